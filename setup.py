@@ -1,0 +1,56 @@
+"""Metadata and contents of the distribution; the tools are configured in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="engineio_twisted",
+    version="0.1.0",
+    description="The Engine.IO server for Twisted",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=["engineio_twisted", "twisted.plugins"],
+    package_data={"engineio_twisted": ["py.typed"]},
+    install_requires=[
+        "twisted>=25.5",
+        "autobahn[twisted]>=26.10.1",
+        "attrs>=23.2",
+        "zope.interface>=6",
+    ],
+    extras_require={
+        # What an endpoint description that starts with "tls:" needs.
+        "tls": ["twisted[tls]>=25.5"],
+        "test": [
+            "build",
+            "coverage[toml]>=7.4",
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-cov>=5",
+            "pytest-twisted>=1.14",
+            "python-engineio[client]>=4.9",
+            "selenium>=4.20",
+            "setuptools>=77",
+            "treq>=24.9",
+            "twisted[tls]>=25.5",
+            "wheel",
+        ],
+        "lint": ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)

@@ -1,0 +1,127 @@
+"""What all tests share: a server on a free port, and the promise that no test leaves anything behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import pytest_twisted
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+INTEROP = Path(__file__).with_name("interop")
+
+
+@attrs.frozen
+class Listening:
+    """A server that listens on loopback, and where."""
+
+    server: Any
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def require(present: bool, what: str) -> None:
+    """Skip where a tool of the real clients is missing; under CI, where everything is installed, fail."""
+    if present:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and CI may not skip what needs it")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture
+def node() -> str:
+    """The path of Node.js; skips without it or without the packages of tests/interop."""
+    found = shutil.which("node")
+    require(found is not None, "Node.js")
+    require((INTEROP / "node_modules").is_dir(), "the packages of tests/interop (run `npm ci` there)")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def loggedErrors() -> list[LogEvent]:
+    """Log events at level error or above seen during the test; a test that expects some clears the list."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def leavesNothingBehind(request: pytest.FixtureRequest, loggedErrors: list[LogEvent]) -> Iterator[None]:
+    """Fail a test that logs an unexpected error, drops a failed Deferred, or leaves a timer or socket in the reactor."""
+    from twisted.internet import reactor
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            loggedErrors.append(event)
+
+    before = {id(each) for each in (*reactor.getReaders(), *reactor.getWriters())}
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+        usesReactor = "serve" in request.fixturenames
+        if usesReactor:
+            _settle(reactor, before)
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    left = [str(call) for call in reactor.getDelayedCalls() if call.active()]
+    assert left == [], f"timers left in the reactor: {left}"
+    left = [repr(each) for each in (*reactor.getReaders(), *reactor.getWriters()) if id(each) not in before]
+    assert left == [], f"sockets left in the reactor: {left}"
+    assert loggedErrors == [], "errors were logged: " + "\n".join(
+        str(event.get("log_failure") or event.get("log_format")) for event in loggedErrors
+    )
+
+
+def _settle(reactor: Any, before: set[int]) -> None:
+    """Let connections that both sides have closed leave the reactor: each needs an iteration or two of it."""
+
+    async def wait() -> None:
+        from twisted.internet.task import deferLater
+
+        for _ in range(200):
+            here = [each for each in (*reactor.getReaders(), *reactor.getWriters()) if id(each) not in before]
+            if not here:
+                return
+            await deferLater(reactor, 0.01)
+
+    pytest_twisted.blockon(_asDeferred(wait()))
+
+
+def _asDeferred(coroutine: Any) -> Any:
+    from twisted.internet.defer import Deferred
+
+    return Deferred.fromCoroutine(coroutine)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Any]]:
+    """
+    A coroutine function that starts a server on a free port of loopback: `running = await serve(pingInterval=300)`.
+
+    `setup(server)`, where given, is called before the server listens. The servers are closed after the test.
+    """
+    from engineio_twisted import listen
+
+    servers = []
+
+    async def start(setup: Callable[[Any], object] | None = None, **options: Any) -> Listening:
+        server = listen("tcp:0:interface=127.0.0.1", **options)
+        servers.append(server)
+        if setup is not None:
+            setup(server)
+        port = await server.listening
+        return Listening(server, port.getHost().port)
+
+    yield start
+    for server in servers:
+        pytest_twisted.blockon(server.close())
