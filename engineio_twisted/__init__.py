@@ -1,0 +1,57 @@
+"""
+The Engine.IO server for Twisted.
+
+L{listen} makes a server with a port of its own, L{attach} one on a site that is there; L{Server} and
+L{EngineIOResource} are for everything else. docs/ has the protocol, the architecture and the reasons.
+"""
+
+from .errors import (
+    CloseReason,
+    DecodeError,
+    EngineIOError,
+    ErrorCode,
+    OptionError,
+    RequestRefused,
+)
+from .factory import SocketFactory
+from .options import ServerOptions
+from .packet import Packet, PacketType
+from .polling import PollingTransport
+from .resource import EngineIOResource, Site
+from .server import ConnectionErrorEvent, Server, attach, listen
+from .socket import ReadyState, Socket
+from .transport import ITransport, Transport
+from .websocket import WebSocketTransport
+
+protocol = 4
+"""The newest revision of the protocol that is served."""
+
+transports: dict[str, type[Transport]] = {each.name: each for each in (PollingTransport, WebSocketTransport)}
+"""The transports by name."""
+
+__all__ = [
+    "CloseReason",
+    "ConnectionErrorEvent",
+    "DecodeError",
+    "EngineIOError",
+    "EngineIOResource",
+    "ErrorCode",
+    "ITransport",
+    "OptionError",
+    "Packet",
+    "PacketType",
+    "PollingTransport",
+    "ReadyState",
+    "RequestRefused",
+    "Server",
+    "ServerOptions",
+    "Site",
+    "Socket",
+    "SocketFactory",
+    "Transport",
+    "WebSocketTransport",
+    "attach",
+    "listen",
+    "protocol",
+    "transports",
+]

@@ -1,0 +1,128 @@
+"""Events and their handlers, as the server and its sockets have them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+Handler = Callable[..., Any]
+HandlerT = TypeVar("HandlerT", bound=Handler)
+
+
+class EventEmitter:
+    """
+    Handlers by the name of an event.
+
+    A handler may be a plain function, a coroutine function, or return a Deferred. It is called, never waited for:
+    the next handler and the next event don't depend on it. What it raises, at once or later, goes to
+    L{handlerFailed} and nowhere else.
+    """
+
+    _log = Logger()
+    _handlers: dict[str, list[Handler]] | None = None
+
+    @overload
+    def on(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
+
+    @overload
+    def on(self, event: str, handler: HandlerT) -> HandlerT: ...
+
+    def on(self, event: str, handler: HandlerT | None = None) -> HandlerT | Callable[[HandlerT], HandlerT]:
+        """
+        Have a handler called at every event of a name, after those added before it.
+
+        @param handler: what is called, with the event's arguments. Without it this is a decorator:
+            C{@server.on("connection")}.
+        @return: the handler, for L{removeListener}.
+        @raise TypeError: the handler can't be called.
+        """
+        if handler is None:
+            return lambda decorated: self.on(event, decorated)
+        if not callable(handler):
+            raise TypeError(f"handler {handler!r} of the event {event!r}: expected something to call")
+        if self._handlers is None:
+            self._handlers = {}
+        self._handlers.setdefault(event, []).append(handler)
+        return handler
+
+    @overload
+    def once(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
+
+    @overload
+    def once(self, event: str, handler: HandlerT) -> HandlerT: ...
+
+    def once(self, event: str, handler: HandlerT | None = None) -> HandlerT | Callable[[HandlerT], HandlerT]:
+        """Have a handler called at the next event of a name, and not again. Otherwise as L{on}."""
+        if handler is None:
+            return lambda decorated: self.once(event, decorated)
+        self.on(event, _Once(self, event, handler))
+        return handler
+
+    def removeListener(self, event: str, handler: Handler) -> None:
+        """Stop calling a handler, the one added last where it was added more than once. One not there is no error."""
+        handlers = (self._handlers or {}).get(event, [])
+        for index in range(len(handlers) - 1, -1, -1):
+            each = handlers[index]
+            # Compared, not identified: a bound method is a new object each time it is asked for.
+            if each == handler or (isinstance(each, _Once) and each.handler == handler):
+                del handlers[index]
+                return
+
+    def listeners(self, event: str) -> list[Handler]:
+        """Return the handlers of an event, in the order in which they are called."""
+        handlers = (self._handlers or {}).get(event, ())
+        return [each.handler if isinstance(each, _Once) else each for each in handlers]
+
+    def emit(self, event: str, *args: Any) -> bool:
+        """
+        Call the handlers of an event.
+
+        @return: whether there was one.
+        """
+        handlers = self._handlers and self._handlers.get(event)
+        if not handlers:
+            return False
+        # A copy: a handler may add and remove handlers.
+        for handler in tuple(handlers):
+            self.callHandler(event, handler, *args)
+        return True
+
+    def callHandler(self, event: str, handler: Handler, *args: Any) -> None:
+        """Call one handler, and follow the coroutine or Deferred it returns; what it raises is told and logged."""
+        try:
+            result = handler(*args)
+        except Exception:
+            self.handlerFailed(event, args, Failure())
+            return
+        if result is None:
+            return
+        if inspect.iscoroutine(result):
+            result = Deferred.fromCoroutine(result)
+        if isinstance(result, Deferred):
+            result.addErrback(self._failedLater, event, args)
+
+    def _failedLater(self, failure: Failure, event: str, args: tuple[Any, ...]) -> None:
+        if not failure.check(CancelledError):
+            self.handlerFailed(event, args, failure)
+
+    def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
+        """Log what a handler raised. The server and its sockets know more to do."""
+        self._log.failure("Handler of {event} failed", failure, event=event)
+
+
+class _Once:
+    """A handler that removes itself when it is called."""
+
+    def __init__(self, emitter: EventEmitter, event: str, handler: Handler) -> None:
+        self.emitter, self.event, self.handler = emitter, event, handler
+
+    def __call__(self, *args: Any) -> Any:
+        handlers = (self.emitter._handlers or {}).get(self.event, [])
+        if self in handlers:
+            handlers.remove(self)
+        return self.handler(*args)

@@ -1,0 +1,152 @@
+"""
+What can go wrong, and what is answered.
+
+::
+
+    EngineIOError
+    ├── OptionError           an option with an unknown name, a wrong type or a value out of range
+    ├── DecodeError           text or bytes of a peer that are not a packet or a payload
+    ├── RequestRefused        raised by an application's allowRequest
+    └── HTTPRefusal           what a request gets instead of what it asked for
+        ├── ConnectionRefusal with one of the protocol's codes 0 to 5; also emitted as `connection_error`
+        ├── MethodNotAllowed  405
+        ├── PayloadTooLarge   413
+        └── ServerClosing     503
+
+A refusal carries its status and text, so that whoever catches one has nothing left to decide
+(docs/protocol.md, "Refusals").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+
+
+class CloseReason(StrEnum):
+    """Why a session ended: the first argument of a socket's `close` event. Equal to its text."""
+
+    TRANSPORT_CLOSE = "transport close"
+    TRANSPORT_ERROR = "transport error"
+    PING_TIMEOUT = "ping timeout"
+    PARSE_ERROR = "parse error"
+    FORCED_CLOSE = "forced close"
+    SERVER_SHUTTING_DOWN = "server shutting down"
+
+
+class ErrorCode(IntEnum):
+    """The codes of the protocol's refusals."""
+
+    UNKNOWN_TRANSPORT = 0
+    UNKNOWN_SID = 1
+    BAD_HANDSHAKE_METHOD = 2
+    BAD_REQUEST = 3
+    FORBIDDEN = 4
+    UNSUPPORTED_PROTOCOL_VERSION = 5
+
+
+ERROR_MESSAGES: Mapping[ErrorCode, str] = {
+    ErrorCode.UNKNOWN_TRANSPORT: "Transport unknown",
+    ErrorCode.UNKNOWN_SID: "Session ID unknown",
+    ErrorCode.BAD_HANDSHAKE_METHOD: "Bad handshake method",
+    ErrorCode.BAD_REQUEST: "Bad request",
+    ErrorCode.FORBIDDEN: "Forbidden",
+    ErrorCode.UNSUPPORTED_PROTOCOL_VERSION: "Unsupported protocol version",
+}
+
+
+class EngineIOError(Exception):
+    """The base of every error of this package."""
+
+
+class OptionError(EngineIOError, ValueError):
+    """An option has an unknown name, a wrong type or a value out of range; the text names all three."""
+
+
+class DecodeError(EngineIOError, ValueError):
+    """Text or bytes of a peer are not a packet or a payload; the session they came on ends with `parse error`."""
+
+
+class RequestRefused(EngineIOError):
+    """
+    Raise this in `allowRequest` to refuse a handshake with a text of your own.
+
+    @param message: what the client is told, in place of "Forbidden".
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class HTTPRefusal(EngineIOError):
+    """
+    What a request is answered instead of what it asked for.
+
+    @ivar status: the HTTP status.
+    @ivar message: the text, for a person.
+    @ivar headers: further response headers.
+    """
+
+    status = 400
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = headers or {}
+
+    def asJSON(self) -> str:
+        """Return the body of the answer to a plain request."""
+        return json.dumps({"message": self.message}, separators=(",", ":"))
+
+
+class ConnectionRefusal(HTTPRefusal):
+    """
+    A request refused with one of the codes 0 to 5; emitted as `connection_error` too.
+
+    @ivar code: which one.
+    @ivar context: what made the server refuse, by name: the values a person needs to find the cause.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        context: Mapping[str, object],
+        message: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or ERROR_MESSAGES[code], headers)
+        self.code = code
+        self.context = context
+        self.status = 403 if code is ErrorCode.FORBIDDEN else 400
+
+    def asJSON(self) -> str:
+        return json.dumps({"code": self.code, "message": self.message}, separators=(",", ":"))
+
+
+class MethodNotAllowed(HTTPRefusal):
+    """A live session was addressed by a method that is neither GET nor POST. The session isn't touched."""
+
+    status = 405
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"{method} is not possible on a session; GET and POST are", {"Allow": "GET, POST"})
+
+
+class PayloadTooLarge(HTTPRefusal):
+    """The body of a POST is larger than `maxHttpBufferSize`. Nothing of it is delivered, the session goes on."""
+
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is larger than maxHttpBufferSize, {limit} bytes")
+
+
+class ServerClosing(HTTPRefusal):
+    """The server is closing, or has closed, and opens no sessions."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("the server is closing", {"Retry-After": "5"})

@@ -1,0 +1,52 @@
+"""All sessions of a server: the one place where they are added and removed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from base64 import urlsafe_b64encode
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from .socket import SessionHost, Socket
+
+
+class SocketFactory:
+    """
+    The sessions of a server, by id.
+
+    The server calls this with each accepted handshake and when it closes; each session, once, when it has ended.
+
+    @ivar clients: the live sessions, by id.
+    """
+
+    def __init__(self, server: SessionHost, clock: IReactorTime) -> None:
+        self.clients: dict[str, Socket] = {}
+        self._server = server
+        self._clock = clock
+
+    def open(self, sid: str, transport: Any, request: Any, protocol: int) -> Socket:
+        """
+        Open a session: its open packet is in the buffer, or sent where the transport is ready; its heartbeat runs.
+        """
+        socket = Socket(sid, self._server, transport, request, protocol, self._clock, self._remove)
+        self.clients[sid] = socket
+        socket.open()
+        return socket
+
+    def _remove(self, socket: Socket) -> None:
+        del self.clients[socket.id]
+
+    def closeAll(self) -> None:
+        """End every session, because the server closes."""
+        for socket in list(self.clients.values()):
+            socket.shutDown()
+
+
+_serial = itertools.count()
+
+
+def generateId() -> str:
+    """Return a new session id: 15 random bytes of the operating system, and a serial number, so that none comes twice."""
+    return urlsafe_b64encode(os.urandom(15) + next(_serial).to_bytes(6)).decode("ascii")

@@ -1,0 +1,251 @@
+"""
+From a request's method, address and headers to what it wants, or a refusal; and the packet that opens a session.
+
+Everything is decided here from plain values, before anything is answered, taken over or read from a session's
+buffer: a request that isn't exactly what it should be never touches a session. docs/protocol.md, "Requests".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import parse_qs
+
+import attrs
+
+from .errors import ConnectionRefusal, ErrorCode, MethodNotAllowed
+from .options import ServerOptions
+from .packet import Packet, PacketType
+
+UPGRADES: Mapping[str, tuple[str, ...]] = {"polling": ("websocket",), "websocket": ()}
+"""To which transports a session on one may move."""
+
+
+class Named(Protocol):
+    """A transport, as far as it matters here."""
+
+    @property
+    def name(self) -> str:
+        """Return the transport's name, as in the query."""
+        ...
+
+
+class LiveSession(Protocol):
+    """A session, as far as it matters here."""
+
+    protocol: int
+
+    @property
+    def transport(self) -> Named:
+        """Return the transport the session is on."""
+        ...
+
+
+SessionT = TypeVar("SessionT", bound=LiveSession)
+
+
+class Want(Enum):
+    """What a request wants."""
+
+    OPEN = "a new session on polling"
+    POLL = "what the server has to send"
+    PUSH = "to deliver a payload"
+    WEBSOCKET = "a new session on WebSocket"
+    UPGRADE = "a WebSocket to move a session to"
+
+
+@attrs.frozen
+class EngineRequest(Generic[SessionT]):
+    """
+    A request that may be served.
+
+    @ivar want: what it wants.
+    @ivar revision: the revision of the protocol it speaks.
+    @ivar session: the session it is about; None where it wants a new one.
+    @ivar supportsBinary: False where the client asks for binary as base64.
+    """
+
+    want: Want
+    revision: int
+    session: SessionT | None
+    supportsBinary: bool
+
+
+def parseQuery(uri: bytes) -> dict[str, list[str]]:
+    """
+    Return the parameters in a request's address, each with all its values.
+
+    From the address alone: `request.args` of twisted.web mixes in the fields of a form in the body.
+    """
+    _, _, query = uri.partition(b"?")
+    return parse_qs(query.decode("ascii", "replace"), keep_blank_values=True)
+
+
+def _parameter(query: Mapping[str, Sequence[str]], name: str) -> str | None:
+    values = query.get(name)
+    if not values:
+        return None
+    if len(values) > 1:
+        # A proxy that routes by the first while the server reads the last would send it to another's session.
+        raise ConnectionRefusal(
+            ErrorCode.BAD_REQUEST, {"name": "DUPLICATE_PARAMETER", "parameter": name, "values": list(values)}
+        )
+    return values[0]
+
+
+def _checkOrigin(origins: Iterable[bytes]) -> None:
+    for origin in origins:
+        if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in origin):
+            raise ConnectionRefusal(
+                ErrorCode.BAD_REQUEST, {"name": "INVALID_ORIGIN", "origin": origin.decode("latin-1")}
+            )
+
+
+def classify(
+    method: str,
+    uri: bytes,
+    origins: Iterable[bytes],
+    isUpgrade: bool,
+    options: ServerOptions,
+    find: Callable[[str], SessionT | None],
+) -> EngineRequest[SessionT]:
+    """
+    Decide what a request wants.
+
+    @param origins: the values of its Origin header.
+    @param isUpgrade: whether it asks for a WebSocket (L{asksForWebSocket}).
+    @param find: returns the live session of an id, or None.
+    @raise ConnectionRefusal: it can't be served.
+    @raise MethodNotAllowed: its method is none that a session serves.
+    """
+    query = parseQuery(uri)
+    transport = _parameter(query, "transport")
+    if transport not in options.transports:
+        raise ConnectionRefusal(ErrorCode.UNKNOWN_TRANSPORT, {"transport": transport})
+    _checkOrigin(origins)
+    revision = 4 if _parameter(query, "EIO") == "4" else 3
+    supportsBinary = not _parameter(query, "b64")
+    sid = _parameter(query, "sid")
+    if not sid:
+        want = _wantedWithoutSession(method, transport, revision, isUpgrade)
+        return EngineRequest(want, revision, None, supportsBinary)
+    session = find(sid)
+    if session is None:
+        raise ConnectionRefusal(ErrorCode.UNKNOWN_SID, {"sid": sid})
+    if session.protocol != revision:
+        raise ConnectionRefusal(
+            ErrorCode.BAD_REQUEST,
+            {"name": "PROTOCOL_MISMATCH", "protocol": revision, "previousProtocol": session.protocol},
+        )
+    want = _wantedOfSession(method, transport, session.transport.name, isUpgrade, options)
+    return EngineRequest(want, revision, session, supportsBinary)
+
+
+def _wantedWithoutSession(method: str, transport: str, revision: int, isUpgrade: bool) -> Want:
+    if method != "GET":
+        raise ConnectionRefusal(ErrorCode.BAD_HANDSHAKE_METHOD, {"method": method})
+    if isUpgrade is not (transport == "websocket"):
+        raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "TRANSPORT_HANDSHAKE_ERROR", "transport": transport})
+    if revision != 4:
+        raise ConnectionRefusal(ErrorCode.UNSUPPORTED_PROTOCOL_VERSION, {"protocol": revision})
+    return Want.WEBSOCKET if isUpgrade else Want.OPEN
+
+
+def _wantedOfSession(method: str, transport: str, previous: str, isUpgrade: bool, options: ServerOptions) -> Want:
+    if transport != previous and not (isUpgrade and options.allowUpgrades):
+        raise ConnectionRefusal(
+            ErrorCode.BAD_REQUEST,
+            {"name": "TRANSPORT_MISMATCH", "transport": transport, "previousTransport": previous},
+        )
+    if isUpgrade is not (transport == "websocket"):
+        raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "TRANSPORT_HANDSHAKE_ERROR", "transport": transport})
+    if isUpgrade:
+        return Want.UPGRADE
+    if method == "GET":
+        return Want.POLL
+    if method == "POST":
+        return Want.PUSH
+    raise MethodNotAllowed(method)
+
+
+def _tokens(values: Iterable[bytes]) -> set[bytes]:
+    return {token.strip().lower() for value in values for token in value.split(b",")}
+
+
+def asksForWebSocket(upgrade: Iterable[bytes], connection: Iterable[bytes]) -> bool:
+    """
+    Tell whether a request asks to become a WebSocket (RFC 6455, 4.2.1).
+
+    @param upgrade: the values of its Upgrade header.
+    @param connection: the values of its Connection header.
+    """
+    return b"websocket" in _tokens(upgrade) and b"upgrade" in _tokens(connection)
+
+
+_LINE_BREAKS = b"\x0b\x0c\x1c\x1d\x1e\x85"
+_KEY_LENGTH = 24  # 16 bytes in base64 (RFC 6455, 4.1)
+_KEY_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+
+
+@attrs.frozen
+class WebSocketHandshake:
+    """
+    What of a request's headers the opening handshake of a WebSocket is made from.
+
+    @ivar key: Sec-WebSocket-Key.
+    @ivar version: Sec-WebSocket-Version.
+    """
+
+    key: bytes
+    version: bytes
+
+
+def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]]) -> WebSocketHandshake:
+    """
+    Check the opening handshake of a WebSocket (RFC 6455, 4.2.1).
+
+    @param headers: all headers of the request, by name in lower case.
+    @raise ConnectionRefusal: it is none; C{context["reason"]} says what is wrong.
+    """
+
+    def refusal(reason: str, headers: Mapping[str, str] | None = None) -> ConnectionRefusal:
+        context = {"name": "TRANSPORT_HANDSHAKE_ERROR", "transport": "websocket", "reason": reason}
+        return ConnectionRefusal(ErrorCode.BAD_REQUEST, context, headers=headers)
+
+    for name, values in headers.items():
+        # Software that splits header lines as Python splits text sees two headers where there is one
+        # (docs/architecture.md, "Headers are parsed once").
+        if any(byte in _LINE_BREAKS for value in values for byte in value):
+            raise refusal(f"header {name.decode('latin-1')}: a byte that some take for the end of a line")
+    if method != "GET":
+        raise refusal(f"method {method}: expected GET")
+    version = b",".join(headers.get(b"sec-websocket-version", ())).strip()
+    if version not in (b"13", b"8"):
+        raise refusal(
+            f"Sec-WebSocket-Version {version.decode('latin-1')!r}: expected 13", {"Sec-WebSocket-Version": "13, 8"}
+        )
+    key = b",".join(headers.get(b"sec-websocket-key", ())).strip()
+    if len(key) != _KEY_LENGTH or not key.endswith(b"==") or not _KEY_ALPHABET.issuperset(key[:-2]):
+        raise refusal(f"Sec-WebSocket-Key {key[:64].decode('latin-1')!r}: expected 16 bytes in base64")
+    return WebSocketHandshake(key, version)
+
+
+def upgradesOf(transport: str, options: ServerOptions) -> list[str]:
+    """Return the transports, of those enabled, to which a session on the given one may move."""
+    if not options.allowUpgrades:
+        return []
+    return [each for each in UPGRADES[transport] if each in options.transports]
+
+
+def openPacket(sid: str, upgrades: Sequence[str], options: ServerOptions) -> Packet:
+    """Return the packet that opens a session: its id, and what the client needs to know of the options."""
+    opening = {
+        "sid": sid,
+        "upgrades": list(upgrades),
+        "pingInterval": options.pingInterval,
+        "pingTimeout": options.pingTimeout,
+        "maxPayload": options.maxHttpBufferSize,
+    }
+    return Packet(PacketType.OPEN, json.dumps(opening, separators=(",", ":")))

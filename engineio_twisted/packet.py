@@ -1,0 +1,87 @@
+"""
+Packets, the only currency above a transport, and how one is written in revision 4.
+
+docs/protocol.md, "Packets".
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from enum import IntEnum
+
+import attrs
+
+from .errors import DecodeError
+
+
+class PacketType(IntEnum):
+    """What a packet is for; the value is its digit on the wire."""
+
+    OPEN = 0
+    CLOSE = 1
+    PING = 2
+    PONG = 3
+    MESSAGE = 4
+    UPGRADE = 5
+    NOOP = 6
+
+
+@attrs.define
+class Packet:
+    """
+    One packet, whatever the transport and the revision.
+
+    @ivar type: what it is for.
+    @ivar data: text or bytes; only a message may carry bytes. Without data it is the empty text.
+    @ivar compress: whether the transport may compress it.
+    """
+
+    type: PacketType
+    data: str | bytes = ""
+    compress: bool = True
+
+
+PROBE = "probe"
+"""The data of the ping and the pong that try out a WebSocket before an upgrade."""
+
+_TYPES = {str(int(each)): each for each in PacketType}
+_DIGITS = {each: digit for digit, each in _TYPES.items()}
+
+
+def excerpt(value: str | bytes) -> str:
+    """Return the beginning of what a peer sent, fit for an error text of bounded length."""
+    return repr(value[:32]) + ("…" if len(value) > 32 else "")
+
+
+def encodePacket(packet: Packet, supportsBinary: bool = True) -> str | bytes:
+    """
+    Write a packet as one WebSocket frame, or one element of a payload.
+
+    @param supportsBinary: False writes bytes as base64 in text.
+    @return: text for a text frame, bytes for a binary frame.
+    """
+    if isinstance(packet.data, bytes):
+        return packet.data if supportsBinary else "b" + b64encode(packet.data).decode("ascii")
+    return _DIGITS[packet.type] + packet.data
+
+
+def decodePacket(frame: str | bytes) -> Packet:
+    """
+    Read a packet from one WebSocket frame, or one element of a payload.
+
+    @raise DecodeError: it is empty, starts with no packet type, or its base64 isn't base64.
+    """
+    if isinstance(frame, bytes):
+        return Packet(PacketType.MESSAGE, frame)
+    first = frame[:1]
+    if first in _TYPES:
+        return Packet(_TYPES[first], frame[1:])
+    if first == "b":
+        try:
+            return Packet(PacketType.MESSAGE, b64decode(frame[1:], validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise DecodeError(f"packet {excerpt(frame)}: expected base64 after b ({error})") from None
+    if not frame:
+        raise DecodeError("an empty packet: expected a packet type, 0 to 6, or b")
+    raise DecodeError(f"packet {excerpt(frame)}: expected it to start with a packet type, 0 to 6, or b")

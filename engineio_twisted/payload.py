@@ -1,0 +1,84 @@
+"""
+Payloads: the body of a poll's answer or of a POST, holding one packet or more.
+
+A transport asks for the codec of its client's revision by L{codecFor} and knows no other difference between
+revisions. docs/protocol.md, "Payloads".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from . import packet as packets
+from .errors import DecodeError
+from .packet import Packet
+
+SEPARATOR = "\x1e"
+
+
+class Codec(Protocol):
+    """How one revision of the protocol writes packets and payloads."""
+
+    revision: int
+
+    def encodePacket(self, packet: Packet, supportsBinary: bool = True) -> str | bytes:
+        """Write a packet as one WebSocket frame: text or bytes."""
+        ...
+
+    def decodePacket(self, frame: str | bytes) -> Packet:
+        """
+        Read a packet from one WebSocket frame.
+
+        @raise DecodeError: it isn't one.
+        """
+        ...
+
+    def encodePayload(self, payload: Iterable[Packet]) -> bytes:
+        """Write packets, at least one, as a payload."""
+        ...
+
+    def decodePayload(self, body: bytes, isBinary: bool) -> Iterator[Packet]:
+        """
+        Read a payload, one packet after the other, so that those before a broken one are delivered.
+
+        @param isBinary: the body came as C{application/octet-stream}.
+        @raise DecodeError: on reaching something that isn't a packet.
+        """
+        ...
+
+
+class CodecV4:
+    """Revision 4: packets of text, joined by one separator byte; always UTF-8."""
+
+    revision = 4
+    encodePacket = staticmethod(packets.encodePacket)
+    decodePacket = staticmethod(packets.decodePacket)
+
+    def encodePayload(self, payload: Iterable[Packet]) -> bytes:
+        # Without binary every packet is text, which the type of encodePacket can't say.
+        return SEPARATOR.join(str(packets.encodePacket(each, False)) for each in payload).encode()
+
+    def decodePayload(self, body: bytes, isBinary: bool) -> Iterator[Packet]:
+        if isBinary:
+            raise DecodeError(
+                "content type application/octet-stream: expected text, as revision 4 has no other payload"
+            )
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"payload {packets.excerpt(body)}: expected UTF-8 ({error.reason})") from None
+        for each in text.split(SEPARATOR):
+            yield packets.decodePacket(each)
+
+
+_CODECS: dict[int, Codec] = {4: CodecV4()}
+
+
+def codecFor(revision: int) -> Codec:
+    """
+    Return the codec of a revision of the protocol.
+
+    @raise KeyError: the revision isn't supported.
+    """
+    return _CODECS[revision]

@@ -1,0 +1,295 @@
+"""
+The way in through twisted.web: a resource, the capture of a path on a site, and a site that reads bodies with care.
+
+twisted.web stores the whole body of a POST before it asks a resource. On our L{Site}, and on any site that
+L{Server.attach} may give L{EngineIORequest}, the body is counted as it comes instead, and a POST on a session that
+reads one already is refused as soon as its headers are there (docs/architecture.md, "Bodies are counted as they come").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.web import resource, server
+from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http_headers import Headers
+
+from .errors import HTTPRefusal, PayloadTooLarge
+from .handshake import asksForWebSocket
+from .transport import Connections, cancel
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from .polling import PollingTransport
+    from .server import Server
+
+LINGER_TIME = 2.0
+"""
+Seconds to go on reading, and dropping, a body that was refused before its end.
+
+Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
+"""
+
+
+def isUpgrade(request: server.Request) -> bool:
+    """Tell whether a request asks for a WebSocket."""
+    headers = request.requestHeaders
+    if request.clientproto == b"HTTP/1.0":
+        return False
+    return asksForWebSocket(headers.getRawHeaders(b"upgrade", ()), headers.getRawHeaders(b"connection", ()))
+
+
+class EngineIOResource(resource.Resource):
+    """
+    Engine.IO as a resource: C{root.putChild(b"engine.io", EngineIOResource(server))}.
+
+    It serves the path it is put at with and without a slash at its end, and everything below.
+
+    @param server: the L{Server} that opens and holds the sessions.
+    """
+
+    isLeaf = True
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.server = server
+
+    def render(self, request: server.Request) -> int:
+        """Hand a request to the server, which answers it now or later."""
+        if isUpgrade(request):
+            self.server.handleUpgrade(request)
+        else:
+            self.server.handleRequest(request)
+        return server.NOT_DONE_YET
+
+
+class CapturedPath(resource.Resource):
+    """
+    The root of a site on which a server was attached: one path is the server's, the rest is what the site had.
+
+    @param engine: the server.
+    @param path: the path, without a slash at its end.
+    @param below: whether what is below the path is the server's too.
+    @param rest: the resource that was the site's root before.
+    @param foreignUpgrade: called with each request for a WebSocket that no server attached is going to get.
+    """
+
+    def __init__(
+        self,
+        engine: Server,
+        path: str,
+        below: bool,
+        rest: resource.IResource,
+        foreignUpgrade: Callable[[server.Request], None],
+    ) -> None:
+        super().__init__()
+        self.server = engine
+        self.rest = rest
+        self._path = path.encode("ascii")
+        self._below = below
+        self._foreignUpgrade = foreignUpgrade
+        self._engineIO = EngineIOResource(engine)
+
+    def captures(self, path: bytes) -> bool:
+        """Tell whether a path is the server's."""
+        if not path.startswith(self._path):
+            return False
+        below = path[len(self._path) :]
+        return below in (b"", b"/") or (self._below and below.startswith(b"/"))
+
+    def getChildWithDefault(self, name: bytes, request: server.Request) -> resource.IResource:
+        if self.captures(request.path):
+            return self._engineIO
+        if isUpgrade(request) and not isinstance(self.rest, CapturedPath):
+            self._foreignUpgrade(request)
+        if self.rest.isLeaf:
+            request.prepath.pop()
+            request.postpath.insert(0, name)
+            return self.rest
+        child: resource.IResource = self.rest.getChildWithDefault(name, request)
+        return child
+
+    def putChild(self, path: bytes, child: resource.IResource) -> None:
+        """Add a resource to what the site had."""
+        self.rest.putChild(path, child)
+
+
+def serverAt(root: object, path: bytes) -> Server | None:
+    """
+    Return the server that will get the requests for a path, where that can be told without asking any resource.
+
+    Only captured paths and resources that were put are followed; those that a resource would make on demand aren't.
+    """
+    segments = [unquote_to_bytes(each) for each in path.split(b"/")[1:]]
+    while True:
+        if isinstance(root, EngineIOResource):
+            return root.server
+        if isinstance(root, CapturedPath):
+            if root.captures(path):
+                return root.server
+            root = root.rest
+        elif isinstance(root, resource.Resource) and segments:
+            root = root.children.get(segments.pop(0))
+        else:
+            return None
+
+
+class EngineIORequest(server.Request):
+    """
+    A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
+
+    The channel calls it with the headers complete, with each piece of the body, and when the connection is lost.
+    """
+
+    _log = Logger()
+    _engine: Server | None = None
+    _polling: PollingTransport | None = None
+    _expected: int | None = None
+    _received = 0
+    _refused = False
+    _timer: IDelayedCall | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        # What the request line said is known here to the channel alone; HTTP/2 has no such channel.
+        method: bytes | None = getattr(self.channel, "_command", None)
+        uri: bytes = getattr(self.channel, "_path", b"")
+        engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if method == b"POST" else None
+        if engine is None:
+            super().gotLength(length)
+            return
+        self._engine = engine
+        self._expected = length
+        # Never more than maxHttpBufferSize, so there is no need for a file.
+        self.content = BytesIO()
+        try:
+            if length is not None and length > engine.opts.maxHttpBufferSize:
+                raise PayloadTooLarge(engine.opts.maxHttpBufferSize)
+            polling = engine.pollingTransportAt(uri)
+            if polling is not None:
+                polling.pushStarted(self)
+                self._polling = polling
+        except HTTPRefusal as refusal:
+            self._refuse(refusal)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._engine is not None:
+            options = self._engine.opts
+            self._received += len(data)
+            if self._received > options.maxHttpBufferSize:
+                self._refuse(PayloadTooLarge(options.maxHttpBufferSize))
+                return
+            if self._timer is None and self._received != self._expected:
+                # A session without a pong for this long is over, and a client that sends a body can't send one.
+                seconds = (options.pingInterval + options.pingTimeout) / 1000
+                self._timer = self.channel.callLater(seconds, self._tooSlow, seconds)
+        super().handleContentChunk(data)
+
+    def _tooSlow(self, seconds: float) -> None:
+        self._log.info("POST of {peer} dropped: its body took more than {s} s", peer=self.client, s=seconds)
+        self.channel.transport.abortConnection()
+
+    def _refuse(self, refusal: HTTPRefusal) -> None:
+        """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
+        self._log.warn("POST of {peer} refused: {reason}", peer=self.client, reason=refusal.message)
+        self._refused = True
+        if self._polling is not None:
+            self._polling.pushEnded(self)
+        # The channel would ask for more, with "100 Continue".
+        self.requestHeaders.removeHeader(b"expect")
+        body = refusal.asJSON().encode()
+        headers = Headers(
+            {"Content-Type": ["application/json"], "Content-Length": [str(len(body))], "Connection": ["close"]}
+        )
+        self.channel.writeHeaders(b"HTTP/1.1", b"%d" % refusal.status, RESPONSES[refusal.status], headers)
+        self.channel.write(body)
+        cancel(self._timer)
+        self._timer = self.channel.callLater(LINGER_TIME, self.channel.loseConnection)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        cancel(self._timer)
+        if self._refused:
+            self.channel.loseConnection()
+            return
+        if self._polling is not None:
+            self._polling.pushEnded(self)
+        super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Failure) -> None:
+        cancel(self._timer)
+        super().connectionLost(reason)
+        if self._polling is not None:
+            self._polling.pushLost(self)
+
+
+class Channel(HTTPChannel):
+    """A connection of our L{Site}, which knows those that are open."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        super().connectionLost(reason)
+        self.released()
+
+    def released(self) -> None:
+        """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
+        self.site.channels.remove(self)
+
+
+class Site(server.Site):
+    """
+    A site for L{Server.attach} that never stores more of a body than C{maxHttpBufferSize}.
+
+    Speaks HTTP/1.1. Formats no access log unless it has a path to write it to, and parses no forms unless asked to.
+
+    @param root: the resource of everything outside the paths of the servers attached.
+    @ivar channels: the connections that are open, without those that have become WebSockets.
+    """
+
+    requestFactory = EngineIORequest
+    protocol = Channel  # type: ignore[assignment]
+
+    def __init__(
+        self, root: resource.IResource, *args: Any, parsePOSTFormSubmission: bool = False, **options: Any
+    ) -> None:
+        super().__init__(root, *args, parsePOSTFormSubmission=parsePOSTFormSubmission, **options)
+        self.channels: Connections[Channel] = Connections()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer HTTP/1.1 alone: HTTP/2 gives no hold on bodies, and its connections can't become WebSockets."""
+        return [b"http/1.1"]
+
+    def log(self, request: server.Request) -> None:
+        """Write a line of the access log, if there is one."""
+        if self.logPath is not None:
+            super().log(request)
+
+    def closeConnections(self, abortAfter: float) -> Deferred[None]:
+        """
+        Close every open connection; what was written to it goes out first.
+
+        @param abortAfter: seconds after which those that still can't be written to are cut.
+        @return: a Deferred that fires when none is left.
+        """
+        for channel in self.channels:
+            channel.loseConnection()
+        cut = self.reactor.callLater(abortAfter, self._abort)
+
+        def gone(_: None) -> None:
+            cancel(cut)
+
+        return self.channels.whenEmpty().addCallback(gone)
+
+    def _abort(self) -> None:
+        for channel in self.channels:
+            channel.transport.abortConnection()

@@ -1,0 +1,551 @@
+"""The server: what an application holds, and what turns requests into sessions and answers."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, maybeDeferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+from twisted.web import resource, server
+from twisted.web.pages import errorPage
+
+from .emitter import EventEmitter, Handler
+from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
+from .factory import SocketFactory, generateId
+from .handshake import EngineRequest, Want, checkWebSocketHeaders, classify, parseQuery, upgradesOf
+from .options import ServerOptions
+from .payload import codecFor
+from .polling import PollingTransport, refuse
+from .resource import CapturedPath, EngineIORequest, Site
+from .socket import Socket
+from .transport import cancel, respond
+from .websocket import CLOSE_TIMEOUT, WebSocketFactory, WebSocketTransport, accept
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+DECISION_TIMEOUT = 30.0
+"""
+Seconds that C{allowRequest}, C{generateId} and middlewares may take together to decide about a request.
+
+A client is gone long before; without an end, each request that is never decided would stay in memory.
+"""
+
+AnswerT = TypeVar("AnswerT")
+
+
+@attrs.frozen
+class ConnectionErrorEvent:
+    """
+    What handlers of C{connection_error} are called with.
+
+    @ivar req: the refused request, a L{twisted.web.server.Request}.
+    @ivar code: one of L{ErrorCode}.
+    @ivar message: what the client was told.
+    @ivar context: what made the server refuse, by name.
+    """
+
+    req: Any
+    code: ErrorCode
+    message: str
+    context: dict[str, object]
+
+
+class Server(EventEmitter):
+    """
+    An Engine.IO server: its options, its handlers, its sessions.
+
+    Events, with their arguments: C{connection(socket)} for each session opened; C{connection_error(error)} for each
+    request refused with one of the protocol's codes (L{ConnectionErrorEvent}); C{flush(socket, packets)} and
+    C{drain(socket)} around each delivery to a transport.
+
+    @param site: a L{twisted.web.server.Site} to attach to at once.
+    @param options: the options, in place of keyword arguments.
+    @param reactor: the reactor, or a clock in tests; by default the running one, looked up when first needed.
+    @param keywords: options by name, as in L{ServerOptions}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    @ivar opts: the L{ServerOptions}.
+    @ivar listening: of a server made by L{listen}, a Deferred of the port.
+    """
+
+    _log = Logger()
+    listening: Deferred[IListeningPort]
+
+    def __init__(
+        self,
+        site: server.Site | None = None,
+        options: ServerOptions | None = None,
+        *,
+        reactor: IReactorTime | None = None,
+        **keywords: Any,
+    ) -> None:
+        if options is not None and keywords:
+            raise OptionError(f"{', '.join(keywords)}: expected options either by name or as ServerOptions, not both")
+        self.opts = options if options is not None else ServerOptions(**keywords)
+        self._givenReactor = reactor
+        self._middlewares: list[Callable[[Any], Any]] = []
+        # Requests that wait for a middleware, allowRequest or generateId.
+        self._undecided: set[Deferred[None]] = set()
+        self._foreignUpgrades: set[IDelayedCall] = set()
+        self._closed: Deferred[None] | None = None
+        self._ownSite: Site | None = None
+        if site is not None:
+            self.attach(site)
+
+    # For the application
+
+    @property
+    def clients(self) -> dict[str, Socket]:
+        """The live sessions by id. To look at, not to change."""
+        return self.factory.clients
+
+    @property
+    def clientsCount(self) -> int:
+        """How many sessions are live."""
+        return len(self.factory.clients)
+
+    def upgrades(self, transport: str) -> list[str]:
+        """
+        Return the transports to which a session may move.
+
+        @param transport: the name of the one it is on.
+        """
+        return upgradesOf(transport, self.opts)
+
+    def use(self, middleware: Callable[[Any], Any]) -> None:
+        """
+        Have a middleware called with each request, plain or for a WebSocket, before anything about it is checked.
+
+        Middlewares are called in the order in which they were added. One may set response headers, which go out
+        with a 101 too, or finish the request itself, which ends the chain; it may return a Deferred or a coroutine.
+        What it raises is logged, and refuses the request with C{MIDDLEWARE_FAILURE}.
+        """
+        self._middlewares.append(middleware)
+
+    def generateId(self, request: Any) -> str | Awaitable[str]:  # noqa: ARG002
+        """
+        Return the id of a new session; replace it in a subclass or on the instance.
+
+        @param request: the request that opens the session.
+        @return: text that fits into a URL, used by no live session; or a Deferred or coroutine of one.
+        """
+        return generateId()
+
+    def attach(self, site: server.Site, **keywords: Any) -> None:
+        """
+        Capture the path on a site. Every other request goes on to what the site had before.
+
+        A site whose requests are still of twisted.web's own class gets ours, which counts bodies as they come.
+
+        @param keywords: C{path}, C{addTrailingSlash}, C{destroyUpgrade} or C{destroyUpgradeTimeout}, where they
+            differ from the server's options.
+        @raise OptionError: another name, or a wrong value.
+        """
+        here = {"path", "addTrailingSlash", "destroyUpgrade", "destroyUpgradeTimeout"}
+        if not here.issuperset(keywords):
+            raise OptionError(f"{', '.join(set(keywords) - here)}: attach takes {', '.join(sorted(here))}")
+        options = attrs.evolve(self.opts, **keywords)
+        timeout = options.destroyUpgradeTimeout / 1000 if options.destroyUpgrade else None
+        site.resource = CapturedPath(
+            self,
+            options.path,
+            options.addTrailingSlash,
+            site.resource,
+            lambda request: self._destroyLater(request, timeout),
+        )
+        if site.requestFactory is server.Request:
+            site.requestFactory = EngineIORequest
+
+    def close(self) -> Deferred[None]:
+        """
+        Close the server: stop listening, where L{listen} made it, and end every session.
+
+        What a session has buffered goes out if its transport can take it now. New sessions are refused with 503,
+        from here on and for good. Causes C{close} with C{server shutting down} on each session.
+
+        @return: a Deferred that fires when no session, timer or connection of the server is left. Idle
+            connections that a site of the application keeps open are not the server's.
+        """
+        if self._closed is None:
+            self._closed = Deferred()
+            self._closeAll().chainDeferred(self._closed)
+        waiting: Deferred[None] = Deferred()
+        self._closed.addCallback(waiting.callback)
+        return waiting
+
+    # For resources
+
+    def handleRequest(self, request: Any) -> None:
+        """
+        Answer a plain request, now or later.
+
+        @param request: a L{twisted.web.server.Request} whose body has been read.
+        """
+        self._handle(request, isUpgrade=False)
+
+    def handleUpgrade(self, request: Any) -> None:
+        """
+        Answer a request for a WebSocket: take its connection over, or refuse it.
+
+        @param request: a L{twisted.web.server.Request}.
+        """
+        self._handle(request, isUpgrade=True)
+
+    def pollingTransportAt(self, uri: bytes) -> PollingTransport | None:
+        """Return the transport of the session that an address names, if it is a polling one."""
+        sids = parseQuery(uri).get("sid")
+        session = self.clients.get(sids[0]) if sids else None
+        return session.transport if session is not None and session.transport.name == "polling" else None
+
+    # What there is one of
+
+    @cached_property
+    def reactor(self) -> Any:
+        """The reactor."""
+        if self._givenReactor is not None:
+            return self._givenReactor
+        from twisted.internet import reactor
+
+        return reactor
+
+    @cached_property
+    def factory(self) -> SocketFactory:
+        """The sessions."""
+        return SocketFactory(self, self.reactor)
+
+    @cached_property
+    def webSockets(self) -> WebSocketFactory:
+        """The WebSockets."""
+        return WebSocketFactory(self.reactor, self.opts.maxHttpBufferSize)
+
+    # Requests
+
+    def _handle(self, request: Any, isUpgrade: bool) -> None:
+        if self._middlewares:
+            self._decide(request, isUpgrade, self._afterMiddlewares(request, isUpgrade))
+        else:
+            self._route(request, isUpgrade)
+
+    async def _afterMiddlewares(self, request: Any, isUpgrade: bool) -> None:
+        for middleware in self._middlewares:
+            try:
+                await _settled(middleware(request))
+            except CancelledError:
+                raise
+            except Exception:
+                self._log.failure("A middleware failed")
+                raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"}) from None
+            if request.finished:
+                return
+        self._route(request, isUpgrade)
+
+    def _route(self, request: Any, isUpgrade: bool) -> None:
+        try:
+            wanted = classify(
+                request.method.decode("latin-1"),
+                request.uri,
+                request.requestHeaders.getRawHeaders(b"origin", ()),
+                isUpgrade,
+                self.opts,
+                self.clients.get,
+            )
+            if wanted.want is Want.POLL:
+                self._session(wanted).transport.poll(request)
+            elif wanted.want is Want.PUSH:
+                self._session(wanted).transport.push(request)
+            elif wanted.want is Want.UPGRADE:
+                self._upgrade(request, wanted)
+            elif self._closed is not None:
+                raise ServerClosing
+            else:
+                self._decide(request, isUpgrade, self._open(request, wanted))
+        except HTTPRefusal as refusal:
+            self._refuse(request, isUpgrade, refusal)
+
+    @staticmethod
+    def _session(wanted: EngineRequest[Socket]) -> Socket:
+        assert wanted.session is not None
+        return wanted.session
+
+    def _decide(self, request: Any, isUpgrade: bool, decision: Coroutine[Any, Any, None]) -> None:
+        """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
+        deferred = Deferred.fromCoroutine(decision)
+        if not deferred.called:
+            self._undecided.add(deferred)
+            deferred.addTimeout(DECISION_TIMEOUT, self.reactor)
+            request.notifyFinish().addErrback(lambda _: deferred.cancel())
+
+        def decided(result: None) -> None:
+            self._undecided.discard(deferred)
+
+        def failed(failure: Failure) -> None:
+            self._undecided.discard(deferred)
+            if failure.check(CancelledError):
+                refusal: HTTPRefusal = ServerClosing()
+            elif failure.check(TimeoutError):
+                self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
+                refusal = ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
+            elif isinstance(failure.value, HTTPRefusal):
+                refusal = failure.value
+            else:
+                self._log.failure("A request could not be answered", failure)
+                refusal = HTTPRefusal("internal error")
+                refusal.status = 500
+            self._refuse(request, isUpgrade, refusal)
+
+        deferred.addCallbacks(decided, failed)
+
+    async def _open(self, request: Any, wanted: EngineRequest[Socket]) -> None:
+        handshake = None
+        if wanted.want is Want.WEBSOCKET:
+            handshake = self._checkWebSocket(request)
+        await self._askWhetherAllowed(request)
+        sid = await self._newId(request)
+        codec = codecFor(wanted.revision)
+        if handshake is None:
+            polling = PollingTransport(codec, wanted.supportsBinary, self.opts.maxHttpBufferSize)
+            socket = self.factory.open(sid, polling, request, wanted.revision)
+            polling.poll(request)
+            self._announce(socket)
+        else:
+            transport = self._newWebSocket(request, wanted)
+            accept(
+                request,
+                transport,
+                handshake,
+                lambda: self._announce(self.factory.open(sid, transport, request, wanted.revision)),
+            )
+
+    def _announce(self, socket: Socket) -> None:
+        self.emit("connection", socket)
+        socket.emit("open")
+
+    async def _askWhetherAllowed(self, request: Any) -> None:
+        if self.opts.allowRequest is None:
+            return
+        try:
+            allowed = await _settled(self.opts.allowRequest(request))
+        except CancelledError:
+            raise
+        except RequestRefused as error:
+            raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
+        except Exception:
+            self._log.failure("allowRequest failed")
+            allowed = False
+        if not allowed:
+            raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "allowRequest said no"})
+
+    async def _newId(self, request: Any) -> str:
+        try:
+            sid: Any = await _settled(self.generateId(request))
+            if not isinstance(sid, str) or not sid:
+                raise TypeError(f"generateId returned {sid!r}: expected text")
+            if sid in self.clients:
+                raise ValueError("generateId returned an id that a live session has")
+        except CancelledError:
+            raise
+        except Exception as error:
+            self._log.failure("generateId failed")
+            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "ID_GENERATION_ERROR", "error": error}) from None
+        return sid
+
+    def _upgrade(self, request: Any, wanted: EngineRequest[Socket]) -> None:
+        handshake = self._checkWebSocket(request)
+        transport = self._newWebSocket(request, wanted)
+
+        def opened() -> None:
+            if not self._session(wanted).tryUpgrade(transport):
+                # One WebSocket is there already. The session isn't to suffer from a second.
+                transport.close()
+
+        accept(request, transport, handshake, opened)
+
+    def _checkWebSocket(self, request: Any) -> Any:
+        if getattr(request.channel, "transport", None) is None:
+            # HTTP/2: there is no connection that could become a WebSocket.
+            refusal = HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"})
+            refusal.status = 426
+            raise refusal
+        headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
+        return checkWebSocketHeaders(request.method.decode("latin-1"), headers)
+
+    def _newWebSocket(self, request: Any, wanted: EngineRequest[Socket]) -> WebSocketTransport:
+        headers = {
+            name.decode("latin-1"): [value.decode("latin-1") for value in values]
+            for name, values in request.responseHeaders.getAllRawHeaders()
+        }
+        return WebSocketTransport(self.webSockets, codecFor(wanted.revision), wanted.supportsBinary, headers)
+
+    def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
+        if isinstance(refusal, ConnectionRefusal):
+            context = dict(refusal.context)
+            self._log.debug("Refused: {message}, {context}", message=refusal.message, context=context)
+            self.emit("connection_error", ConnectionErrorEvent(request, refusal.code, refusal.message, context))
+        channel = getattr(request, "channel", None)
+        if channel is None or request.startedWriting:
+            return
+        if isUpgrade:
+            headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
+            respond(request, refusal.status, headers, refusal.message.encode())
+            channel.loseConnection()
+        else:
+            refuse(request, refusal)
+
+    # Upgrade requests outside the path
+
+    def _destroyLater(self, request: Any, timeout: float | None) -> None:
+        """Close the connection of a request for a WebSocket that isn't ours, unless somebody serves it in time."""
+        if timeout is None:
+            return
+        connection = request.channel.transport
+
+        def holder() -> object:
+            return connection.wrappedProtocol if isinstance(connection, ProtocolWrapper) else connection.protocol
+
+        before = holder()
+
+        def destroy() -> None:
+            self._foreignUpgrades.discard(call)
+            # Whoever made it a WebSocket put another protocol in the channel's place, or replaced its dataReceived.
+            isServed = request.startedWriting or holder() is not before or "dataReceived" in vars(request.channel)
+            if not isServed:
+                connection.loseConnection()
+
+        def over(_: object) -> None:
+            self._foreignUpgrades.discard(call)
+            cancel(call)
+
+        call = self.reactor.callLater(timeout, destroy)
+        self._foreignUpgrades.add(call)
+        request.notifyFinish().addBoth(over)
+
+    # The end
+
+    def _closeAll(self) -> Deferred[Any]:
+        for undecided in list(self._undecided):
+            undecided.cancel()
+        for call in self._foreignUpgrades:
+            cancel(call)
+        self._foreignUpgrades.clear()
+        ends = []
+        if self._ownSite is not None:
+            # First, so that nobody connects while the sessions end.
+            ends.append(self._stopListening(self._ownSite))
+        self.factory.closeAll()
+        ends.append(self.webSockets.connections.whenEmpty())
+        return gatherResults(ends).addCallback(lambda _: None)
+
+    def _stopListening(self, site: Site) -> Deferred[Any]:
+        stopped: Deferred[Any] = Deferred()
+
+        def stop(port: IListeningPort) -> IListeningPort:
+            maybeDeferred(port.stopListening).chainDeferred(stopped)
+            return port
+
+        def notListening(failure: Failure) -> Failure | None:
+            stopped.callback(None)
+            return None if failure.check(CancelledError) else failure
+
+        self.listening.addCallbacks(stop, notListening)
+        self.listening.cancel()
+        return stopped.addCallback(lambda _: site.closeConnections(CLOSE_TIMEOUT))
+
+    # Failing handlers
+
+    def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
+        """Log what a handler raised, with its session where there is one, and emit it as that socket's C{error}."""
+        if args and isinstance(args[0], Socket):
+            args[0].handlerFailed(event, args[1:], failure)
+        else:
+            super().handlerFailed(event, args, failure)
+
+
+async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
+    """Return an answer, given plain, as a Deferred, or as a coroutine."""
+    if isinstance(answer, Awaitable):
+        return await answer
+    return answer
+
+
+class _NotImplemented(resource.Resource):
+    isLeaf = True
+
+    def render(self, request: server.Request) -> bytes:
+        page: bytes = errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
+        return page
+
+
+def attach(site: server.Site, *, reactor: IReactorTime | None = None, **options: Any) -> Server:
+    """
+    Make a server that captures its path on a site.
+
+    @param site: a L{twisted.web.server.Site}, ours or any other.
+    @param options: as in L{ServerOptions}.
+    @return: the L{Server}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    """
+    return Server(site, reactor=reactor, **options)
+
+
+def listen(
+    endpoint: int | str,
+    callback: Callable[[], object] | None = None,
+    *,
+    reactor: Any = None,
+    **options: Any,
+) -> Server:
+    """
+    Make a server that listens by itself; requests outside its path get a 501.
+
+    @param endpoint: a port number, for all interfaces, by IPv6 and IPv4; or the description of an endpoint, such as
+        C{"tcp:3000:interface=127.0.0.1"}, C{"unix:/run/app.sock"} or C{"tls:443:…"}.
+    @param callback: called when the server listens.
+    @param options: as in L{ServerOptions}.
+    @return: the L{Server}, whose C{listening} is a Deferred of the port, or of the reason why there is none, such as
+        L{twisted.internet.error.CannotListenError}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    @raise ValueError: the description isn't one, or the number isn't a port.
+    """
+    engine = Server(reactor=reactor, **options)
+    site = Site(_NotImplemented(), reactor=engine.reactor)
+    engine.attach(site)
+    engine._ownSite = site
+    engine.listening = _listen(engine.reactor, endpoint, site)
+    if callback is not None:
+        handler: Handler = callback
+
+        def listening(port: IListeningPort) -> IListeningPort:
+            engine.callHandler("listening", handler)
+            return port
+
+        engine.listening.addCallback(listening)
+    return engine
+
+
+def _listen(reactor: Any, endpoint: int | str, site: Site) -> Deferred[IListeningPort]:
+    if isinstance(endpoint, str):
+        try:
+            return serverFromString(reactor, endpoint).listen(site)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
+    if type(endpoint) is not int or not 0 <= endpoint <= 65535:
+        raise ValueError(
+            f"endpoint {endpoint!r}: expected a port number, 0 to 65535, or the description of an endpoint"
+        )
+
+    def withoutIPv6(failure: Failure) -> Deferred[IListeningPort]:
+        failure.trap(CannotListenError)
+        if failure.value.socketError.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            failure.raiseException()
+        return TCP4ServerEndpoint(reactor, endpoint).listen(site)
+
+    return TCP6ServerEndpoint(reactor, endpoint).listen(site).addErrback(withoutIPv6)

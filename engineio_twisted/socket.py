@@ -1,0 +1,450 @@
+"""
+One session: its state, its buffer, its heartbeat, and the move from polling to WebSocket.
+
+What decides a change of state is L{TRANSITIONS} and nothing else; an absent key means that the input changes nothing
+in that state. docs/protocol.md, "Sessions"; docs/architecture.md, "The states of a session".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, StrEnum
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .emitter import EventEmitter
+from .errors import CloseReason
+from .handshake import openPacket, upgradesOf
+from .options import ServerOptions
+from .packet import PROBE, Packet, PacketType
+from .transport import ITransport, ITransportOwner, cancel
+
+CLOSE_TIMEOUT = 30.0
+"""Seconds that a session closed by the server waits for the client's next poll, to tell it; as the reference does."""
+
+NOOP_INTERVAL = 0.1
+"""Seconds between two looks for a waiting GET during an upgrade, which has to end before the client can go on."""
+
+
+class ReadyState(StrEnum):
+    """The state of a session, as its C{readyState}. Equal to its text."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class UpgradeState(Enum):
+    """How far a session is in moving from polling to WebSocket."""
+
+    NONE = "no upgrade"
+    PROBING = "a WebSocket is there"
+    PROBED = "the WebSocket was tried out"
+    DONE = "upgraded"
+
+
+class HeartbeatState(Enum):
+    """What the heartbeat of a session waits for."""
+
+    STOPPED = "nothing"
+    RESTING = "the next ping"
+    AWAITING = "a pong"
+
+
+State = ReadyState | UpgradeState | HeartbeatState
+
+
+class Input(Enum):
+    """What can change a state."""
+
+    START = "the open packet was sent"
+    CLOSE = "the server closes the session"
+    END = "the session is over"
+    CANDIDATE = "a WebSocket wants to take over"
+    PROBE = "ping with the data probe, on that WebSocket"
+    UPGRADE = "upgrade packet, on that WebSocket"
+    ABANDON = "that WebSocket is given up"
+    INTERVAL = "pingInterval is over"
+    PONG = "pong"
+    STOP = "no pings any more"
+
+
+TRANSITIONS: Mapping[tuple[State, Input], State] = {
+    (ReadyState.OPENING, Input.START): ReadyState.OPEN,
+    (ReadyState.OPENING, Input.END): ReadyState.CLOSED,
+    (ReadyState.OPEN, Input.CLOSE): ReadyState.CLOSING,
+    (ReadyState.OPEN, Input.END): ReadyState.CLOSED,
+    (ReadyState.CLOSING, Input.END): ReadyState.CLOSED,
+    (UpgradeState.NONE, Input.CANDIDATE): UpgradeState.PROBING,
+    (UpgradeState.PROBING, Input.PROBE): UpgradeState.PROBED,
+    (UpgradeState.PROBING, Input.ABANDON): UpgradeState.NONE,
+    (UpgradeState.PROBED, Input.UPGRADE): UpgradeState.DONE,
+    (UpgradeState.PROBED, Input.ABANDON): UpgradeState.NONE,
+    (HeartbeatState.STOPPED, Input.START): HeartbeatState.RESTING,
+    (HeartbeatState.RESTING, Input.INTERVAL): HeartbeatState.AWAITING,
+    (HeartbeatState.RESTING, Input.STOP): HeartbeatState.STOPPED,
+    (HeartbeatState.AWAITING, Input.PONG): HeartbeatState.RESTING,
+    (HeartbeatState.AWAITING, Input.STOP): HeartbeatState.STOPPED,
+}
+
+
+class SessionHost(Protocol):
+    """The server of a session, as far as the session knows it."""
+
+    opts: ServerOptions
+
+    def emit(self, event: str, *args: Any) -> bool:
+        """Call the server's handlers of an event."""
+        ...
+
+
+SendCallback = Callable[[Any], object]
+
+
+@implementer(ITransportOwner)
+class Socket(EventEmitter):
+    """
+    One session, from its handshake to its end, on whatever transport it is.
+
+    Three things call this: its transports, with what the client did; the application, which sends and closes; and
+    the clock. It owns its transport, the WebSocket that tries to replace it, and three timers: the heartbeat's,
+    the upgrade's and the close's.
+
+    Events, with their arguments: C{open}; C{packet(packet)} for each packet received and C{packetCreate(packet)} for
+    each made; C{data(data)} and C{message(data)} for a message; C{heartbeat} for a pong; C{flush(packets)} before and
+    C{drain} after the buffer goes to the transport; C{upgrading(transport)}, C{upgrade(transport)};
+    C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
+
+    @ivar id: the session id, which is a secret of the client.
+    @ivar server: the L{Server}.
+    @ivar request: the session's first request.
+    @ivar protocol: the revision of the protocol.
+    @ivar transport: the transport it is on.
+    @ivar writeBuffer: packets that the transport hasn't taken yet; on C{close}, those that it never will.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        sid: str,
+        server: SessionHost,
+        transport: Any,
+        request: Any,
+        protocol: int,
+        clock: IReactorTime,
+        ended: Callable[[Socket], None],
+    ) -> None:
+        self.id = sid
+        self.server = server
+        self.transport = transport
+        self.request = request
+        self.protocol = protocol
+        self.writeBuffer: list[Packet] = []
+        self._callbacks: list[SendCallback] = []
+        self._clock = clock
+        self._ended = ended
+        self._readyState: ReadyState = ReadyState.OPENING
+        self._upgradeState: UpgradeState = UpgradeState.NONE
+        self._heartbeatState: HeartbeatState = HeartbeatState.STOPPED
+        self._candidate: Any = None
+        self._flushing = False
+        self._heartbeat: IDelayedCall | None = None
+        self._upgradeDeadline: IDelayedCall | None = None
+        self._noopCall: IDelayedCall | None = None
+        self._closeDeadline: IDelayedCall | None = None
+        transport.owner = self
+
+    # For the application
+
+    @property
+    def readyState(self) -> ReadyState:
+        """C{opening}, C{open}, C{closing} or C{closed}."""
+        return self._readyState
+
+    @property
+    def upgrading(self) -> bool:
+        """Whether a WebSocket is trying to replace polling."""
+        return self._upgradeState in (UpgradeState.PROBING, UpgradeState.PROBED)
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the session has moved from polling to WebSocket."""
+        return self._upgradeState is UpgradeState.DONE
+
+    @property
+    def remoteAddress(self) -> str | None:
+        """The client's IP address, as the connection of the first request has it; None on a UNIX socket."""
+        host: str | None = getattr(self.request.getClientAddress(), "host", None)
+        # How a dual-stack port reports a client that came by IPv4.
+        return host.removeprefix("::ffff:") if host is not None and "." in host else host
+
+    def send(self, data: object, callback: SendCallback | None = None, *, compress: bool = True) -> Socket:
+        """
+        Send a message. It waits in the buffer until the transport can take it. After L{close} this does nothing.
+
+        Causes the events C{packetCreate}, and then or later C{flush} and C{drain}.
+
+        @param data: text as str; binary as bytes, bytearray, memoryview or array, copied at once; anything else
+            is sent as the text that C{str} makes of it.
+        @param callback: called with the transport when it has taken the message, in the order of sending; never
+            for a message that wasn't sent.
+        @param compress: whether the message may be compressed.
+        @return: this socket.
+        @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
+        """
+        if isinstance(data, str):
+            message: str | bytes = data
+        elif isinstance(data, bytes):
+            message = data
+        else:
+            try:
+                message = memoryview(data).tobytes()  # type: ignore[arg-type]
+            except TypeError:
+                message = str(data)
+        if isinstance(message, str) and not message.isascii():
+            try:
+                message.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"message text with {message[error.start]!r} at index {error.start}: expected text that UTF-8 can"
+                    " carry, which a lone surrogate is not"
+                ) from None
+        self._sendPacket(Packet(PacketType.MESSAGE, message, compress), callback)
+        return self
+
+    write = send
+
+    def close(self, discard: bool = False) -> None:
+        """
+        Close the session: what is buffered goes out first, then the client is told.
+
+        On polling without a waiting GET this takes until the next one, 30 seconds at most. Causes C{close} with
+        the reason C{forced close}.
+
+        @param discard: drop what is buffered, and close at once.
+        """
+        if discard:
+            self.writeBuffer = []
+            self._callbacks = []
+            self._end(CloseReason.FORCED_CLOSE, "closed by the server")
+        elif self._step(Input.CLOSE):
+            self._stopHeartbeat()
+            self._closeDeadline = self._clock.callLater(
+                CLOSE_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, "the client did not poll again"
+            )
+            self._flush()
+
+    # For the factory
+
+    def open(self) -> None:
+        """Send the open packet and start the heartbeat."""
+        options = self.server.opts
+        self._step(Input.START)
+        self._heartbeatStep(Input.START)
+        self._heartbeat = self._clock.callLater(options.pingInterval / 1000, self._heartbeatDue)
+        self._sendPacket(openPacket(self.id, upgradesOf(self.transport.name, options), options))
+
+    def shutDown(self) -> None:
+        """End the session because its server closes: what can be sent at once is, the client is told."""
+        self._end(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing")
+
+    def tryUpgrade(self, candidate: Any) -> bool:
+        """
+        Let a WebSocket try to replace polling.
+
+        @return: whether it may; if not, it isn't touched.
+        """
+        if self._readyState is ReadyState.CLOSED or not upgradesOf(self.transport.name, self.server.opts):
+            return False
+        if not self._upgradeStep(Input.CANDIDATE):
+            return False
+        candidate.owner = self
+        self._candidate = candidate
+        self._upgradeDeadline = self._clock.callLater(self.server.opts.upgradeTimeout / 1000, self._abandonUpgrade)
+        return True
+
+    # ITransportOwner
+
+    def transportReady(self, transport: ITransport) -> None:
+        if transport is self.transport:
+            self._flush()
+
+    def transportPacket(self, transport: ITransport, packet: Packet) -> None:
+        if transport is self.transport:
+            if self._readyState is ReadyState.OPEN:
+                self._receive(packet)
+        elif transport is self._candidate:
+            self._receiveProbe(packet)
+
+    def transportClosed(self, transport: ITransport, reason: CloseReason, description: str) -> None:
+        if transport is self.transport:
+            self._end(reason, description)
+        elif transport is self._candidate:
+            self._abandonUpgrade()
+
+    # Packets in
+
+    def _receive(self, packet: Packet) -> None:
+        self.emit("packet", packet)
+        if packet.type is PacketType.MESSAGE:
+            self.emit("data", packet.data)
+            self.emit("message", packet.data)
+        elif packet.type is PacketType.PONG:
+            if self._heartbeatStep(Input.PONG):
+                assert self._heartbeat is not None
+                self._heartbeat.reset(self.server.opts.pingInterval / 1000)
+                self.emit("heartbeat")
+        elif packet.type is PacketType.PING:
+            self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
+
+    def _receiveProbe(self, packet: Packet) -> None:
+        if packet.type is PacketType.PING and packet.data == PROBE and self._upgradeStep(Input.PROBE):
+            self._candidate.send([Packet(PacketType.PONG, PROBE)])
+            self.emit("upgrading", self._candidate)
+            self._endWaitingPoll()
+        elif packet.type is PacketType.UPGRADE and self._upgradeStep(Input.UPGRADE):
+            self._completeUpgrade()
+        else:
+            self._abandonUpgrade()
+
+    # Packets out
+
+    def _sendPacket(self, packet: Packet, callback: SendCallback | None = None) -> None:
+        if self._readyState is not ReadyState.OPEN:
+            return
+        self.emit("packetCreate", packet)
+        self.writeBuffer.append(packet)
+        if callback is not None:
+            self._callbacks.append(callback)
+        self._flush()
+
+    def _flush(self) -> None:
+        # Handlers and callbacks, run from here, may send: what they send goes out in the next round, in order.
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            while self._canFlush():
+                self._flushOnce()
+        finally:
+            self._flushing = False
+
+    def _canFlush(self) -> bool:
+        if self._readyState is ReadyState.CLOSING:
+            return bool(self.transport.writable)
+        return bool(self.writeBuffer and self._readyState is ReadyState.OPEN and self.transport.writable)
+
+    def _flushOnce(self) -> None:
+        if self.writeBuffer:
+            self.emit("flush", self.writeBuffer)
+            self.server.emit("flush", self, self.writeBuffer)
+            if not self._canFlush():
+                return
+        packets, self.writeBuffer = self.writeBuffer, []
+        callbacks, self._callbacks = self._callbacks, []
+        isLast = self._readyState is ReadyState.CLOSING
+        if isLast:
+            self.transport.close(packets)
+        else:
+            self.transport.send(packets)
+        transport = self.transport
+        for callback in callbacks:
+            self.callHandler("send callback", callback, transport)
+        if packets:
+            self.emit("drain")
+            self.server.emit("drain", self)
+        if isLast:
+            self._end(CloseReason.FORCED_CLOSE, "closed by the server")
+
+    # Heartbeat
+
+    def _heartbeatDue(self) -> None:
+        if not self._heartbeatStep(Input.INTERVAL):
+            self._end(CloseReason.PING_TIMEOUT, f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms")
+            return
+        self._heartbeat = self._clock.callLater(self.server.opts.pingTimeout / 1000, self._heartbeatDue)
+        self._sendPacket(Packet(PacketType.PING))
+
+    def _stopHeartbeat(self) -> None:
+        self._heartbeatStep(Input.STOP)
+        cancel(self._heartbeat)
+
+    # Upgrade
+
+    def _endWaitingPoll(self) -> None:
+        # One noop is not enough: a poll that arrives after it would keep the client from sending its upgrade packet.
+        self._noopCall = None
+        if self._upgradeState is UpgradeState.PROBED:
+            self._noopCall = self._clock.callLater(NOOP_INTERVAL, self._endWaitingPoll)
+            if self.transport.writable:
+                self.transport.send([Packet(PacketType.NOOP)])
+
+    def _completeUpgrade(self) -> None:
+        polling, self.transport, self._candidate = self.transport, self._candidate, None
+        self._stopUpgradeTimers()
+        polling.discard()
+        self.emit("upgrade", self.transport)
+        self._flush()
+
+    def _abandonUpgrade(self) -> None:
+        candidate, self._candidate = self._candidate, None
+        self._upgradeStep(Input.ABANDON)
+        self._stopUpgradeTimers()
+        if candidate is not None:
+            candidate.close()
+
+    def _stopUpgradeTimers(self) -> None:
+        cancel(self._upgradeDeadline)
+        cancel(self._noopCall)
+
+    # The end
+
+    def _end(self, reason: CloseReason, description: str) -> None:
+        """End the session, whatever the reason: the one place where it does."""
+        if not self._step(Input.END):
+            return
+        self._stopHeartbeat()
+        cancel(self._closeDeadline)
+        self._abandonUpgrade()
+        self.transport.close()
+        self._callbacks = []
+        self._ended(self)
+        self.emit("close", reason, description)
+
+    # States
+
+    def _step(self, given: Input) -> bool:
+        return self._change("_readyState", given)
+
+    def _upgradeStep(self, given: Input) -> bool:
+        return self._change("_upgradeState", given)
+
+    def _heartbeatStep(self, given: Input) -> bool:
+        return self._change("_heartbeatState", given)
+
+    def _change(self, machine: str, given: Input) -> bool:
+        """Change one of the three states; return whether the input means anything in the present one."""
+        old: State = getattr(self, machine)
+        new = TRANSITIONS.get((old, given))
+        if new is None:
+            return False
+        setattr(self, machine, new)
+        self._log.debug("{session}: {old} -> {new}", session=self.logName, old=old.value, new=new.value)
+        return True
+
+    @property
+    def logName(self) -> str:
+        """The session id as it may stand in a log: shortened, as whoever knows it can take the session over."""
+        return self.id[:6] + "…"
+
+    def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
+        """Log what a handler raised, and emit it as C{error}."""
+        self._log.failure("Handler of {event} of session {session} failed", failure, event=event, session=self.logName)
+        if event != "error":
+            self.emit("error", failure.value)

@@ -1,0 +1,138 @@
+"""What a session sees of a transport, what a transport sees of its session, and the little that transports share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface import Attribute, Interface
+
+from .errors import CloseReason
+from .packet import Packet
+from .payload import Codec
+
+
+class ITransport(Interface):
+    """
+    How packets get from a session to its client.
+
+    A transport turns packets into bytes with the codec of its client's revision. It knows nothing of sessions but
+    what L{ITransportOwner} says, and its owner knows nothing of bytes.
+    """
+
+    name = Attribute("Its name, as in the query: polling or websocket.")
+    writable = Attribute("Whether it can take packets now.")
+    owner = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
+
+    def send(packets: Sequence[Packet]) -> None:
+        """Send packets, at least one. Only while writable. They are taken when this returns."""
+
+    def close(packets: Sequence[Packet] = ()) -> None:
+        """
+        Send packets if writable, tell the client that this is the end, and let go of the client.
+
+        Doing it again does nothing, and the owner isn't told of what it did itself.
+        """
+
+    def discard() -> None:
+        """Let go of the client without telling it of an end: its session goes on, on another transport."""
+
+
+class ITransportOwner(Interface):
+    """What a transport may call on the session it belongs to."""
+
+    def transportReady(transport: ITransport) -> None:
+        """Learn that the transport has become writable."""
+
+    def transportPacket(transport: ITransport, packet: Packet) -> None:
+        """Take a packet from the client; never a close packet."""
+
+    def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
+        """Learn that the client has left, or broke the protocol, and why."""
+
+
+class Transport:
+    """
+    The base of the transports.
+
+    @ivar codec: writes and reads packets in the revision of the client.
+    @ivar supportsBinary: False where the client wants binary as base64.
+    """
+
+    name: ClassVar[str]
+    owner: Any = None
+
+    def __init__(self, codec: Codec, supportsBinary: bool) -> None:
+        self.codec = codec
+        self.supportsBinary = supportsBinary
+
+
+class Response(Protocol):
+    """A L{twisted.web.server.Request}, as far as answering it goes."""
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None: ...
+    def setHeader(self, name: bytes | str, value: bytes | str) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def finish(self) -> None: ...
+
+
+def respond(request: Response, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """
+    Answer a request.
+
+    Finishing a request may serve the next one of its connection before this returns: callers change their state
+    first and answer last.
+    """
+    request.setResponseCode(status)
+    for name, value in headers.items():
+        request.setHeader(name, value)
+    request.setHeader("Content-Length", str(len(body)))
+    request.write(body)
+    request.finish()
+
+
+def cancel(call: IDelayedCall | None) -> None:
+    """Cancel a timer, if there is one and it hasn't run."""
+    if call is not None and call.active():
+        call.cancel()
+
+
+ConnectionT = TypeVar("ConnectionT")
+
+
+class Connections(Generic[ConnectionT]):
+    """The connections of one kind that are open, and a way to wait until none is."""
+
+    def __init__(self) -> None:
+        self._open: set[ConnectionT] = set()
+        self._waiting: list[Deferred[None]] = []
+
+    def __iter__(self) -> Iterator[ConnectionT]:
+        # A copy: whoever goes through them may close them.
+        return iter(tuple(self._open))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: ConnectionT) -> None:
+        """Count a connection in."""
+        self._open.add(connection)
+
+    def remove(self, connection: ConnectionT) -> None:
+        """Count a connection out; one that isn't in is no error."""
+        self._open.discard(connection)
+        if not self._open:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Return a Deferred that fires when no connection is open."""
+        deferred: Deferred[None] = Deferred()
+        if self._open:
+            self._waiting.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred

@@ -1,0 +1,232 @@
+"""
+WebSocket: one packet a frame, on a connection taken over from twisted.web.
+
+Autobahn speaks the protocol; what is ours is the way in (L{accept}) and the way between frames and packets
+(L{WebSocketTransport}). docs/protocol.md, "WebSocket"; docs/architecture.md, "Taking over a connection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import implementer
+
+from .errors import CloseReason, DecodeError
+from .handshake import WebSocketHandshake
+from .packet import Packet, PacketType
+from .payload import Codec
+from .transport import Connections, ITransport, Transport, cancel
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+CLOSE_TIMEOUT = 3.0
+"""
+Seconds from our close frame, or our answer to the client's, until the connection is cut.
+
+Time for a slow network to carry two frames; a client that has gone, or doesn't read, must not keep a socket open.
+"""
+
+TEXT, BINARY = 1, 2
+"""Opcodes of data frames (RFC 6455, 5.2)."""
+
+
+class WebSocketFactory(WebSocketServerFactory):  # type: ignore[misc]
+    """
+    The settings of all WebSockets of a server, and which are connected.
+
+    @ivar connections: those whose connection isn't lost yet.
+    """
+
+    def __init__(self, clock: IReactorTime, maxHttpBufferSize: int) -> None:
+        # Autobahn keeps a reactor only to start timers on it, and the timers that it would start are off, below.
+        super().__init__(server="", reactor=clock)
+        self.clock = clock
+        self.maxHttpBufferSize = maxHttpBufferSize
+        self.connections: Connections[WebSocketTransport] = Connections()
+        self.setProtocolOptions(
+            maxFramePayloadSize=maxHttpBufferSize,
+            maxMessagePayloadSize=maxHttpBufferSize,
+            # A close frame tells the client what was wrong; a dropped connection doesn't.
+            failByDrop=False,
+            webStatus=False,
+            # Its timers round to whole seconds and run on a reactor of Autobahn's choice. The opening handshake
+            # is over as soon as it begins, and the closing one has a deadline of ours.
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+        )
+
+
+@implementer(ITransport, IPushProducer)
+class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[misc]
+    """
+    The WebSocket transport of one session, or of one trying to upgrade.
+
+    Autobahn calls its C{on} methods, the session those of L{ITransport}. It owns the connection, and the deadline
+    by which it must be gone once one side has sent a close frame.
+    """
+
+    name = "websocket"
+    _log = Logger()
+    _deadline: IDelayedCall | None = None
+    # Whether the owner knows that this is over, or ended it.
+    _ended = False
+
+    def __init__(
+        self,
+        factory: WebSocketFactory,
+        codec: Codec,
+        supportsBinary: bool,
+        responseHeaders: Mapping[str, Sequence[str]],
+    ) -> None:
+        Transport.__init__(self, codec, supportsBinary)
+        WebSocketServerProtocol.__init__(self)
+        self.factory = factory
+        self._responseHeaders = responseHeaders
+
+    # ITransport
+
+    @property
+    def writable(self) -> bool:
+        return bool(self.state == self.STATE_OPEN)
+
+    def send(self, packets: Sequence[Packet]) -> None:
+        if not self.writable:
+            return
+        for packet in packets:
+            frame = self.codec.encodePacket(packet, self.supportsBinary)
+            # Not sendMessage: it applies the limit on what clients may send to what we send.
+            if isinstance(frame, bytes):
+                self.sendFrame(opcode=BINARY, payload=frame)
+            else:
+                self.sendFrame(opcode=TEXT, payload=frame.encode())
+
+    def close(self, packets: Sequence[Packet] = ()) -> None:
+        self.send(packets)
+        self._ended = True
+        if self.writable:
+            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+
+    discard = close
+
+    # From Autobahn
+
+    def onConnect(self, request: object) -> tuple[None, Mapping[str, Sequence[str]]]:
+        """Say which headers go out with the 101."""
+        return None, self._responseHeaders
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Take a whole message, whose text Autobahn has found to be UTF-8."""
+        if self._ended:
+            return
+        try:
+            packet = self.codec.decodePacket(payload if isBinary else payload.decode())
+        except DecodeError as error:
+            self._over(CloseReason.PARSE_ERROR, str(error))
+            return
+        if packet.type is PacketType.CLOSE:
+            self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
+        else:
+            self.owner.transportPacket(self, packet)
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Send a close frame: here every end passes that either side announces."""
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        if self._deadline is None:
+            self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self._cut)
+        if isReply:
+            self._over(CloseReason.TRANSPORT_CLOSE, f"close frame with code {self.remoteCloseCode}")
+        elif self.failedByMe:
+            self._over(CloseReason.TRANSPORT_ERROR, self._whatFailed(code, (reasonUtf8 or b"").decode()))
+
+    def _whatFailed(self, code: int | None, reason: str) -> str:
+        if code != self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG:
+            return f"close frame with code {code}: {reason}"
+        reason = f"a message is larger than maxHttpBufferSize, {self.factory.maxHttpBufferSize} bytes"
+        self._log.warn("WebSocket of {peer} closed with 1009: {reason}", peer=self.peer, reason=reason)
+        return reason
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Learn that the connection is lost."""
+        self._over(CloseReason.TRANSPORT_CLOSE, reason or f"connection closed with code {code}")
+
+    def _over(self, reason: CloseReason, description: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self.owner is not None:
+            self.owner.transportClosed(self, reason, description)
+        if self.writable:
+            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+
+    # From the connection
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.factory.connections.add(self)
+        # What a client doesn't read must not pile up here while more of what it sends is answered.
+        self.transport.registerProducer(self, True)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        cancel(self._deadline)
+        super().connectionLost(reason)
+        self.factory.connections.remove(self)
+
+    def _cut(self) -> None:
+        self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """Stop reading from a client that doesn't read."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on reading: the client has taken what was sent to it."""
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Learn that the connection is lost; L{connectionLost} does what is to be done."""
+
+
+def accept(
+    request: Request, transport: WebSocketTransport, handshake: WebSocketHandshake, opened: Callable[[], None]
+) -> None:
+    """
+    Take the connection of a request over, make it a WebSocket, and answer 101.
+
+    @param opened: called when the 101 is written, before anything is read: it sets the transport's owner.
+    """
+    channel: Any = request.channel
+    connection = channel.transport
+    # Both are empty unless the client went on sending without waiting for the 101: what it sent behind its request
+    # is in the line buffer while the request is being read, and in the data buffer if it was answered later.
+    behind = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
+    channel._dataBuffer = []
+    channel.setTimeout(None)
+    # The channel registered itself; as long as it is there, nobody else can, and it is kept in memory.
+    connection.unregisterProducer()
+    released = getattr(channel, "released", None)
+    if released is not None:
+        released()
+    if isinstance(connection, ProtocolWrapper):
+        connection.wrappedProtocol = transport
+    else:
+        connection.protocol = transport
+    transport.makeConnection(connection)
+    # Of the client's headers Autobahn sees only those that the opening handshake needs, each checked before:
+    # it never parses what twisted.web has parsed.
+    transport.dataReceived(
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n\r\n" % (handshake.key, handshake.version)
+    )
+    opened()
+    # The channel stops reading while a request is being answered.
+    if IPushProducer.providedBy(connection):
+        connection.resumeProducing()
+    if behind:
+        transport.dataReceived(behind)

@@ -1,0 +1,47 @@
+"""
+Send every message back: the shortest useful Engine.IO server.
+
+    python examples/echo/echo.py                                   # port 3000, all interfaces
+    python examples/echo/echo.py tcp:8080:interface=127.0.0.1      # any endpoint description of Twisted
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+
+from engineio_twisted import Server, Socket, listen
+
+
+def application(server: Server) -> None:
+    """Register what happens on `server`: here, that each message goes back to where it came from."""
+
+    @server.on("connection")
+    def connected(socket: Socket) -> None:
+        @socket.on("message")
+        def echo(data: str | bytes) -> None:
+            # A str goes back as text and bytes go back as binary: nothing is converted on the way.
+            socket.send(data)
+
+
+async def main(reactor: Any, endpoint: str = "tcp:3000") -> None:
+    """Serve until Ctrl-C."""
+    server = listen(endpoint, reactor=reactor)
+    application(server)
+    try:
+        port = await server.listening
+    except CannotListenError as error:
+        sys.exit(str(error))
+    # Sessions are told that the server goes, instead of finding out by a timeout.
+    reactor.addSystemEventTrigger("before", "shutdown", server.close)
+    address = port.getHost()
+    print(f"Echo: open http://127.0.0.1:{address.port}/engine.io/ with any Engine.IO client", flush=True)
+    await Deferred()
+
+
+if __name__ == "__main__":
+    task.react(main, sys.argv[1:])
