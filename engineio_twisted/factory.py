@@ -27,9 +27,7 @@ class SocketFactory:
         self._clock = clock
 
     def open(self, sid: str, transport: Any, request: Any, protocol: int) -> Socket:
-        """
-        Open a session: its open packet is in the buffer, or sent where the transport is ready; its heartbeat runs.
-        """
+        """Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs."""
         socket = Socket(sid, self._server, transport, request, protocol, self._clock, self._remove)
         self.clients[sid] = socket
         socket.open()
@@ -48,5 +46,5 @@ _serial = itertools.count()
 
 
 def generateId() -> str:
-    """Return a new session id: 15 random bytes of the operating system, and a serial number, so that none comes twice."""
+    """Return a new session id: 15 random bytes of the operating system, and a number so that none comes twice."""
     return urlsafe_b64encode(os.urandom(15) + next(_serial).to_bytes(6)).decode("ascii")

@@ -131,4 +131,4 @@ class ServerOptions:
                 near = difflib.get_close_matches(name, known, n=1)
                 cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
                 raise OptionError(f"{name}={options[name]!r}: there is no such option; {cure}")
-        self.__attrs_init__(**options)  # type: ignore[attr-defined]
+        self.__attrs_init__(**options)

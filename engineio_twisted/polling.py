@@ -34,8 +34,8 @@ class PollingTransport(Transport):
     The polling transport of one session.
 
     Three things call this: the server, with each GET (L{poll}) and POST (L{push}) of the session; the request class
-    of our own site, as soon as the headers of a POST are there (L{pushStarted}, L{pushEnded}, L{pushLost}); and the session.
-    It owns the GET that waits and the POST whose body is being read, at most one of each.
+    of our own site, while it reads the body of a POST (L{pushStarted}, L{pushEnded}, L{pushLost}); and the session. It
+    owns the GET that waits and the POST whose body is being read, at most one of each.
     """
 
     name = "polling"

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web import resource, server
-from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http import RESPONSES, HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
 from .errors import HTTPRefusal, PayloadTooLarge
@@ -52,21 +52,21 @@ class EngineIOResource(resource.Resource):
 
     It serves the path it is put at with and without a slash at its end, and everything below.
 
-    @param server: the L{Server} that opens and holds the sessions.
+    @param engine: the L{Server} that opens and holds the sessions.
     """
 
     isLeaf = True
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, engine: Server) -> None:
         super().__init__()
-        self.server = server
+        self.engine: Server = engine
 
     def render(self, request: server.Request) -> int:
         """Hand a request to the server, which answers it now or later."""
         if isUpgrade(request):
-            self.server.handleUpgrade(request)
+            self.engine.handleUpgrade(request)
         else:
-            self.server.handleRequest(request)
+            self.engine.handleRequest(request)
         return server.NOT_DONE_YET
 
 
@@ -90,7 +90,7 @@ class CapturedPath(resource.Resource):
         foreignUpgrade: Callable[[server.Request], None],
     ) -> None:
         super().__init__()
-        self.server = engine
+        self.engine: Server = engine
         self.rest = rest
         self._path = path.encode("ascii")
         self._below = below
@@ -110,8 +110,10 @@ class CapturedPath(resource.Resource):
         if isUpgrade(request) and not isinstance(self.rest, CapturedPath):
             self._foreignUpgrade(request)
         if self.rest.isLeaf:
-            request.prepath.pop()
-            request.postpath.insert(0, name)
+            # It is to see the whole path, as if it were asked itself.
+            path: Any = request
+            path.prepath.pop()
+            path.postpath.insert(0, name)
             return self.rest
         child: resource.IResource = self.rest.getChildWithDefault(name, request)
         return child
@@ -130,10 +132,10 @@ def serverAt(root: object, path: bytes) -> Server | None:
     segments = [unquote_to_bytes(each) for each in path.split(b"/")[1:]]
     while True:
         if isinstance(root, EngineIOResource):
-            return root.server
+            return root.engine
         if isinstance(root, CapturedPath):
             if root.captures(path):
-                return root.server
+                return root.engine
             root = root.rest
         elif isinstance(root, resource.Resource) and segments:
             root = root.children.get(segments.pop(0))
@@ -151,6 +153,7 @@ class EngineIORequest(server.Request):
     _log = Logger()
     _engine: Server | None = None
     _polling: PollingTransport | None = None
+    channel: Any
     _expected: int | None = None
     _received = 0
     _refused = False
@@ -233,6 +236,8 @@ class EngineIORequest(server.Request):
 class Channel(HTTPChannel):
     """A connection of our L{Site}, which knows those that are open."""
 
+    site: Site
+
     def connectionMade(self) -> None:
         super().connectionMade()
         self.site.channels.add(self)
@@ -259,17 +264,15 @@ class Site(server.Site):
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
 
-    def __init__(
-        self, root: resource.IResource, *args: Any, parsePOSTFormSubmission: bool = False, **options: Any
-    ) -> None:
-        super().__init__(root, *args, parsePOSTFormSubmission=parsePOSTFormSubmission, **options)
+    def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
+        super().__init__(root, requestFactory, **{"parsePOSTFormSubmission": False, **options})
         self.channels: Connections[Channel] = Connections()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/1.1 alone: HTTP/2 gives no hold on bodies, and its connections can't become WebSockets."""
         return [b"http/1.1"]
 
-    def log(self, request: server.Request) -> None:
+    def log(self, request: Request) -> None:
         """Write a line of the access log, if there is one."""
         if self.logPath is not None:
             super().log(request)
@@ -292,4 +295,5 @@ class Site(server.Site):
 
     def _abort(self) -> None:
         for channel in self.channels:
-            channel.transport.abortConnection()
+            transport: Any = channel.transport
+            transport.abortConnection()

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, maybeDeferred
+from twisted.internet import defer
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -131,7 +132,7 @@ class Server(EventEmitter):
         """
         self._middlewares.append(middleware)
 
-    def generateId(self, request: Any) -> str | Awaitable[str]:  # noqa: ARG002
+    def generateId(self, request: Any) -> str | Awaitable[str]:
         """
         Return the id of a new session; replace it in a subclass or on the instance.
 
@@ -284,14 +285,14 @@ class Server(EventEmitter):
             deferred.addTimeout(DECISION_TIMEOUT, self.reactor)
             request.notifyFinish().addErrback(lambda _: deferred.cancel())
 
-        def decided(result: None) -> None:
+        def decided(_: None) -> None:
             self._undecided.discard(deferred)
 
         def failed(failure: Failure) -> None:
             self._undecided.discard(deferred)
             if failure.check(CancelledError):
                 refusal: HTTPRefusal = ServerClosing()
-            elif failure.check(TimeoutError):
+            elif failure.check(defer.TimeoutError):
                 self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
                 refusal = ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
             elif isinstance(failure.value, HTTPRefusal):
@@ -479,9 +480,8 @@ async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
 class _NotImplemented(resource.Resource):
     isLeaf = True
 
-    def render(self, request: server.Request) -> bytes:
-        page: bytes = errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
-        return page
+    def render(self, request: server.Request) -> Any:
+        return errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
 
 
 def attach(site: server.Site, *, reactor: IReactorTime | None = None, **options: Any) -> Server:
@@ -532,20 +532,25 @@ def listen(
 
 
 def _listen(reactor: Any, endpoint: int | str, site: Site) -> Deferred[IListeningPort]:
+    listening: Deferred[IListeningPort]
     if isinstance(endpoint, str):
         try:
-            return serverFromString(reactor, endpoint).listen(site)
+            listening = serverFromString(reactor, endpoint).listen(site)
         except (ValueError, TypeError) as error:
             raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
+        return listening
     if type(endpoint) is not int or not 0 <= endpoint <= 65535:
-        raise ValueError(
-            f"endpoint {endpoint!r}: expected a port number, 0 to 65535, or the description of an endpoint"
-        )
+        raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, or a description")
 
-    def withoutIPv6(failure: Failure) -> Deferred[IListeningPort]:
-        failure.trap(CannotListenError)
-        if failure.value.socketError.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            failure.raiseException()
-        return TCP4ServerEndpoint(reactor, endpoint).listen(site)
+    def withoutIPv6(failure: Failure) -> Any:
+        problem: Any = failure.value
+        if isinstance(problem, CannotListenError) and problem.socketError.errno in _NO_IPV6:
+            return TCP4ServerEndpoint(reactor, endpoint).listen(site)
+        return failure
 
-    return TCP6ServerEndpoint(reactor, endpoint).listen(site).addErrback(withoutIPv6)
+    # Where the system lets a socket have both, "::" is all of IPv4 too.
+    listening = TCP6ServerEndpoint(reactor, endpoint).listen(site)
+    return listening.addErrback(withoutIPv6)
+
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)

@@ -37,7 +37,7 @@ TEXT, BINARY = 1, 2
 """Opcodes of data frames (RFC 6455, 5.2)."""
 
 
-class WebSocketFactory(WebSocketServerFactory):  # type: ignore[misc]
+class WebSocketFactory(WebSocketServerFactory):
     """
     The settings of all WebSockets of a server, and which are connected.
 
@@ -75,6 +75,7 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
     name = "websocket"
     _log = Logger()
     _deadline: IDelayedCall | None = None
+    transport: Any
     # Whether the owner knows that this is over, or ended it.
     _ended = False
 
@@ -117,7 +118,7 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
 
     # From Autobahn
 
-    def onConnect(self, request: object) -> tuple[None, Mapping[str, Sequence[str]]]:
+    def onConnect(self, request: object) -> Any:
         """Say which headers go out with the 101."""
         return None, self._responseHeaders
 
