@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -109,10 +108,9 @@ class Program(ProcessProtocol):
 
     def signal(self, name: str | int) -> None:
         assert self.transport is not None
-        try:
+        # It may have ended unnoticed: that is news for the reactor's next turn.
+        with suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
-        except ProcessExitedAlready:
-            pass  # its end just has not been noticed yet
 
     def named(self, event: str) -> list[Event]:
         return [each for each in self.events if each["event"] == event]
@@ -172,18 +170,14 @@ class Session:
         self.socket = socket
         self.messages: list[Message] = []
         self.happened: list[str] = []
-        self._news: DeferredQueue[str] = DeferredQueue()
         self._reasons: DeferredQueue[str] = DeferredQueue()
         socket.on("message", self.messages.append)
-        socket.on("upgrading", lambda transport: self._note(f"upgrading to {transport.name}"))
-        socket.on("upgrade", lambda transport: self._note(f"upgrade to {transport.name}"))
+        socket.on("upgrading", lambda transport: self.happened.append(f"upgrading to {transport.name}"))
+        socket.on("upgrade", lambda transport: self.happened.append(f"upgrade to {transport.name}"))
         socket.on("close", self._closed)
 
-    def _note(self, what: str) -> None:
-        self.happened.append(what)
-
-    def _closed(self, reason: str, description: object = None) -> None:
-        self._note(f"close: {reason}")
+    def _closed(self, reason: str, description: object) -> None:
+        self.happened.append(f"close: {reason}")
         self._reasons.put(reason)
 
     async def closed(self) -> str:
@@ -219,6 +213,3 @@ class Application:
         """Wait for the next session."""
         session: Session = await within(self._sessions.get(), "a session on the server")
         return session
-
-
-PYTHON = sys.executable
