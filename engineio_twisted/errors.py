@@ -61,7 +61,17 @@ class EngineIOError(Exception):
 
 
 class OptionError(EngineIOError, ValueError):
-    """An option has an unknown name, a wrong type or a value out of range; the text names all three."""
+    """
+    An option has an unknown name, a wrong type or a value out of range.
+
+    @ivar name: the option.
+    @ivar value: what it was given.
+    @ivar problem: what was expected instead.
+    """
+
+    def __init__(self, name: str, value: object, problem: str) -> None:
+        super().__init__(f"{name}={value!r}: {problem}")
+        self.name, self.value, self.problem = name, value, problem
 
 
 class DecodeError(EngineIOError, ValueError):

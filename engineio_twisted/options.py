@@ -17,7 +17,7 @@ TRANSPORTS = ("polling", "websocket")
 
 
 def _refuse(attribute: attrs.Attribute[Any], value: object, expected: str) -> OptionError:
-    return OptionError(f"{attribute.name}={value!r}: expected {expected}")
+    return OptionError(attribute.name, value, f"expected {expected}")
 
 
 def _wholeNumber(unit: str) -> Validator:
@@ -130,5 +130,5 @@ class ServerOptions:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
-                raise OptionError(f"{name}={options[name]!r}: there is no such option; {cure}")
+                raise OptionError(name, options[name], f"there is no such option; {cure}")
         self.__attrs_init__(**options)

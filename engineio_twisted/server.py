@@ -90,7 +90,7 @@ class Server(EventEmitter):
         **keywords: Any,
     ) -> None:
         if options is not None and keywords:
-            raise OptionError(f"{', '.join(keywords)}: expected options either by name or as ServerOptions, not both")
+            raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
         self._middlewares: list[Callable[[Any], Any]] = []
@@ -152,8 +152,8 @@ class Server(EventEmitter):
         @raise OptionError: another name, or a wrong value.
         """
         here = {"path", "addTrailingSlash", "destroyUpgrade", "destroyUpgradeTimeout"}
-        if not here.issuperset(keywords):
-            raise OptionError(f"{', '.join(set(keywords) - here)}: attach takes {', '.join(sorted(here))}")
+        for name in set(keywords) - here:
+            raise OptionError(name, keywords[name], f"attach takes {', '.join(sorted(here))}")
         options = attrs.evolve(self.opts, **keywords)
         timeout = options.destroyUpgradeTimeout / 1000 if options.destroyUpgrade else None
         site.resource = CapturedPath(
