@@ -54,10 +54,22 @@ def loggedErrors() -> list[LogEvent]:
     return []
 
 
-@pytest.fixture(autouse=True)
-def leavesNothingBehind(request: pytest.FixtureRequest, loggedErrors: list[LogEvent]) -> Iterator[None]:
-    """Fail a test that logs an unexpected error, drops a failed Deferred, or leaves a timer or socket in the reactor."""
+@pytest.fixture(scope="session")
+def runningReactor() -> Any:
+    """The reactor, with all that it registers with itself when it starts."""
     from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    pytest_twisted.blockon(deferLater(reactor, 0))
+    return reactor
+
+
+@pytest.fixture(autouse=True)
+def leavesNothingBehind(
+    request: pytest.FixtureRequest, runningReactor: Any, loggedErrors: list[LogEvent]
+) -> Iterator[None]:
+    """Fail a test that logs an unexpected error, drops a failed Deferred, or leaves a timer or socket in the reactor."""
+    reactor = runningReactor
 
     def observe(event: LogEvent) -> None:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):

@@ -1,0 +1,179 @@
+"""Small stand-ins for what surrounds a session; each as small as the interface it provides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from engineio_twisted.options import ServerOptions
+from engineio_twisted.packet import Packet, PacketType
+from engineio_twisted.transport import ITransport, ITransportOwner
+
+
+@implementer(ITransport)
+class FakeTransport:
+    """A transport that remembers what it was told. One for polling is writable once after each `ready()`."""
+
+    def __init__(self, name: str = "websocket", writable: bool = True) -> None:
+        self.name = name
+        self.writable = writable
+        self.owner: Any = None
+        self.sent: list[Packet] = []
+        self.ends: list[str] = []
+
+    def send(self, packets: Sequence[Packet]) -> None:
+        assert self.writable, "sent on a transport that isn't writable"
+        assert packets, "sent nothing"
+        self.sent.extend(packets)
+        if self.name == "polling":
+            self.writable = False
+
+    def close(self, packets: Sequence[Packet] = ()) -> None:
+        if packets:
+            self.send(packets)
+        self.writable = False
+        self.ends.append("close")
+
+    def discard(self) -> None:
+        self.writable = False
+        self.ends.append("discard")
+
+    def ready(self) -> None:
+        """As if a GET had come."""
+        self.writable = True
+        self.owner.transportReady(self)
+
+    def receive(self, type: PacketType, data: str | bytes = "") -> None:  # noqa: A002
+        """As if the client had sent a packet."""
+        self.owner.transportPacket(self, Packet(type, data))
+
+    def texts(self) -> list[str | bytes]:
+        """The data of the messages sent."""
+        return [each.data for each in self.sent if each.type is PacketType.MESSAGE]
+
+    def types(self) -> list[PacketType]:
+        return [each.type for each in self.sent]
+
+
+@implementer(ITransportOwner)
+class FakeOwner:
+    """A session that remembers what its transport told it."""
+
+    def __init__(self) -> None:
+        self.readies = 0
+        self.packets: list[Packet] = []
+        self.closes: list[tuple[str, str]] = []
+
+    def transportReady(self, transport: ITransport) -> None:
+        self.readies += 1
+
+    def transportPacket(self, transport: ITransport, packet: Packet) -> None:
+        self.packets.append(packet)
+
+    def transportClosed(self, transport: ITransport, reason: str, description: str) -> None:
+        self.closes.append((str(reason), description))
+        transport.close()
+
+
+class FakeHost:
+    """A server, as far as a session knows it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.opts = ServerOptions(**options)
+        self.events: list[tuple[Any, ...]] = []
+
+    def emit(self, event: str, *args: Any) -> bool:
+        self.events.append((event, *args))
+        return True
+
+
+class FakeChannel:
+    """The connection of a fake request."""
+
+    transport = object()
+    isClosed = False
+
+    def loseConnection(self) -> None:
+        self.isClosed = True
+
+
+class FakeRequest:
+    """A request of twisted.web, without the web."""
+
+    clientproto = b"HTTP/1.1"
+
+    def __init__(
+        self,
+        method: bytes = b"GET",
+        uri: bytes = b"/engine.io/?EIO=4&transport=polling",
+        body: bytes = b"",
+        headers: dict[str, list[str]] | None = None,
+    ) -> None:
+        self.method, self.uri = method, uri
+        self.content: Any = BytesIO(body)
+        self.requestHeaders = Headers(headers or {})
+        self.responseHeaders = Headers()
+        self.channel: Any = FakeChannel()
+        self.status = 200
+        self.written = b""
+        self.finished = False
+        self.startedWriting = False
+        self.isDropped = False
+        self._finishes: list[Deferred[None]] = []
+
+    @property
+    def path(self) -> bytes:
+        return self.uri.partition(b"?")[0]
+
+    def getClientAddress(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.7", 1234)
+
+    def getHeader(self, name: str) -> str | None:
+        values = self.requestHeaders.getRawHeaders(name)
+        return values[-1] if values else None
+
+    def setHeader(self, name: str, value: str) -> None:
+        self.responseHeaders.setRawHeaders(name, [value])
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        self.status = code
+
+    def write(self, data: bytes) -> None:
+        assert not self.finished
+        self.startedWriting = True
+        self.written += data
+
+    def finish(self) -> None:
+        assert not self.finished, "finished twice"
+        self.finished = True
+        self.channel = None
+        finishes, self._finishes = self._finishes, []
+        for each in finishes:
+            each.callback(None)
+
+    def notifyFinish(self) -> Deferred[None]:
+        self._finishes.append(Deferred())
+        return self._finishes[-1]
+
+    def loseConnection(self) -> None:
+        self.isDropped = True
+
+    def lose(self) -> None:
+        """As if the client had gone."""
+        self.channel = None
+        finishes, self._finishes = self._finishes, []
+        for each in finishes:
+            each.errback(Failure(ConnectionLost()))
+
+    def header(self, name: str) -> str | None:
+        """The value of a header of the answer."""
+        values = self.responseHeaders.getRawHeaders(name)
+        return values[-1] if values else None

@@ -1,0 +1,92 @@
+"""The architecture, as a test: which module may know of which (docs/architecture.md, "Modules")."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engineio_twisted
+
+PACKAGE = Path(engineio_twisted.__file__).parent
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "options": {"errors"},
+    "packet": {"errors"},
+    "payload": {"packet", "errors"},
+    "handshake": {"options", "packet", "errors"},
+    "emitter": set(),
+    "transport": {"packet", "payload", "errors"},
+    "polling": {"transport", "packet", "payload", "handshake", "errors"},
+    "websocket": {"transport", "packet", "payload", "handshake", "errors"},
+    "socket": {"emitter", "transport", "packet", "handshake", "options", "errors"},
+    "factory": {"socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
+    "resource": {"transport", "handshake", "errors"},
+}
+EVERYTHING = {*MAY_IMPORT, "server"}
+MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": EVERYTHING, "__init__": EVERYTHING}
+
+PURE = ["errors", "options", "packet", "payload", "handshake"]
+NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
+
+
+def importsOf(module: str) -> list[str]:
+    """Every import that runs, at the top or inside a function; those for type checkers alone don't."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    found = []
+    forTypes = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in forTypes:
+            continue
+        if isinstance(node, ast.Import):
+            found += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module_ = "." * node.level + (node.module or "")
+            found += [module_] if node.module else [f".{each.name}" for each in node.names]
+    return found
+
+
+MODULES = sorted(each.stem for each in PACKAGE.glob("*.py"))
+
+
+def test_everyModuleHasItsRule() -> None:
+    """A new module gets a line in the table, here and in the documentation."""
+    assert set(MODULES) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importsFollowTheTable(module: str) -> None:
+    """A module knows only of those below it."""
+    for name in importsOf(module):
+        if name.startswith("."):
+            assert name[1:] in MAY_IMPORT[module], f"{module} may not import {name[1:]}: it would turn the layers round"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pureModulesAreFreeOfIO(module: str) -> None:
+    """Codecs and the handshake can be used and tested without a network, a reactor or a clock."""
+    for name in importsOf(module):
+        assert name.partition(".")[0] not in NOT_PURE, f"{module} is pure logic and may not import {name}"
+
+
+@pytest.mark.parametrize("module", ["socket", "factory"])
+def test_sessionsKnowNoNetwork(module: str) -> None:
+    """A session knows time as a clock and the network as a transport, so tests need neither."""
+    for name in importsOf(module):
+        assert not name.startswith(("autobahn", "twisted.web", "twisted.internet.reactor")), f"{module} imports {name}"
+
+
+def test_nothingInstallsAReactor() -> None:
+    """Whoever imports the package may still choose a reactor."""
+    modules = "".join(f"import engineio_twisted.{each}\n" for each in MODULES if each != "__init__")
+    check = f"import sys\n{modules}assert 'twisted.internet.reactor' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
