@@ -293,8 +293,10 @@ class Socket(EventEmitter):
     def _receive(self, packet: Packet) -> None:
         self.emit("packet", packet)
         if packet.type is PacketType.MESSAGE:
-            self.emit("data", packet.data)
-            self.emit("message", packet.data)
+            for event in ("data", "message"):
+                # A handler may have closed the session, and nothing comes after its close event.
+                if self._readyState is not ReadyState.CLOSED:
+                    self.emit(event, packet.data)
         elif packet.type is PacketType.PONG:
             if self._heartbeatStep(Input.PONG):
                 assert self._heartbeat is not None
