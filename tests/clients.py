@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +42,18 @@ def unpack(event: Event) -> Message:
         return b64decode(event["binary"])
     text: str = event["text"]
     return text
+
+
+def firstDifference(got: Sequence[Message], wanted: Sequence[Message]) -> str | None:
+    """
+    Where two sequences begin to differ, or None.
+
+    For asserts on many or large messages, whose difference pytest would take minutes to print.
+    """
+    for number, (one, other) in enumerate(zip(got, wanted, strict=False)):
+        if one != other:
+            return f"number {number} is {reprlib.repr(one)} instead of {reprlib.repr(other)}"
+    return None if len(got) == len(wanted) else f"{len(got)} instead of {len(wanted)}"
 
 
 async def within(deferred: Deferred[Any], what: str) -> Any:
@@ -170,11 +183,17 @@ class Session:
         self.socket = socket
         self.messages: list[Message] = []
         self.happened: list[str] = []
+        # How many messages had arrived when the session was upgraded.
+        self.beforeUpgrade = 0
         self._reasons: DeferredQueue[str] = DeferredQueue()
         socket.on("message", self.messages.append)
         socket.on("upgrading", lambda transport: self.happened.append(f"upgrading to {transport.name}"))
-        socket.on("upgrade", lambda transport: self.happened.append(f"upgrade to {transport.name}"))
+        socket.on("upgrade", self._upgraded)
         socket.on("close", self._closed)
+
+    def _upgraded(self, transport: Any) -> None:
+        self.happened.append(f"upgrade to {transport.name}")
+        self.beforeUpgrade = len(self.messages)
 
     def _closed(self, reason: str, description: object) -> None:
         self.happened.append(f"close: {reason}")

@@ -1,0 +1,82 @@
+"""
+Drives python-engineio's client through one scenario, and prints what its application notices.
+
+usage: python python_client.py <url> <scenario> <transports, as JSON> < <input, as JSON>
+
+Every event is one JSON object on a line of its own; the tests assert on those.
+"""
+
+import faulthandler
+import json
+import sys
+import threading
+from base64 import b64decode, b64encode
+
+import engineio
+
+DEADLINE = 60
+
+
+class Client(engineio.Client):
+    """The client, with its messages in order: by itself it handles each in a thread of its own."""
+
+    def start_background_task(self, target, *args, **kwargs):
+        if target is self.handlers.get("message"):
+            return target(*args, **kwargs)
+        return super().start_background_task(target, *args, **kwargs)
+
+
+def report(event, **details):
+    print(json.dumps({"event": event, **details}), flush=True)  # noqa: T201 (what it is for)
+
+
+def unpack(message):
+    return b64decode(message["binary"]) if "binary" in message else message["text"]
+
+
+def pack(data):
+    return {"binary": b64encode(data).decode("ascii")} if isinstance(data, bytes) else {"text": data}
+
+
+def main(url, scenario, transports):
+    given = json.load(sys.stdin)
+    messages = [unpack(message) for message in given.get("messages", ())]
+    missing = len(messages)
+    complete = threading.Event()
+    client = Client()
+
+    @client.on("connect")
+    def connected():
+        report("connect", transport=client.transport())
+
+    @client.on("message")
+    def received(data):
+        nonlocal missing
+        report("message", **pack(data))
+        missing -= 1
+        if not missing:
+            complete.set()
+
+    @client.on("disconnect")
+    def disconnected(reason):
+        report("disconnect", reason=reason)
+
+    # Includes the upgrade, where there is one.
+    client.connect(url, transports=transports)
+    report("connected", sid=client.sid, transport=client.transport())
+    for message in messages:
+        client.send(message)
+    if scenario == "echo":
+        # Leaves when as many messages have come back. input: {messages}
+        complete.wait()
+        client.disconnect()
+    elif scenario == "listen":
+        # Stays until the server closes. input: {messages}
+        client.wait()
+    else:
+        sys.exit(f"no such scenario: {scenario}")
+
+
+# Shows where every thread is, and exits with 1.
+faulthandler.dump_traceback_later(DEADLINE, exit=True)
+main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))

@@ -1,0 +1,298 @@
+"""The WebSocket transport on a connection in memory: frames in, frames out, closing, deadlines."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from engineio_twisted.handshake import WebSocketHandshake
+from engineio_twisted.packet import Packet, PacketType
+from engineio_twisted.payload import codecFor
+from engineio_twisted.transport import ITransport
+from engineio_twisted.websocket import CLOSE_TIMEOUT, WebSocketFactory, WebSocketTransport, accept
+
+from .fakes import FakeOwner
+from .wire import makeFrame as makeFrameOf
+
+
+def makeFrame(opcode: int, payload: bytes = b"", **options: Any) -> bytes:
+    """A frame as a client sends it."""
+    return makeFrameOf(payload, opcode, **options)
+
+
+HANDSHAKE = WebSocketHandshake(b"dGhlIHNhbXBsZSBub25jZQ==", b"13")
+
+
+class Connection(StringTransport):
+    """A connection that remembers how it ended."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.loseConnection()
+
+
+class Channel:
+    """The HTTP channel that a connection is taken over from."""
+
+    def __init__(self, connection: Connection, behind: bytes = b"") -> None:
+        self.transport = connection
+        self._dataBuffer: list[bytes] = []
+        self.behind = behind
+        self.isReleased = False
+        connection.registerProducer(self, True)
+
+    def clearLineBuffer(self) -> bytes:
+        return self.behind
+
+    def setTimeout(self, seconds: float | None) -> None:
+        assert seconds is None
+
+    def released(self) -> None:
+        self.isReleased = True
+
+
+class Peer:
+    """A WebSocket that has been accepted, seen from the client."""
+
+    def __init__(
+        self, limit: int = 1000, supportsBinary: bool = True, behind: bytes = b"", headers: Any = None
+    ) -> None:
+        self.clock = Clock()
+        self.factory = WebSocketFactory(self.clock, limit)
+        self.connection = Connection()
+        self.channel = Channel(self.connection, behind)
+        self.transport = WebSocketTransport(self.factory, codecFor(4), supportsBinary, headers or {})
+        self.owner = FakeOwner()
+        request = type("Request", (), {"channel": self.channel})()
+        accept(request, self.transport, HANDSHAKE, self.opened)
+        self.answer, _, rest = self.connection.value().partition(b"\r\n\r\n")
+        self.connection.clear()
+        self.connection.write(rest)
+
+    def opened(self) -> None:
+        self.transport.owner = self.owner
+
+    def send(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
+        self.transport.dataReceived(makeFrame(opcode, payload, **options))
+
+    def lose(self, clean: bool = True) -> None:
+        reason = ConnectionDone() if clean else ConnectionLost()
+        self.transport.connectionLost(Failure(reason))
+
+    def closeCode(self) -> int | None:
+        """The code of the close frame that was sent, if one was: it is the last frame."""
+        sent = self.connection.value()
+        for length in range(2, 126):
+            if sent[-length - 2 :][:2] == bytes([0x88, length]):
+                code: int = struct.unpack("!H", sent[-length:][:2])[0]
+                return code
+        return None
+
+    def isOver(self) -> bool:
+        """Whether nothing of it is left once the connection is."""
+        self.lose()
+        return self.clock.getDelayedCalls() == [] and len(self.factory.connections) == 0
+
+
+def test_interfaces() -> None:
+    """It is what a session expects of a transport, and what a connection expects of a producer."""
+    transport = Peer().transport
+    verifyObject(ITransport, transport)
+    assert IPushProducer.providedBy(transport)
+
+
+def test_accept() -> None:
+    """The 101 answers the client's key; the connection is ours, and the channel isn't asked any more."""
+    peer = Peer(headers={"X-Frame": ["a", "b"]})
+    lines = peer.answer.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in lines
+    assert b"X-Frame: a" in lines
+    assert b"X-Frame: b" in lines
+    assert not [line for line in lines if line.lower().startswith((b"server", b"sec-websocket-extensions"))]
+    assert peer.channel.isReleased
+    assert peer.connection.producer is peer.transport
+    assert len(peer.factory.connections) == 1
+    assert peer.clock.getDelayedCalls() == []
+    assert peer.isOver()
+
+
+def test_whatCameBehindTheRequestIsDelivered() -> None:
+    """A client may talk before it has the 101."""
+    peer = Peer(behind=makeFrame(1, b"4first") + makeFrame(1, b"4second"))
+    assert [packet.data for packet in peer.owner.packets] == ["first", "second"]
+
+
+def test_frames() -> None:
+    """One packet a frame: text as text, bytes as they are, also over the limit for clients."""
+    peer = Peer(limit=100)
+    peer.transport.send(
+        [Packet(PacketType.MESSAGE, "hi€"), Packet(PacketType.MESSAGE, b"\x01"), Packet(PacketType.PING)]
+    )
+    assert peer.connection.value() == b"\x81\x064hi\xe2\x82\xac\x82\x01\x01\x81\x012"
+    peer.connection.clear()
+    peer.transport.send([Packet(PacketType.MESSAGE, b"x" * 70_000)])
+    assert peer.connection.value() == b"\x82\x7f" + struct.pack("!Q", 70_000) + b"x" * 70_000
+
+
+def test_binaryAsText() -> None:
+    """A client that asks for it gets bytes as base64."""
+    peer = Peer(supportsBinary=False)
+    peer.transport.send([Packet(PacketType.MESSAGE, b"\x01\x02\x03\x04")])
+    assert peer.connection.value() == b"\x81\x09bAQIDBA=="
+
+
+def test_receiving() -> None:
+    """Text, binary, empty, fragmented, with control frames between."""
+    peer = Peer()
+    peer.send(1, b"4hello")
+    peer.send(2, b"\x01\x02")
+    peer.send(2, b"")
+    peer.send(1, b"4ab", isFinal=False)
+    peer.send(9, b"are you there?")
+    peer.send(0, b"cd")
+    assert [packet.data for packet in peer.owner.packets] == ["hello", b"\x01\x02", b"", "abcd"]
+    assert peer.connection.value() == b"\x8a\x0eare you there?"
+
+
+@pytest.mark.parametrize("frame", [b"", b"9", b"x", b"b!"])
+def test_aFrameThatIsNoPacket(frame: bytes) -> None:
+    """Ends the session with `parse error`, and the WebSocket with it."""
+    peer = Peer()
+    peer.send(1, frame)
+    assert [reason for reason, _ in peer.owner.closes] == ["parse error"]
+    assert peer.closeCode() == 1000
+    peer.send(1, b"4late")
+    assert peer.owner.packets == []
+    assert peer.isOver()
+
+
+def test_closePacket() -> None:
+    """Ends the session at once."""
+    peer = Peer()
+    peer.send(1, b"1")
+    assert peer.owner.closes == [("transport close", "close packet")]
+    assert peer.closeCode() == 1000
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "description"),
+    [
+        (makeFrame(1, b"4" + b"a" * 1000), 1009, "a message is larger than maxHttpBufferSize, 1000 bytes"),
+        (makeFrame(1, b"4" + b"a" * 900, isFinal=False) + makeFrame(0, b"a" * 100), 1009, "maxHttpBufferSize"),
+        (makeFrame(1, b"4\xff"), 1007, "1007"),
+        (makeFrame(1, b"4\xe2", isFinal=True), 1007, "1007"),
+        (b"\x81\x024a", 1002, "unmasked"),
+        (makeFrame(1, b"4a", reserved=4), 1002, "RSV"),
+        (makeFrame(3, b"4a"), 1002, "opcode 3"),
+        (makeFrame(0, b"4a"), 1002, "continuation"),
+        (makeFrame(9, b"a" * 126), 1002, "125"),
+        (makeFrame(8, b"\x00\x01"), 1002, "close code 1"),
+    ],
+)
+def test_framesThatBreakTheProtocol(frame: bytes, code: int, description: str) -> None:
+    """The client is told with the right code, the session ends with `transport error`, and nothing is delivered."""
+    peer = Peer()
+    peer.transport.dataReceived(frame)
+    assert [reason for reason, _ in peer.owner.closes] == ["transport error"]
+    assert description in peer.owner.closes[0][1]
+    assert peer.closeCode() == code
+    assert peer.owner.packets == []
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9going", b"\x0b\xb8"])
+def test_aCloseFrameFromTheClient(payload: bytes) -> None:
+    """Is answered, and the session ends with `transport close`."""
+    peer = Peer()
+    peer.send(8, payload)
+    assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
+    assert peer.closeCode() == 1000
+    assert peer.connection.disconnecting
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_aConnectionThatIsLost(clean: bool) -> None:
+    """Ends the session with `transport close`, once."""
+    peer = Peer()
+    peer.lose(clean)
+    assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
+    assert len(peer.factory.connections) == 0
+    peer.transport.send([Packet(PacketType.PING)])
+    peer.transport.close()
+    assert peer.connection.value() == b""
+
+
+def test_close() -> None:
+    """What is to be sent goes first, then a close frame; the owner isn't told of what it did."""
+    peer = Peer()
+    peer.transport.close([Packet(PacketType.MESSAGE, "bye")])
+    peer.transport.close()
+    assert peer.connection.value() == b"\x81\x044bye\x88\x02\x03\xe8"
+    assert not peer.transport.writable
+    peer.send(1, b"4late")
+    peer.send(8, b"\x03\xe8")
+    assert peer.connection.aborted
+    peer.lose()
+    assert (peer.owner.packets, peer.owner.closes) == ([], [])
+    assert peer.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("by", ["us", "them", "error"])
+def test_aClientThatDoesNotFinishClosing(by: str) -> None:
+    """Is cut off when the time for it is over."""
+    peer = Peer()
+    if by == "us":
+        peer.transport.close()
+    elif by == "them":
+        peer.send(8, b"")
+    else:
+        peer.transport.dataReceived(b"\x81\x024a")
+    peer.clock.advance(CLOSE_TIMEOUT - 0.01)
+    assert not peer.connection.aborted
+    peer.clock.advance(0.01)
+    assert peer.connection.aborted
+    assert peer.isOver()
+
+
+def test_aClientThatDoesNotRead() -> None:
+    """Isn't read from either, until it has taken what was sent to it."""
+    peer = Peer()
+    assert peer.connection.producerState == "producing"
+    peer.connection.producer.pauseProducing()
+    assert peer.connection.producerState == "paused"
+    peer.connection.producer.resumeProducing()
+    assert peer.connection.producerState == "producing"
+    peer.connection.producer.stopProducing()
+
+
+def test_aWebSocketNobodyWants() -> None:
+    """One that was accepted only to be closed, because there is one already, tells nobody."""
+    peer = Peer()
+    peer.transport.owner = None
+    peer.transport.close()
+    peer.send(1, b"4a")
+    peer.send(8, b"\x03\xe8")
+    assert peer.owner.closes == []
+    assert peer.isOver()
+
+
+def test_whenEmpty() -> None:
+    """The server can wait until no WebSocket is connected."""
+    peer = Peer()
+    waiting = peer.factory.connections.whenEmpty()
+    assert not waiting.called
+    peer.lose()
+    assert waiting.called
+    assert peer.factory.connections.whenEmpty().called
