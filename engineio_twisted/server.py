@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -98,7 +98,9 @@ class Server(EventEmitter):
         self._undecided: set[Deferred[None]] = set()
         self._foreignUpgrades: set[IDelayedCall] = set()
         self._closed: Deferred[None] | None = None
+        # Of a server made by listen.
         self._ownSite: Site | None = None
+        self._port: IListeningPort | None = None
         if site is not None:
             self.attach(site)
 
@@ -445,19 +447,22 @@ class Server(EventEmitter):
         ends.append(self.webSockets.connections.whenEmpty())
         return gatherResults(ends).addCallback(lambda _: None)
 
-    def _stopListening(self, site: Site) -> Deferred[Any]:
-        stopped: Deferred[Any] = Deferred()
+    def _listenOn(self, endpoint: int | str, site: Site) -> None:
+        self._ownSite = site
 
-        def stop(port: IListeningPort) -> IListeningPort:
-            maybeDeferred(port.stopListening).chainDeferred(stopped)
+        def listening(port: IListeningPort) -> IListeningPort:
+            self._port = port
             return port
 
-        def notListening(failure: Failure) -> Failure | None:
-            stopped.callback(None)
-            return None if failure.check(CancelledError) else failure
+        def failed(failure: Failure) -> Any:
+            return None if self._closed is not None and failure.check(CancelledError) else failure
 
-        self.listening.addCallbacks(stop, notListening)
+        self.listening = _listen(self.reactor, endpoint, site).addCallbacks(listening, failed)
+
+    def _stopListening(self, site: Site) -> Deferred[Any]:
+        # An endpoint may take its time to open a port.
         self.listening.cancel()
+        stopped = succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
         return stopped.addCallback(lambda _: site.closeConnections(CLOSE_TIMEOUT))
 
     # Failing handlers
@@ -518,8 +523,7 @@ def listen(
     engine = Server(reactor=reactor, **options)
     site = Site(_NotImplemented(), reactor=engine.reactor)
     engine.attach(site)
-    engine._ownSite = site
-    engine.listening = _listen(engine.reactor, endpoint, site)
+    engine._listenOn(endpoint, site)
     if callback is not None:
         handler: Handler = callback
 

@@ -1,0 +1,664 @@
+"""The server: decisions that take time, mounting, listening, closing; over real sockets where they matter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+import treq
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogEvent
+from twisted.web.client import HTTPConnectionPool
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import Site as StockSite
+from twisted.web.static import Data
+
+import engineio_twisted
+from engineio_twisted import EngineIOResource, OptionError, RequestRefused, Server, ServerOptions, Site, attach, listen
+from engineio_twisted.resource import EngineIORequest
+from engineio_twisted.server import DECISION_TIMEOUT
+
+from .fakes import FakeRequest
+from .wire import Wire, connectProtocol, http, upgrade, within
+
+OPEN = b"/engine.io/?EIO=4&transport=polling"
+
+
+def make(**options: Any) -> tuple[Server, Clock]:
+    clock = Clock()
+    return Server(reactor=clock, **options), clock
+
+
+def opened(request: FakeRequest) -> str:
+    """The id of the session that a request opened."""
+    assert (request.status, request.written[:1]) == (200, b"0")
+    sid: str = json.loads(request.written[1:])["sid"]
+    return sid
+
+
+def refusal(request: FakeRequest) -> tuple[int, Any]:
+    return request.status, json.loads(request.written)
+
+
+# The module
+
+
+def test_module() -> None:
+    """What the package exposes."""
+    assert engineio_twisted.protocol == 4
+    assert sorted(engineio_twisted.transports) == ["polling", "websocket"]
+    assert all(issubclass(each, engineio_twisted.Transport) for each in engineio_twisted.transports.values())
+    assert all(hasattr(engineio_twisted, name) for name in engineio_twisted.__all__)
+
+
+def test_options() -> None:
+    """By name or as one object, not both; wrong ones are refused at once."""
+    assert Server(pingInterval=5).opts.pingInterval == 5
+    assert Server(options=ServerOptions(pingInterval=5)).opts.pingInterval == 5
+    with pytest.raises(OptionError, match="expected either ServerOptions or pingInterval"):
+        Server(options=ServerOptions(), pingInterval=5)
+    with pytest.raises(OptionError, match="did you mean pingInterval"):
+        Server(pingIntervl=5)
+
+
+def test_upgrades() -> None:
+    """To which transports a session may move."""
+    assert Server().upgrades("polling") == ["websocket"]
+    assert Server().upgrades("websocket") == []
+    assert Server(allowUpgrades=False).upgrades("polling") == []
+
+
+# Opening
+
+
+def test_open() -> None:
+    """The answer is the open packet; then `connection`, then the socket's `open`."""
+    server, clock = make()
+    events: list[Any] = []
+
+    @server.on("connection")
+    def connected(socket: Any) -> None:
+        events.append((socket.id, socket.readyState, request.finished, dict(server.clients)))
+        socket.on("open", lambda: events.append("open"))
+
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    sid = opened(request)
+    assert events == [(sid, "open", True, {sid: server.clients[sid]}), "open"]
+    assert server.clientsCount == 1
+    server.close()
+    assert (server.clients, clock.getDelayedCalls()) == ({}, [])
+
+
+def test_sendFromTheConnectionHandler() -> None:
+    """What is sent there goes out with the first poll."""
+    server, _ = make()
+    server.on("connection", lambda socket: socket.send("welcome"))
+    first = FakeRequest(uri=OPEN)
+    server.handleRequest(first)
+    poll = FakeRequest(uri=OPEN + b"&sid=" + opened(first).encode())
+    server.handleRequest(poll)
+    assert poll.written == b"4welcome"
+    server.close()
+
+
+def test_closedInTheConnectionHandler() -> None:
+    """The session leaves the table, and leaves no timer."""
+    server, clock = make()
+    server.on("connection", lambda socket: socket.close(discard=True))
+    server.handleRequest(FakeRequest(uri=OPEN))
+    assert (server.clients, clock.getDelayedCalls()) == ({}, [])
+
+
+async def coroutineOf(value: Any) -> Any:
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+def deferredOf(value: Any) -> Deferred[Any]:
+    return succeed(value)
+
+
+@pytest.mark.parametrize("how", [lambda value: value, deferredOf, coroutineOf])
+@pytest.mark.parametrize("answer", [True, 1, False, None, ""])
+def test_allowRequest(how: Callable[[Any], Any], answer: Any) -> None:
+    """A true answer lets a session open, a false one doesn't; plain, from a Deferred or a coroutine."""
+    asked: list[Any] = []
+    server, _ = make(allowRequest=lambda request: (asked.append(request), how(answer))[1])
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert asked == [request]
+    if answer:
+        opened(request)
+    else:
+        assert refusal(request) == (403, {"code": 4, "message": "Forbidden"})
+        assert [(each.req, each.code, each.message) for each in errors] == [(request, 4, "Forbidden")]
+    server.close()
+
+
+def test_allowRequestWithAMessage() -> None:
+    """RequestRefused carries its text to the client and the event."""
+    server, _ = make(allowRequest=lambda request: coroutineOf(RequestRefused("members only")))
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert refusal(request) == (403, {"code": 4, "message": "members only"})
+    assert (errors[0].message, errors[0].context) == ("members only", {"message": "members only"})
+
+
+def test_allowRequestThatFails(loggedErrors: list[LogEvent]) -> None:
+    """Anything else it raises is logged, refuses, and isn't told."""
+    server, _ = make(allowRequest=lambda request: coroutineOf(ValueError("secret")))
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert refusal(request) == (403, {"code": 4, "message": "Forbidden"})
+    assert [event["log_failure"].type for event in loggedErrors] == [ValueError]
+    loggedErrors.clear()
+
+
+def test_allowRequestThatTakesTime() -> None:
+    """The answer waits for it."""
+    answer: Deferred[bool] = Deferred()
+    server, clock = make(allowRequest=lambda request: answer)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert not request.finished
+    answer.callback(True)
+    opened(request)
+    assert len(clock.getDelayedCalls()) == 1, "the heartbeat alone"
+    server.close()
+
+
+def test_allowRequestThatNeverAnswers() -> None:
+    """Is a no when its time is over; what it waits for is cancelled."""
+    cancelled: list[Any] = []
+    server, clock = make(allowRequest=lambda request: Deferred(cancelled.append))
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    clock.advance(DECISION_TIMEOUT - 1)
+    assert not request.finished
+    clock.advance(1)
+    assert refusal(request) == (403, {"code": 4, "message": "Forbidden"})
+    assert (len(cancelled), clock.getDelayedCalls()) == (1, [])
+
+
+def test_aClientThatGoesBeforeItIsAllowed() -> None:
+    """Costs nothing: what allowRequest waits for is cancelled, no session opens."""
+    cancelled: list[Any] = []
+    server, clock = make(allowRequest=lambda request: Deferred(cancelled.append))
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    request.lose()
+    assert (len(cancelled), server.clients, errors, clock.getDelayedCalls()) == (1, {}, [], [])
+
+
+@pytest.mark.parametrize("how", [lambda value: value, deferredOf, coroutineOf])
+def test_generateId(how: Callable[[Any], Any]) -> None:
+    """It can be replaced on the instance or in a subclass, and may take its time."""
+
+    class Numbered(Server):
+        def generateId(self, request: Any) -> Any:
+            return how(f"number-{request.getHeader('x-number')}")
+
+    server = Numbered(reactor=Clock())
+    request = FakeRequest(uri=OPEN, headers={"x-number": ["7"]})
+    server.handleRequest(request)
+    assert opened(request) == "number-7"
+    server.generateId = lambda request: how("mine")  # type: ignore[method-assign]
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert opened(request) == "mine"
+    server.close()
+
+
+@pytest.mark.parametrize("wrong", [ValueError("broken"), None, 5, "", "taken"])
+def test_generateIdThatFails(wrong: Any, loggedErrors: list[LogEvent]) -> None:
+    """No id, one that is no text, or one that is taken: the session doesn't open, and nobody else's is touched."""
+    server, _ = make()
+    server.generateId = lambda request: "taken"  # type: ignore[method-assign]
+    server.handleRequest(FakeRequest(uri=OPEN))
+    taken = server.clients["taken"]
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    server.generateId = lambda request: coroutineOf(wrong)  # type: ignore[assignment,method-assign]
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert refusal(request) == (400, {"code": 3, "message": "Bad request"})
+    assert errors[0].context["name"] == "ID_GENERATION_ERROR"
+    assert isinstance(errors[0].context["error"], Exception)
+    assert server.clients == {"taken": taken}
+    assert len(loggedErrors) == 1
+    loggedErrors.clear()
+    server.close()
+
+
+# Middlewares
+
+
+@pytest.mark.parametrize("how", [lambda value: value, deferredOf, coroutineOf])
+def test_middlewares(how: Callable[[Any], Any]) -> None:
+    """Called in order, before anything is checked; the headers they set go out."""
+    server, _ = make()
+    calls: list[str] = []
+
+    def first(request: Any) -> Any:
+        calls.append("first")
+        request.setHeader("X-First", "1")
+        return how(None)
+
+    server.use(first)
+    server.use(lambda request: calls.append("second"))
+    good, bad = FakeRequest(uri=OPEN), FakeRequest(uri=b"/engine.io/?transport=none")
+    server.handleRequest(good)
+    server.handleRequest(bad)
+    opened(good)
+    assert calls == ["first", "second"] * 2
+    assert (good.header("x-first"), bad.header("x-first"), bad.status) == ("1", "1", 400)
+    server.close()
+
+
+def test_aMiddlewareThatAnswers() -> None:
+    """Ends the chain: no other middleware, no session, no second answer."""
+    server, _ = make()
+
+    def answer(request: Any) -> None:
+        request.setResponseCode(302)
+        request.write(b"")
+        request.finish()
+
+    server.use(answer)
+    server.use(lambda request: pytest.fail("called after the answer"))
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert (request.status, request.written, server.clients) == (302, b"", {})
+
+
+def test_aMiddlewareThatFails(loggedErrors: list[LogEvent]) -> None:
+    """Refuses the request; what it raised is logged and not told."""
+    server, _ = make()
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    server.use(lambda request: coroutineOf(ValueError("secret")))
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert refusal(request) == (400, {"code": 3, "message": "Bad request"})
+    assert errors[0].context == {"name": "MIDDLEWARE_FAILURE"}
+    assert [event["log_failure"].type for event in loggedErrors] == [ValueError]
+    loggedErrors.clear()
+
+
+def test_aMiddlewareThatAnswersAndFails(loggedErrors: list[LogEvent]) -> None:
+    """Its answer stands."""
+    server, _ = make()
+
+    def answer(request: Any) -> None:
+        request.write(b"mine")
+        request.finish()
+        raise ValueError
+
+    server.use(answer)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert request.written == b"mine"
+    loggedErrors.clear()
+
+
+def test_aFaultOfOurOwnIsAnswered(loggedErrors: list[LogEvent]) -> None:
+    """Whatever goes wrong inside an open is logged, and the client isn't left waiting."""
+    server, _ = make()
+    server.factory.open = lambda *_: 1 / 0  # type: ignore[assignment,method-assign,return-value]
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert request.status == 500
+    assert [event["log_failure"].type for event in loggedErrors] == [ZeroDivisionError]
+    loggedErrors.clear()
+
+
+# Handlers of the server
+
+
+def test_aConnectionHandlerThatFails(loggedErrors: list[LogEvent]) -> None:
+    """Is logged with the session and emitted as its `error`; the session goes on."""
+    server, _ = make()
+    errors: list[Exception] = []
+
+    @server.on("connection")
+    async def connected(socket: Any) -> None:
+        socket.on("error", errors.append)
+        raise ValueError("no")
+
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    (socket,) = server.clients.values()
+    assert [type(each) for each in errors] == [ValueError]
+    assert [(event["event"], event["session"]) for event in loggedErrors] == [("connection", socket.logName)]
+    assert socket.readyState == "open"
+    loggedErrors.clear()
+    server.close()
+
+
+def test_aConnectionErrorHandlerThatFails(loggedErrors: list[LogEvent]) -> None:
+    """The refusal goes out all the same."""
+    server, _ = make()
+    server.on("connection_error", lambda error: 1 / 0)
+    request = FakeRequest(uri=b"/engine.io/")
+    server.handleRequest(request)
+    assert refusal(request)[0] == 400
+    assert len(loggedErrors) == 1
+    loggedErrors.clear()
+
+
+# Closing
+
+
+def test_closingRefusesNewSessions() -> None:
+    """With 503, and what waits to be decided is cancelled."""
+    answer: Deferred[bool] = Deferred()
+    server, clock = make(allowRequest=lambda request: answer)
+    waiting = FakeRequest(uri=OPEN)
+    server.handleRequest(waiting)
+    closed = server.close()
+    assert (waiting.status, waiting.header("retry-after")) == (503, "5")
+    late = FakeRequest(uri=OPEN)
+    server.handleRequest(late)
+    assert late.status == 503
+    assert closed.called
+    assert clock.getDelayedCalls() == []
+
+
+def test_closeFromInsideAClose() -> None:
+    """A handler that closes the server while it closes is no trouble."""
+    server, clock = make()
+    inner: list[Deferred[None]] = []
+    server.on("connection", lambda socket: socket.on("close", lambda *_: inner.append(server.close())))
+    for _ in range(3):
+        server.handleRequest(FakeRequest(uri=OPEN))
+    assert server.close().called
+    assert [each.called for each in inner] == [True] * 3
+    assert (server.clients, clock.getDelayedCalls()) == ({}, [])
+
+
+def test_closeFlushesWhatCanGo() -> None:
+    """A waiting GET is told."""
+    server, _ = make()
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    poll = FakeRequest(uri=OPEN + b"&sid=" + opened(request).encode())
+    server.handleRequest(poll)
+    server.close()
+    assert poll.written == b"1"
+
+
+# Mounting
+
+
+@pytest.fixture
+def pool() -> Any:
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    yield pool
+    pytest_twisted.blockon(pool.closeCachedConnections())
+
+
+@pytest.fixture
+def onPort() -> Any:
+    """Listens with a site, and stops after the test."""
+    ports: list[Any] = []
+
+    async def start(site: Any) -> int:
+        ports.append(await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site))
+        port: int = ports[-1].getHost().port
+        return port
+
+    yield start
+    for port in ports:
+        pytest_twisted.blockon(port.stopListening())
+
+
+async def get(
+    pool: HTTPConnectionPool, port: int, path: str, query: str = "?EIO=4&transport=polling"
+) -> tuple[int, str]:
+    response = await treq.get(f"http://127.0.0.1:{port}{path}{query}", pool=pool)
+    return response.code, await response.text()
+
+
+def tree() -> Resource:
+    root = Resource()
+    root.putChild(b"", Data(b"home", "text/plain"))
+    root.putChild(b"page", Data(b"a page", "text/plain"))
+    return root
+
+
+class Leaf(Resource):
+    """A resource that wants every path itself, as WSGI does."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        return b"/".join([b"leaf", *request.prepath, b"|", *request.postpath])
+
+
+@pytest_twisted.ensureDeferred
+async def test_inAResourceTree(serve: Any, pool: Any, onPort: Any) -> None:
+    """`putChild` is all it takes, with and without a slash at the end, also deeper, on anybody's site."""
+    server = Server()
+    for Class in (StockSite, Site):
+        root = tree()
+        api = Resource()
+        root.putChild(b"api", api)
+        api.putChild(b"engine.io", EngineIOResource(server))
+        port = await onPort(Class(root))
+        for path in ("/api/engine.io/", "/api/engine.io"):
+            code, body = await get(pool, port, path)
+            assert (code, body[0]) == (200, "0")
+        assert await get(pool, port, "/page") == (200, "a page")
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_attach(serve: Any, pool: Any, onPort: Any) -> None:
+    """The path is the server's, the rest is what the site had; several servers share a site."""
+    site = StockSite(tree())
+    first = attach(site)
+    second = Server(pingInterval=5)
+    second.attach(site, path="/other/place", addTrailingSlash=False)
+    site.resource.putChild(b"later", Data(b"later", "text/plain"))
+    port = await onPort(site)
+    for path in ("/engine.io/", "/engine.io", "/engine.io/below"):
+        assert (await get(pool, port, path))[1][0] == "0"
+    for path in ("/other/place", "/other/place/"):
+        assert '"pingInterval":5,' in (await get(pool, port, path))[1]
+    assert (await get(pool, port, "/other/place/below"))[0] == 404
+    assert (await get(pool, port, "/engine.iox"))[0] == 404
+    assert await get(pool, port, "/") == (200, "home")
+    assert await get(pool, port, "/page") == (200, "a page")
+    assert await get(pool, port, "/later") == (200, "later")
+    assert (first.clientsCount, second.clientsCount) == (3, 2)
+    assert site.requestFactory is EngineIORequest
+    await first.close()
+    await second.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_attachBesideALeaf(serve: Any, pool: Any, onPort: Any) -> None:
+    """A site whose root takes every path itself, such as a WSGI application, sees the whole path."""
+    site = StockSite(Leaf())
+    server = attach(site)
+    port = await onPort(site)
+    assert (await get(pool, port, "/engine.io/"))[1][0] == "0"
+    assert await get(pool, port, "/a/b", "") == (200, "leaf/|/a/b")
+    await server.close()
+
+
+def test_attachKeepsARequestClassOfTheSites() -> None:
+    """A site with a request class of its own keeps it."""
+
+    class Mine(Request):
+        pass
+
+    site = StockSite(Resource(), requestFactory=Mine, reactor=Clock())
+    Server(site, reactor=Clock())
+    assert site.requestFactory is Mine
+
+
+def test_attachTakesItsOwnOptionsOnly() -> None:
+    """The others are the server's."""
+    with pytest.raises(OptionError, match="pingInterval=5: attach takes addTrailingSlash"):
+        Server().attach(StockSite(Resource(), reactor=Clock()), pingInterval=5)
+
+
+async def wire(port: int) -> Wire:
+    from twisted.internet.endpoints import TCP4ClientEndpoint
+
+    connected: Wire = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Wire())
+    return connected
+
+
+class NeverAnswers(Resource):
+    isLeaf = True
+
+    def render(self, request: Request) -> int:
+        return NOT_DONE_YET
+
+
+@pytest.mark.parametrize("served", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_destroyUpgrade(serve: Any, onPort: Any, served: bool) -> None:
+    """An upgrade request outside the path is closed when nobody answers it, and left alone when somebody does."""
+    root = Resource()
+    root.putChild(b"silent", NeverAnswers())
+    site = Site(root)
+    outer = attach(site, destroyUpgradeTimeout=50)
+    # Another server, attached later and so asked first, makes no difference.
+    inner = attach(site, path="/inner", destroyUpgradeTimeout=50)
+    client = await wire(await onPort(site))
+    where = "/engine.io/?EIO=4&transport=websocket" if served else "/silent"
+    client.send(upgrade(where))
+    if served:
+        assert (await client.head()).status == 101
+        socket = next(iter(outer.clients.values()))
+        await deferLater(reactor, 0.2)
+        assert socket.readyState == "open"
+    else:
+        assert await client.lost() == b""
+    await outer.close()
+    await inner.close()
+    client.drop()
+    await client.lost()
+
+
+@pytest_twisted.ensureDeferred
+async def test_destroyUpgradeOff(serve: Any, onPort: Any) -> None:
+    """Switched off, such requests are the site's own affair; plain requests are anyway."""
+    root = Resource()
+    root.putChild(b"silent", NeverAnswers())
+    site = Site(root)
+    server = attach(site, destroyUpgrade=False)
+    client = await wire(await onPort(site))
+    client.send(upgrade("/silent"))
+    client.send(http("GET", "/silent"))
+    await deferLater(reactor, 0.05)
+    assert not client.isLost
+    await server.close()
+    assert server._foreignUpgrades == set()
+    client.drop()
+    await client.lost()
+
+
+# Listening
+
+
+@pytest_twisted.ensureDeferred
+async def test_listen(serve: Any, pool: Any) -> None:
+    """`callback` runs, requests outside the path get 501."""
+    called: list[Any] = []
+    server = listen("tcp:0:interface=127.0.0.1", lambda: called.append(True))
+    port = (await server.listening).getHost().port
+    assert called == [True]
+    assert (await get(pool, port, "/engine.io/"))[0] == 200
+    code, body = await get(pool, port, "/elsewhere")
+    assert (code, "Not Implemented" in body) == (501, True)
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_listenOnANumber(serve: Any, pool: Any) -> None:
+    """A number listens on all interfaces, by IPv4 and, where there is one, IPv6."""
+    server = listen(0)
+    addresses: list[Any] = []
+    server.on("connection", lambda socket: addresses.append(socket.remoteAddress))
+    port = (await server.listening).getHost()
+    assert (await get(pool, port.port, "/engine.io/"))[0] == 200
+    assert addresses == ["127.0.0.1"]
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_listenOnATakenPort(serve: Any) -> None:
+    """`listening` fails with the reason; `callback` doesn't run; closing is possible."""
+    first = await serve()
+    called: list[Any] = []
+    second = listen(f"tcp:{first.port}:interface=127.0.0.1", lambda: called.append(True))
+    with pytest.raises(CannotListenError):
+        await second.listening
+    assert called == []
+    await second.close()
+    third = listen(first.port)
+    with pytest.raises(CannotListenError):
+        await third.listening
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense:1", "tcp:abc", "", -1, 65536, 3.5, None, True])
+def test_listenOnNonsense(endpoint: Any) -> None:
+    """What is no endpoint is refused at once, by value."""
+    with pytest.raises(ValueError, match=r"endpoint .*: expected"):
+        listen(endpoint, reactor=Clock())
+
+
+@pytest_twisted.ensureDeferred
+async def test_listenOnAUnixSocket(serve: Any, tmp_path: Any) -> None:
+    """A client on a UNIX socket has no address, and is served like any other."""
+    from twisted.internet.endpoints import UNIXClientEndpoint
+
+    path = tmp_path / "socket"
+    server = listen(f"unix:{path}")
+    addresses: list[Any] = []
+    server.on("connection", lambda socket: addresses.append(socket.remoteAddress))
+    await server.listening
+    for request in (http("GET", "/engine.io/?EIO=4&transport=polling"), upgrade()):
+        client: Wire = await connectProtocol(UNIXClientEndpoint(reactor, str(path)), Wire())
+        client.send(request)
+        assert (await client.head()).status in (200, 101)
+        client.drop()
+        await client.lost()
+    assert addresses == [None, None]
+    await within(server.close(), "the server closing")
+
+
+@pytest_twisted.ensureDeferred
+async def test_closeBeforeListening(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server closed while its endpoint takes its time never listens."""
+
+    class Slow:
+        """An endpoint that never has a port."""
+
+        def listen(self, factory: Any) -> Deferred[Any]:
+            return Deferred()
+
+    monkeypatch.setattr("engineio_twisted.server.serverFromString", lambda reactor, description: Slow())
+    server = listen("slow:1")
+    await server.close()
+    assert await server.listening is None
