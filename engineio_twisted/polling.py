@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from .debug import DebugScope
 from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .packet import Packet, PacketType
 from .payload import Codec
@@ -20,6 +21,8 @@ from .transport import ITransport, Transport, respond
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request
+
+_debug = DebugScope("engine:polling")
 
 
 def refuse(request: Request, refusal: HTTPRefusal) -> None:
@@ -107,6 +110,8 @@ class PollingTransport(Transport):
                     self.discard()
                     self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
                     break
+                if _debug.enabled:
+                    _debug.log(f"received {packet}")
                 self.owner.transportPacket(self, packet)
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
@@ -115,6 +120,8 @@ class PollingTransport(Transport):
         self._respond(request, "text/html", b"ok")
 
     def send(self, packets: Sequence[Packet]) -> None:
+        if _debug.enabled:
+            _debug.log(f"sending {packets}")
         request, self._poll = self._poll, None
         if request is not None:
             self._respond(request, "text/plain; charset=UTF-8", self.codec.encodePayload(packets))

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web import resource, server
 from twisted.web.pages import errorPage
 
+from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
 from .factory import SocketFactory, generateId
@@ -33,6 +34,8 @@ from .websocket import CLOSE_TIMEOUT, WebSocketFactory, WebSocketTransport, acce
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
+
+_debug = DebugScope("engine")
 
 DECISION_TIMEOUT = 30.0
 """
@@ -329,6 +332,8 @@ class Server(EventEmitter):
             )
 
     def _announce(self, socket: Socket) -> None:
+        if _debug.enabled:
+            _debug.log(f"session {socket.logName} opened on {socket.transport.name}")
         self.emit("connection", socket)
         socket.emit("open")
 
@@ -391,7 +396,8 @@ class Server(EventEmitter):
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
         if isinstance(refusal, ConnectionRefusal):
             context = dict(refusal.context)
-            self._log.debug("Refused: {message}, {context}", message=refusal.message, context=context)
+            if _debug.enabled:
+                _debug.log(f"refused {request.method!r} {request.uri!r}: {refusal.message}, {context}")
             self.emit("connection_error", ConnectionErrorEvent(request, refusal.code, refusal.message, context))
         channel = getattr(request, "channel", None)
         if channel is None or request.startedWriting:

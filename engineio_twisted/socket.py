@@ -16,12 +16,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .debug import DebugScope
 from .emitter import EventEmitter
 from .errors import CloseReason
 from .handshake import openPacket, upgradesOf
 from .options import ServerOptions
 from .packet import PROBE, Packet, PacketType
 from .transport import ITransport, ITransportOwner, cancel
+
+_debug = DebugScope("engine:socket")
 
 CLOSE_TIMEOUT = 30.0
 """Seconds that a session closed by the server waits for the client's next poll, to tell it; as the reference does."""
@@ -437,7 +440,8 @@ class Socket(EventEmitter):
         if new is None:
             return False
         setattr(self, machine, new)
-        self._log.debug("{session}: {old} -> {new}", session=self.logName, old=old.value, new=new.value)
+        if _debug.enabled:
+            _debug.log(f"{self.logName}: {old.value} -> {new.value}")
         return True
 
     @property

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
+from .debug import DebugScope
 from .errors import CloseReason, DecodeError
 from .handshake import WebSocketHandshake
 from .packet import Packet, PacketType
@@ -25,6 +26,8 @@ from .transport import Connections, ITransport, Transport, cancel
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request
+
+_debug = DebugScope("engine:ws")
 
 CLOSE_TIMEOUT = 3.0
 """
@@ -101,6 +104,8 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         if not self.writable:
             return
         for packet in packets:
+            if _debug.enabled:
+                _debug.log(f"sending {packet}")
             frame = self.codec.encodePacket(packet, self.supportsBinary)
             # Not sendMessage: it applies the limit on what clients may send to what we send.
             if isinstance(frame, bytes):
@@ -131,6 +136,8 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         except DecodeError as error:
             self._over(CloseReason.PARSE_ERROR, str(error))
             return
+        if _debug.enabled:
+            _debug.log(f"received {packet}")
         if packet.type is PacketType.CLOSE:
             self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
         else:

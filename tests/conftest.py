@@ -68,7 +68,7 @@ def runningReactor() -> Any:
 def leavesNothingBehind(
     request: pytest.FixtureRequest, runningReactor: Any, loggedErrors: list[LogEvent]
 ) -> Iterator[None]:
-    """Fail a test that logs an unexpected error, drops a failed Deferred, or leaves a timer or socket in the reactor."""
+    """Fail a test that logs an unexpected error, drops a failed Deferred, or leaves a timer or a socket behind."""
     reactor = runningReactor
 
     def observe(event: LogEvent) -> None:

@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
-from .wire import Arena, Client, arena, eventually, pause, within
+from .wire import CLOSE, Arena, Client, arena, eventually, http, pause, target, upgrade, within
 
 Hostile: TypeAlias = Callable[..., AbstractAsyncContextManager[Arena]]
 
@@ -47,35 +47,33 @@ everyEvent = pytest.mark.parametrize(("event", "transport"), CASES)
 
 
 class Trap:
-    """Does something, once, when an event of the next session comes."""
+    """Does something, once, when an event of the next session comes; that is, after the session's record."""
 
     def __init__(self, here: Arena, event: str, do: Callable[[Any], object]) -> None:
         self.here = here
         self.event = event
         self.do = do
-        self.socket: Any = None
         self.isSprung = False
         self.bystanders = set(here.server.clients)
-        if event == "connection":
-            here.server.on("connection", self.spring)
-        elif event.startswith("server "):
+        if event == "connection" or event.startswith("server "):
             here.server.on(event.removeprefix("server "), lambda socket, *rest: self.spring(socket))
-        # The trap of a session is set before anything has happened to it: first of all handlers.
-        here.server._handlers["connection"].insert(0, self.set)
+        else:
+            here.server.on("connection", self.set)
 
     def set(self, socket: Any) -> None:
-        self.socket = socket
         if self.event == "error":
             socket.once("message", raising)
-        if self.event != "connection" and not self.event.startswith("server "):
-            socket.on(self.event, lambda *args: self.spring(socket))
+        socket.on(self.event, lambda *args: self.spring(socket))
 
     def spring(self, socket: Any) -> object:
-        if self.isSprung or socket.id in self.bystanders:
+        # The first events of the server come before the session is announced, and with that recorded.
+        if self.isSprung or socket.id in self.bystanders or socket.id not in self.here.records:
             return None
-        self.socket = socket
         self.isSprung = True
         return self.do(socket)
+
+    async def sprung(self) -> None:
+        await eventually(lambda: self.isSprung, f"the event {self.event}")
 
 
 def raising(*args: object) -> None:
@@ -85,6 +83,13 @@ def raising(*args: object) -> None:
 async def raisingLater(*args: object) -> None:
     await pause(0)
     raise ZeroDivisionError("raised by a handler")
+
+
+def forget(event: str, loggedErrors: list[LogEvent]) -> None:
+    """Where the event is `error`, something has raised before, on purpose."""
+    if event == "error":
+        assert len(loggedErrors) == 1
+        loggedErrors.clear()
 
 
 async def live(here: Arena, transport: str, event: str) -> Client:
@@ -117,7 +122,7 @@ async def test_raises(
     async with hostile(**options(event)) as here:
         trap = Trap(here, event, raisingLater if isLater else raising)
         client = await live(here, transport, event)
-        await eventually(lambda: trap.isSprung and loggedErrors, "the handler to be called, and to fail")
+        await trap.sprung()
         record = here.records[client.sid]
         expected = 2 if event == "error" else 1
         await eventually(lambda: len(loggedErrors) == expected, "the log of the failure")
@@ -125,9 +130,7 @@ async def test_raises(
             assert each["log_failure"].check(ZeroDivisionError)
             assert client.sid[:6] in each["session"]
         loggedErrors.clear()
-        # From the connection event the record may come too late to see it.
-        if event != "connection" or isLater:
-            assert [type(each) for each in record.errors] == [ZeroDivisionError]
+        assert [type(each) for each in record.errors] == [ZeroDivisionError]
         if event != "close":
             await client.until(lambda: "hello" in client.messages, "the echo of what was sent first")
             await client.echo("still here")
@@ -147,29 +150,15 @@ async def test_closes(
         trap = Trap(here, event, lambda socket: socket.close(discard))
         client = await live(here, transport, event)
         await client.over()
+        forget(event, loggedErrors)
         record = here.records[client.sid]
-        await record.until(lambda: record.end, "the end of the session")
-        assert trap.isSprung
         reason, _ = await record.closed()
+        await trap.sprung()
         assert reason == ("transport close" if event == "close" else "forced close")
         assert record.happened.count("close") == 1
         assert client.sid not in here.server.clients
-        assert trap.socket.readyState == "closed"
-        if event == "error":
-            loggedErrors.clear()
-
-
-@everyEvent
-@pytest_twisted.ensureDeferred
-async def test_nothingAfterClose(hostile: Hostile, event: str, transport: str, loggedErrors: list[LogEvent]) -> None:
-    """When a session was closed from inside an event, its `close` is the last that its handlers hear of it."""
-    async with hostile(**options(event)) as here:
-        Trap(here, event, lambda socket: socket.close(True))
-        client = await live(here, transport, event)
-        await client.over()
-        assert here.records[client.sid].happened[-1] == "close"
-        if event == "error":
-            loggedErrors.clear()
+        assert record.socket.readyState == "closed"
+        assert record.happened[-1] == "close"
 
 
 @everyEvent
@@ -182,15 +171,14 @@ async def test_closesServer(hostile: Hostile, event: str, transport: str, logged
         trap = Trap(here, event, lambda socket: ends.append(socket.server.close()))
         client = await live(here, transport, event)
         await client.over()
-        assert trap.isSprung
+        await trap.sprung()
+        forget(event, loggedErrors)
         await within(ends[0], "the end of the server")
         record = here.records[client.sid]
         assert record.end is not None
         assert record.end[0] == ("transport close" if event == "close" else "server shutting down")
         assert record.happened.count("close") == 1
         assert here.server.clientsCount == 0
-        if event == "error":
-            loggedErrors.clear()
 
 
 @everyEvent
@@ -200,7 +188,8 @@ async def test_sends(hostile: Hostile, event: str, transport: str, loggedErrors:
     async with hostile(**options(event)) as here:
         trap = Trap(here, event, lambda socket: socket.send("from inside") and None)
         client = await live(here, transport, event)
-        assert trap.isSprung or event in ("drain", "server drain", "error")
+        await trap.sprung()
+        forget(event, loggedErrors)
         if event != "close":
             await client.until(lambda: "from inside" in client.messages, "the message from inside")
             await client.echo("end")
@@ -208,8 +197,39 @@ async def test_sends(hostile: Hostile, event: str, transport: str, loggedErrors:
         if event != "close":
             assert client.messages.count("hello") == 1
             await client.close()
-        if event == "error":
-            loggedErrors.clear()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("event", ["flush", "drain"])
+@pytest.mark.parametrize("discard", [False, True], ids=["close", "discard"])
+@pytest_twisted.ensureDeferred
+async def test_closesBeforeConnection(hostile: Hostile, transport: str, event: str, discard: bool) -> None:
+    """A session closed while its very first packet goes out is over; the application isn't handed a dead session."""
+    async with hostile() as here:
+        announced: list[str] = []
+        closed = []
+        bystanders = set(here.server.clients)
+
+        def close(socket: Any, *packets: object) -> None:
+            if socket.id not in bystanders and socket not in closed:
+                closed.append(socket)
+                socket.close(discard)
+
+        here.server.on(event, close)
+        here.server.on("connection", lambda socket: announced.append(str(socket.readyState)))
+        wire = await here.say(http("GET", target()) if transport == "polling" else upgrade())
+        await eventually(lambda: closed, "the event")
+        if transport == "polling":
+            assert (await wire.response()).status == 200
+            if event == "drain" and not discard:
+                # The client knows its id by now, and polls to learn that this is the end.
+                assert (await here.get(closed[0].id)).packets == ["1"]
+        else:
+            assert (await wire.response()).status == 101
+            while (await wire.frame()).opcode != CLOSE:
+                pass
+        await eventually(lambda: closed[0].readyState == "closed", "the end of the session")
+        assert "closed" not in announced
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -716,6 +716,11 @@ def test_refusalsAreShown(chromium: Chromium) -> None:  # noqa: F811
         assert other.refused("ada") == "Somebody here is called Ada already. Choose another name."
         assert other.refused("") == "Enter a name."
         assert other.refused("x" * 25) == "A name has at most 24 characters; this has 25."
+        # More than one message may have, of characters that need the most room; the field takes the first of them.
+        other.driver.execute_script("document.getElementById('name').focus()")
+        other.driver.execute_cdp_cmd("Input.insertText", {"text": "\u20ac" * 20_000})
+        other.driver.find_element("id", "join").click()
+        other.wait(lambda: "4000" in other.text("door-error"), "the error")
         ada.waitForMembers("Ada")
 
         ada.enter("text", "x" * 1001)

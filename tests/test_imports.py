@@ -19,12 +19,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packet": {"errors"},
     "payload": {"packet", "errors"},
     "handshake": {"options", "packet", "errors"},
+    "debug": set(),
     "emitter": set(),
     "transport": {"packet", "payload", "errors"},
-    "polling": {"transport", "packet", "payload", "handshake", "errors"},
-    "websocket": {"transport", "packet", "payload", "handshake", "errors"},
-    "socket": {"emitter", "transport", "packet", "handshake", "options", "errors"},
-    "factory": {"socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
+    "polling": {"debug", "transport", "packet", "payload", "handshake", "errors"},
+    "websocket": {"debug", "transport", "packet", "payload", "handshake", "errors"},
+    "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "errors"},
+    "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "resource": {"transport", "handshake", "errors"},
 }
 EVERYTHING = {*MAY_IMPORT, "server"}

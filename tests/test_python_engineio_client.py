@@ -78,7 +78,7 @@ async def test_echo(serve: Any, client: Run, transports: list[str], messages: li
 @overEveryTransport
 @pytest_twisted.ensureDeferred
 async def test_serverCloses(serve: Any, client: Run, transports: list[str]) -> None:
-    """When the server closes, this client gets what was sent before, notices the end, and stops by itself."""
+    """When the server closes, this client gets what was sent before, and notices the end."""
 
     def handler(socket: Any) -> None:
         def leave(message: Message) -> None:

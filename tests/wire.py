@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
@@ -317,8 +318,8 @@ class Client(Changing):
         return self
 
     async def _poll(self) -> None:
-        wire = await self.arena.connect(self.wires)
         try:
+            wire = await self.arena.connect(self.wires)
             while not self.isOver and not self._isPausing:
                 wire.send(http("GET", target(sid=self.sid)))
                 response = await wire.response(seconds=None)
@@ -327,9 +328,9 @@ class Client(Changing):
                     break
                 for packet in response.packets:
                     await self._take(packet)
+            wire.drop()
         except LostError:
             self.isOver = True
-        wire.drop()
         self.changed()
 
     async def _read(self, wire: Wire) -> None:
@@ -362,14 +363,14 @@ class Client(Changing):
         if self._socket is not None:
             self._socket.send(makeFrame(packet))
             return 200
-        wire = await self.arena.connect(self.wires)
-        wire.send(http("POST", target(sid=self.sid), body=packet.encode()))
         try:
-            return (await wire.response()).status
+            wire = await self.arena.connect(self.wires)
+            wire.send(http("POST", target(sid=self.sid), body=packet.encode()))
+            response = await wire.response()
         except LostError:
             return 0
-        finally:
-            wire.drop()
+        wire.drop()
+        return response.status
 
     async def echo(self, text: str) -> None:
         """Send a message, and wait until it has come back."""
@@ -379,14 +380,16 @@ class Client(Changing):
 
     async def upgrade(self) -> bool:
         """Move to WebSocket as a client should: probe, pause polling, upgrade. Tell whether that went well."""
-        wire = await self.arena.candidate(self.sid, makeFrame("2probe"))
-        self.wires.append(wire)
-        self.arena.wires.remove(wire)
         try:
+            request = upgrade(target(transport="websocket", sid=self.sid))
+            wire = await self.arena.webSocket(request, makeFrame("2probe"), wires=self.wires)
             if (await wire.frame()).payload != b"3probe":
                 return False
             self._isPausing = True
             await within(self._running, "the end of polling")
+            if self.isOver:
+                wire.drop()
+                return False
             wire.send(makeFrame("5"))
         except LostError:
             return False
@@ -402,6 +405,7 @@ class Client(Changing):
     async def close(self) -> None:
         """End the session."""
         if not self.isOver:
+            self._isPausing = True
             await self.say("1")
             if self._socket is None:
                 await self.until(lambda: self.isOver or self._running.called, "the end of the poll")
@@ -495,7 +499,10 @@ class Arena:
         from twisted.internet import reactor
 
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
-        wire = await within(connectProtocol(endpoint, Wire()), "a connection")
+        try:
+            wire = await within(connectProtocol(endpoint, Wire()), "a connection")
+        except ConnectError as error:
+            raise LostError("no connection") from error
         (self.wires if wires is None else wires).append(wire)
         return wire
 

@@ -104,7 +104,7 @@ class Room:
                 raise Refused("room-full", f"The room is full: {MEMBER_LIMIT} people are here. Try again later.")
             self._tellAll(type="joined", name=name, time=self._stamp())
         elif _sameKey(present.key, key):
-            member.name = present.name
+            member = attrs.evolve(present, send=send)
             present.send(_encode(type="replaced"))
         else:
             raise Refused("name-taken", f"Somebody here is called {present.name} already. Choose another name.")
@@ -237,7 +237,7 @@ def application(server: Server) -> None:
         socket.on("message", visitor.receive)
 
         @socket.on("close")
-        def closed(reason: str, description: object) -> None:
+        def closed(_reason: str, _description: object) -> None:
             visitor.leave()
 
 
@@ -260,14 +260,16 @@ def serve(endpoint: str, reactor: Any) -> Server:
 
 async def run(reactor: Any, endpoint: str) -> None:
     """Serve until Ctrl-C."""
-    server = serve(endpoint, reactor)
     try:
+        server = serve(endpoint, reactor)
         port = await server.listening
-    except CannotListenError as error:
+    except (ValueError, CannotListenError) as error:
         sys.exit(str(error))
     # Sessions are told that the server goes, instead of finding out by a timeout.
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
-    print(f"Chat: open http://127.0.0.1:{port.getHost().port}/ in two windows of a browser", flush=True)
+    address = port.getHost()
+    where = f"http://127.0.0.1:{address.port}/" if hasattr(address, "port") else endpoint
+    print(f"Chat: open {where} in two windows of a browser", flush=True)
     await Deferred()
 
 

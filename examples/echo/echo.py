@@ -30,16 +30,17 @@ def application(server: Server) -> None:
 
 async def main(reactor: Any, endpoint: str = "tcp:3000") -> None:
     """Serve until Ctrl-C."""
-    server = listen(endpoint, reactor=reactor)
-    application(server)
     try:
+        server = listen(endpoint, reactor=reactor)
+        application(server)
         port = await server.listening
-    except CannotListenError as error:
+    except (ValueError, CannotListenError) as error:
         sys.exit(str(error))
     # Sessions are told that the server goes, instead of finding out by a timeout.
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
     address = port.getHost()
-    print(f"Echo: open http://127.0.0.1:{address.port}/engine.io/ with any Engine.IO client", flush=True)
+    where = f"http://127.0.0.1:{address.port}" if hasattr(address, "port") else endpoint
+    print(f"Echo: open {where} with any Engine.IO client", flush=True)
     await Deferred()
 
 

@@ -8,6 +8,7 @@ Every event is one JSON object on a line of its own; the tests assert on those.
 
 import faulthandler
 import json
+import queue
 import sys
 import threading
 from base64 import b64decode, b64encode
@@ -17,10 +18,38 @@ import engineio
 DEADLINE = 60
 
 
+class Queue(queue.Queue):
+    """What the client still has to send, which tells whether the thread that sends is waiting for more."""
+
+    def __init__(self):
+        super().__init__()
+        self.waiting = threading.Event()
+
+    def get(self, block=True, timeout=None):
+        if not block:
+            return super().get(block=False)
+        self.waiting.set()
+        try:
+            return super().get(timeout=timeout)
+        finally:
+            self.waiting.clear()
+
+
 class Client(engineio.Client):
-    """The client, with its messages in order: by itself it handles each in a thread of its own."""
+    """The client, without races of its own, which are none of the server's business."""
+
+    def create_queue(self):
+        return Queue()
+
+    def disconnect(self, *args, **kwargs):
+        # A close packet that is queued while the client still waits for the answer to a POST is never sent.
+        if self.state == "connected" and threading.current_thread() is threading.main_thread():
+            self.queue.join()
+            self.queue.waiting.wait()
+        super().disconnect(*args, **kwargs)
 
     def start_background_task(self, target, *args, **kwargs):
+        # Each message is handled in a thread of its own, and they overtake each other.
         if target is self.handlers.get("message"):
             return target(*args, **kwargs)
         return super().start_background_task(target, *args, **kwargs)
@@ -43,6 +72,7 @@ def main(url, scenario, transports):
     messages = [unpack(message) for message in given.get("messages", ())]
     missing = len(messages)
     complete = threading.Event()
+    gone = threading.Event()
     client = Client()
 
     @client.on("connect")
@@ -60,6 +90,7 @@ def main(url, scenario, transports):
     @client.on("disconnect")
     def disconnected(reason):
         report("disconnect", reason=reason)
+        gone.set()
 
     # Includes the upgrade, where there is one.
     client.connect(url, transports=transports)
@@ -72,7 +103,8 @@ def main(url, scenario, transports):
         client.disconnect()
     elif scenario == "listen":
         # Stays until the server closes. input: {messages}
-        client.wait()
+        # Not client.wait(): after a close by the server, that may wait for a thread that only a timeout ends.
+        gone.wait()
     else:
         sys.exit(f"no such scenario: {scenario}")
 

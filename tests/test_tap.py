@@ -1,0 +1,265 @@
+"""`twistd engineio`: its command line, and the process as an operator sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+
+from engineio_twisted import Server
+from engineio_twisted.tap import EngineIOService, Options, _asURL, echo, findApp, makeService
+
+TWISTD = [sys.executable, "-m", "twisted", "engineio"]
+QUERY = "/engine.io/?EIO=4&transport=polling"
+
+
+def parse(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+def failure(*arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        EngineIOService(parse(*arguments), MemoryReactorClock())
+    text = str(caught.value)
+    assert text.startswith("twistd engineio: ")
+    assert "\n" not in text
+    return text
+
+
+def test_defaults() -> None:
+    """Without options: port 3000, the echo application, nothing at /."""
+    options = parse()
+    assert options["listen"] == ["tcp:3000"]
+    assert options["application"] is echo
+    assert (options["serverOptions"].path, options["serverOptions"].pingInterval) == ("/engine.io", 25000)
+
+
+def test_options(tmp_path: Path) -> None:
+    """Each reaches the server."""
+    options = parse(
+        "--listen=tcp:1",
+        "--listen=tcp:2",
+        "--path=/socket",
+        "--ping-interval=1000",
+        "--ping-timeout=500",
+        "--max-http-buffer-size=2000",
+        f"--static={tmp_path}",
+        "--app=tests.test_tap:application",
+    )
+    reactor = MemoryReactorClock()
+    service = EngineIOService(options, reactor)
+    opts = service.server.opts
+    assert (opts.path, opts.pingInterval, opts.pingTimeout, opts.maxHttpBufferSize) == ("/socket", 1000, 500, 2000)
+    assert CALLS.pop() is service.server
+    service.privilegedStartService()
+    service.startService()
+    assert [each[0] for each in reactor.tcpServers] == [1, 2]
+
+
+CALLS: list[Server] = []
+
+
+def application(server: Server) -> None:
+    CALLS.append(server)
+
+
+def failing(server: Server) -> None:
+    raise RuntimeError("no database")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--ping-interval=abc"], "--ping-interval abc: expected a whole number of milliseconds, 1 or more"),
+        (["--ping-timeout=0"], "--ping-timeout 0: expected a whole number"),
+        (["--max-http-buffer-size=-1"], "--max-http-buffer-size -1: expected a whole number of bytes"),
+        (["--path=engine"], "--path engine: expected the path of a URL"),
+        (["--static=/no/such/place"], "--static /no/such/place: there is no such directory"),
+        (["--app=nowhere:x"], "--app nowhere:x: cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
+        (["--app=json:nothing"], "--app json:nothing: cannot be imported (AttributeError"),
+        (["--app=json"], "--app json: expected module:callable"),
+        (["--app=:x"], "--app :x: expected module:callable"),
+        (["--app=sys:path"], "--app sys:path: expected something to call with the server"),
+        (["--listen=tcp:abc"], "--listen tcp:abc: "),
+        (["--listen=nonsense:1"], "--listen nonsense:1: Unknown endpoint type"),
+        (["--listen=tls:1:privateKey=/no/key.pem"], "--listen tls:1:privateKey=/no/key.pem: "),
+        (["--bogus"], "option --bogus not recognized"),
+        (["surplus"], "Wrong number of arguments"),
+    ],
+)
+def test_wrongOptions(arguments: list[str], expected: str) -> None:
+    """One line that names the option, the value, and what was expected."""
+    assert expected in failure(*arguments)
+
+
+def test_anApplicationThatFails(loggedErrors: list[Any]) -> None:
+    """One line that names it; the traceback is in the log."""
+    assert "--app tests.test_tap:failing: failed (RuntimeError: no database)" in failure("--app=tests.test_tap:failing")
+    assert [event["log_failure"].type for event in loggedErrors] == [RuntimeError]
+    loggedErrors.clear()
+
+
+def test_findApp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in the current directory is found; nested names are too."""
+    (tmp_path / "my_application.py").write_text("class Thing:\n    @staticmethod\n    def run(server): return 'ran'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    assert findApp("my_application:Thing.run")(Server(reactor=Clock())) == "ran"
+
+
+def test_aPortThatIsFoundTakenLate(loggedErrors: list[Any]) -> None:
+    """An endpoint that fails only after the start stops the process, and says why."""
+    reactor = MemoryReactorClock()
+    service = EngineIOService(parse(), reactor)
+    stopped: list[bool] = []
+    reactor.stop = lambda: stopped.append(True)
+    service._endpoints = {}
+    service.startService()
+    from twisted.python.failure import Failure
+
+    service._notListening(Failure(OSError("too late")), "tcp:3000")
+    assert stopped == [True]
+    assert "too late" in loggedErrors[0]["problem"]
+    loggedErrors.clear()
+
+
+def test_makeService() -> None:
+    """twistd gets its service on the running reactor, and nothing listens before it starts."""
+    assert isinstance(makeService(parse()), EngineIOService)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("0.0.0.0", 80, "http://localhost:80"),
+        ("::", 80, "http://localhost:80"),
+        ("::1", 80, "http://[::1]:80"),
+        ("127.0.0.1", 1, "http://127.0.0.1:1"),
+    ],
+)
+def test_where(host: str, port: int, url: str) -> None:
+    """What is logged can be opened."""
+    from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+    address = IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
+    assert _asURL(address) == url
+    assert _asURL(UNIXAddress(b"/run/app.sock")) == "unix:/run/app.sock:"
+    assert _asURL("something else") == "something else"
+
+
+# The process
+
+
+@pytest.fixture
+def freePort() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "page.html").write_text("<p>hello</p>")
+    (tmp_path / "reverse.py").write_text(
+        "def application(server):\n"
+        "    server.on('connection', lambda s: s.on('message', lambda data: s.send(data[::-1])))\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def start(directory: Path) -> Iterator[Any]:
+    """Starts `twistd -n engineio` and waits until it serves; ends it after the test."""
+    processes = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        command = [str(Path(sys.executable).with_name("twistd")), "-n", "engineio", *arguments]
+        process = subprocess.Popen(
+            command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "Engine.IO is served at" in line:
+                return process
+        process.wait(10)
+        process.said = "".join(said)  # type: ignore[attr-defined]
+        return process
+
+    yield run
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def environment() -> dict[str, str]:
+    # Coverage is measured in this process; a subprocess of it needs no more than the package.
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+def read(url: str, data: bytes | None = None) -> str:
+    with urlopen(url, data, timeout=10) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def test_process(start: Any, directory: Path, freePort: int) -> None:
+    """It serves sessions and files, and SIGTERM ends it at once, cleanly, with a session open."""
+    process = start(
+        f"--listen=tcp:{freePort}:interface=127.0.0.1", "--static=.", "--app=reverse:application", "--ping-interval=999"
+    )
+    url = f"http://127.0.0.1:{freePort}"
+    opening = read(url + QUERY)
+    assert '"pingInterval":999,' in opening
+    session = url + QUERY + "&sid=" + opening.partition('"sid":"')[2].partition('"')[0]
+    assert read(session, b"4abc") == "ok"
+    assert read(session) == "4cba"
+    assert read(url + "/page.html") == "<p>hello</p>"
+    process.send_signal(signal.SIGTERM)
+    # twistd ends by the signal that asked it to, once everything has stopped.
+    assert process.wait(10) == -signal.SIGTERM
+    assert not (directory / "twistd.pid").exists()
+
+
+def test_processOnATakenPort(start: Any, directory: Path, freePort: int) -> None:
+    """One line that names it, a non-zero exit, and no pid file left."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", freePort))
+        taken.listen()
+        process = start(f"--listen=tcp:{freePort}:interface=127.0.0.1")
+    assert process.returncode == 1
+    problem = f"--listen tcp:{freePort}:interface=127.0.0.1: cannot listen (Address already in use)"
+    assert [problem in line for line in process.said.splitlines()].count(True) == 1
+    assert "Traceback" not in process.said
+    assert not (directory / "twistd.pid").exists()
+
+
+def test_processWithAWrongOption(start: Any) -> None:
+    """One line and a non-zero exit."""
+    process = start("--ping-interval=soon")
+    expected = "twistd engineio: --ping-interval soon: expected a whole number of milliseconds, 1 or more\n"
+    assert (process.returncode, process.said) == (1, expected)
+
+
+def test_processVersion(start: Any) -> None:
+    """The version is ours."""
+    process = start("--version")
+    assert (process.returncode, process.said) == (0, "engineio_twisted 0.1.0\n")
