@@ -126,7 +126,7 @@ class TestFrames:
             assert here.server.clients[client.sid].upgraded
             await client.close()
 
-    @pytest.mark.parametrize("code", [None, 1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 3999, 4000, 4999])
+    @pytest.mark.parametrize("code", [None, 1000, 1001, 1003, 1007, 1011, 1012, 3000, 3999, 4000, 4999])
     @pytest_twisted.ensureDeferred
     async def test_closeCodes(self, hostile: Hostile, code: int | None) -> None:
         """A client may close with any code there is, and is answered; to the application it has left."""

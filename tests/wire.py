@@ -408,7 +408,7 @@ class Client(Changing):
             self._isPausing = True
             await self.say("1")
             if self._socket is None:
-                await self.until(lambda: self.isOver or self._running.called, "the end of the poll")
+                await within(self._running, "the end of the poll")
                 self.isOver = True
             await self.over()
 
