@@ -127,6 +127,11 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         """Say which headers go out with the 101."""
         return None, self._responseHeaders
 
+    def onMessageFrame(self, payload: Any) -> None:
+        """Take a frame of a message, in pieces."""
+        # Empty ones don't count against the size of the message, but would take memory without end.
+        super().onMessageFrame([piece for piece in payload if piece])
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Take a whole message, whose text Autobahn has found to be UTF-8."""
         if self._ended:
@@ -146,8 +151,7 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a close frame: here every end passes that either side announces."""
         super().sendCloseFrame(code, reasonUtf8, isReply)
-        if self._deadline is None:
-            self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self._cut)
+        self._setDeadline()
         if isReply:
             self._over(CloseReason.TRANSPORT_CLOSE, f"close frame with code {self.remoteCloseCode}")
         elif self.failedByMe:
@@ -186,8 +190,14 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         super().connectionLost(reason)
         self.factory.connections.remove(self)
 
-    def _cut(self) -> None:
-        self.transport.abortConnection()
+    def _closeConnection(self, abort: bool = False) -> None:
+        # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.
+        self._setDeadline()
+        self.transport.loseConnection()
+
+    def _setDeadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
     def pauseProducing(self) -> None:
         """Stop reading from a client that doesn't read."""

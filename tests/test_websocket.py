@@ -243,7 +243,7 @@ def test_close() -> None:
     assert not peer.transport.writable
     peer.send(1, b"4late")
     peer.send(8, b"\x03\xe8")
-    assert peer.connection.aborted
+    assert (peer.connection.disconnecting, peer.connection.aborted) == (True, False)
     peer.lose()
     assert (peer.owner.packets, peer.owner.closes) == ([], [])
     assert peer.clock.getDelayedCalls() == []
