@@ -161,9 +161,9 @@ class EngineIORequest(server.Request):
 
     def gotLength(self, length: int | None) -> None:
         # What the request line said is known here to the channel alone; HTTP/2 has no such channel.
-        method: bytes | None = getattr(self.channel, "_command", None)
+        method: bytes = getattr(self.channel, "_command", b"")
         uri: bytes = getattr(self.channel, "_path", b"")
-        engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if method == b"POST" else None
+        engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if length != 0 else None
         if engine is None:
             super().gotLength(length)
             return
@@ -174,7 +174,7 @@ class EngineIORequest(server.Request):
         try:
             if length is not None and length > engine.opts.maxHttpBufferSize:
                 raise PayloadTooLarge(engine.opts.maxHttpBufferSize)
-            polling = engine.pollingTransportAt(uri)
+            polling = engine.pushTarget(self, method, uri)
             if polling is not None:
                 polling.pushStarted(self)
                 self._polling = polling

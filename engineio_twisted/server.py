@@ -23,12 +23,12 @@ from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
 from .factory import SocketFactory, generateId
-from .handshake import EngineRequest, Want, checkWebSocketHeaders, classify, parseQuery, upgradesOf
+from .handshake import EngineRequest, Want, checkWebSocketHeaders, classify, upgradesOf
 from .options import ServerOptions
 from .payload import codecFor
 from .polling import PollingTransport, refuse
 from .resource import CapturedPath, EngineIORequest, Site
-from .socket import Socket
+from .socket import ReadyState, Socket
 from .transport import cancel, respond
 from .websocket import CLOSE_TIMEOUT, WebSocketFactory, WebSocketTransport, accept
 
@@ -206,11 +206,17 @@ class Server(EventEmitter):
         """
         self._handle(request, isUpgrade=True)
 
-    def pollingTransportAt(self, uri: bytes) -> PollingTransport | None:
-        """Return the transport of the session that an address names, if it is a polling one."""
-        sids = parseQuery(uri).get("sid")
-        session = self.clients.get(sids[0]) if sids else None
-        return session.transport if session is not None and session.transport.name == "polling" else None
+    def pushTarget(self, request: Any, method: bytes, uri: bytes) -> PollingTransport | None:
+        """
+        Return the transport to which a request with a body would deliver it; None where it would be refused.
+
+        @param request: the request, of which only the headers are known yet.
+        """
+        try:
+            wanted = self._classify(request, method, uri, isUpgrade=False)
+        except HTTPRefusal:
+            return None
+        return self._session(wanted).transport if wanted.want is Want.PUSH else None
 
     # What there is one of
 
@@ -250,20 +256,13 @@ class Server(EventEmitter):
             except Exception:
                 self._log.failure("A middleware failed")
                 raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"}) from None
-            if request.finished:
+            if _isAnswered(request):
                 return
         self._route(request, isUpgrade)
 
     def _route(self, request: Any, isUpgrade: bool) -> None:
         try:
-            wanted = classify(
-                request.method.decode("latin-1"),
-                request.uri,
-                request.requestHeaders.getRawHeaders(b"origin", ()),
-                isUpgrade,
-                self.opts,
-                self.clients.get,
-            )
+            wanted = self._classify(request, request.method, request.uri, isUpgrade)
             if wanted.want is Want.POLL:
                 self._session(wanted).transport.poll(request)
             elif wanted.want is Want.PUSH:
@@ -276,6 +275,10 @@ class Server(EventEmitter):
                 self._decide(request, isUpgrade, self._open(request, wanted))
         except HTTPRefusal as refusal:
             self._refuse(request, isUpgrade, refusal)
+
+    def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
+        origins = request.requestHeaders.getRawHeaders(b"origin", ())
+        return classify(method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self.clients.get)
 
     @staticmethod
     def _session(wanted: EngineRequest[Socket]) -> Socket:
@@ -316,6 +319,11 @@ class Server(EventEmitter):
             handshake = self._checkWebSocket(request)
         await self._askWhetherAllowed(request)
         sid = await self._newId(request)
+        if _isAnswered(request):
+            # The client has gone, and what was cancelled for it took no notice.
+            return
+        if self._closed is not None:
+            raise ServerClosing
         codec = codecFor(wanted.revision)
         if handshake is None:
             polling = PollingTransport(codec, wanted.supportsBinary, self.opts.maxHttpBufferSize)
@@ -334,8 +342,11 @@ class Server(EventEmitter):
     def _announce(self, socket: Socket) -> None:
         if _debug.enabled:
             _debug.log(f"session {socket.logName} opened on {socket.transport.name}")
-        self.emit("connection", socket)
-        socket.emit("open")
+        # A handler of flush may have closed it before anybody heard of it, and one of connection may now.
+        if socket.readyState is not ReadyState.CLOSED:
+            self.emit("connection", socket)
+        if socket.readyState is not ReadyState.CLOSED:
+            socket.emit("open")
 
     async def _askWhetherAllowed(self, request: Any) -> None:
         if self.opts.allowRequest is None:
@@ -399,13 +410,13 @@ class Server(EventEmitter):
             if _debug.enabled:
                 _debug.log(f"refused {request.method!r} {request.uri!r}: {refusal.message}, {context}")
             self.emit("connection_error", ConnectionErrorEvent(request, refusal.code, refusal.message, context))
-        channel = getattr(request, "channel", None)
-        if channel is None or request.startedWriting:
+        if _isAnswered(request):
             return
         if isUpgrade:
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
+            # What the client sent behind it, for the WebSocket, is not to be taken for another request.
+            request.channel.persistent = False
             respond(request, refusal.status, headers, refusal.message.encode())
-            channel.loseConnection()
         else:
             refuse(request, refusal)
 
@@ -479,6 +490,11 @@ class Server(EventEmitter):
             args[0].handlerFailed(event, args[1:], failure)
         else:
             super().handlerFailed(event, args, failure)
+
+
+def _isAnswered(request: Any) -> bool:
+    """Tell whether there is no answering a request any more: somebody did, or the client has gone."""
+    return bool(request.startedWriting) or getattr(request, "channel", None) is None
 
 
 async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:

@@ -347,8 +347,7 @@ class Socket(EventEmitter):
 
     def _flushOnce(self) -> None:
         if self.writeBuffer:
-            self.emit("flush", self.writeBuffer)
-            self.server.emit("flush", self, self.writeBuffer)
+            self._emitWithServer("flush", self.writeBuffer)
             if not self._canFlush():
                 return
         packets, self.writeBuffer = self.writeBuffer, []
@@ -362,10 +361,16 @@ class Socket(EventEmitter):
         for callback in callbacks:
             self.callHandler("send callback", callback, transport)
         if packets:
-            self.emit("drain")
-            self.server.emit("drain", self)
+            self._emitWithServer("drain")
         if isLast:
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
+
+    def _emitWithServer(self, event: str, *args: Any) -> None:
+        # What ran before may have closed the session, and nothing comes after its close event.
+        if self._readyState is not ReadyState.CLOSED:
+            self.emit(event, *args)
+        if self._readyState is not ReadyState.CLOSED:
+            self.server.emit(event, self, *args)
 
     # Heartbeat
 

@@ -130,7 +130,8 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
     def onMessageFrame(self, payload: Any) -> None:
         """Take a frame of a message, in pieces."""
         # Empty ones don't count against the size of the message, but would take memory without end.
-        super().onMessageFrame([piece for piece in payload if piece])
+        pieces: Any = [piece for piece in payload if piece]
+        super().onMessageFrame(pieces)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Take a whole message, whose text Autobahn has found to be UTF-8."""

@@ -603,7 +603,13 @@ async def arena(start: Start, echoes: bool = True, **options: Any) -> AsyncItera
             socket = running.server.clients[each.sid]
             socket.on("message", lambda data, socket=socket: socket.send(data) and None)
     server = running.server
-    yield here
+    try:
+        yield here
+    except BaseException:
+        # The failure is what matters: nothing of this may keep the server from closing.
+        for wire in [*here.wires, *(wire for each in bystanders for wire in each.wires)]:
+            wire.drop()
+        raise
     if here.serverEnds:
         for each in bystanders:
             await each.over()
