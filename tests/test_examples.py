@@ -625,7 +625,8 @@ class Window:
 
     def said(self) -> list[tuple[str, str]]:
         """Who said what."""
-        return list(zip(self._texts(".said header .name"), self._texts(".said .text"), strict=True))
+        texts = iter(self._texts(".said header .name, .said .text"))
+        return list(zip(texts, texts, strict=True))
 
     def notices(self) -> list[str]:
         """Who came and went, without the times."""
