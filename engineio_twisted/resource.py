@@ -151,10 +151,9 @@ class EngineIORequest(server.Request):
     """
 
     _log = Logger()
-    _engine: Server | None = None
+    _limit: int | None = None
     _polling: PollingTransport | None = None
     channel: Any
-    _expected: int | None = None
     _received = 0
     _refused = False
     _timer: IDelayedCall | None = None
@@ -163,17 +162,20 @@ class EngineIORequest(server.Request):
         # What the request line said is known here to the channel alone; HTTP/2 has no such channel.
         method: bytes = getattr(self.channel, "_command", b"")
         uri: bytes = getattr(self.channel, "_path", b"")
-        engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if length != 0 else None
+        hasBody = length != 0 or method == b"POST"
+        engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if hasBody else None
         if engine is None:
             super().gotLength(length)
             return
-        self._engine = engine
-        self._expected = length
+        self._limit = engine.opts.maxHttpBufferSize
+        # A session without a pong for this long is over, and a client that sends a body can't send one.
+        seconds = (engine.opts.pingInterval + engine.opts.pingTimeout) / 1000
+        self._timer = self.channel.callLater(seconds, self._tooSlow, seconds)
         # Never more than maxHttpBufferSize, so there is no need for a file.
         self.content = BytesIO()
         try:
-            if length is not None and length > engine.opts.maxHttpBufferSize:
-                raise PayloadTooLarge(engine.opts.maxHttpBufferSize)
+            if length is not None and length > self._limit:
+                raise PayloadTooLarge(self._limit)
             polling = engine.pushTarget(self, method, uri)
             if polling is not None:
                 polling.pushStarted(self)
@@ -184,16 +186,11 @@ class EngineIORequest(server.Request):
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._engine is not None:
-            options = self._engine.opts
+        if self._limit is not None:
             self._received += len(data)
-            if self._received > options.maxHttpBufferSize:
-                self._refuse(PayloadTooLarge(options.maxHttpBufferSize))
+            if self._received > self._limit:
+                self._refuse(PayloadTooLarge(self._limit))
                 return
-            if self._timer is None and self._received != self._expected:
-                # A session without a pong for this long is over, and a client that sends a body can't send one.
-                seconds = (options.pingInterval + options.pingTimeout) / 1000
-                self._timer = self.channel.callLater(seconds, self._tooSlow, seconds)
         super().handleContentChunk(data)
 
     def _tooSlow(self, seconds: float) -> None:

@@ -243,9 +243,9 @@ def accept(
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n\r\n" % (handshake.key, handshake.version)
     )
-    opened()
-    # The channel stops reading while a request is being answered.
+    # The channel stops reading while a request is being answered. Before anything is sent: what is may stop it again.
     if IPushProducer.providedBy(connection):
         connection.resumeProducing()
+    opened()
     if behind:
         transport.dataReceived(behind)

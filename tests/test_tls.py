@@ -1,0 +1,140 @@
+"""Over TLS all is as without: polling, WebSocket, upgrade, what is pipelined, a client that doesn't read."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
+from twisted.internet.ssl import CertificateOptions
+
+from engineio_twisted import listen
+
+from .wire import Wire, http, makeFrame, pause, target, upgrade, within
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A key, and a certificate that it has signed itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+    signed = builder.not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    folder = tmp_path_factory.mktemp("certificate")
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    (folder / "certificate.pem").write_bytes(signed.public_bytes(pem))
+    return folder / "key.pem", folder / "certificate.pem"
+
+
+@pytest_twisted.async_yield_fixture
+async def connect(serve: Any, certificate: tuple[Path, Path]) -> Any:
+    """Connects to an echo server that listens with TLS; `connect.server` is the server."""
+    key, signed = certificate
+    server = listen(f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={signed}")
+    server.on("connection", lambda socket: socket.on("message", lambda data: socket.send(data)))
+    port = (await server.listening).getHost().port
+    wires: list[Wire] = []
+
+    async def start() -> Wire:
+        endpoint = SSL4ClientEndpoint(reactor, "127.0.0.1", port, CertificateOptions(verify=False))
+        wire: Wire = await connectProtocol(endpoint, Wire())
+        wires.append(wire)
+        return wire
+
+    start.server = server  # type: ignore[attr-defined]
+    yield start
+    for wire in wires:
+        wire.drop()
+        await wire.lost()
+    await within(server.close(), "the server closing")
+
+
+async def opened(connect: Any) -> tuple[Wire, str]:
+    wire = await connect()
+    wire.send(http("GET", target()))
+    (packet,) = (await wire.response()).packets
+    return wire, packet.partition('"sid":"')[2].partition('"')[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_pollingAndUpgrade(connect: Any) -> None:
+    """From polling to WebSocket."""
+    wire, sid = await opened(connect)
+    wire.send(http("POST", target(sid=sid), body=b"4hello") + http("GET", target(sid=sid)))
+    assert (await wire.response()).body == b"ok"
+    assert (await wire.response()).packets == ["4hello"]
+    probe = await connect()
+    probe.send(upgrade(target(transport="websocket", sid=sid)))
+    assert (await probe.response()).status == 101
+    probe.send(makeFrame("2probe"))
+    assert await probe.text() == "3probe"
+    probe.send(makeFrame("5") + makeFrame("4over TLS"))
+    assert await probe.text() == "4over TLS"
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest_twisted.ensureDeferred
+async def test_pipelined(connect: Any, size: int) -> None:
+    """Frames that come with the upgrade request, in the same TLS records, are delivered."""
+    wire = await connect()
+    wire.send(upgrade() + makeFrame("4" + "x" * size) + makeFrame(b"\x01\x02"))
+    assert (await wire.response()).status == 101
+    assert (await wire.text())[0] == "0"
+    assert await wire.text() == "4" + "x" * size
+    assert (await wire.frame()).payload == b"\x01\x02"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothingGoesOutInPlaintext(connect: Any) -> None:
+    """What is on the wire is TLS records and nothing else, also after the connection was taken over."""
+    wire = await connect()
+    seen: list[bytes] = []
+    raw = wire.transport.transport.protocol
+    receive = raw.dataReceived
+    raw.dataReceived = lambda data: (seen.append(data), receive(data))
+    wire.send(upgrade())
+    await wire.response()
+    await wire.text()
+    wire.send(makeFrame("4a very secret message"))
+    assert await wire.text() == "4a very secret message"
+    stream = b"".join(seen)
+    assert stream
+    assert b"secret" not in stream
+    while stream:
+        assert stream[0] in (20, 21, 22, 23), "a TLS record"
+        assert stream[1] == 3
+        stream = stream[5 + int.from_bytes(stream[3:5]) :]
+
+
+@pytest_twisted.ensureDeferred
+async def test_aClientThatDoesNotRead(connect: Any) -> None:
+    """Isn't read from either: what it floods an echo with doesn't pile up here."""
+    wire = await connect()
+    wire.send(upgrade())
+    assert (await wire.response()).status == 101
+    await wire.text()
+    (socket,) = connect.server.clients.values()
+    received: list[int] = []
+    socket.on("message", lambda data: received.append(len(data)))
+    wire.transport.pauseProducing()
+    flood = makeFrame("4" + "x" * 100_000) * 10
+    # It goes on until neither the server nor the systems' buffers of both sides take any more.
+    before = -1
+    while len(received) != before:
+        before = len(received)
+        assert before < 500, "50 MB were taken from a client that doesn't read"
+        wire.send(flood)
+        await pause(0.3)
+    wire.transport.resumeProducing()
