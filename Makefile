@@ -5,11 +5,12 @@ BIN = $(VENV)/bin
 PORT ?= 3000
 PYTEST_ARGS ?=
 
-.PHONY: help run test lint clean
+.PHONY: help run test test-lowest lint clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
 	@echo "make test   run the tests: lint, types, behaviour, coverage"
+	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make clean  remove what the other targets made"
 
@@ -42,5 +43,11 @@ lint: $(VENV)/test
 test: $(VENV)/test lint
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
 
+# Of what a new version of a library can break, the tests without real clients show all.
+test-lowest: tests/lowest.txt setup.py
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint tests/lowest.txt --config-settings editable_mode=compat
+	$(VENV)-lowest/bin/python -m pytest -q -m 'not node and not browser and not slow' $(PYTEST_ARGS)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info artifacts .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info artifacts .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

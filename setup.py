@@ -16,14 +16,14 @@ setup(
     packages=["engineio_twisted", "twisted.plugins"],
     package_data={"engineio_twisted": ["py.typed"]},
     install_requires=[
-        "twisted>=25.5",
+        "twisted>=26.4",
         "autobahn[twisted]>=26.10.1",
         "attrs>=23.2",
         "zope.interface>=6",
     ],
     extras_require={
         # What an endpoint description that starts with "tls:" needs.
-        "tls": ["twisted[tls]>=25.5"],
+        "tls": ["twisted[tls]>=26.4"],
         "test": [
             "build",
             "coverage[toml]>=7.4",
@@ -35,7 +35,7 @@ setup(
             "selenium>=4.20",
             "setuptools>=77",
             "treq>=24.9",
-            "twisted[tls]>=25.5",
+            "twisted[tls]>=26.4",
             "wheel",
         ],
         "lint": ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9"],

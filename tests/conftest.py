@@ -96,14 +96,15 @@ def leavesNothingBehind(
 
 
 def _settle(reactor: Any, before: set[int]) -> None:
-    """Let connections that both sides have closed leave the reactor: each needs an iteration or two of it."""
+    """Let what is over leave the reactor: connections that both sides have closed, and calls that are due."""
 
     async def wait() -> None:
         from twisted.internet.task import deferLater
 
         for _ in range(200):
             here = [each for each in (*reactor.getReaders(), *reactor.getWriters()) if id(each) not in before]
-            if not here:
+            due = [each for each in reactor.getDelayedCalls() if each.getTime() <= reactor.seconds()]
+            if not here and not due:
                 return
             await deferLater(reactor, 0.01)
 

@@ -103,7 +103,12 @@ async def test_nothingGoesOutInPlaintext(connect: Any) -> None:
     seen: list[bytes] = []
     raw = wire.transport.transport.protocol
     receive = raw.dataReceived
-    raw.dataReceived = lambda data: (seen.append(data), receive(data))
+
+    def see(data: bytes) -> None:
+        seen.append(data)
+        receive(data)
+
+    raw.dataReceived = see
     wire.send(upgrade())
     await wire.response()
     await wire.text()
