@@ -61,13 +61,12 @@ class PollingTransport(Transport):
             refuse(request, HTTPRefusal("a GET of this session is waiting already"))
             return
         self._poll = request
-        request.notifyFinish().addErrback(self._pollLost, request)
+        request.notifyFinish().addErrback(self._pollLost)
         self.owner.transportReady(self)
 
-    def _pollLost(self, _: Failure, request: Request) -> None:
-        if self._poll is request:
-            self._poll = None
-            self._failed("poll connection closed prematurely")
+    def _pollLost(self, _: Failure) -> None:
+        self._poll = None
+        self._failed("poll connection closed prematurely")
 
     def pushStarted(self, request: Request) -> None:
         """

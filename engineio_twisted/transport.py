@@ -50,7 +50,7 @@ class ITransportOwner(Interface):
         """Take a packet from the client; never a close packet."""
 
     def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
-        """Learn that the client has left, or broke the protocol, and why."""
+        """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""
 
 
 class Transport:

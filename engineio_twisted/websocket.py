@@ -170,13 +170,9 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         self._over(CloseReason.TRANSPORT_CLOSE, reason or f"connection closed with code {code}")
 
     def _over(self, reason: CloseReason, description: str) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        if self.owner is not None:
+        if not self._ended:
+            self._ended = True
             self.owner.transportClosed(self, reason, description)
-        if self.writable:
-            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     # From the connection
 

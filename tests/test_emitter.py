@@ -57,6 +57,20 @@ def test_once() -> None:
     assert emitter.emit("a") is False
 
 
+def test_onceRemovedWhileItsEventIsEmitted() -> None:
+    """Who was there when the event began is called, once."""
+    emitter, calls = EventEmitter(), []
+
+    def last() -> None:
+        calls.append("last")
+
+    emitter.on("a", lambda: emitter.removeListener("a", last))
+    emitter.once("a", last)
+    emitter.emit("a")
+    emitter.emit("a")
+    assert calls == ["last"]
+
+
 def test_removeListener() -> None:
     """The one added last goes; bound methods are found too; one not there is no error."""
     emitter, calls = EventEmitter(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 import treq
-import twisted
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from incremental import Version
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.resource import Resource
@@ -24,6 +27,7 @@ from twisted.web.server import Site as StockSite
 from twisted.web.static import Data
 
 import engineio_twisted
+import twisted
 from engineio_twisted import EngineIOResource, OptionError, RequestRefused, Server, ServerOptions, Site, attach, listen
 from engineio_twisted.resource import EngineIORequest
 from engineio_twisted.server import DECISION_TIMEOUT
@@ -206,6 +210,58 @@ def test_aClientThatGoesBeforeItIsAllowed() -> None:
     server.handleRequest(request)
     request.lose()
     assert (len(cancelled), server.clients, errors, clock.getDelayedCalls()) == (1, {}, [], [])
+
+
+async def stubborn() -> bool:
+    """An answer that comes whether it is still wanted or not."""
+    try:
+        await Deferred()
+    except CancelledError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_anAnswerNobodyWaitsForAnyMore(end: str) -> None:
+    """An allowRequest that takes no notice of being cancelled opens no session, for nobody."""
+    server, clock = make(allowRequest=lambda request: stubborn())
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    if end == "client":
+        request.lose()
+        assert not request.finished
+    else:
+        server.close()
+        assert request.status == 503
+    assert (server.clients, clock.getDelayedCalls()) == ({}, [])
+
+
+def test_clientsThatGoDuringAMiddlewareOrAnId() -> None:
+    """What they wait for is cancelled."""
+    for when in ("middleware", "id"):
+        cancelled: list[Any] = []
+        server, clock = make()
+        if when == "middleware":
+            server.use(lambda request, cancelled=cancelled: Deferred(cancelled.append))
+        else:
+            server.generateId = lambda request, cancelled=cancelled: Deferred(cancelled.append)  # type: ignore[method-assign]
+        request = FakeRequest(uri=OPEN)
+        server.handleRequest(request)
+        request.lose()
+        assert (len(cancelled), server.clients, clock.getDelayedCalls()) == (1, {}, [])
+
+
+def test_webSocketOverHTTP2() -> None:
+    """Isn't possible; the client is told by what it is."""
+    server, _ = make()
+    request = FakeRequest(uri=b"/engine.io/?EIO=4&transport=websocket")
+    request.channel.transport = None
+    server.handleUpgrade(request)
+    assert (request.status, request.header("upgrade"), request.written) == (
+        426,
+        "websocket",
+        b"a WebSocket needs HTTP/1.1",
+    )
 
 
 @pytest.mark.parametrize("how", [lambda value: value, deferredOf, coroutineOf])
@@ -562,6 +618,49 @@ async def test_destroyUpgrade(serve: Any, onPort: Any, served: bool) -> None:
     await client.lost()
 
 
+@pytest.mark.parametrize("when", ["at once", "late"])
+@pytest_twisted.ensureDeferred
+async def test_aWebSocketOfTheSitesOwn(serve: Any, onPort: Any, when: str) -> None:
+    """A WebSocket that another resource of the site serves is left alone; one it serves too late is not."""
+
+    class Own(WebSocketResource):
+        def render(self, request: Any) -> Any:
+            if when == "at once":
+                return super().render(request)
+            return NOT_DONE_YET
+
+    factory = WebSocketServerFactory()
+    factory.protocol = WebSocketServerProtocol
+    root = Resource()
+    root.putChild(b"own", Own(factory))
+    site = StockSite(root)
+    server = attach(site, destroyUpgradeTimeout=50)
+    client = await wire(await onPort(site))
+    client.send(upgrade("/own"))
+    if when == "late":
+        assert await client.lost() == b""
+    else:
+        assert (await client.head()).status == 101
+        await deferLater(reactor, 0.2)
+        assert not client.isLost
+        client.drop()
+        await client.lost()
+    await server.close()
+
+
+def test_closeForgetsForeignUpgrades() -> None:
+    """A closed server has no timer, also where somebody's upgrade request is still unanswered."""
+    clock = Clock()
+    site = Site(Resource(), reactor=clock)
+    server = attach(site, reactor=clock)
+    request = FakeRequest(uri=b"/silent", headers={"upgrade": ["websocket"], "connection": ["upgrade"]})
+    request.channel.transport = type("Connection", (), {"protocol": None})()
+    site.resource.getChildWithDefault(b"silent", request)
+    assert len(clock.getDelayedCalls()) == 1
+    server.close()
+    assert clock.getDelayedCalls() == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_destroyUpgradeOff(serve: Any, onPort: Any) -> None:
     """Switched off, such requests are the site's own affair; plain requests are anyway."""
@@ -632,6 +731,21 @@ def test_listenOnNonsense(endpoint: Any) -> None:
     """What is no endpoint is refused at once, by value."""
     with pytest.raises(ValueError, match=r"endpoint .*: expected"):
         listen(endpoint, reactor=Clock())
+
+
+def test_listenWithoutIPv6() -> None:
+    """A number is enough on a system that has IPv4 alone."""
+
+    class Reactor(MemoryReactorClock):
+        def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+            if ":" in interface:
+                raise CannotListenError(interface, port, OSError(errno.EAFNOSUPPORT, "no IPv6"))
+            return super().listenTCP(port, factory, backlog, interface)
+
+    reactor = Reactor()
+    server = listen(3000, reactor=reactor)
+    assert [(each[0], each[3]) for each in reactor.tcpServers] == [(3000, "")]
+    assert server.listening.called
 
 
 @pytest_twisted.ensureDeferred

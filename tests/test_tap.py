@@ -13,13 +13,15 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from engineio_twisted import Server
 from engineio_twisted.tap import EngineIOService, Options, _asURL, echo, findApp, makeService
 
-TWISTD = [sys.executable, "-m", "twisted", "engineio"]
+from .fakes import FakeRequest
+
 QUERY = "/engine.io/?EIO=4&transport=polling"
 
 
@@ -133,6 +135,61 @@ def test_aPortThatIsFoundTakenLate(loggedErrors: list[Any]) -> None:
     assert stopped == [True]
     assert "too late" in loggedErrors[0]["problem"]
     loggedErrors.clear()
+
+
+class TakenPort(MemoryReactorClock):
+    """A reactor on which every port is taken."""
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+
+
+def test_aTakenPort(tmp_path: Path) -> None:
+    """Ends the command with one line, and removes the pid file that twistd wrote."""
+    pidfile = tmp_path / "twistd.pid"
+    pidfile.write_text("1")
+    options = parse()
+    options.parent = {"pidfile": str(pidfile)}
+    with pytest.raises(
+        SystemExit, match=r"twistd engineio: --listen tcp:3000: cannot listen \(Address already in use\)"
+    ):
+        EngineIOService(options, TakenPort()).privilegedStartService()
+    assert not pidfile.exists()
+
+
+def test_stop() -> None:
+    """The ports close, the sessions end, and the Deferred tells when nothing is left."""
+    reactor = MemoryReactorClock()
+    service = EngineIOService(parse("--listen=tcp:1", "--listen=tcp:2"), reactor)
+    service.startService()
+    request = FakeRequest()
+    service.server.handleRequest(request)
+    reasons: list[str] = []
+    (socket,) = service.server.clients.values()
+    socket.on("close", lambda reason, _: reasons.append(reason))
+    stopped = service.stopService()
+    assert reasons == ["server shutting down"]
+    assert stopped.called
+    assert reactor.getDelayedCalls() == []
+
+
+def test_echo() -> None:
+    """The application that runs where none is named sends every message back."""
+    server = Server(reactor=Clock())
+    echo(server)
+    opening = FakeRequest()
+    server.handleRequest(opening)
+    (socket,) = server.clients.values()
+    socket.emit("message", "hello")
+    assert [packet.data for packet in socket.writeBuffer] == ["hello"]
+    server.close()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the package's own."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--version")
+    assert (caught.value.code, capsys.readouterr().out) == (None, "engineio_twisted 0.1.0\n")
 
 
 def test_makeService() -> None:

@@ -280,7 +280,6 @@ def test_aClientThatDoesNotRead() -> None:
 def test_aWebSocketNobodyWants() -> None:
     """One that was accepted only to be closed, because there is one already, tells nobody."""
     peer = Peer()
-    peer.transport.owner = None
     peer.transport.close()
     peer.send(1, b"4a")
     peer.send(8, b"\x03\xe8")
