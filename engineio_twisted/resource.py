@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -27,8 +27,8 @@ from .transport import Connections, cancel
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from .options import ServerOptions
     from .polling import PollingTransport
-    from .server import Server
 
 LINGER_TIME = 2.0
 """
@@ -36,6 +36,24 @@ Seconds to go on reading, and dropping, a body that was refused before its end.
 
 Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
 """
+
+
+class Engine(Protocol):
+    """A server, as far as it matters here."""
+
+    opts: ServerOptions
+
+    def handleRequest(self, request: server.Request) -> None:
+        """Answer a plain request, now or later."""
+        ...
+
+    def handleUpgrade(self, request: server.Request) -> None:
+        """Answer a request for a WebSocket, now or later."""
+        ...
+
+    def pushTarget(self, request: server.Request, method: bytes, uri: bytes) -> PollingTransport | None:
+        """Return the transport to which a request with a body would deliver it, if there is one."""
+        ...
 
 
 def isUpgrade(request: server.Request) -> bool:
@@ -57,9 +75,9 @@ class EngineIOResource(resource.Resource):
 
     isLeaf = True
 
-    def __init__(self, engine: Server) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__()
-        self.engine: Server = engine
+        self.engine = engine
 
     def render(self, request: server.Request) -> int:
         """Hand a request to the server, which answers it now or later."""
@@ -83,14 +101,14 @@ class CapturedPath(resource.Resource):
 
     def __init__(
         self,
-        engine: Server,
+        engine: Engine,
         path: str,
         below: bool,
         rest: resource.IResource,
         foreignUpgrade: Callable[[server.Request], None],
     ) -> None:
         super().__init__()
-        self.engine: Server = engine
+        self.engine = engine
         self.rest = rest
         self._path = path.encode("ascii")
         self._below = below
@@ -123,7 +141,7 @@ class CapturedPath(resource.Resource):
         self.rest.putChild(path, child)
 
 
-def serverAt(root: object, path: bytes) -> Server | None:
+def serverAt(root: object, path: bytes) -> Engine | None:
     """
     Return the server that will get the requests for a path, where that can be told without asking any resource.
 

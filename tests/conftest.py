@@ -62,6 +62,9 @@ def runningReactor() -> Any:
     from twisted.internet.task import deferLater
 
     pytest_twisted.blockon(deferLater(reactor, 0))
+    # The collection after each test then looks only at what came since.
+    gc.collect()
+    gc.freeze()
     return reactor
 
 
