@@ -31,7 +31,7 @@ run: $(VENV)/run
 	@echo 'Clients connect to http://localhost:$(PORT)/engine.io/ - every message comes back. Ctrl-C ends it.'
 	@echo 'Try in another terminal:'
 	@echo '  curl "http://localhost:$(PORT)/engine.io/?EIO=4&transport=polling"    # opens a session by hand'
-	@echo '  cd examples/latency && npm ci && ../../$(BIN)/python latency.py       # plots the round trip in a browser'
+	@echo '  cd examples/latency && npm ci && ../../$(BIN)/python latency.py tcp:3001  # plots the round trip in a browser'
 	@echo 'Read next: docs/interface.md, examples/README.md'
 	@$(BIN)/twistd -n --pidfile= engineio --listen tcp:$(PORT)
 
@@ -43,7 +43,7 @@ lint: $(VENV)/test
 test: $(VENV)/test lint
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
 
-# Of what a new version of a library can break, the tests without real clients show all.
+# The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: tests/lowest.txt setup.py
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint tests/lowest.txt --config-settings editable_mode=compat

@@ -120,8 +120,13 @@ class _Once:
 
     def __init__(self, emitter: EventEmitter, event: str, handler: Handler) -> None:
         self.emitter, self.event, self.handler = emitter, event, handler
+        self.isCalled = False
 
     def __call__(self, *args: Any) -> Any:
+        # An event that comes again from inside itself may find it in the copy of the handlers.
+        if self.isCalled:
+            return None
+        self.isCalled = True
         handlers = (self.emitter._handlers or {}).get(self.event, [])
         if self in handlers:
             handlers.remove(self)

@@ -99,12 +99,11 @@ class HTTPRefusal(EngineIOError):
     @ivar headers: further response headers.
     """
 
-    status = 400
-
-    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None, status: int = 400) -> None:
         super().__init__(message)
         self.message = message
         self.headers = headers or {}
+        self.status = status
 
     def asJSON(self) -> str:
         """Return the body of the answer to a plain request."""
@@ -126,10 +125,9 @@ class ConnectionRefusal(HTTPRefusal):
         message: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message or ERROR_MESSAGES[code], headers)
+        super().__init__(message or ERROR_MESSAGES[code], headers, 403 if code is ErrorCode.FORBIDDEN else 400)
         self.code = code
         self.context = context
-        self.status = 403 if code is ErrorCode.FORBIDDEN else 400
 
     def asJSON(self) -> str:
         return json.dumps({"code": self.code, "message": self.message}, separators=(",", ":"))
@@ -138,25 +136,19 @@ class ConnectionRefusal(HTTPRefusal):
 class MethodNotAllowed(HTTPRefusal):
     """A live session was addressed by a method that is neither GET nor POST. The session isn't touched."""
 
-    status = 405
-
     def __init__(self, method: str) -> None:
-        super().__init__(f"{method} is not possible on a session; GET and POST are", {"Allow": "GET, POST"})
+        super().__init__(f"{method} is not possible on a session; GET and POST are", {"Allow": "GET, POST"}, 405)
 
 
 class PayloadTooLarge(HTTPRefusal):
     """The body of a POST is larger than `maxHttpBufferSize`. Nothing of it is delivered, the session goes on."""
 
-    status = 413
-
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the body is larger than maxHttpBufferSize, {limit} bytes")
+        super().__init__(f"the body is larger than maxHttpBufferSize, {limit} bytes", status=413)
 
 
 class ServerClosing(HTTPRefusal):
     """The server is closing, or has closed, and opens no sessions."""
 
-    status = 503
-
     def __init__(self) -> None:
-        super().__init__("the server is closing", {"Retry-After": "5"})
+        super().__init__("the server is closing", {"Retry-After": "5"}, 503)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import itertools
 import os
 from base64 import urlsafe_b64encode
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from .socket import SessionHost, Socket
+from .socket import Socket
+
+if TYPE_CHECKING:
+    from .server import Server
 
 
 class SocketFactory:
     """
-    The sessions of a server, by id.
+    The sessions of a server, by id; made by the server, as its C{factory}.
 
     The server calls this with each accepted handshake and when it closes; each session, once, when it has ended.
 
     @ivar clients: the live sessions, by id.
     """
 
-    def __init__(self, server: SessionHost, clock: IReactorTime) -> None:
+    def __init__(self, server: Server, clock: IReactorTime) -> None:
         self.clients: dict[str, Socket] = {}
         self._server = server
         self._clock = clock

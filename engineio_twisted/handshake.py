@@ -8,6 +8,7 @@ buffer: a request that isn't exactly what it should be never touches a session. 
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -185,8 +186,9 @@ def asksForWebSocket(upgrade: Iterable[bytes], connection: Iterable[bytes]) -> b
 
 
 _LINE_BREAKS = b"\x0b\x0c\x1c\x1d\x1e\x85"
+_TOKEN = frozenset(b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode())  # RFC 9110, 5.6.2
 _KEY_LENGTH = 24  # 16 bytes in base64 (RFC 6455, 4.1)
-_KEY_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_KEY_ALPHABET = frozenset(b"+/" + string.digits.encode() + string.ascii_letters.encode())
 
 
 @attrs.frozen
@@ -196,10 +198,12 @@ class WebSocketHandshake:
 
     @ivar key: Sec-WebSocket-Key.
     @ivar version: Sec-WebSocket-Version.
+    @ivar subprotocol: the first that the client offers, which it gets; None where it offers none.
     """
 
     key: bytes
     version: bytes
+    subprotocol: str | None = None
 
 
 def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]]) -> WebSocketHandshake:
@@ -229,7 +233,11 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
     key = b",".join(headers.get(b"sec-websocket-key", ())).strip()
     if len(key) != _KEY_LENGTH or not key.endswith(b"==") or not _KEY_ALPHABET.issuperset(key[:-2]):
         raise refusal(f"Sec-WebSocket-Key {key[:64].decode('latin-1')!r}: expected 16 bytes in base64")
-    return WebSocketHandshake(key, version)
+    offered = [each.strip() for value in headers.get(b"sec-websocket-protocol", ()) for each in value.split(b",")]
+    for each in offered:
+        if not each or not _TOKEN.issuperset(each):
+            raise refusal(f"Sec-WebSocket-Protocol {each[:64].decode('latin-1')!r}: expected a token")
+    return WebSocketHandshake(key, version, offered[0].decode("ascii") if offered else None)
 
 
 def upgradesOf(transport: str, options: ServerOptions) -> list[str]:

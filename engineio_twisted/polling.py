@@ -52,7 +52,8 @@ class PollingTransport(Transport):
 
     @property
     def writable(self) -> bool:
-        return self._poll is not None
+        # When its connection is lost, others may hear of it before we do.
+        return self._poll is not None and self._poll.channel is not None
 
     def poll(self, request: Request) -> None:
         """Serve a GET: it waits until there is something to send. A second one while one waits ends the session."""
@@ -111,7 +112,10 @@ class PollingTransport(Transport):
                     break
                 if _debug.enabled:
                     _debug.log(f"received {packet}")
-                self.owner.transportPacket(self, packet)
+                if not self.owner.transportPacket(self, packet):
+                    # Nothing is acknowledged that nobody gets.
+                    refuse(request, HTTPRefusal("the session is closing"))
+                    return
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
             refuse(request, HTTPRefusal(str(error)))

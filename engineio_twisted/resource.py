@@ -22,7 +22,7 @@ from twisted.web.http_headers import Headers
 
 from .errors import HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
-from .transport import Connections, cancel
+from .transport import CLOSE_TIMEOUT, Connections, cancel
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -42,6 +42,7 @@ class Engine(Protocol):
     """A server, as far as it matters here."""
 
     opts: ServerOptions
+    reading: Connections[EngineIORequest]
 
     def handleRequest(self, request: server.Request) -> None:
         """Answer a plain request, now or later."""
@@ -169,7 +170,8 @@ class EngineIORequest(server.Request):
     """
 
     _log = Logger()
-    _limit: int | None = None
+    _engine: Engine | None = None
+    _limit = 0
     _polling: PollingTransport | None = None
     channel: Any
     _received = 0
@@ -185,6 +187,8 @@ class EngineIORequest(server.Request):
         if engine is None:
             super().gotLength(length)
             return
+        self._engine = engine
+        engine.reading.add(self)
         self._limit = engine.opts.maxHttpBufferSize
         # A session without a pong for this long is over, and a client that sends a body can't send one.
         seconds = (engine.opts.pingInterval + engine.opts.pingTimeout) / 1000
@@ -204,7 +208,7 @@ class EngineIORequest(server.Request):
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._limit is not None:
+        if self._engine is not None:
             self._received += len(data)
             if self._received > self._limit:
                 self._refuse(PayloadTooLarge(self._limit))
@@ -212,12 +216,16 @@ class EngineIORequest(server.Request):
         super().handleContentChunk(data)
 
     def _tooSlow(self, seconds: float) -> None:
-        self._log.info("POST of {peer} dropped: its body took more than {s} s", peer=self.client, s=seconds)
+        self._log.info("A body from {peer} took more than {seconds} s", peer=self.client, seconds=seconds)
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection."""
         self.channel.transport.abortConnection()
 
     def _refuse(self, refusal: HTTPRefusal) -> None:
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
-        self._log.warn("POST of {peer} refused: {reason}", peer=self.client, reason=refusal.message)
+        self._log.warn("A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message)
         self._refused = True
         if self._polling is not None:
             self._polling.pushEnded(self)
@@ -225,39 +233,61 @@ class EngineIORequest(server.Request):
         self.requestHeaders.removeHeader(b"expect")
         body = refusal.asJSON().encode()
         headers = Headers(
-            {"Content-Type": ["application/json"], "Content-Length": [str(len(body))], "Connection": ["close"]}
+            {
+                "Content-Type": ["application/json"],
+                "Cache-Control": ["no-store"],
+                "Content-Length": [str(len(body))],
+                "Connection": ["close"],
+            }
         )
         self.channel.writeHeaders(b"HTTP/1.1", b"%d" % refusal.status, RESPONSES[refusal.status], headers)
         self.channel.write(body)
         cancel(self._timer)
-        self._timer = self.channel.callLater(LINGER_TIME, self.channel.loseConnection)
+        # Not just closed: over TLS that waits for the client to agree.
+        self._timer = self.channel.callLater(LINGER_TIME, self.abort)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        cancel(self._timer)
         if self._refused:
+            # The timer goes on, for a client that doesn't let go.
             self.channel.loseConnection()
             return
+        self._bodyEnded()
         if self._polling is not None:
             self._polling.pushEnded(self)
         super().requestReceived(command, path, version)
 
     def connectionLost(self, reason: Failure) -> None:
-        cancel(self._timer)
+        self._bodyEnded()
         super().connectionLost(reason)
         if self._polling is not None:
             self._polling.pushLost(self)
+
+    def _bodyEnded(self) -> None:
+        cancel(self._timer)
+        if self._engine is not None:
+            self._engine.reading.remove(self)
 
 
 class Channel(HTTPChannel):
     """A connection of our L{Site}, which knows those that are open."""
 
     site: Site
+    callLater: Any
+    transport: Any
+    _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.site.channels.add(self)
 
+    def loseConnection(self) -> None:
+        """Close the connection once all is written, and cut it if that takes too long."""
+        super().loseConnection()
+        if self._deadline is None:
+            self._deadline = self.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        cancel(self._deadline)
         super().connectionLost(reason)
         self.released()
 
@@ -292,23 +322,12 @@ class Site(server.Site):
         if self.logPath is not None:
             super().log(request)
 
-    def closeConnections(self, abortAfter: float) -> Deferred[None]:
+    def closeConnections(self) -> Deferred[None]:
         """
-        Close every open connection; what was written to it goes out first.
+        Close every open connection; what was written to it goes out first, if it can.
 
-        @param abortAfter: seconds after which those that still can't be written to are cut.
         @return: a Deferred that fires when none is left.
         """
         for channel in self.channels:
             channel.loseConnection()
-        cut = self.reactor.callLater(abortAfter, self._abort)
-
-        def gone(_: None) -> None:
-            cancel(cut)
-
-        return self.channels.whenEmpty().addCallback(gone)
-
-    def _abort(self) -> None:
-        for channel in self.channels:
-            transport: Any = channel.transport
-            transport.abortConnection()
+        return self.channels.whenEmpty()

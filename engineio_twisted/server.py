@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
-from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -23,14 +22,14 @@ from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
 from .factory import SocketFactory, generateId
-from .handshake import EngineRequest, Want, checkWebSocketHeaders, classify, upgradesOf
+from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .options import ServerOptions
 from .payload import codecFor
 from .polling import PollingTransport, refuse
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
-from .transport import cancel, respond
-from .websocket import CLOSE_TIMEOUT, WebSocketFactory, WebSocketTransport, accept
+from .transport import Connections, cancel, respond
+from .websocket import WebSocketFactory, WebSocketTransport, accept
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -39,9 +38,9 @@ _debug = DebugScope("engine")
 
 DECISION_TIMEOUT = 30.0
 """
-Seconds that C{allowRequest}, C{generateId} and middlewares may take together to decide about a request.
+Seconds that the middlewares, and then C{allowRequest} and C{generateId}, may take to decide about a request.
 
-A client is gone long before; without an end, each request that is never decided would stay in memory.
+Without an end, each request that is never decided about would stay in memory.
 """
 
 AnswerT = TypeVar("AnswerT")
@@ -79,6 +78,7 @@ class Server(EventEmitter):
     @raise OptionError: an option is unknown, of a wrong type or out of range.
     @ivar opts: the L{ServerOptions}.
     @ivar listening: of a server made by L{listen}, a Deferred of the port.
+    @ivar reading: the requests whose bodies are being read.
     """
 
     _log = Logger()
@@ -97,12 +97,14 @@ class Server(EventEmitter):
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
         self._middlewares: list[Callable[[Any], Any]] = []
-        # Requests that wait for a middleware, allowRequest or generateId.
-        self._undecided: set[Deferred[None]] = set()
+        # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise.
+        self._undecided: set[Callable[[HTTPRefusal], None]] = set()
+        self.reading: Connections[EngineIORequest] = Connections()
         self._foreignUpgrades: set[IDelayedCall] = set()
         self._closed: Deferred[None] | None = None
         # Of a server made by listen.
         self._ownSite: Site | None = None
+        self._opening: Deferred[Any]
         self._port: IListeningPort | None = None
         if site is not None:
             self.attach(site)
@@ -183,7 +185,8 @@ class Server(EventEmitter):
         """
         if self._closed is None:
             self._closed = Deferred()
-            self._closeAll().chainDeferred(self._closed)
+            # Whatever fails to close: whoever waits isn't to wait for ever.
+            self._closeAll().addErrback(self._closingFailed).chainDeferred(self._closed)
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(waiting.callback)
         return waiting
@@ -251,10 +254,8 @@ class Server(EventEmitter):
         for middleware in self._middlewares:
             try:
                 await _settled(middleware(request))
-            except CancelledError:
-                raise
             except Exception:
-                self._log.failure("A middleware failed")
+                self._logUnlessOver("A middleware failed", request)
                 raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"}) from None
             if _isAnswered(request):
                 return
@@ -287,31 +288,39 @@ class Server(EventEmitter):
 
     def _decide(self, request: Any, isUpgrade: bool, decision: Coroutine[Any, Any, None]) -> None:
         """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
-        deferred = Deferred.fromCoroutine(decision)
-        if not deferred.called:
-            self._undecided.add(deferred)
-            deferred.addTimeout(DECISION_TIMEOUT, self.reactor)
-            request.notifyFinish().addErrback(lambda _: deferred.cancel())
+        deciding = Deferred.fromCoroutine(decision)
+        deciding.addErrback(self._notDecided, request, isUpgrade)
+        if deciding.called:
+            return
 
-        def decided(_: None) -> None:
-            self._undecided.discard(deferred)
+        def over(_: object = None) -> None:
+            cancel(timer)
+            self._undecided.discard(giveUp)
 
-        def failed(failure: Failure) -> None:
-            self._undecided.discard(deferred)
-            if failure.check(CancelledError):
-                refusal: HTTPRefusal = ServerClosing()
-            elif failure.check(defer.TimeoutError):
-                self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
-                refusal = ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
-            elif isinstance(failure.value, HTTPRefusal):
-                refusal = failure.value
-            else:
-                self._log.failure("A request could not be answered", failure)
-                refusal = HTTPRefusal("internal error")
-                refusal.status = 500
+        def giveUp(refusal: HTTPRefusal) -> None:
+            over()
             self._refuse(request, isUpgrade, refusal)
+            deciding.cancel()
 
-        deferred.addCallbacks(decided, failed)
+        def tooLong() -> None:
+            self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
+            giveUp(ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"}))
+
+        timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)
+        self._undecided.add(giveUp)
+        deciding.addCallback(over)
+        # A client that has gone gets no answer, but what it waited for is cancelled.
+        request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
+        if self._closed is not None:
+            giveUp(ServerClosing())
+
+    def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool) -> None:
+        refusal = failure.value
+        if not isinstance(refusal, HTTPRefusal):
+            if not _isAnswered(request):
+                self._log.failure("A request could not be answered", failure)
+            refusal = HTTPRefusal("internal error", status=500)
+        self._refuse(request, isUpgrade, refusal)
 
     async def _open(self, request: Any, wanted: EngineRequest[Socket]) -> None:
         handshake = None
@@ -320,10 +329,8 @@ class Server(EventEmitter):
         await self._askWhetherAllowed(request)
         sid = await self._newId(request)
         if _isAnswered(request):
-            # The client has gone, and what was cancelled for it took no notice.
+            # Nobody waits for the decision any more, and what was cancelled took no notice.
             return
-        if self._closed is not None:
-            raise ServerClosing
         codec = codecFor(wanted.revision)
         if handshake is None:
             polling = PollingTransport(codec, wanted.supportsBinary, self.opts.maxHttpBufferSize)
@@ -331,11 +338,10 @@ class Server(EventEmitter):
             polling.poll(request)
             self._announce(socket)
         else:
-            transport = self._newWebSocket(request, wanted)
+            transport = self._newWebSocket(request, wanted, handshake)
             accept(
                 request,
                 transport,
-                handshake,
                 lambda: self._announce(self.factory.open(sid, transport, request, wanted.revision)),
             )
 
@@ -348,17 +354,20 @@ class Server(EventEmitter):
         if socket.readyState is not ReadyState.CLOSED:
             socket.emit("open")
 
+    def _logUnlessOver(self, what: str, request: Any) -> None:
+        """Log what is being raised, unless it comes from being cancelled because the decision is no longer needed."""
+        if not _isAnswered(request):
+            self._log.failure(what)
+
     async def _askWhetherAllowed(self, request: Any) -> None:
         if self.opts.allowRequest is None:
             return
         try:
             allowed = await _settled(self.opts.allowRequest(request))
-        except CancelledError:
-            raise
         except RequestRefused as error:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
         except Exception:
-            self._log.failure("allowRequest failed")
+            self._logUnlessOver("allowRequest failed", request)
             allowed = False
         if not allowed:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "allowRequest said no"})
@@ -370,48 +379,52 @@ class Server(EventEmitter):
                 raise TypeError(f"generateId returned {sid!r}: expected text")
             if sid in self.clients:
                 raise ValueError("generateId returned an id that a live session has")
-        except CancelledError:
-            raise
         except Exception as error:
-            self._log.failure("generateId failed")
-            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "ID_GENERATION_ERROR", "error": error}) from None
+            self._logUnlessOver("generateId failed", request)
+            context = {"name": "ID_GENERATION_ERROR", "error": error}
+            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
         return sid
 
     def _upgrade(self, request: Any, wanted: EngineRequest[Socket]) -> None:
         handshake = self._checkWebSocket(request)
-        transport = self._newWebSocket(request, wanted)
+        transport = self._newWebSocket(request, wanted, handshake)
 
         def opened() -> None:
             if not self._session(wanted).tryUpgrade(transport):
                 # One WebSocket is there already. The session isn't to suffer from a second.
                 transport.close()
 
-        accept(request, transport, handshake, opened)
+        accept(request, transport, opened)
 
-    def _checkWebSocket(self, request: Any) -> Any:
+    def _checkWebSocket(self, request: Any) -> WebSocketHandshake:
         if getattr(request.channel, "transport", None) is None:
             # HTTP/2: there is no connection that could become a WebSocket.
-            refusal = HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"})
-            refusal.status = 426
-            raise refusal
+            raise HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"}, 426)
         headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
         return checkWebSocketHeaders(request.method.decode("latin-1"), headers)
 
-    def _newWebSocket(self, request: Any, wanted: EngineRequest[Socket]) -> WebSocketTransport:
+    def _newWebSocket(
+        self, request: Any, wanted: EngineRequest[Socket], handshake: WebSocketHandshake
+    ) -> WebSocketTransport:
+        # As text for Autobahn, which writes it as UTF-8; twisted.web keeps cookies apart until it answers.
         headers = {
-            name.decode("latin-1"): [value.decode("latin-1") for value in values]
+            name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
             for name, values in request.responseHeaders.getAllRawHeaders()
         }
-        return WebSocketTransport(self.webSockets, codecFor(wanted.revision), wanted.supportsBinary, headers)
+        if request.cookies:
+            cookies = [value.decode("utf-8", "replace") for value in request.cookies]
+            headers["Set-Cookie"] = [*headers.get("Set-Cookie", []), *cookies]
+        codec = codecFor(wanted.revision)
+        return WebSocketTransport(self.webSockets, codec, wanted.supportsBinary, handshake, headers)
 
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
+        if _isAnswered(request):
+            return
         if isinstance(refusal, ConnectionRefusal):
             context = dict(refusal.context)
             if _debug.enabled:
                 _debug.log(f"refused {request.method!r} {request.uri!r}: {refusal.message}, {context}")
             self.emit("connection_error", ConnectionErrorEvent(request, refusal.code, refusal.message, context))
-        if _isAnswered(request):
-            return
         if isUpgrade:
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
             # What the client sent behind it, for the WebSocket, is not to be taken for another request.
@@ -424,7 +437,7 @@ class Server(EventEmitter):
 
     def _destroyLater(self, request: Any, timeout: float | None) -> None:
         """Close the connection of a request for a WebSocket that isn't ours, unless somebody serves it in time."""
-        if timeout is None:
+        if timeout is None or self._closed is not None:
             return
         connection = request.channel.transport
 
@@ -451,12 +464,14 @@ class Server(EventEmitter):
     # The end
 
     def _closeAll(self) -> Deferred[Any]:
-        for undecided in list(self._undecided):
-            undecided.cancel()
+        for giveUp in list(self._undecided):
+            giveUp(ServerClosing())
+        for request in self.reading:
+            request.abort()
         for call in self._foreignUpgrades:
             cancel(call)
         self._foreignUpgrades.clear()
-        ends = []
+        ends = [self.reading.whenEmpty()]
         if self._ownSite is not None:
             # First, so that nobody connects while the sessions end.
             ends.append(self._stopListening(self._ownSite))
@@ -466,21 +481,24 @@ class Server(EventEmitter):
 
     def _listenOn(self, endpoint: int | str, site: Site) -> None:
         self._ownSite = site
+        self._opening = _listen(self.reactor, endpoint, site)
+        # What the application does with this one is its own affair.
+        self.listening = Deferred()
 
-        def listening(port: IListeningPort) -> IListeningPort:
+        def listening(port: IListeningPort) -> None:
             self._port = port
-            return port
+            self.listening.callback(port)
 
-        def failed(failure: Failure) -> Any:
-            return None if self._closed is not None and failure.check(CancelledError) else failure
-
-        self.listening = _listen(self.reactor, endpoint, site).addCallbacks(listening, failed)
+        self._opening.addCallbacks(listening, self.listening.errback)
 
     def _stopListening(self, site: Site) -> Deferred[Any]:
         # An endpoint may take its time to open a port.
-        self.listening.cancel()
+        self._opening.cancel()
         stopped = succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
-        return stopped.addCallback(lambda _: site.closeConnections(CLOSE_TIMEOUT))
+        return stopped.addErrback(self._closingFailed).addCallback(lambda _: site.closeConnections())
+
+    def _closingFailed(self, failure: Failure) -> None:
+        self._log.failure("Something could not be closed", failure)
 
     # Failing handlers
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -20,13 +20,15 @@ from .debug import DebugScope
 from .emitter import EventEmitter
 from .errors import CloseReason
 from .handshake import openPacket, upgradesOf
-from .options import ServerOptions
 from .packet import PROBE, Packet, PacketType
 from .transport import ITransport, ITransportOwner, cancel
 
+if TYPE_CHECKING:
+    from .server import Server
+
 _debug = DebugScope("engine:socket")
 
-CLOSE_TIMEOUT = 30.0
+CLOSING_TIMEOUT = 30.0
 """Seconds that a session closed by the server waits for the client's next poll, to tell it; as the reference does."""
 
 NOOP_INTERVAL = 0.1
@@ -96,16 +98,6 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
 }
 
 
-class SessionHost(Protocol):
-    """The server of a session, as far as the session knows it."""
-
-    opts: ServerOptions
-
-    def emit(self, event: str, *args: Any) -> bool:
-        """Call the server's handlers of an event."""
-        ...
-
-
 SendCallback = Callable[[Any], object]
 
 
@@ -136,7 +128,7 @@ class Socket(EventEmitter):
     def __init__(
         self,
         sid: str,
-        server: SessionHost,
+        server: Server,
         transport: Any,
         request: Any,
         protocol: int,
@@ -239,7 +231,7 @@ class Socket(EventEmitter):
         elif self._step(Input.CLOSE):
             self._stopHeartbeat()
             self._closeDeadline = self._clock.callLater(
-                CLOSE_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, "the client did not poll again"
+                CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, "the client did not poll again"
             )
             self._flush()
 
@@ -255,6 +247,10 @@ class Socket(EventEmitter):
 
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
+        if self.writeBuffer and self.transport.writable:
+            packets, callbacks = self._takeBuffer()
+            self.transport.close(packets)
+            self._callBack(callbacks, self.transport)
         self._end(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing")
 
     def tryUpgrade(self, candidate: Any) -> bool:
@@ -278,12 +274,14 @@ class Socket(EventEmitter):
         if transport is self.transport:
             self._flush()
 
-    def transportPacket(self, transport: ITransport, packet: Packet) -> None:
-        if transport is self.transport:
-            if self._readyState is ReadyState.OPEN:
-                self._receive(packet)
-        elif transport is self._candidate:
+    def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
+        if transport is self.transport and self._readyState is ReadyState.OPEN:
+            self._receive(packet)
+            return True
+        if transport is self._candidate:
             self._receiveProbe(packet)
+            return True
+        return False
 
     def transportClosed(self, transport: ITransport, reason: CloseReason, description: str) -> None:
         if transport is self.transport:
@@ -323,10 +321,11 @@ class Socket(EventEmitter):
     def _sendPacket(self, packet: Packet, callback: SendCallback | None = None) -> None:
         if self._readyState is not ReadyState.OPEN:
             return
-        self.emit("packetCreate", packet)
+        # In the buffer first: a handler may close the session, and then what is buffered still goes out.
         self.writeBuffer.append(packet)
         if callback is not None:
             self._callbacks.append(callback)
+        self.emit("packetCreate", packet)
         self._flush()
 
     def _flush(self) -> None:
@@ -350,20 +349,27 @@ class Socket(EventEmitter):
             self._emitWithServer("flush", self.writeBuffer)
             if not self._canFlush():
                 return
-        packets, self.writeBuffer = self.writeBuffer, []
-        callbacks, self._callbacks = self._callbacks, []
+        packets, callbacks = self._takeBuffer()
+        transport = self.transport
         isLast = self._readyState is ReadyState.CLOSING
         if isLast:
-            self.transport.close(packets)
+            transport.close(packets)
         else:
-            self.transport.send(packets)
-        transport = self.transport
-        for callback in callbacks:
-            self.callHandler("send callback", callback, transport)
+            transport.send(packets)
+        self._callBack(callbacks, transport)
         if packets:
             self._emitWithServer("drain")
         if isLast:
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
+
+    def _takeBuffer(self) -> tuple[list[Packet], list[SendCallback]]:
+        packets, self.writeBuffer = self.writeBuffer, []
+        callbacks, self._callbacks = self._callbacks, []
+        return packets, callbacks
+
+    def _callBack(self, callbacks: list[SendCallback], transport: ITransport) -> None:
+        for callback in callbacks:
+            self.callHandler("send callback", callback, transport)
 
     def _emitWithServer(self, event: str, *args: Any) -> None:
         # What ran before may have closed the session, and nothing comes after its close event.

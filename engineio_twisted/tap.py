@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, ClassVar, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -31,7 +31,6 @@ from .options import ServerOptions
 from .resource import Site
 from .server import Server
 from .socket import Socket
-from .websocket import CLOSE_TIMEOUT
 
 DEFAULT_LISTEN = "tcp:3000"
 DEFAULT_APP = "engineio_twisted.tap:echo"
@@ -157,19 +156,23 @@ class EngineIOService(Service):
         self._site = Site(options["root"], reactor=reactor)
         self.server = Server(self._site, options["serverOptions"], reactor=reactor)
         self._endpoints = {each: _endpoint(reactor, each) for each in options["listen"]}
+        self._opening: list[Deferred[IListeningPort]] = []
         self._ports: list[IListeningPort] = []
         self._problem: str | None = None
         self._isStarted = False
         try:
-            options["application"](self.server)
+            result = options["application"](self.server)
         except Exception as error:
             self._log.failure("The application could not be set up")
             fail(f"--app {options['app']}: failed ({type(error).__name__}: {error})")
+        if isinstance(result, Awaitable):
+            Deferred.fromCoroutine(_awaited(result)).addErrback(self._stop, f"--app {options['app']}: failed")
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are shed; one that can't be opened ends the command with one line."""
         for description, endpoint in self._endpoints.items():
             listening: Deferred[IListeningPort] = endpoint.listen(self._site)
+            self._opening.append(listening)
             listening.addCallbacks(self._listening, self._notListening, errbackArgs=(description,))
         self._endpoints = {}
         self._isStarted = True
@@ -193,10 +196,14 @@ class EngineIOService(Service):
         if isinstance(reason, CannotListenError):
             reason = reason.socketError.strerror or reason.socketError
         self._problem = f"--listen {description}: cannot listen ({reason})"
-        if self._isStarted:
-            # An endpoint that took its time; the command can't be ended any more, only the process.
-            self._log.critical("{problem}", problem=self._problem)
-            self._reactor.stop()
+        if self._isStarted and not failure.check(CancelledError):
+            # An endpoint that took its time.
+            self._stop(failure, self._problem)
+
+    def _stop(self, failure: Failure, problem: str) -> None:
+        """End the process: the command line has done its part, and can't be ended any more."""
+        self._log.failure("{problem}", failure, problem=problem)
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -205,12 +212,18 @@ class EngineIOService(Service):
         @return: a Deferred that fires when nothing is left.
         """
         super().stopService()
+        for each in self._opening:
+            each.cancel()
         ports, self._ports = self._ports, []
         stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports])
         # At the same time as the ports, which are closed at once, so that no client waits for another's end.
         closed = self.server.close()
         both: Deferred[Any] = gatherResults([stopped, closed])
-        return both.addCallback(lambda _: self._site.closeConnections(CLOSE_TIMEOUT))
+        return both.addCallback(lambda _: self._site.closeConnections())
+
+
+async def _awaited(result: Awaitable[object]) -> None:
+    await result
 
 
 def _endpoint(reactor: Any, description: str) -> Any:

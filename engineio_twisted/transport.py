@@ -13,6 +13,14 @@ from .errors import CloseReason
 from .packet import Packet
 from .payload import Codec
 
+CLOSE_TIMEOUT = 3.0
+"""
+Seconds from the end of a connection, as far as we are concerned, until it is cut.
+
+Time for a slow network to carry a last answer or a close frame; a client that has gone, or doesn't read, or, over TLS,
+doesn't say goodbye, must not keep a socket open.
+"""
+
 
 class ITransport(Interface):
     """
@@ -46,8 +54,12 @@ class ITransportOwner(Interface):
     def transportReady(transport: ITransport) -> None:
         """Learn that the transport has become writable."""
 
-    def transportPacket(transport: ITransport, packet: Packet) -> None:
-        """Take a packet from the client; never a close packet."""
+    def transportPacket(transport: ITransport, packet: Packet) -> bool:
+        """
+        Take a packet from the client; never a close packet.
+
+        @return: whether it was taken, which it isn't any more once the session is closing.
+        """
 
     def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
         """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""

@@ -21,7 +21,7 @@ from .errors import CloseReason, DecodeError
 from .handshake import WebSocketHandshake
 from .packet import Packet, PacketType
 from .payload import Codec
-from .transport import Connections, ITransport, Transport, cancel
+from .transport import CLOSE_TIMEOUT, Connections, ITransport, Transport, cancel
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -29,12 +29,8 @@ if TYPE_CHECKING:
 
 _debug = DebugScope("engine:ws")
 
-CLOSE_TIMEOUT = 3.0
-"""
-Seconds from our close frame, or our answer to the client's, until the connection is cut.
-
-Time for a slow network to carry two frames; a client that has gone, or doesn't read, must not keep a socket open.
-"""
+MANY_PIECES = 1024
+"""Of so many pieces of a message one is made: each takes some fifty bytes more than what is in it."""
 
 TEXT, BINARY = 1, 2
 """Opcodes of data frames (RFC 6455, 5.2)."""
@@ -78,6 +74,8 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
     name = "websocket"
     _log = Logger()
     _deadline: IDelayedCall | None = None
+    # How many bytes more are read from a client that doesn't read; None while it does.
+    _allowance: int | None = None
     transport: Any
     # Whether the owner knows that this is over, or ended it.
     _ended = False
@@ -87,11 +85,13 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         factory: WebSocketFactory,
         codec: Codec,
         supportsBinary: bool,
+        handshake: WebSocketHandshake,
         responseHeaders: Mapping[str, Sequence[str]],
     ) -> None:
         Transport.__init__(self, codec, supportsBinary)
         WebSocketServerProtocol.__init__(self)
         self.factory = factory
+        self.handshake = handshake
         self._responseHeaders = responseHeaders
 
     # ITransport
@@ -119,19 +119,22 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         if self.writable:
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
+    # Nothing comes after a WebSocket that a session could go on with.
     discard = close
 
     # From Autobahn
 
     def onConnect(self, request: object) -> Any:
-        """Say which headers go out with the 101."""
-        return None, self._responseHeaders
+        """Say which subprotocol is spoken, and which headers go out with the 101."""
+        return self.handshake.subprotocol, self._responseHeaders
 
     def onMessageFrame(self, payload: Any) -> None:
         """Take a frame of a message, in pieces."""
         # Empty ones don't count against the size of the message, but would take memory without end.
         pieces: Any = [piece for piece in payload if piece]
         super().onMessageFrame(pieces)
+        if len(self.message_data) > MANY_PIECES:
+            self.message_data = [b"".join(self.message_data)]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Take a whole message, whose text Autobahn has found to be UTF-8."""
@@ -196,21 +199,34 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         if self._deadline is None:
             self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the client sent, and stop reading where it has sent enough without reading itself."""
+        if self._allowance is not None:
+            self._allowance -= len(data)
+            if self._allowance < 0:
+                self.transport.pauseProducing()
+        super().dataReceived(data)
+
     def pauseProducing(self) -> None:
-        """Stop reading from a client that doesn't read."""
-        self.transport.pauseProducing()
+        """
+        Learn that the client doesn't read as fast as it is sent to.
+
+        Its pongs are still read, and some more; but one that goes on and on is left to wait until it reads.
+        """
+        # Said again at every write that finds the buffer full.
+        if self._allowance is None:
+            self._allowance = self.factory.maxHttpBufferSize
 
     def resumeProducing(self) -> None:
-        """Go on reading: the client has taken what was sent to it."""
+        """Learn that the client has taken what was sent to it."""
+        self._allowance = None
         self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
         """Learn that the connection is lost; L{connectionLost} does what is to be done."""
 
 
-def accept(
-    request: Request, transport: WebSocketTransport, handshake: WebSocketHandshake, opened: Callable[[], None]
-) -> None:
+def accept(request: Request, transport: WebSocketTransport, opened: Callable[[], None]) -> None:
     """
     Take the connection of a request over, make it a WebSocket, and answer 101.
 
@@ -235,10 +251,14 @@ def accept(
     transport.makeConnection(connection)
     # Of the client's headers Autobahn sees only those that the opening handshake needs, each checked before:
     # it never parses what twisted.web has parsed.
-    transport.dataReceived(
+    handshake = transport.handshake
+    opening = (
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n\r\n" % (handshake.key, handshake.version)
+        b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n" % (handshake.key, handshake.version)
     )
+    if handshake.subprotocol is not None:
+        opening += b"Sec-WebSocket-Protocol: %b\r\n" % handshake.subprotocol.encode("ascii")
+    transport.dataReceived(opening + b"\r\n")
     # The channel stops reading while a request is being answered. Before anything is sent: what is may stop it again.
     if IPushProducer.providedBy(connection):
         connection.resumeProducing()

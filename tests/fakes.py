@@ -75,8 +75,12 @@ class FakeOwner:
     def transportReady(self, transport: ITransport) -> None:
         self.readies += 1
 
-    def transportPacket(self, transport: ITransport, packet: Packet) -> None:
-        self.packets.append(packet)
+    isClosing = False
+
+    def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
+        if not self.isClosing:
+            self.packets.append(packet)
+        return not self.isClosing
 
     def transportClosed(self, transport: ITransport, reason: str, description: str) -> None:
         self.closes.append((str(reason), description))
@@ -121,6 +125,7 @@ class FakeRequest:
         self.content: Any = BytesIO(body)
         self.requestHeaders = Headers(headers or {})
         self.responseHeaders = Headers()
+        self.cookies: list[bytes] = []
         self.channel: Any = FakeChannel()
         self.status = 200
         self.written = b""

@@ -57,6 +57,16 @@ def test_once() -> None:
     assert emitter.emit("a") is False
 
 
+def test_onceWhenTheEventComesAgainFromInsideAnother() -> None:
+    """Is still once."""
+    emitter, calls = EventEmitter(), []
+    inner = iter([True])
+    emitter.on("a", lambda: emitter.emit("a") if next(inner, False) else None)
+    emitter.once("a", lambda: calls.append("once"))
+    emitter.emit("a")
+    assert calls == ["once"]
+
+
 def test_onceRemovedWhileItsEventIsEmitted() -> None:
     """Who was there when the event began is called, once."""
     emitter, calls = EventEmitter(), []

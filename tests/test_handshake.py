@@ -235,10 +235,14 @@ def test_asksForWebSocket(upgrade: list[bytes], connection: list[bytes], is_: bo
     assert asksForWebSocket(upgrade, connection) is is_
 
 
-def test_webSocketHandshake() -> None:
+@pytest.mark.parametrize(
+    ("offered", "spoken"),
+    [([], None), ([b"chat"], "chat"), ([b"a.b-c, chat"], "a.b-c"), ([b" x ", b"y"], "x")],
+)
+def test_webSocketHandshake(offered: list[bytes], spoken: str | None) -> None:
     """What the opening handshake is made from."""
-    handshake = checkWebSocketHeaders("GET", HEADERS)
-    assert (handshake.key, handshake.version) == (KEY, b"13")
+    handshake = checkWebSocketHeaders("GET", {**HEADERS, b"sec-websocket-protocol": offered})
+    assert (handshake.key, handshake.version, handshake.subprotocol) == (KEY, b"13", spoken)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +256,10 @@ def test_webSocketHandshake() -> None:
         ({b"sec-websocket-version": []}, "GET"),
         ({b"sec-websocket-version": [b"12"]}, "GET"),
         ({b"sec-websocket-version": [b"13", b"13"]}, "GET"),
+        ({b"sec-websocket-protocol": [b""]}, "GET"),
+        ({b"sec-websocket-protocol": [b"a,,b"]}, "GET"),
+        ({b"sec-websocket-protocol": [b"a b"]}, "GET"),
+        ({b"sec-websocket-protocol": [b"a\xffb"]}, "GET"),
         ({}, "POST"),
     ],
 )

@@ -71,6 +71,28 @@ def test_aPollThatIsLost() -> None:
     assert not transport.writable
 
 
+def test_aPollThatIsAboutToBeLost() -> None:
+    """Nothing is sent on a connection that is gone, whoever hears of it first."""
+    transport, owner = make()
+    request = FakeRequest()
+    request.notifyFinish().addErrback(lambda _: writable.append(transport.writable))
+    writable: list[bool] = []
+    transport.poll(request)
+    request.lose()
+    assert writable == [False]
+    assert owner.closes == [("transport error", "poll connection closed prematurely")]
+
+
+def test_aPayloadNobodyTakes() -> None:
+    """What comes to a session that is closing isn't acknowledged."""
+    transport, owner = make()
+    owner.isClosing = True
+    request = post(b"4a")
+    transport.push(request)
+    assert (request.status, json.loads(request.written)) == (400, {"message": "the session is closing"})
+    assert owner.closes == []
+
+
 def test_aConnectionLostAfterTheAnswerIsNoLoss() -> None:
     """Only a GET that waits can be lost."""
     transport, owner = make()

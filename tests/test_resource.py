@@ -14,6 +14,7 @@ from twisted.web.resource import Resource
 
 from engineio_twisted import EngineIOResource, Server, Site
 from engineio_twisted.resource import LINGER_TIME, CapturedPath, serverAt
+from engineio_twisted.transport import CLOSE_TIMEOUT
 
 HEAD = b"HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -97,6 +98,8 @@ def test_aBodyThatSaysItIsTooLarge() -> None:
     assert request.content.getvalue() == b""
     connection.channel.dataReceived(b"a")
     assert connection.disconnecting, "the body is complete"
+    rig.clock.advance(LINGER_TIME)
+    assert connection.aborted, "also where the client doesn't let go, as it may over TLS"
     assert (rig.messages, rig.closes, list(rig.server.clients)) == ([], [], [sid])
     assert status(rig.ask(rig.post(sid, b"Content-Length: 10\r\n") + b"4" + b"a" * 9)) == 200
     assert rig.messages == ["a" * 9]
@@ -127,9 +130,9 @@ def test_aRefusedBodyIsNotReadForEver() -> None:
     connection = rig.ask(rig.post(rig.open(), b"Content-Length: 1000000000\r\n"))
     rig.clock.advance(LINGER_TIME - 0.1)
     connection.channel.dataReceived(b"x" * 1000)
-    assert not connection.disconnecting
+    assert not connection.aborted
     rig.clock.advance(0.1)
-    assert connection.disconnecting
+    assert connection.aborted
 
 
 def test_aSlowBody() -> None:
@@ -231,22 +234,34 @@ def test_closeConnections() -> None:
     """Every connection is closed, and cut when it can't be."""
     rig = Rig()
     idle = rig.ask()
-    closed = rig.site.closeConnections(3)
+    closed = rig.site.closeConnections()
     assert idle.disconnecting
-    rig.clock.advance(2.9)
+    rig.clock.advance(CLOSE_TIMEOUT - 0.1)
     assert (closed.called, idle.aborted) == (False, False)
     rig.clock.advance(0.1)
     assert idle.aborted
     idle.channel.connectionLost(Failure(ConnectionDone()))
     assert closed.called
-    assert rig.site.closeConnections(3).called
+    assert rig.site.closeConnections().called
+
+
+def test_bodiesEndWithTheServer() -> None:
+    """Closing the server cuts off who is sending one, whatever it is for; nothing is left."""
+    rig = Rig()
+    connections = [rig.ask(rig.post(sid, b"Content-Length: 10\r\n"), b"4a") for sid in (rig.open(), "nobody")]
+    closed = rig.server.close()
+    assert not closed.called
+    for connection in connections:
+        assert connection.aborted or connection.disconnecting
+        connection.channel.connectionLost(Failure(ConnectionDone()))
+    assert closed.called
 
 
 def test_noConnectionTimersStay() -> None:
     """A closed site leaves no timer."""
     rig = Rig()
     connection = rig.ask()
-    rig.site.closeConnections(3)
+    rig.site.closeConnections()
     connection.channel.connectionLost(Failure(ConnectionDone()))
     assert rig.clock.getDelayedCalls() == []
 

@@ -14,7 +14,7 @@ from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from incremental import Version
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
@@ -236,6 +236,76 @@ def test_anAnswerNobodyWaitsForAnyMore(end: str) -> None:
     assert (server.clients, clock.getDelayedCalls()) == ({}, [])
 
 
+def test_aCancelledErrorOfTheApplications(loggedErrors: list[LogEvent]) -> None:
+    """Is as good a reason as any other for a no, and logged like any other."""
+
+    def allowRequest(request: Any) -> None:
+        raise CancelledError
+
+    server, _ = make(allowRequest=allowRequest)
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert refusal(request) == (403, {"code": 4, "message": "Forbidden"})
+    assert (len(errors), len(loggedErrors)) == (1, 1)
+    loggedErrors.clear()
+
+
+def test_requestsAfterTheEnd() -> None:
+    """A closed server answers at once, whatever a middleware would like to wait for, and keeps no timer."""
+    server, clock = make()
+    server.use(lambda request: Deferred())
+    server.close()
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert (request.status, clock.getDelayedCalls()) == (503, [])
+
+
+def test_closingWhileAskedWhetherToAllow() -> None:
+    """The very request that made the application close the server is answered."""
+    closed: list[Deferred[None]] = []
+
+    async def allowRequest(request: Any) -> bool:
+        closed.append(server.close())
+        await Deferred()
+        return True
+
+    server, clock = make(allowRequest=allowRequest)
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert (request.status, closed[0].called, clock.getDelayedCalls()) == (503, True, [])
+
+
+def test_foreignUpgradesAfterTheEnd() -> None:
+    """Are no longer watched."""
+    clock = Clock()
+    site = Site(Resource(), reactor=clock)
+    attach(site, reactor=clock).close()
+    request = FakeRequest(uri=b"/silent", headers={"upgrade": ["websocket"], "connection": ["upgrade"]})
+    site.resource.getChildWithDefault(b"silent", request)
+    assert clock.getDelayedCalls() == []
+
+
+def test_aPortThatCanNotBeClosed(loggedErrors: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is logged, and nobody who closes the server waits for ever."""
+
+    class Port:
+        def stopListening(self) -> Deferred[None]:
+            return fail(OSError("stuck"))
+
+    class Endpoint:
+        def listen(self, factory: Any) -> Deferred[Any]:
+            return succeed(Port())
+
+    monkeypatch.setattr("engineio_twisted.server.serverFromString", lambda reactor, description: Endpoint())
+    server = listen("stuck:1", reactor=Clock())
+    assert server.close().called
+    assert server.close().called
+    assert [event["log_failure"].type for event in loggedErrors] == [OSError]
+    loggedErrors.clear()
+
+
 def test_clientsThatGoDuringAMiddlewareOrAnId() -> None:
     """What they wait for is cancelled."""
     for when in ("middleware", "id"):
@@ -327,6 +397,32 @@ def test_middlewares(how: Callable[[Any], Any]) -> None:
     assert calls == ["first", "second"] * 2
     assert (good.header("x-first"), bad.header("x-first"), bad.status) == ("1", "1", 400)
     server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_middlewaresOnA101(serve: Any) -> None:
+    """The headers and cookies that a middleware sets go out with a 101 just as with a plain answer."""
+
+    def middleware(request: Any) -> None:
+        request.setHeader("X-Name", "café")
+        request.addCookie("who", "me")
+        request.addCookie("what", "this")
+
+    running = await serve(lambda server: server.use(middleware))
+    heads = []
+    for query in (http("GET", "/engine.io/?EIO=4&transport=polling"), upgrade()):
+        client = await wire(running.port)
+        client.send(query)
+        await client.until(lambda client=client: b"\r\n\r\n" in client.received, "an answer")
+        heads.append(bytes(client.received).partition(b"\r\n\r\n")[0].split(b"\r\n"))
+        client.drop()
+        await client.lost()
+    for head in heads:
+        assert "X-Name: café".encode() in head
+        assert [line for line in head if line.startswith(b"Set-Cookie")] == [
+            b"Set-Cookie: who=me",
+            b"Set-Cookie: what=this",
+        ]
 
 
 def test_aMiddlewareThatAnswers() -> None:
@@ -770,7 +866,7 @@ async def test_listenOnAUnixSocket(serve: Any, tmp_path: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_closeBeforeListening(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server closed while its endpoint takes its time never listens."""
+    """A server closed while its endpoint takes its time never listens, and says so to who waits for that."""
 
     class Slow:
         """An endpoint that never has a port."""
@@ -779,6 +875,9 @@ async def test_closeBeforeListening(serve: Any, monkeypatch: pytest.MonkeyPatch)
             return Deferred()
 
     monkeypatch.setattr("engineio_twisted.server.serverFromString", lambda reactor, description: Slow())
-    server = listen("slow:1")
+    called: list[bool] = []
+    server = listen("slow:1", lambda: called.append(True))
     await server.close()
-    assert await server.listening is None
+    with pytest.raises(CancelledError):
+        await server.listening
+    assert called == []

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from engineio_twisted.errors import CloseReason
 from engineio_twisted.packet import Packet, PacketType
 from engineio_twisted.socket import (
-    CLOSE_TIMEOUT,
+    CLOSING_TIMEOUT,
     TRANSITIONS,
     HeartbeatState,
     Input,
@@ -488,7 +488,7 @@ def test_closeDoesNotWaitForEver() -> None:
     session = polling()
     session.socket.send("unsent")
     session.socket.close()
-    session.clock.advance(CLOSE_TIMEOUT - 0.001)
+    session.clock.advance(CLOSING_TIMEOUT - 0.001)
     assert session.socket.readyState == "closing"
     buffers: list[list[Packet]] = []
     session.socket.on("close", lambda *_: buffers.append(session.socket.writeBuffer))
@@ -536,6 +536,29 @@ def test_shutDown() -> None:
     session = Session()
     session.socket.shutDown()
     assert session.closes == [("server shutting down", "the server is closing")]
+
+
+def test_shutDownFromInsideAFlush() -> None:
+    """What was about to go out still does, once, and its callback runs."""
+    session, calls = polling(), []
+    session.socket.send("a", calls.append)
+    session.socket.on("flush", lambda _: session.socket.shutDown())
+    session.transport.ready()
+    assert session.transport.texts() == ["a"]
+    assert calls == [session.transport]
+    assert session.closes == [("server shutting down", "the server is closing")]
+    assert session.isQuiet()
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_closingFromInsidePacketCreate(discard: bool) -> None:
+    """The packet that was just made goes out before the end, unless the buffer is dropped."""
+    session = Session()
+    session.socket.on("packetCreate", lambda _: session.socket.close(discard))
+    session.socket.send("a")
+    assert session.transport.texts() == ([] if discard else ["a"])
+    assert session.socket.writeBuffer == []
+    assert session.names()[-1] == "close"
 
 
 def test_theSessionHasLeftTheTableWhenCloseIsEmitted() -> None:

@@ -132,8 +132,24 @@ def test_aPortThatIsFoundTakenLate(loggedErrors: list[Any]) -> None:
     from twisted.python.failure import Failure
 
     service._notListening(Failure(OSError("too late")), "tcp:3000")
+    for hook, args, keywords in reactor.whenRunningHooks:
+        hook(*args, **keywords)
     assert stopped == [True]
     assert "too late" in loggedErrors[0]["problem"]
+    loggedErrors.clear()
+    assert service.stopService().called
+
+
+async def failingLater(server: Server) -> None:
+    raise RuntimeError("no database, after all")
+
+
+def test_anApplicationThatFailsLater(loggedErrors: list[Any]) -> None:
+    """An application may be a coroutine function; what it raises ends the process, and is logged."""
+    reactor = MemoryReactorClock()
+    EngineIOService(parse("--app=tests.test_tap:failingLater"), reactor)
+    assert len(reactor.whenRunningHooks) == 1
+    assert "--app tests.test_tap:failingLater: failed" in loggedErrors[0]["problem"]
     loggedErrors.clear()
 
 

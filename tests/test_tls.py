@@ -56,8 +56,9 @@ async def connect(serve: Any, certificate: tuple[Path, Path]) -> Any:
     start.server = server  # type: ignore[attr-defined]
     yield start
     for wire in wires:
-        wire.drop()
-        await wire.lost()
+        if not wire.isLost:
+            wire.drop()
+            await wire.lost()
     await within(server.close(), "the server closing")
 
 
@@ -125,7 +126,7 @@ async def test_nothingGoesOutInPlaintext(connect: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_aClientThatDoesNotRead(connect: Any) -> None:
-    """Isn't read from either: what it floods an echo with doesn't pile up here."""
+    """Isn't read from for long: what it floods an echo with doesn't pile up here."""
     wire = await connect()
     wire.send(upgrade())
     assert (await wire.response()).status == 101
@@ -143,3 +144,26 @@ async def test_aClientThatDoesNotRead(connect: Any) -> None:
         wire.send(flood)
         await pause(0.3)
     wire.transport.resumeProducing()
+
+
+@pytest.mark.parametrize("what", ["refused upgrade", "body over the limit"])
+@pytest_twisted.ensureDeferred
+async def test_aClientThatDoesNotSayGoodbye(connect: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection is closed, also where the client doesn't answer the end of TLS with its own."""
+    monkeypatch.setattr("engineio_twisted.resource.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("engineio_twisted.resource.LINGER_TIME", 0.2)
+    wire = await connect()
+    if what == "refused upgrade":
+        wire.send(upgrade(target(transport="websocket", sid="nobody")))
+    else:
+        wire.send(http("POST", target(), [("Content-Length", "2000000")]))
+    assert (await wire.response()).status in (400, 413)
+    # From here on nothing that comes from the server is looked at, by TLS either.
+    wire.transport.transport.protocol.dataReceived = lambda data: None
+    for _ in range(100):
+        if not len(connect.server._ownSite.channels):
+            break
+        if not wire.isLost:
+            wire.send(b"x")
+        await pause(0.05)
+    assert len(connect.server._ownSite.channels) == 0

@@ -65,16 +65,21 @@ class Peer:
     """A WebSocket that has been accepted, seen from the client."""
 
     def __init__(
-        self, limit: int = 1000, supportsBinary: bool = True, behind: bytes = b"", headers: Any = None
+        self,
+        limit: int = 1000,
+        supportsBinary: bool = True,
+        behind: bytes = b"",
+        headers: Any = None,
+        handshake: WebSocketHandshake = HANDSHAKE,
     ) -> None:
         self.clock = Clock()
         self.factory = WebSocketFactory(self.clock, limit)
         self.connection = Connection()
         self.channel = Channel(self.connection, behind)
-        self.transport = WebSocketTransport(self.factory, codecFor(4), supportsBinary, headers or {})
+        self.transport = WebSocketTransport(self.factory, codecFor(4), supportsBinary, handshake, headers or {})
         self.owner = FakeOwner()
         request = type("Request", (), {"channel": self.channel})()
-        accept(request, self.transport, HANDSHAKE, self.opened)
+        accept(request, self.transport, self.opened)
         self.answer, _, rest = self.connection.value().partition(b"\r\n\r\n")
         self.connection.clear()
         self.connection.write(rest)
@@ -267,14 +272,41 @@ def test_aClientThatDoesNotFinishClosing(by: str) -> None:
 
 
 def test_aClientThatDoesNotRead() -> None:
-    """Isn't read from either, until it has taken what was sent to it."""
-    peer = Peer()
-    assert peer.connection.producerState == "producing"
-    peer.connection.producer.pauseProducing()
-    assert peer.connection.producerState == "paused"
-    peer.connection.producer.resumeProducing()
-    assert peer.connection.producerState == "producing"
+    """Is read from for as much as one message may hold, its pong among it; then not, until it has read itself."""
+    peer = Peer(limit=100)
+    for _ in range(3):
+        peer.connection.producer.pauseProducing()
+        peer.send(1, b"3")
+        peer.connection.producer.pauseProducing()
+        peer.send(1, b"4" + b"a" * 80)
+        assert peer.connection.producerState == "producing"
+        peer.send(1, b"4b")
+        assert peer.connection.producerState == "paused"
+        peer.connection.producer.resumeProducing()
+        assert peer.connection.producerState == "producing"
+    for _ in range(10):
+        peer.send(1, b"4" + b"a" * 80)
+    assert peer.connection.producerState == "producing", "a client that reads may send what it likes"
+    assert len(peer.owner.packets) == 19
     peer.connection.producer.stopProducing()
+
+
+def test_aSubprotocol() -> None:
+    """A client that offers some gets the first; browsers take a 101 without one for a failure."""
+    peer = Peer(handshake=WebSocketHandshake(HANDSHAKE.key, HANDSHAKE.version, "chat"))
+    assert b"Sec-WebSocket-Protocol: chat" in peer.answer.split(b"\r\n")
+    assert b"Sec-WebSocket-Protocol" not in Peer().answer
+
+
+def test_aMessageInVeryManyPieces() -> None:
+    """Is put together on the way, so that the pieces don't take many times its size."""
+    peer = Peer(limit=100_000)
+    peer.send(1, b"4", isFinal=False)
+    for _ in range(50):
+        peer.transport.dataReceived(makeFrame(0, b"x", isFinal=False) * 1000)
+        assert len(peer.transport.message_data) < 2000
+    peer.send(0, b"!")
+    assert peer.owner.packets[0].data == "x" * 50_000 + "!"
 
 
 def test_aWebSocketNobodyWants() -> None:
