@@ -235,6 +235,24 @@ class TestFrames:
 class TestNobodyReads:
     """Clients that send and never read."""
 
+    @pytest_twisted.ensureDeferred
+    async def test_pongDuringADownload(self, hostile: Hostile) -> None:
+        """A client that is still busy with a large message is heard when it answers a ping."""
+        async with hostile(pingInterval=150, pingTimeout=3000) as here:
+            sid, wire = await here.openWebSocket()
+            while await wire.text() != "2":
+                pass
+            wire.transport.pauseProducing()
+            transport = here.server.clients[sid].transport
+            here.server.clients[sid].send(b"x" * 20_000_000)
+            await eventually(lambda: transport._allowance is not None, "the server to have sent more than is read")
+            wire.send(makeFrame("3") + makeFrame("4and a message"))
+            await here.records[sid].saw("heartbeat")
+            await here.records[sid].got("and a message")
+            assert transport._allowance is not None
+            wire.drop()
+            await here.records[sid].closed()
+
     @pytest.mark.parametrize("greeting", [0, 4_000_000], ids=["echo", "greeted"])
     @pytest_twisted.ensureDeferred
     async def test_flood(self, hostile: Hostile, greeting: int) -> None:
@@ -257,9 +275,10 @@ class TestNobodyReads:
             await eventually(lambda: connection not in reactor.getReaders(), "the server to stop reading")
             for _ in range(50):
                 await pause(0.002)
-            # What is in the server's buffers: the greeting, the mark at which it stops, and what it had read by then.
+            # What is in the server's buffers: the greeting, the mark at which it begins to count, one message's worth
+            # that it still reads then, and the read with which that is exceeded.
             buffered = len(connection.dataBuffer) - connection.offset + connection._tempDataLen
-            assert buffered <= greeting + 1_000_000
+            assert buffered <= greeting + 1_000_000 + 4 * 65536
             assert len(here.records[socket.id].messages) < count
             wire.transport.resumeProducing()
             if not wire.received.startswith(b"HTTP"):

@@ -95,6 +95,21 @@ async def test_echo(serve: Any, client: Run, transports: list[str], message: Mes
     assertTransport(session, transports)
 
 
+@overEveryTransport
+@pytest_twisted.ensureDeferred
+async def test_protocols(serve: Any, client: Run, transports: list[str]) -> None:
+    """A client that offers subprotocols for its WebSocket gets the first: without one it would fail the connection."""
+    application = Application()
+    running = await serve(application)
+    program = client(running.url, "echo", transports, messages=[pack("hello")], protocols=["chat", "other"])
+    session = await application.session()
+    assert await session.closed() == "transport close"
+    await program.finish()
+    assert program.messages == ["hello"]
+    assertUneventful(program, transports)
+    assertTransport(session, transports)
+
+
 def manyMessages() -> list[Message]:
     """Ten thousand messages, all different; every tenth is binary."""
     texts = [f"message {number}" for number in range(10_000)]

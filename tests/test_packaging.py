@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from .conftest import require
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -28,6 +30,7 @@ def run(*command: object, **options: Any) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel and the sdist, built from what version control has, with the build tools of this environment."""
+    require((ROOT / ".git").exists(), "a git checkout, to know which files belong to the project")
     source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     files = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard").split("\n")
     for name in files:

@@ -26,9 +26,9 @@ const unpack = ({ text, binary }) => (binary === undefined ? text : Buffer.from(
 // The client hands an empty text message to its application as undefined.
 const pack = (data = "") => (typeof data === "string" ? { text: data } : { binary: Buffer.from(data).toString("base64") });
 
-// A session whose events are all reported.
+// A session whose events are all reported. input: {protocols}, or nothing
 function open() {
-  const socket = new Socket(url, { transports });
+  const socket = new Socket(url, { transports, protocols: input.protocols });
   socket.on("open", () => report("open", { sid: socket.id, transport: socket.transport.name }));
   socket.on("message", (data) => report("message", pack(data)));
   socket.on("upgrading", (transport) => report("upgrading", { transport: transport.name }));

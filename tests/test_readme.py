@@ -1,0 +1,45 @@
+"""The first thing a newcomer tries."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def firstProgram() -> str:
+    """The first block of code in the README."""
+    lines = README.read_text().splitlines()
+    begin = next(index for index, line in enumerate(lines) if line.startswith("    "))
+    end = next(index for index in range(begin, len(lines)) if lines[index] and not lines[index].startswith("    "))
+    return "\n".join(line[4:] for line in lines[begin:end])
+
+
+def test_firstProgram() -> None:
+    """It runs as it stands, and opens sessions."""
+    program = firstProgram()
+    assert "listen(3000)" in program
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", program.replace("3000", str(port))])
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/engine.io/?EIO=4&transport=polling", timeout=10) as response:
+                    assert response.read().startswith(b'0{"sid":"')
+                    break
+            except URLError:
+                assert process.poll() is None, "it ended by itself"
+                assert time.monotonic() < deadline, "it doesn't listen"
+                time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
