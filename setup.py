@@ -19,7 +19,7 @@ setup(
         "twisted>=26.4",
         "autobahn[twisted]>=26.10.1",
         "attrs>=23.2",
-        "zope.interface>=6",
+        "zope.interface>=6.2",
     ],
     extras_require={
         # What an endpoint description that starts with "tls:" needs.
