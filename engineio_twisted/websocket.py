@@ -239,7 +239,7 @@ def accept(request: Request, transport: WebSocketTransport, opened: Callable[[],
     behind = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
     channel._dataBuffer = []
     channel.setTimeout(None)
-    # The channel registered itself; as long as it is there, nobody else can, and it is kept in memory.
+    # The channel registered itself, and as long as it is there, nobody else can.
     connection.unregisterProducer()
     released = getattr(channel, "released", None)
     if released is not None:
