@@ -215,6 +215,15 @@ class Wire(Protocol, Changing):
         return frame.code
 
 
+async def connectTo(port: int) -> Wire:
+    """Connect to a port of loopback."""
+    from twisted.internet import reactor
+
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    wire: Wire = await within(connectProtocol(endpoint, Wire()), "a connection")
+    return wire
+
+
 def target(path: str = "/engine.io/", **changes: object) -> str:
     """An address: a handshake on polling, with parameters changed, added, or, where None, left out."""
     query = {"EIO": "4", "transport": "polling", **changes}
@@ -496,11 +505,8 @@ class Arena:
             socket.on("message", lambda data: socket.send(data) and None)
 
     async def connect(self, wires: list[Wire] | None = None) -> Wire:
-        from twisted.internet import reactor
-
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
         try:
-            wire = await within(connectProtocol(endpoint, Wire()), "a connection")
+            wire = await connectTo(self.port)
         except ConnectError as error:
             raise LostError("no connection") from error
         (self.wires if wires is None else wires).append(wire)
