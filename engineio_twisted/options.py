@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import attrs
 
@@ -67,6 +67,23 @@ def _option(default: object, validator: Validator, help: str, converter: Any = N
     return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help})
 
 
+class OptionKeywords(TypedDict, total=False):
+    """The options by name, for type checkers: what C{**options} may hold. L{ServerOptions} says what each is."""
+
+    pingInterval: int
+    pingTimeout: int
+    upgradeTimeout: int
+    maxHttpBufferSize: int
+    transports: Sequence[str]
+    allowUpgrades: bool
+    allowRequest: Callable[[Any], Any] | None
+    perMessageDeflate: bool
+    path: str
+    addTrailingSlash: bool
+    destroyUpgrade: bool
+    destroyUpgradeTimeout: int
+
+
 @attrs.frozen(kw_only=True, init=False)
 class ServerOptions:
     """
@@ -124,11 +141,12 @@ class ServerOptions:
         1000, _wholeNumber("milliseconds"), "After how many milliseconds `destroyUpgrade` does."
     )
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[OptionKeywords]) -> None:
         known = [each.name for each in attrs.fields(ServerOptions)]
-        for name in options:
+        for name, value in options.items():
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
-                raise OptionError(name, options[name], f"there is no such option; {cure}")
-        self.__attrs_init__(**options)
+                raise OptionError(name, value, f"there is no such option; {cure}")
+        # The field is a tuple of what may be given as a list.
+        self.__attrs_init__(**options)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import attrs
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
@@ -23,7 +23,7 @@ from .emitter import EventEmitter, Handler
 from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
 from .factory import SocketFactory, generateId
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
-from .options import ServerOptions
+from .options import OptionKeywords, ServerOptions
 from .payload import codecFor
 from .polling import PollingTransport, refuse
 from .resource import CapturedPath, EngineIORequest, Site
@@ -90,7 +90,7 @@ class Server(EventEmitter):
         options: ServerOptions | None = None,
         *,
         reactor: IReactorTime | None = None,
-        **keywords: Any,
+        **keywords: Unpack[OptionKeywords],
     ) -> None:
         if options is not None and keywords:
             raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
@@ -529,7 +529,7 @@ class _NotImplemented(resource.Resource):
         return errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
 
 
-def attach(site: server.Site, *, reactor: IReactorTime | None = None, **options: Any) -> Server:
+def attach(site: server.Site, *, reactor: IReactorTime | None = None, **options: Unpack[OptionKeywords]) -> Server:
     """
     Make a server that captures its path on a site.
 
@@ -546,7 +546,7 @@ def listen(
     callback: Callable[[], object] | None = None,
     *,
     reactor: Any = None,
-    **options: Any,
+    **options: Unpack[OptionKeywords],
 ) -> Server:
     """
     Make a server that listens by itself; requests outside its path get a 501.

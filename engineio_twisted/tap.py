@@ -133,7 +133,7 @@ class Options(usage.Options):
             fail(f"--static {self['static']}: there is no such directory")
 
 
-def _asNumber(text: object) -> object:
+def _asNumber(text: Any) -> Any:
     # What isn't a number stays text: the option's own check then says what is wrong with it.
     return int(text) if isinstance(text, str) and text.isdecimal() else text
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from engineio_twisted.errors import EngineIOError, OptionError
-from engineio_twisted.options import ServerOptions
+from engineio_twisted.options import OptionKeywords, ServerOptions
 
 
 def test_defaultsAreTheReferences() -> None:
@@ -20,6 +20,11 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.allowUpgrades, options.perMessageDeflate, options.allowRequest) == (True, False, None)
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
+
+
+def test_typeCheckersKnowTheSameOptions() -> None:
+    """What may be given by name is the same for a type checker and for the server."""
+    assert list(OptionKeywords.__annotations__) == [field.name for field in attrs.fields(ServerOptions)]
 
 
 def test_everyOptionSaysWhatItIs() -> None:
