@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import attrs
 import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+from .wire import Hostile, arena
 
 INTEROP = Path(__file__).with_name("interop")
 
@@ -142,6 +145,12 @@ def serve() -> Iterator[Callable[..., Any]]:
     yield start
     for server in servers:
         pytest_twisted.blockon(server.close())
+
+
+@pytest.fixture
+def hostile(serve: Callable[..., Any]) -> Hostile:
+    """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
+    return partial(arena, serve)
 
 
 @pytest.hookimpl(trylast=True)

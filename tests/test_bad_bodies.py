@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, suppress
-from functools import partial
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -19,7 +18,7 @@ from engineio_twisted import EngineIOResource, Server
 
 from .wire import (
     SEPARATOR,
-    Arena,
+    Hostile,
     LostError,
     Response,
     arena,
@@ -27,17 +26,6 @@ from .wire import (
     makeFrame,
     target,
 )
-
-Hostile: TypeAlias = Callable[..., AbstractAsyncContextManager[Arena]]
-
-plainAndUpgrade = pytest.mark.parametrize("isUpgrade", [False, True], ids=["plain", "upgrade"])
-webSocket = partial(target, transport="websocket")
-
-
-@pytest.fixture
-def hostile(serve: Callable[..., Any]) -> Hostile:
-    """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
-    return partial(arena, serve)
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -23,9 +20,9 @@ from .wire import (
     TEXT,
     Arena,
     Frame,
+    Hostile,
     LostError,
     Wire,
-    arena,
     eventually,
     http,
     makeFrame,
@@ -34,14 +31,6 @@ from .wire import (
     upgrade,
     within,
 )
-
-Hostile: TypeAlias = Callable[..., AbstractAsyncContextManager[Arena]]
-
-
-@pytest.fixture
-def hostile(serve: Callable[..., Any]) -> Hostile:
-    """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
-    return partial(arena, serve)
 
 
 def closeFrame(code: int, reason: bytes = b"") -> bytes:

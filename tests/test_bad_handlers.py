@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
-from .wire import CLOSE, Arena, Client, arena, eventually, http, pause, target, upgrade, within
+from .wire import CLOSE, Arena, Client, Hostile, Record, eventually, http, pause, target, upgrade, within
 
-Hostile: TypeAlias = Callable[..., AbstractAsyncContextManager[Arena]]
-
-
-@pytest.fixture
-def hostile(serve: Callable[..., Any]) -> Hostile:
-    """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
-    return partial(arena, serve)
-
-
-EVENTS = (
-    "connection",
-    "open",
-    "packet",
-    "data",
-    "message",
-    "packetCreate",
-    "flush",
-    "drain",
-    "server flush",
-    "server drain",
-    "heartbeat",
-    "upgrading",
-    "upgrade",
-    "error",
-    "close",
-)
+EVENTS = ("connection", *Record.EVENTS, "server flush", "server drain")
 TRANSPORTS = ("polling", "websocket")
 ONLY_ON_POLLING = ("upgrading", "upgrade")
 CASES = [(event, each) for event in EVENTS for each in TRANSPORTS if each == "polling" or event not in ONLY_ON_POLLING]

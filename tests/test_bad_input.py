@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -17,15 +15,13 @@ from engineio_twisted import RequestRefused
 
 from .wire import (
     Arena,
-    arena,
+    Hostile,
     eventually,
     http,
     makeFrame,
     target,
     upgrade,
 )
-
-Hostile: TypeAlias = Callable[..., AbstractAsyncContextManager[Arena]]
 
 plainAndUpgrade = pytest.mark.parametrize("isUpgrade", [False, True], ids=["plain", "upgrade"])
 webSocket = partial(target, transport="websocket")
@@ -38,12 +34,6 @@ MESSAGES = {
     4: "Forbidden",
     5: "Unsupported protocol version",
 }
-
-
-@pytest.fixture
-def hostile(serve: Callable[..., Any]) -> Hostile:
-    """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
-    return partial(arena, serve)
 
 
 async def refused(here: Arena, request: bytes, code: int, message: str | None = None, **context: object) -> None:

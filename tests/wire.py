@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -637,3 +637,7 @@ async def arena(start: Start, echoes: bool = True, **options: Any) -> AsyncItera
     for wire in [*here.wires, *(wire for each in bystanders for wire in each.wires)]:
         wire.drop()
         await wire.lost()
+
+
+# What starts an arena, with the options of its server.
+Hostile: TypeAlias = Callable[..., AbstractAsyncContextManager[Arena]]
