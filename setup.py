@@ -24,6 +24,8 @@ setup(
     extras_require={
         # What an endpoint description that starts with "tls:" needs.
         "tls": ["twisted[tls]>=26.4"],
+        # What the WebSocket engine in engine_twisted needs.
+        "wsproto": ["twisted[websocket]>=26.4", "wsproto>=1.2"],
         "test": [
             "build",
             "coverage[toml]>=7.4",
@@ -35,8 +37,9 @@ setup(
             "selenium>=4.20",
             "setuptools>=77",
             "treq>=24.9",
-            "twisted[tls]>=26.4",
+            "twisted[tls,websocket]>=26.4",
             "wheel",
+            "wsproto>=1.2",
         ],
         # Bounded above: what is clean for one version of them needn't be for the next.
         "lint": ["mypy>=2.4,<3", "mypy-zope>=1.0.17", "ruff>=0.17,<0.18"],

@@ -5,6 +5,7 @@ L{listen} makes a server with a port of its own, L{attach} one on a site that is
 L{EngineIOResource} are for everything else. docs/ has the protocol, the architecture and the reasons.
 """
 
+from .engine_autobahn import AutobahnEngine
 from .errors import (
     CloseReason,
     DecodeError,
@@ -14,14 +15,14 @@ from .errors import (
     RequestRefused,
 )
 from .factory import SocketFactory
-from .options import ServerOptions
+from .options import Cookie, Cors, HttpCompression, PerMessageDeflate, ServerOptions
 from .packet import Packet, PacketType
 from .polling import PollingTransport
 from .resource import EngineIOResource, Site
 from .server import ConnectionErrorEvent, Server, attach, listen
 from .socket import ReadyState, Socket
-from .transport import ITransport, Transport
-from .websocket import WebSocketTransport
+from .transport import ITransport, ResponseHeaders, Transport
+from .websocket import IWebSocket, IWebSocketEngine, IWebSocketReceiver, WebSocketTransport
 
 protocol = 4
 """The newest revision of the protocol that is served."""
@@ -30,6 +31,15 @@ transports: dict[str, type[Transport]] = {each.name: each for each in (PollingTr
 """The transports by name."""
 
 __all__ = [
+    "AutobahnEngine",
+    "Cookie",
+    "Cors",
+    "HttpCompression",
+    "IWebSocket",
+    "IWebSocketEngine",
+    "IWebSocketReceiver",
+    "PerMessageDeflate",
+    "ResponseHeaders",
     "CloseReason",
     "ConnectionErrorEvent",
     "DecodeError",

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 import attrs
 
 from .errors import ConnectionRefusal, ErrorCode, MethodNotAllowed
+from .headers import originAllowed
 from .options import ServerOptions
 from .packet import Packet, PacketType
 
@@ -66,12 +67,15 @@ class EngineRequest(Generic[SessionT]):
     @ivar revision: the revision of the protocol it speaks.
     @ivar session: the session it is about; None where it wants a new one.
     @ivar supportsBinary: False where the client asks for binary as base64.
+    @ivar jsonpIndex: the digits by which a script of the client's is found that takes what is sent; None for a
+        client that reads answers itself.
     """
 
     want: Want
     revision: int
     session: SessionT | None
     supportsBinary: bool
+    jsonpIndex: str | None = None
 
 
 def parseQuery(uri: bytes) -> dict[str, list[str]]:
@@ -96,12 +100,28 @@ def _parameter(query: Mapping[str, Sequence[str]], name: str) -> str | None:
     return values[0]
 
 
-def _checkOrigin(origins: Iterable[bytes]) -> None:
+def _checkOrigin(origins: Iterable[str]) -> None:
     for origin in origins:
-        if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in origin):
-            raise ConnectionRefusal(
-                ErrorCode.BAD_REQUEST, {"name": "INVALID_ORIGIN", "origin": origin.decode("latin-1")}
-            )
+        if any((each < " " and each != "\t") or each == "\x7f" for each in origin):
+            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "INVALID_ORIGIN", "origin": origin})
+
+
+def _checkOriginAllowed(origins: Iterable[str], options: ServerOptions) -> None:
+    for origin in origins:
+        if not originAllowed(options.allowedOrigins, origin):
+            context = {"message": "allowedOrigins does not have the origin", "origin": origin}
+            raise ConnectionRefusal(ErrorCode.FORBIDDEN, context)
+
+
+def _jsonpIndex(query: Mapping[str, Sequence[str]]) -> str | None:
+    # Only digits come back, in a script; without one the script would be broken.
+    given = _parameter(query, "j")
+    if given is None:
+        return None
+    index = "".join(each for each in given if each in string.digits)
+    if not index:
+        raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "INVALID_JSONP_INDEX", "j": given})
+    return index
 
 
 def classify(
@@ -125,13 +145,16 @@ def classify(
     transport = _parameter(query, "transport")
     if transport not in options.transports:
         raise ConnectionRefusal(ErrorCode.UNKNOWN_TRANSPORT, {"transport": transport})
-    _checkOrigin(origins)
+    originTexts = [each.decode("latin-1") for each in origins]
+    _checkOrigin(originTexts)
     revision = 4 if _parameter(query, "EIO") == "4" else 3
     supportsBinary = not _parameter(query, "b64")
     sid = _parameter(query, "sid")
     if not sid:
-        want = _wantedWithoutSession(method, transport, revision, isUpgrade)
-        return EngineRequest(want, revision, None, supportsBinary)
+        want = _wantedWithoutSession(method, transport, revision, isUpgrade, options)
+        _checkOriginAllowed(originTexts, options)
+        jsonpIndex = _jsonpIndex(query) if want is Want.OPEN else None
+        return EngineRequest(want, revision, None, supportsBinary and jsonpIndex is None, jsonpIndex)
     session = find(sid)
     if session is None:
         raise ConnectionRefusal(ErrorCode.UNKNOWN_SID, {"sid": sid})
@@ -141,15 +164,17 @@ def classify(
             {"name": "PROTOCOL_MISMATCH", "protocol": revision, "previousProtocol": session.protocol},
         )
     want = _wantedOfSession(method, transport, session.transport.name, isUpgrade, options)
+    if want is Want.UPGRADE:
+        _checkOriginAllowed(originTexts, options)
     return EngineRequest(want, revision, session, supportsBinary)
 
 
-def _wantedWithoutSession(method: str, transport: str, revision: int, isUpgrade: bool) -> Want:
+def _wantedWithoutSession(method: str, transport: str, revision: int, isUpgrade: bool, options: ServerOptions) -> Want:
     if method != "GET":
         raise ConnectionRefusal(ErrorCode.BAD_HANDSHAKE_METHOD, {"method": method})
     if isUpgrade is not (transport == "websocket"):
         raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "TRANSPORT_HANDSHAKE_ERROR", "transport": transport})
-    if revision != 4:
+    if revision != 4 and not options.allowEIO3:
         raise ConnectionRefusal(ErrorCode.UNSUPPORTED_PROTOCOL_VERSION, {"protocol": revision})
     return Want.WEBSOCKET if isUpgrade else Want.OPEN
 
@@ -199,11 +224,13 @@ class WebSocketHandshake:
     @ivar key: Sec-WebSocket-Key.
     @ivar version: Sec-WebSocket-Version.
     @ivar subprotocol: the first that the client offers, which it gets; None where it offers none.
+    @ivar extensions: the values of Sec-WebSocket-Extensions.
     """
 
     key: bytes
     version: bytes
     subprotocol: str | None = None
+    extensions: tuple[bytes, ...] = ()
 
 
 def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]]) -> WebSocketHandshake:
@@ -237,7 +264,8 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
     for each in offered:
         if not each or not _TOKEN.issuperset(each):
             raise refusal(f"Sec-WebSocket-Protocol {each[:64].decode('latin-1')!r}: expected a token")
-    return WebSocketHandshake(key, version, offered[0].decode("ascii") if offered else None)
+    extensions = tuple(headers.get(b"sec-websocket-extensions", ()))
+    return WebSocketHandshake(key, version, offered[0].decode("ascii") if offered else None, extensions)
 
 
 def upgradesOf(transport: str, options: ServerOptions) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, Unpack
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 import attrs
 
@@ -44,11 +46,6 @@ def _transportNames(_: object, attribute: attrs.Attribute[Any], value: object) -
         raise _refuse(attribute, value, f"a list of one or more of {', '.join(TRANSPORTS)}, each once")
 
 
-def _off(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not False:
-        raise _refuse(attribute, value, "False: compressing WebSocket messages is not supported yet")
-
-
 def _urlPath(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     allowed = isinstance(value, str) and value.isascii() and value.isprintable() and not set(" ?#%") & set(value)
     if not allowed or not str(value).startswith("/") or not str(value).strip("/") or "//" in str(value):
@@ -63,8 +60,260 @@ def _withoutTrailingSlash(value: object) -> object:
     return value.rstrip("/") or value if isinstance(value, str) else value
 
 
-def _option(default: object, validator: Validator, help: str, converter: Any = None) -> Any:  # noqa: A002
+def _option(default: object, validator: Validator | None, help: str, converter: Any = None) -> Any:  # noqa: A002
     return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help})
+
+
+PartT = TypeVar("PartT")
+
+
+def _checkNames(given: Mapping[str, Any], part: type[Any], prefix: str = "") -> None:
+    known = [each.name for each in attrs.fields(part)]
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+            raise OptionError(f"{prefix}{name}", value, f"there is no such option; {cure}")
+
+
+def _part(name: str, part: type[PartT], orSwitch: bool = True) -> Callable[[Any], PartT | None]:
+    """Return what makes an option with settings of its own from a mapping; or from True and False, as a switch."""
+
+    def convert(value: Any) -> PartT | None:
+        if value is None or (value is False and orSwitch):
+            return None
+        if value is True and orSwitch:
+            return part()
+        if isinstance(value, part):
+            return value
+        if not isinstance(value, Mapping):
+            what = f"{part.__name__} or a mapping of its settings"
+            raise OptionError(name, value, f"expected {what}{', True or False' if orSwitch else ', or None'}")
+        _checkNames(value, part, f"{name}.")
+        try:
+            return part(**value)
+        except OptionError as error:
+            raise OptionError(f"{name}.{error.name}", error.value, error.problem) from None
+
+    return convert
+
+
+def _between(lowest: int, highest: int) -> Validator:
+    def validate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if type(value) is not int or not lowest <= value <= highest:
+            raise _refuse(attribute, value, f"a whole number from {lowest} to {highest}")
+
+    return validate
+
+
+def _orNone(validator: Validator) -> Validator:
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is not None:
+            validator(instance, attribute, value)
+
+    return validate
+
+
+def _matching(pattern: str, expected: str) -> Validator:
+    def validate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise _refuse(attribute, value, expected)
+
+    return validate
+
+
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+_isToken = _matching(_NAME, "a token: letters, digits, and some of the signs that separate nothing")
+
+
+def _tokens(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    names = value if isinstance(value, tuple) else ()
+    if not all(isinstance(each, str) and re.fullmatch(_NAME, each) for each in names) or not isinstance(value, tuple):
+        raise _refuse(attribute, value, "names of methods or headers: a list, or text with commas between them")
+
+
+def _splitAtCommas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(each.strip() for each in value.split(",") if each.strip())
+    return _asTuple(value)
+
+
+def _oneOf(*words: str) -> Validator:
+    def validate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in words:
+            raise _refuse(attribute, value, f"one of {', '.join(words)}")
+
+    return validate
+
+
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+@attrs.frozen(kw_only=True)
+class HttpCompression:
+    """
+    Compression of what polling sends (`httpCompression`).
+
+    @ivar threshold: bytes; what is smaller goes out as it is.
+    @ivar level: of zlib, 0 to 9; -1 is its own default.
+    @ivar memLevel: of zlib, 1 to 9.
+    """
+
+    threshold: int = attrs.field(default=1024, validator=_between(0, 2**62))
+    level: int = attrs.field(default=-1, validator=_between(-1, 9))
+    memLevel: int = attrs.field(default=8, validator=_between(1, 9))
+
+
+@attrs.frozen(kw_only=True)
+class PerMessageDeflate:
+    """
+    Compression of WebSocket messages (`perMessageDeflate`; RFC 7692).
+
+    @ivar threshold: bytes; a message that is smaller goes out as it is.
+    @ivar serverNoContextTakeover: each message is compressed by itself, which costs size and saves memory.
+    @ivar clientNoContextTakeover: the client is asked to do the same.
+    @ivar serverMaxWindowBits: 9 to 15; 2 to the power of it bytes are held to find repetitions in.
+    @ivar clientMaxWindowBits: the client is asked to use no more.
+    @ivar level: of zlib, 0 to 9; -1 is its own default.
+    @ivar memLevel: of zlib, 1 to 9.
+    """
+
+    threshold: int = attrs.field(default=1024, validator=_between(0, 2**62))
+    serverNoContextTakeover: bool = attrs.field(default=False, validator=_flag)
+    clientNoContextTakeover: bool = attrs.field(default=False, validator=_flag)
+    serverMaxWindowBits: int = attrs.field(default=15, validator=_between(9, 15))
+    clientMaxWindowBits: int = attrs.field(default=15, validator=_between(9, 15))
+    level: int = attrs.field(default=-1, validator=_between(-1, 9))
+    memLevel: int = attrs.field(default=8, validator=_between(1, 9))
+
+
+def _sameSite(value: object) -> object:
+    if value is True:
+        return "strict"
+    return None if value is False else _lowered(value)
+
+
+def _expires(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise _refuse(attribute, value, "a datetime with a time zone")
+
+
+@attrs.frozen(kw_only=True)
+class Cookie:
+    """
+    The cookie that holds a session's id (`cookie`; RFC 6265).
+
+    @ivar name: its name.
+    @ivar path: below which path the client sends it; None leaves that out.
+    @ivar httpOnly: whether scripts can't read it.
+    @ivar sameSite: C{"lax"}, C{"strict"} (or True) or C{"none"}; None (or False) leaves that out.
+    @ivar domain: to which domain the client sends it; None is the host alone.
+    @ivar maxAge: seconds that the client keeps it; None until the browser is closed.
+    @ivar expires: until when, as a L{datetime} with a time zone.
+    @ivar secure: whether the client sends it over TLS only.
+    @ivar partitioned: whether each site that a page of ours is embedded in gets one of its own.
+    @ivar priority: C{"low"}, C{"medium"} or C{"high"}.
+    """
+
+    name: str = attrs.field(default="io", validator=_isToken)
+    path: str | None = attrs.field(
+        default="/", validator=_orNone(_matching(r"/[\x20-\x3a\x3c-\x7e]*", "a path, without ; in it"))
+    )
+    httpOnly: bool = attrs.field(default=True, validator=_flag)
+    sameSite: str | None = attrs.field(
+        default="lax", converter=_sameSite, validator=_orNone(_oneOf("lax", "strict", "none"))
+    )
+    domain: str | None = attrs.field(
+        default=None, validator=_orNone(_matching(r"\.?[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*", "the name of a domain"))
+    )
+    maxAge: int | None = attrs.field(default=None, validator=_orNone(_between(-(2**62), 2**62)))
+    expires: datetime | None = attrs.field(default=None, validator=_orNone(_expires))
+    secure: bool = attrs.field(default=False, validator=_flag)
+    partitioned: bool = attrs.field(default=False, validator=_flag)
+    priority: str | None = attrs.field(
+        default=None, converter=_lowered, validator=_orNone(_oneOf("low", "medium", "high"))
+    )
+
+
+OriginRule: TypeAlias = "bool | str | re.Pattern[str] | Sequence[str | re.Pattern[str]]"
+"""Which origins: one, those in which a pattern is found, any in a list of both; C{"*"} or True all, False none."""
+
+
+def originRule(value: object) -> OriginRule:
+    """
+    Check what a function returned as a rule; None is none.
+
+    @raise TypeError: it is no rule.
+    """
+    rule = False if value is None else _asTuple(value)
+    if not _isOriginRule(rule):
+        raise TypeError(f"{value!r}: expected {_ORIGIN_RULE}")
+    return rule  # type: ignore[return-value]
+
+
+_ORIGIN_RULE = "an origin such as 'https://example.com', a pattern, a list of those, '*', True or False"
+
+
+def _isOriginRule(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(isinstance(each, str | re.Pattern) and _isOriginRule(each) for each in value)
+    if isinstance(value, str):
+        return value == "*" or re.fullmatch(r"[!-~]+", value) is not None
+    return isinstance(value, re.Pattern | bool)
+
+
+def _origins(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not _isOriginRule(value):
+        raise _refuse(attribute, value, _ORIGIN_RULE)
+
+
+def _originsOrFunction(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not callable(value):
+        _origins(instance, attribute, value)
+
+
+@attrs.frozen(kw_only=True)
+class Cors:
+    """
+    Which pages of other origins may read what the server answers (`cors`; the Fetch standard, "CORS protocol").
+
+    @ivar origin: the origins, as L{OriginRule}; or a function that is called with the Origin of a request, or None,
+        and returns a rule, a Deferred or a coroutine of one.
+    @ivar methods: that a page may use.
+    @ivar allowedHeaders: that a page may send; None allows those it asks for.
+    @ivar exposedHeaders: that a page may read.
+    @ivar credentials: whether a page may send cookies. Never for the origin C{"*"}.
+    @ivar maxAge: seconds that a browser may keep the answer to a preflight request.
+    @ivar preflightContinue: leave preflight requests to the middlewares, with the headers set.
+    @ivar optionsSuccessStatus: the status of the answer to a preflight request.
+    """
+
+    origin: OriginRule | Callable[[str | None], OriginRule | Awaitable[OriginRule]] = attrs.field(
+        default="*", converter=_asTuple, validator=_originsOrFunction
+    )
+    methods: tuple[str, ...] = attrs.field(
+        default="GET,HEAD,PUT,PATCH,POST,DELETE", converter=_splitAtCommas, validator=_tokens
+    )
+    allowedHeaders: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_splitAtCommas, validator=_orNone(_tokens)
+    )
+    exposedHeaders: tuple[str, ...] = attrs.field(default=(), converter=_splitAtCommas, validator=_tokens)
+    credentials: bool = attrs.field(default=False, validator=_flag)
+    maxAge: int | None = attrs.field(default=None, validator=_orNone(_between(-1, 2**62)))
+    preflightContinue: bool = attrs.field(default=False, validator=_flag)
+    optionsSuccessStatus: int = attrs.field(default=204, validator=_between(200, 299))
+
+
+def _message(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    isText = isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+    if not isText and not isinstance(value, bytes):
+        raise _refuse(attribute, value, "text that UTF-8 can carry, bytes or None")
+
+
+def _webSocketEngine(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not callable(value) or not hasattr(value, "supportsPerMessageDeflate"):
+        raise _refuse(attribute, value, "None for Autobahn, or a class that implements IWebSocketEngine")
 
 
 class OptionKeywords(TypedDict, total=False):
@@ -77,7 +326,14 @@ class OptionKeywords(TypedDict, total=False):
     transports: Sequence[str]
     allowUpgrades: bool
     allowRequest: Callable[[Any], Any] | None
-    perMessageDeflate: bool
+    allowedOrigins: OriginRule
+    perMessageDeflate: PerMessageDeflate | Mapping[str, Any] | bool | None
+    httpCompression: HttpCompression | Mapping[str, Any] | bool | None
+    cookie: Cookie | Mapping[str, Any] | bool | None
+    cors: Cors | Mapping[str, Any] | None
+    wsEngine: Any
+    initialPacket: str | bytes | None
+    allowEIO3: bool
     path: str
     addTrailingSlash: bool
     destroyUpgrade: bool
@@ -126,7 +382,48 @@ class ServerOptions:
         "Called with the request that wants to open a session. A true answer (plain, from a Deferred or a coroutine)"
         " lets it, a false one refuses; RequestRefused(text), raised, refuses with that text.",
     )
-    perMessageDeflate: bool = _option(False, _off, "Compression of WebSocket messages: off.")
+    allowedOrigins: OriginRule = _option(
+        "*",
+        _origins,
+        "Which origins' pages may open a session or a WebSocket; a client that sends no Origin always may. Browsers"
+        " let any page open a WebSocket, with the visitor's cookies, and `cors` doesn't change that.",
+        _asTuple,
+    )
+    perMessageDeflate: PerMessageDeflate | None = _option(
+        None,
+        None,
+        "Compression of WebSocket messages: False, True, or PerMessageDeflate settings. Takes memory for each client.",
+        _part("perMessageDeflate", PerMessageDeflate),
+    )
+    httpCompression: HttpCompression | None = _option(
+        HttpCompression(),
+        None,
+        "Compression of what polling sends: True, False, or HttpCompression settings.",
+        _part("httpCompression", HttpCompression),
+    )
+    cookie: Cookie | None = _option(
+        None,
+        None,
+        "A cookie with the session's id, for a balancer to route by: False, True, or Cookie settings.",
+        _part("cookie", Cookie),
+    )
+    cors: Cors | None = _option(
+        None,
+        None,
+        "Which pages of other origins may read what the server answers: None for none, or Cors settings.",
+        _part("cors", Cors, orSwitch=False),
+    )
+    wsEngine: Any = _option(
+        None,
+        _orNone(_webSocketEngine),
+        "What implements WebSocket: a class that implements IWebSocketEngine. None is Autobahn.",
+    )
+    initialPacket: str | bytes | None = _option(
+        None, _orNone(_message), "A message for each client that connects, sent with the open packet."
+    )
+    allowEIO3: bool = _option(
+        False, _flag, "Whether clients of revision 3 of the protocol may connect: engine.io-client before version 4."
+    )
     path: str = _option("/engine.io", _urlPath, "The path that `attach` and `listen` serve.", _withoutTrailingSlash)
     addTrailingSlash: bool = _option(
         True,
@@ -142,11 +439,9 @@ class ServerOptions:
     )
 
     def __init__(self, **options: Unpack[OptionKeywords]) -> None:
-        known = [each.name for each in attrs.fields(ServerOptions)]
-        for name, value in options.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
-                raise OptionError(name, value, f"there is no such option; {cure}")
-        # The field is a tuple of what may be given as a list.
+        _checkNames(options, ServerOptions)
+        # The fields hold what the converters make of what may be given.
         self.__attrs_init__(**options)  # type: ignore[arg-type]
+        if self.perMessageDeflate is not None and not getattr(self.wsEngine, "supportsPerMessageDeflate", True):
+            name = getattr(self.wsEngine, "__name__", self.wsEngine)
+            raise OptionError("perMessageDeflate", self.perMessageDeflate, f"wsEngine {name} can't compress messages")

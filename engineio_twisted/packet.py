@@ -53,6 +53,33 @@ def excerpt(value: str | bytes) -> str:
     return repr(value[:32]) + ("…" if len(value) > 32 else "")
 
 
+def decodeText(content: bytes) -> str:
+    """
+    Read text.
+
+    @raise DecodeError: it isn't UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"text {excerpt(content)}: expected UTF-8 ({error.reason})") from None
+
+
+def decodeBase64(text: str) -> bytes:
+    """
+    Read bytes written as base64.
+
+    @raise DecodeError: it isn't base64, or not padded.
+    """
+    # Python lets some surplus padding pass.
+    if len(text) % 4 == 0:
+        try:
+            return b64decode(text, validate=True)
+        except ValueError:
+            pass
+    raise DecodeError(f"bytes {excerpt(text)}: expected base64, padded")
+
+
 def encodePacket(packet: Packet, supportsBinary: bool = True) -> str | bytes:
     """
     Write a packet as one WebSocket frame, or one element of a payload.
@@ -77,13 +104,7 @@ def decodePacket(frame: str | bytes) -> Packet:
     if first in _TYPES:
         return Packet(_TYPES[first], frame[1:])
     if first == "b":
-        # Python lets some surplus padding pass.
-        if len(frame) % 4 == 1:
-            try:
-                return Packet(PacketType.MESSAGE, b64decode(frame[1:], validate=True))
-            except ValueError:
-                pass
-        raise DecodeError(f"packet {excerpt(frame)}: expected base64, padded, after b")
+        return Packet(PacketType.MESSAGE, decodeBase64(frame[1:]))
     if not frame:
         raise DecodeError("an empty packet: expected a packet type, 0 to 6, or b")
     raise DecodeError(f"packet {excerpt(frame)}: expected it to start with a packet type, 0 to 6, or b")

@@ -13,6 +13,7 @@ from typing import Protocol
 from . import packet as packets
 from .errors import DecodeError
 from .packet import Packet
+from .payload_v3 import CodecV3
 
 SEPARATOR = "\x1e"
 
@@ -34,45 +35,45 @@ class Codec(Protocol):
         """
         ...
 
-    def encodePayload(self, payload: Iterable[Packet]) -> bytes:
-        """Write packets, at least one, as a payload."""
+    def encodePayload(self, payload: Iterable[Packet], supportsBinary: bool = True) -> str | bytes:
+        """
+        Write packets, at least one, as a payload: text or bytes.
+
+        @param supportsBinary: False writes bytes as base64 in text.
+        """
         ...
 
-    def decodePayload(self, body: bytes, isBinary: bool) -> Iterator[Packet]:
+    def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         """
         Read a payload, one packet after the other, so that those before a broken one are delivered.
 
-        @param isBinary: the body came as C{application/octet-stream}.
+        @param payload: bytes where it came as C{application/octet-stream}, else text.
         @raise DecodeError: on reaching something that isn't a packet.
         """
         ...
 
 
 class CodecV4:
-    """Revision 4: packets of text, joined by one separator byte; always UTF-8."""
+    """Revision 4: packets of text, joined by one separator byte."""
 
     revision = 4
     encodePacket = staticmethod(packets.encodePacket)
     decodePacket = staticmethod(packets.decodePacket)
 
-    def encodePayload(self, payload: Iterable[Packet]) -> bytes:
+    def encodePayload(self, payload: Iterable[Packet], supportsBinary: bool = True) -> str | bytes:
         # Without binary every packet is text, which the type of encodePacket can't say.
-        return SEPARATOR.join(str(packets.encodePacket(each, False)) for each in payload).encode()
+        return SEPARATOR.join(str(packets.encodePacket(each, False)) for each in payload)
 
-    def decodePayload(self, body: bytes, isBinary: bool) -> Iterator[Packet]:
-        if isBinary:
+    def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
+        if isinstance(payload, bytes):
             raise DecodeError(
                 "content type application/octet-stream: expected text, as revision 4 has no other payload"
             )
-        try:
-            text = body.decode()
-        except UnicodeDecodeError as error:
-            raise DecodeError(f"payload {packets.excerpt(body)}: expected UTF-8 ({error.reason})") from None
-        for each in text.split(SEPARATOR):
+        for each in payload.split(SEPARATOR):
             yield packets.decodePacket(each)
 
 
-_CODECS: dict[int, Codec] = {4: CodecV4()}
+_CODECS: dict[int, Codec] = {each.revision: each for each in (CodecV3(), CodecV4())}
 
 
 def codecFor(revision: int) -> Codec:

@@ -6,15 +6,21 @@ docs/protocol.md, "Polling".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
+from twisted.internet.interfaces import IPullProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from .debug import DebugScope
 from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
-from .packet import Packet, PacketType
+from .headers import contentCoding
+from .packet import Packet, PacketType, decodeText, excerpt
 from .payload import Codec
 from .transport import ITransport, Transport, respond
 
@@ -22,13 +28,71 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request
 
+    from .options import HttpCompression, ServerOptions
+
 _debug = DebugScope("engine:polling")
 
+COMPRESSED_AT_ONCE = 65536
+"""
+Bytes of a payload that are compressed without a pause. More goes out in pieces of this size.
 
-def refuse(request: Request, refusal: HTTPRefusal) -> None:
-    """Answer a request with a refusal, in the form for plain requests."""
+A piece takes about two milliseconds, a payload of ten megabytes a third of a second, in which nobody else would be
+served (docs/architecture.md, "Compression in pieces").
+"""
+
+
+def refuse(request: Request, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
+    """
+    Answer a request with a refusal, in the form for plain requests.
+
+    @param announce: as in L{respond}.
+    """
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **refusal.headers}
-    respond(request, refusal.status, headers, refusal.asJSON().encode())
+    respond(request, refusal.status, headers, refusal.asJSON().encode(), announce)
+
+
+def _compressor(coding: str, settings: HttpCompression) -> Any:
+    # What tells zlib the format; either way its window has the largest size.
+    windowBits = {"gzip": 31, "deflate": 15}[coding]
+    return zlib.compressobj(settings.level, zlib.DEFLATED, windowBits, settings.memLevel)
+
+
+@implementer(IPullProducer)
+class CompressedBody:
+    """
+    A large body, compressed piece by piece as the connection asks for more.
+
+    @param request: what is answered; its headers are written.
+    @param compressor: of zlib.
+    @param finished: called when all is written, or nobody is there to read it.
+    """
+
+    def __init__(self, request: Request, body: bytes, compressor: Any, finished: Callable[[], object]) -> None:
+        self._request = request
+        self._rest = memoryview(body)
+        self._compressor = compressor
+        self._finished = finished
+
+    def resumeProducing(self) -> None:
+        """Write the next piece."""
+        self._write(COMPRESSED_AT_ONCE)
+
+    def hurry(self) -> None:
+        """Write all that is left."""
+        self._write(len(self._rest))
+
+    def stopProducing(self) -> None:
+        """Learn that the connection is lost."""
+        self._finished()
+
+    def _write(self, size: int) -> None:
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        self._request.write(self._compressor.compress(piece))
+        if not self._rest:
+            self._finished()
+            self._request.write(self._compressor.flush())
+            self._request.unregisterProducer()
+            self._request.finish()
 
 
 @implementer(ITransport)
@@ -38,17 +102,19 @@ class PollingTransport(Transport):
 
     Three things call this: the server, with each GET (L{poll}) and POST (L{push}) of the session; the request class
     of our own site, while it reads the body of a POST (L{pushStarted}, L{pushEnded}, L{pushLost}); and the session. It
-    owns the GET that waits and the POST whose body is being read, at most one of each.
+    owns the GET that waits and the POST whose body is being read, at most one of each, and the answer being compressed.
     """
 
     name = "polling"
     _log = Logger()
 
-    def __init__(self, codec: Codec, supportsBinary: bool, maxHttpBufferSize: int) -> None:
+    def __init__(self, codec: Codec, supportsBinary: bool, options: ServerOptions) -> None:
         super().__init__(codec, supportsBinary)
-        self._maxHttpBufferSize = maxHttpBufferSize
+        self._maxHttpBufferSize = options.maxHttpBufferSize
+        self._compression = options.httpCompression
         self._poll: Request | None = None
         self._body: Request | None = None
+        self._compressed: CompressedBody | None = None
 
     @property
     def writable(self) -> bool:
@@ -59,14 +125,17 @@ class PollingTransport(Transport):
         """Serve a GET: it waits until there is something to send. A second one while one waits ends the session."""
         if self._poll is not None:
             self._failed("overlapping GET requests")
-            refuse(request, HTTPRefusal("a GET of this session is waiting already"))
+            self._refuse(request, HTTPRefusal("a GET of this session is waiting already"))
             return
         self._poll = request
-        request.notifyFinish().addErrback(self._pollLost)
+        request.notifyFinish().addErrback(self._pollLost, request)
         self.owner.transportReady(self)
 
-    def _pollLost(self, _: Failure) -> None:
-        self._poll = None
+    def _pollLost(self, _: Failure, request: Request) -> None:
+        # One whose answer is still being compressed may be lost while another waits.
+        if self._poll is request:
+            self._poll = None
+        self._compressed = None
         self._failed("poll connection closed prematurely")
 
     def pushStarted(self, request: Request) -> None:
@@ -100,12 +169,10 @@ class PollingTransport(Transport):
             # Only a site whose request class isn't ours lets such a body come this far.
             refusal = PayloadTooLarge(self._maxHttpBufferSize)
             self._log.warn("POST refused: {reason}", reason=refusal.message)
-            refuse(request, refusal)
+            self._refuse(request, refusal)
             return
-        contentType = request.getHeader("content-type") or ""
-        isBinary = contentType.partition(";")[0].strip().lower() == "application/octet-stream"
         try:
-            for packet in self.codec.decodePayload(body, isBinary):
+            for packet in self.codec.decodePayload(self._payloadOf(request, body)):
                 if packet.type is PacketType.CLOSE:
                     self.discard()
                     self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
@@ -114,37 +181,127 @@ class PollingTransport(Transport):
                     _debug.log(f"received {packet}")
                 if not self.owner.transportPacket(self, packet):
                     # Nothing is acknowledged that nobody gets.
-                    refuse(request, HTTPRefusal("the session is closing"))
+                    self._refuse(request, HTTPRefusal("the session is closing"))
                     return
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
-            refuse(request, HTTPRefusal(str(error)))
+            self._refuse(request, HTTPRefusal(str(error)))
             return
-        self._respond(request, "text/html", b"ok")
+        respond(request, 200, {"Content-Type": "text/html", **self._commonHeaders(request)}, b"ok", self._announce)
 
     def send(self, packets: Sequence[Packet]) -> None:
+        self._send(packets, self._compression)
+
+    def _send(self, packets: Sequence[Packet], compression: HttpCompression | None) -> None:
         if _debug.enabled:
             _debug.log(f"sending {packets}")
         request, self._poll = self._poll, None
-        if request is not None:
-            self._respond(request, "text/plain; charset=UTF-8", self.codec.encodePayload(packets))
+        if request is None:
+            return
+        headers, body = self._bodyOf(self.codec.encodePayload(packets, self.supportsBinary))
+        headers |= self._commonHeaders(request)
+        coding = None
+        if compression and len(body) >= compression.threshold and any(packet.compress for packet in packets):
+            coding = contentCoding(request.requestHeaders.getRawHeaders(b"accept-encoding", ()))
+        if compression and coding:
+            headers["Content-Encoding"] = coding
+            compressor = _compressor(coding, compression)
+            if len(body) > COMPRESSED_AT_ONCE:
+                self._sendInPieces(request, headers, body, compressor)
+                return
+            body = compressor.compress(body) + compressor.flush()
+        respond(request, 200, headers, body, self._announce)
+
+    def _sendInPieces(self, request: Request, headers: dict[str, str], body: bytes, compressor: Any) -> None:
+        for name, value in headers.items():
+            request.setHeader(name, value)
+        self._announce(request)
+        self._compressed = CompressedBody(request, body, compressor, self._compressedEnded)
+        request.registerProducer(self._compressed, False)
+
+    def _compressedEnded(self) -> None:
+        self._compressed = None
 
     def close(self, packets: Sequence[Packet] = ()) -> None:
         body, self._body = self._body, None
         if body is not None:
             body.loseConnection()
-        self.send([*packets, Packet(PacketType.CLOSE)])
+        # The connection may be closed next: nothing is left for later.
+        if self._compressed is not None:
+            self._compressed.hurry()
+        self._send([*packets, Packet(PacketType.CLOSE)], None)
 
     def discard(self) -> None:
         self.send([Packet(PacketType.NOOP)])
 
+    # What differs for clients that can't read answers themselves
+
+    def _payloadOf(self, request: Request, body: bytes) -> str | bytes:
+        """
+        Return the payload that a POST carries.
+
+        @raise DecodeError: it carries none.
+        """
+        contentType = request.getHeader("content-type") or ""
+        isBinary = contentType.partition(";")[0].strip().lower() == "application/octet-stream"
+        return body if isBinary else decodeText(body)
+
+    def _bodyOf(self, payload: str | bytes) -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body of an answer that carries a payload."""
+        if isinstance(payload, bytes):
+            return {"Content-Type": "application/octet-stream"}, payload
+        return {"Content-Type": "text/plain; charset=UTF-8"}, payload.encode()
+
+    # The little that is left
+
     def _failed(self, description: str) -> None:
         self.owner.transportClosed(self, CloseReason.TRANSPORT_ERROR, description)
 
-    def _respond(self, request: Request, contentType: str, body: bytes) -> None:
-        headers = {"Content-Type": contentType, "Cache-Control": "no-store"}
+    def _announce(self, request: Request) -> None:
+        self.owner.transportAnswers(self, request)
+
+    def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:
+        refuse(request, refusal, self._announce)
+
+    def _commonHeaders(self, request: Request) -> dict[str, str]:
+        headers = {"Cache-Control": "no-store"}
         userAgent = request.getHeader("user-agent") or ""
         if ";MSIE" in userAgent or "Trident/" in userAgent:
             # These take a payload for an attempt at cross-site scripting, and change it.
             headers["X-XSS-Protection"] = "0"
-        respond(request, 200, headers, body)
+        return headers
+
+
+_ESCAPED_NEWLINE = re.compile(r"(\\?)\\n")
+_MAX_FIELDS = 16
+
+
+class JSONPTransport(PollingTransport):
+    """
+    The polling transport of a session whose client can't read answers: they are scripts, and a POST is a form.
+
+    docs/protocol.md, "JSONP".
+
+    @param index: the digits by which the script finds whom to call.
+    """
+
+    def __init__(self, codec: Codec, options: ServerOptions, index: str) -> None:
+        super().__init__(codec, False, options)
+        self._index = index
+
+    def _payloadOf(self, request: Request, body: bytes) -> str:
+        try:
+            fields = parse_qs(decodeText(body), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+        except ValueError as error:
+            raise DecodeError(f"form {excerpt(body)}: expected the field d ({error})") from None
+        values = fields.get("d", [])
+        if len(values) != 1:
+            raise DecodeError(f"form {excerpt(body)}: expected the field d once, not {len(values)} times")
+        # A form has no newlines of its own: "\\n" is one, and a second backslash before it says that it isn't.
+        return _ESCAPED_NEWLINE.sub(lambda match: "\\n" if match[1] else "\n", values[0])
+
+    def _bodyOf(self, payload: str | bytes) -> tuple[dict[str, str], bytes]:
+        # Within a string, JSON allows two characters that end a line in a script.
+        text = json.dumps(payload, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+        headers = {"Content-Type": "text/javascript; charset=UTF-8", "X-Content-Type-Options": "nosniff"}
+        return headers, f"___eio[{self._index}]({text});".encode()

@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web import resource, server
 from twisted.web.http import RESPONSES, HTTPChannel, Request
-from twisted.web.http_headers import Headers
 
 from .errors import HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
@@ -50,6 +49,10 @@ class Engine(Protocol):
 
     def handleUpgrade(self, request: server.Request) -> None:
         """Answer a request for a WebSocket, now or later."""
+        ...
+
+    async def announceEarlyHeaders(self, request: server.Request) -> None:
+        """Add what belongs to the headers of an answer that is given before the request is complete."""
         ...
 
     def pushTarget(self, request: server.Request, method: bytes, uri: bytes) -> PollingTransport | None:
@@ -176,6 +179,8 @@ class EngineIORequest(server.Request):
     channel: Any
     _received = 0
     _refused = False
+    _isComplete = False
+    _isRefusalWritten = False
     _timer: IDelayedCall | None = None
 
     def gotLength(self, length: int | None) -> None:
@@ -188,6 +193,8 @@ class EngineIORequest(server.Request):
             super().gotLength(length)
             return
         self._engine = engine
+        # An answer may be given, and handlers asked, before the request is complete.
+        self.method, self.uri, self.path = method, uri, uri.partition(b"?")[0]
         engine.reading.add(self)
         self._limit = engine.opts.maxHttpBufferSize
         # A session without a pong for this long is over, and a client that sends a body can't send one.
@@ -232,24 +239,33 @@ class EngineIORequest(server.Request):
         # The channel would ask for more, with "100 Continue".
         self.requestHeaders.removeHeader(b"expect")
         body = refusal.asJSON().encode()
-        headers = Headers(
-            {
-                "Content-Type": ["application/json"],
-                "Cache-Control": ["no-store"],
-                "Content-Length": [str(len(body))],
-                "Connection": ["close"],
-            }
-        )
-        self.channel.writeHeaders(b"HTTP/1.1", b"%d" % refusal.status, RESPONSES[refusal.status], headers)
+        self.responseHeaders.setRawHeaders("Content-Type", ["application/json"])
+        self.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
+        self.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
+        self.responseHeaders.setRawHeaders("Connection", ["close"])
+        assert self._engine is not None
+        deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
+        deciding.addErrback(lambda failure: self._log.failure("A refusal could not be prepared", failure))
+        deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
+
+    def _writeRefusal(self, status: int, body: bytes) -> None:
+        if self.channel is None:
+            return
+        self._isRefusalWritten = True
+        self.channel.writeHeaders(b"HTTP/1.1", b"%d" % status, RESPONSES[status], self.responseHeaders)
         self.channel.write(body)
         cancel(self._timer)
         # Not just closed: over TLS that waits for the client to agree.
         self._timer = self.channel.callLater(LINGER_TIME, self.abort)
+        if self._isComplete:
+            self.channel.loseConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if self._refused:
-            # The timer goes on, for a client that doesn't let go.
-            self.channel.loseConnection()
+            self._isComplete = True
+            if self._isRefusalWritten:
+                # The timer goes on, for a client that doesn't let go.
+                self.channel.loseConnection()
             return
         self._bodyEnded()
         if self._polling is not None:

@@ -20,16 +20,18 @@ from twisted.web.pages import errorPage
 
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
+from .engine_autobahn import AutobahnEngine
 from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
 from .factory import SocketFactory, generateId
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
-from .options import OptionKeywords, ServerOptions
+from .headers import cookieHeader, corsHeaders
+from .options import Cors, OptionKeywords, ServerOptions, originRule
 from .payload import codecFor
-from .polling import PollingTransport, refuse
+from .polling import JSONPTransport, PollingTransport, refuse
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
-from .transport import Connections, cancel, respond
-from .websocket import WebSocketFactory, WebSocketTransport, accept
+from .transport import Connections, ResponseHeaders, cancel, respond
+from .websocket import WebSocketTransport
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -69,7 +71,8 @@ class Server(EventEmitter):
 
     Events, with their arguments: C{connection(socket)} for each session opened; C{connection_error(error)} for each
     request refused with one of the protocol's codes (L{ConnectionErrorEvent}); C{flush(socket, packets)} and
-    C{drain(socket)} around each delivery to a transport.
+    C{drain(socket)} around each delivery to a transport; C{initial_headers(headers, request)} before the first answer
+    of a session, and C{headers(headers, request)} before every answer: C{headers} is a L{ResponseHeaders}, to change.
 
     @param site: a L{twisted.web.server.Site} to attach to at once.
     @param options: the options, in place of keyword arguments.
@@ -106,6 +109,11 @@ class Server(EventEmitter):
         self._ownSite: Site | None = None
         self._opening: Deferred[Any]
         self._port: IListeningPort | None = None
+        cors = self.opts.cors
+        if cors is not None:
+            if cors.credentials and cors.origin == "*":
+                self._log.warn('cors: credentials are never allowed to every origin, "*": name the origins')
+            self.use(self._allowOrigins)
         if site is not None:
             self.attach(site)
 
@@ -238,15 +246,61 @@ class Server(EventEmitter):
         return SocketFactory(self, self.reactor)
 
     @cached_property
-    def webSockets(self) -> WebSocketFactory:
-        """The WebSockets."""
-        return WebSocketFactory(self.reactor, self.opts.maxHttpBufferSize)
+    def webSockets(self) -> Any:
+        """What implements WebSocket, a L{IWebSocketEngine}, and which are connected."""
+        return (self.opts.wsEngine or AutobahnEngine)(self.reactor, self.opts)
+
+    # Answers
+
+    def announceHeaders(self, request: Any, openedId: str | None = None) -> None:
+        """
+        Let handlers change the headers of an answer, which are set and not written yet.
+
+        @param openedId: of the session that this is the first answer of, if it is of one.
+        """
+        headers = ResponseHeaders(request.responseHeaders)
+        if openedId is not None:
+            if self.opts.cookie is not None:
+                headers["Set-Cookie"] = cookieHeader(self.opts.cookie, openedId)
+            self.emit("initial_headers", headers, request)
+        self.emit("headers", headers, request)
+
+    async def announceEarlyHeaders(self, request: Any) -> None:
+        """The same for an answer that is given before the middlewares are asked, when a body is refused."""
+        if self.opts.cors is not None:
+            await self._addCorsHeaders(request, self.opts.cors)
+        self.announceHeaders(request)
+
+    async def _addCorsHeaders(self, request: Any, cors: Cors) -> bool:
+        """Say which pages may read the answer; return whether anything is said."""
+        origin = request.getHeader("origin")
+        rule = cors.origin
+        if callable(rule):
+            rule = originRule(await _settled(rule(origin)))
+        asked = request.getHeader("access-control-request-headers")
+        said = corsHeaders(cors, rule, origin, request.method == b"OPTIONS", asked)
+        for name, value in said.headers.items():
+            request.setHeader(name, value)
+        for name in said.vary:
+            request.responseHeaders.addRawHeader("Vary", name)
+        return rule is not False
+
+    async def _allowOrigins(self, request: Any) -> None:
+        """Be the middleware of C{cors}, which answers a request that only asks what it may do."""
+        cors = self.opts.cors
+        assert cors is not None
+        isSaid = await self._addCorsHeaders(request, cors)
+        if isSaid and request.method == b"OPTIONS" and not cors.preflightContinue:
+            respond(request, cors.optionsSuccessStatus, {}, b"", self.announceHeaders)
 
     # Requests
 
     def _handle(self, request: Any, isUpgrade: bool) -> None:
         if self._middlewares:
-            self._decide(request, isUpgrade, self._afterMiddlewares(request, isUpgrade))
+            tooSlow = ConnectionRefusal(
+                ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE", "reason": "no answer in time"}
+            )
+            self._decide(request, isUpgrade, self._afterMiddlewares(request, isUpgrade), tooSlow)
         else:
             self._route(request, isUpgrade)
 
@@ -273,7 +327,8 @@ class Server(EventEmitter):
             elif self._closed is not None:
                 raise ServerClosing
             else:
-                self._decide(request, isUpgrade, self._open(request, wanted))
+                tooSlow = ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
+                self._decide(request, isUpgrade, self._open(request, wanted), tooSlow)
         except HTTPRefusal as refusal:
             self._refuse(request, isUpgrade, refusal)
 
@@ -286,7 +341,7 @@ class Server(EventEmitter):
         assert wanted.session is not None
         return wanted.session
 
-    def _decide(self, request: Any, isUpgrade: bool, decision: Coroutine[Any, Any, None]) -> None:
+    def _decide(self, request: Any, isUpgrade: bool, decision: Coroutine[Any, Any, None], tooSlow: HTTPRefusal) -> None:
         """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
         deciding = Deferred.fromCoroutine(decision)
         deciding.addErrback(self._notDecided, request, isUpgrade)
@@ -304,7 +359,7 @@ class Server(EventEmitter):
 
         def tooLong() -> None:
             self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
-            giveUp(ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"}))
+            giveUp(tooSlow)
 
         timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)
         self._undecided.add(giveUp)
@@ -333,17 +388,20 @@ class Server(EventEmitter):
             return
         codec = codecFor(wanted.revision)
         if handshake is None:
-            polling = PollingTransport(codec, wanted.supportsBinary, self.opts.maxHttpBufferSize)
+            if wanted.jsonpIndex is None:
+                polling = PollingTransport(codec, wanted.supportsBinary, self.opts)
+            else:
+                polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex)
             socket = self.factory.open(sid, polling, request, wanted.revision)
             polling.poll(request)
             self._announce(socket)
         else:
-            transport = self._newWebSocket(request, wanted, handshake)
-            accept(
-                request,
-                transport,
-                lambda: self._announce(self.factory.open(sid, transport, request, wanted.revision)),
-            )
+
+            def begin() -> None:
+                self._announce(self.factory.open(sid, transport, request, wanted.revision))
+
+            transport = WebSocketTransport(codec, wanted.supportsBinary, begin)
+            self._accept(request, handshake, transport, sid)
 
     def _announce(self, socket: Socket) -> None:
         if _debug.enabled:
@@ -387,14 +445,14 @@ class Server(EventEmitter):
 
     def _upgrade(self, request: Any, wanted: EngineRequest[Socket]) -> None:
         handshake = self._checkWebSocket(request)
-        transport = self._newWebSocket(request, wanted, handshake)
 
-        def opened() -> None:
+        def begin() -> None:
             if not self._session(wanted).tryUpgrade(transport):
                 # One WebSocket is there already. The session isn't to suffer from a second.
                 transport.close()
 
-        accept(request, transport, opened)
+        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin)
+        self._accept(request, handshake, transport, None)
 
     def _checkWebSocket(self, request: Any) -> WebSocketHandshake:
         if getattr(request.channel, "transport", None) is None:
@@ -403,10 +461,11 @@ class Server(EventEmitter):
         headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
         return checkWebSocketHeaders(request.method.decode("latin-1"), headers)
 
-    def _newWebSocket(
-        self, request: Any, wanted: EngineRequest[Socket], handshake: WebSocketHandshake
-    ) -> WebSocketTransport:
-        # As text for Autobahn, which writes it as UTF-8; twisted.web keeps cookies apart until it answers.
+    def _accept(
+        self, request: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
+    ) -> None:
+        self.announceHeaders(request, openedId)
+        # As text for engines, which write it as UTF-8; twisted.web keeps cookies apart until it answers.
         headers = {
             name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
             for name, values in request.responseHeaders.getAllRawHeaders()
@@ -414,8 +473,7 @@ class Server(EventEmitter):
         if request.cookies:
             cookies = [value.decode("utf-8", "replace") for value in request.cookies]
             headers["Set-Cookie"] = [*headers.get("Set-Cookie", []), *cookies]
-        codec = codecFor(wanted.revision)
-        return WebSocketTransport(self.webSockets, codec, wanted.supportsBinary, handshake, headers)
+        self.webSockets.accept(request, handshake, headers, transport)
 
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
         if _isAnswered(request):
@@ -429,9 +487,9 @@ class Server(EventEmitter):
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
             # What the client sent behind it, for the WebSocket, is not to be taken for another request.
             request.channel.persistent = False
-            respond(request, refusal.status, headers, refusal.message.encode())
+            respond(request, refusal.status, headers, refusal.message.encode(), self.announceHeaders)
         else:
-            refuse(request, refusal)
+            refuse(request, refusal, self.announceHeaders)
 
     # Upgrade requests outside the path
 

@@ -59,6 +59,7 @@ class HeartbeatState(Enum):
     STOPPED = "nothing"
     RESTING = "the next ping"
     AWAITING = "a pong"
+    LISTENING = "a ping"
 
 
 State = ReadyState | UpgradeState | HeartbeatState
@@ -76,6 +77,8 @@ class Input(Enum):
     ABANDON = "that WebSocket is given up"
     INTERVAL = "pingInterval is over"
     PONG = "pong"
+    LISTEN = "the client is the one to ping"
+    PING = "ping"
     STOP = "no pings any more"
 
 
@@ -95,6 +98,9 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
     (HeartbeatState.RESTING, Input.STOP): HeartbeatState.STOPPED,
     (HeartbeatState.AWAITING, Input.PONG): HeartbeatState.RESTING,
     (HeartbeatState.AWAITING, Input.STOP): HeartbeatState.STOPPED,
+    (HeartbeatState.STOPPED, Input.LISTEN): HeartbeatState.LISTENING,
+    (HeartbeatState.LISTENING, Input.PING): HeartbeatState.LISTENING,
+    (HeartbeatState.LISTENING, Input.STOP): HeartbeatState.STOPPED,
 }
 
 
@@ -111,9 +117,9 @@ class Socket(EventEmitter):
     the upgrade's and the close's.
 
     Events, with their arguments: C{open}; C{packet(packet)} for each packet received and C{packetCreate(packet)} for
-    each made; C{data(data)} and C{message(data)} for a message; C{heartbeat} for a pong; C{flush(packets)} before and
-    C{drain} after the buffer goes to the transport; C{upgrading(transport)}, C{upgrade(transport)};
-    C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
+    each made; C{data(data)} and C{message(data)} for a message; C{heartbeat} for a pong, or, in revision 3, a ping;
+    C{flush(packets)} before and C{drain} after the buffer goes to the transport; C{upgrading(transport)},
+    C{upgrade(transport)}; C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
 
     @ivar id: the session id, which is a secret of the client.
     @ivar server: the L{Server}.
@@ -238,12 +244,14 @@ class Socket(EventEmitter):
     # For the factory
 
     def open(self) -> None:
-        """Send the open packet and start the heartbeat."""
+        """Send the open packet, and the initial one where there is one, and start the heartbeat."""
         options = self.server.opts
         self._step(Input.START)
-        self._heartbeatStep(Input.START)
-        self._heartbeat = self._clock.callLater(options.pingInterval / 1000, self._heartbeatDue)
+        self._heartbeatStep(Input.LISTEN if self._clientPings else Input.START)
+        self._heartbeat = self._clock.callLater(self._heartbeatWait / 1000, self._heartbeatDue)
         self._sendPacket(openPacket(self.id, upgradesOf(self.transport.name, options), options))
+        if options.initialPacket is not None:
+            self._sendPacket(Packet(PacketType.MESSAGE, options.initialPacket))
 
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
@@ -274,6 +282,9 @@ class Socket(EventEmitter):
         if transport is self.transport:
             self._flush()
 
+    def transportAnswers(self, transport: ITransport, request: Any) -> None:
+        self.server.announceHeaders(request, self.id if request is self.request else None)
+
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
         if transport is self.transport and self._readyState is ReadyState.OPEN:
             self._receive(packet)
@@ -298,13 +309,17 @@ class Socket(EventEmitter):
                 # A handler may have closed the session, and nothing comes after its close event.
                 if self._readyState is not ReadyState.CLOSED:
                     self.emit(event, packet.data)
-        elif packet.type is PacketType.PONG:
-            if self._heartbeatStep(Input.PONG):
+        elif packet.type in (PacketType.PING, PacketType.PONG):
+            isPing = packet.type is PacketType.PING
+            if isPing is not self._clientPings:
+                self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
+            elif self._heartbeatStep(Input.PING if isPing else Input.PONG):
                 assert self._heartbeat is not None
-                self._heartbeat.reset(self.server.opts.pingInterval / 1000)
-                self.emit("heartbeat")
-        elif packet.type is PacketType.PING:
-            self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
+                self._heartbeat.reset(self._heartbeatWait / 1000)
+                if isPing:
+                    self._sendPacket(Packet(PacketType.PONG))
+                if self._readyState is not ReadyState.CLOSED:
+                    self.emit("heartbeat")
 
     def _receiveProbe(self, packet: Packet) -> None:
         if packet.type is PacketType.PING and packet.data == PROBE and self._upgradeStep(Input.PROBE):
@@ -380,9 +395,23 @@ class Socket(EventEmitter):
 
     # Heartbeat
 
+    @property
+    def _clientPings(self) -> bool:
+        return self.protocol == 3
+
+    @property
+    def _heartbeatWait(self) -> int:
+        """Milliseconds until the next ping is due, or, where the client pings, overdue."""
+        options = self.server.opts
+        return options.pingInterval + (options.pingTimeout if self._clientPings else 0)
+
     def _heartbeatDue(self) -> None:
         if not self._heartbeatStep(Input.INTERVAL):
-            self._end(CloseReason.PING_TIMEOUT, f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms")
+            if self._clientPings:
+                description = f"no ping within pingInterval and pingTimeout, {self._heartbeatWait} ms"
+            else:
+                description = f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms"
+            self._end(CloseReason.PING_TIMEOUT, description)
             return
         self._heartbeat = self._clock.callLater(self.server.opts.pingTimeout / 1000, self._heartbeatDue)
         self._sendPacket(Packet(PacketType.PING))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
 from .errors import CloseReason
@@ -54,6 +55,9 @@ class ITransportOwner(Interface):
     def transportReady(transport: ITransport) -> None:
         """Learn that the transport has become writable."""
 
+    def transportAnswers(transport: ITransport, request: Any) -> None:
+        """Learn that a request is about to be answered: this is the last moment to change the answer's headers."""
+
     def transportPacket(transport: ITransport, packet: Packet) -> bool:
         """
         Take a packet from the client; never a close packet.
@@ -90,19 +94,58 @@ class Response(Protocol):
     def finish(self) -> None: ...
 
 
-def respond(request: Response, status: int, headers: Mapping[str, str], body: bytes) -> None:
+def respond(
+    request: Response, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]
+) -> None:
     """
     Answer a request.
 
     Finishing a request may serve the next one of its connection before this returns: callers change their state
     first and answer last.
+
+    @param announce: called with the request when its headers are set, before they are written.
     """
     request.setResponseCode(status)
     for name, value in headers.items():
         request.setHeader(name, value)
     request.setHeader("Content-Length", str(len(body)))
+    announce(request)
     request.write(body)
     request.finish()
+
+
+class ResponseHeaders(MutableMapping[str, Any]):
+    """
+    The headers of an answer by name, whatever the case: text, or a list of text where there are several of a name.
+
+    @param headers: those that change with it.
+    """
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> str | list[str]:
+        values = self._headers.getRawHeaders(name)
+        if not values:
+            raise KeyError(name)
+        return values[0] if len(values) == 1 else list(values)
+
+    def __setitem__(self, name: str, value: str | Sequence[str]) -> None:
+        self._headers.setRawHeaders(name, [value] if isinstance(value, str) else list(value))
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self._headers.removeHeader(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name.decode("latin-1") for name, _ in self._headers.getAllRawHeaders()])
+
+    def __len__(self) -> int:
+        return len(list(self._headers.getAllRawHeaders()))
+
+    def __repr__(self) -> str:
+        return f"ResponseHeaders({dict(self)})"
 
 
 def cancel(call: IDelayedCall | None) -> None:

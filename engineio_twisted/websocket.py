@@ -1,147 +1,148 @@
 """
-WebSocket: one packet a frame, on a connection taken over from twisted.web.
+WebSocket: one packet a frame, on a connection taken over from twisted.web, whatever implements WebSocket.
 
-Autobahn speaks the protocol; what is ours is the way in (L{accept}) and the way between frames and packets
-(L{WebSocketTransport}). docs/protocol.md, "WebSocket"; docs/architecture.md, "Taking over a connection".
+L{WebSocketTransport} turns frames into packets. What turns bytes into frames is a C{wsEngine}: the interfaces
+between the two are here, and what is the same for all engines. docs/protocol.md, "WebSocket"; docs/architecture.md,
+"Engines" and "Taking over a connection".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
 from .debug import DebugScope
 from .errors import CloseReason, DecodeError
-from .handshake import WebSocketHandshake
 from .packet import Packet, PacketType
 from .payload import Codec
 from .transport import CLOSE_TIMEOUT, Connections, ITransport, Transport, cancel
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
+    from collections.abc import Mapping
+
     from twisted.web.server import Request
+
+    from .handshake import WebSocketHandshake
 
 _debug = DebugScope("engine:ws")
 
-MANY_PIECES = 1024
-"""Of so many pieces of a message one is made: each takes some fifty bytes more than what is in it."""
 
-TEXT, BINARY = 1, 2
-"""Opcodes of data frames (RFC 6455, 5.2)."""
-
-
-class WebSocketFactory(WebSocketServerFactory):
+class IWebSocketEngine(Interface):
     """
-    The settings of all WebSockets of a server, and which are connected.
+    What implements WebSocket (RFC 6455): the option C{wsEngine} is a class that implements this.
 
-    @ivar connections: those whose connection isn't lost yet.
+    A server makes one instance, as C{wsEngine(clock, options)}, with an C{IReactorTime} and its L{ServerOptions}.
+    An engine enforces C{maxHttpBufferSize} on each message before it is stored, with the close code 1009, and
+    C{perMessageDeflate} where it can.
     """
 
-    def __init__(self, clock: IReactorTime, maxHttpBufferSize: int) -> None:
-        # Autobahn keeps a reactor only to start timers on it, and the timers that it would start are off, below.
-        super().__init__(server="", reactor=clock)
-        self.clock = clock
-        self.maxHttpBufferSize = maxHttpBufferSize
-        self.connections: Connections[WebSocketTransport] = Connections()
-        self.setProtocolOptions(
-            maxFramePayloadSize=maxHttpBufferSize,
-            maxMessagePayloadSize=maxHttpBufferSize,
-            # A close frame tells the client what was wrong; a dropped connection doesn't.
-            failByDrop=False,
-            webStatus=False,
-            # Its timers round to whole seconds and run on a reactor of Autobahn's choice. The opening handshake
-            # is over as soon as it begins, and the closing one has a deadline of ours.
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-        )
+    supportsPerMessageDeflate = Attribute("Whether it can compress. Of the class: options that ask for it are refused.")
+    connections = Attribute("The L{Connections} that are WebSockets, until they are lost.")
+
+    def accept(
+        request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+    ) -> None:
+        """
+        Take the connection of a request over and make it a WebSocket; L{takeOver} does the first half.
+
+        The 101 is written, then C{receiver.opened} is called, and only then anything is read.
+
+        @param handshake: what of the request the 101 depends on, checked.
+        @param headers: that the 101 carries besides.
+        @param receiver: provides L{IWebSocketReceiver}.
+        """
 
 
-@implementer(ITransport, IPushProducer)
-class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[misc]
+class IWebSocket(Interface):
+    """A WebSocket, as an engine gives it to its receiver."""
+
+    isOpen = Attribute("Whether messages can be sent: neither side has begun to close it.")
+
+    def send(data: str | bytes, compress: bool) -> None:
+        """
+        Send a message, of text or bytes.
+
+        @param compress: whether it may be compressed.
+        """
+
+    def close() -> None:
+        """Send a close frame with the code 1000, and close the connection within L{CLOSE_TIMEOUT} seconds."""
+
+
+class IWebSocketReceiver(Interface):
+    """What an engine calls. Each of the last two is the end: nothing is called after it, but it may be called then."""
+
+    def opened(webSocket: Any) -> None:
+        """Learn that there is a WebSocket, which provides L{IWebSocket}."""
+
+    def received(data: str | bytes) -> None:
+        """Take a message."""
+
+    def closed(description: str) -> None:
+        """Learn that the client has closed the WebSocket, or its connection is lost."""
+
+    def failed(description: str) -> None:
+        """Learn that the engine has closed the WebSocket, as the client broke the protocol or sent too much."""
+
+
+@implementer(ITransport, IWebSocketReceiver)
+class WebSocketTransport(Transport):
     """
     The WebSocket transport of one session, or of one trying to upgrade.
 
-    Autobahn calls its C{on} methods, the session those of L{ITransport}. It owns the connection, and the deadline
-    by which it must be gone once one side has sent a close frame.
+    Its engine calls the methods of L{IWebSocketReceiver}, its session those of L{ITransport}.
+
+    @param begin: called with the WebSocket open: it sets the transport's owner.
     """
 
     name = "websocket"
-    _log = Logger()
-    _deadline: IDelayedCall | None = None
-    # How many bytes more are read from a client that doesn't read; None while it does.
-    _allowance: int | None = None
-    transport: Any
+    webSocket: Any
     # Whether the owner knows that this is over, or ended it.
     _ended = False
 
-    def __init__(
-        self,
-        factory: WebSocketFactory,
-        codec: Codec,
-        supportsBinary: bool,
-        handshake: WebSocketHandshake,
-        responseHeaders: Mapping[str, Sequence[str]],
-    ) -> None:
-        Transport.__init__(self, codec, supportsBinary)
-        WebSocketServerProtocol.__init__(self)
-        self.factory = factory
-        self.handshake = handshake
-        self._responseHeaders = responseHeaders
+    def __init__(self, codec: Codec, supportsBinary: bool, begin: Callable[[], None]) -> None:
+        super().__init__(codec, supportsBinary)
+        self._begin = begin
 
     # ITransport
 
     @property
     def writable(self) -> bool:
-        return bool(self.state == self.STATE_OPEN)
+        return bool(self.webSocket.isOpen)
 
     def send(self, packets: Sequence[Packet]) -> None:
-        if not self.writable:
-            return
         for packet in packets:
+            # Sending may find out that the connection is lost.
+            if not self.writable:
+                return
             if _debug.enabled:
                 _debug.log(f"sending {packet}")
-            frame = self.codec.encodePacket(packet, self.supportsBinary)
-            # Not sendMessage: it applies the limit on what clients may send to what we send.
-            if isinstance(frame, bytes):
-                self.sendFrame(opcode=BINARY, payload=frame)
-            else:
-                self.sendFrame(opcode=TEXT, payload=frame.encode())
+            self.webSocket.send(self.codec.encodePacket(packet, self.supportsBinary), packet.compress)
 
     def close(self, packets: Sequence[Packet] = ()) -> None:
         self.send(packets)
         self._ended = True
-        if self.writable:
-            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+        self.webSocket.close()
 
     # Nothing comes after a WebSocket that a session could go on with.
     discard = close
 
-    # From Autobahn
+    # IWebSocketReceiver
 
-    def onConnect(self, request: object) -> Any:
-        """Say which subprotocol is spoken, and which headers go out with the 101."""
-        return self.handshake.subprotocol, self._responseHeaders
+    def opened(self, webSocket: Any) -> None:
+        self.webSocket = webSocket
+        self._begin()
 
-    def onMessageFrame(self, payload: Any) -> None:
-        """Take a frame of a message, in pieces."""
-        # Empty ones don't count against the size of the message, but would take memory without end.
-        pieces: Any = [piece for piece in payload if piece]
-        super().onMessageFrame(pieces)
-        if len(self.message_data) > MANY_PIECES:
-            self.message_data = [b"".join(self.message_data)]
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Take a whole message, whose text Autobahn has found to be UTF-8."""
+    def received(self, data: str | bytes) -> None:
         if self._ended:
             return
         try:
-            packet = self.codec.decodePacket(payload if isBinary else payload.decode())
+            packet = self.codec.decodePacket(data)
         except DecodeError as error:
             self._over(CloseReason.PARSE_ERROR, str(error))
             return
@@ -152,60 +153,74 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         else:
             self.owner.transportPacket(self, packet)
 
-    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        """Send a close frame: here every end passes that either side announces."""
-        super().sendCloseFrame(code, reasonUtf8, isReply)
-        self._setDeadline()
-        if isReply:
-            self._over(CloseReason.TRANSPORT_CLOSE, f"close frame with code {self.remoteCloseCode}")
-        elif self.failedByMe:
-            self._over(CloseReason.TRANSPORT_ERROR, self._whatFailed(code, (reasonUtf8 or b"").decode()))
+    def closed(self, description: str) -> None:
+        self._over(CloseReason.TRANSPORT_CLOSE, description)
 
-    def _whatFailed(self, code: int | None, reason: str) -> str:
-        if code != self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG:
-            return f"close frame with code {code}: {reason}"
-        reason = f"a message is larger than maxHttpBufferSize, {self.factory.maxHttpBufferSize} bytes"
-        self._log.warn("WebSocket of {peer} closed with 1009: {reason}", peer=self.peer, reason=reason)
-        return reason
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Learn that the connection is lost."""
-        self._over(CloseReason.TRANSPORT_CLOSE, reason or f"connection closed with code {code}")
+    def failed(self, description: str) -> None:
+        self._over(CloseReason.TRANSPORT_ERROR, description)
 
     def _over(self, reason: CloseReason, description: str) -> None:
         if not self._ended:
             self._ended = True
             self.owner.transportClosed(self, reason, description)
 
-    # From the connection
 
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.factory.connections.add(self)
+# For engines
+
+
+@implementer(IPushProducer)
+class WebSocketConnection:
+    """
+    What a connection needs whatever implements WebSocket: a place in the list, a bound on what is read, a deadline.
+
+    A base of the protocols of engines. The connection calls C{pauseProducing}, C{resumeProducing} and
+    C{stopProducing}; the protocol of the engine everything else.
+
+    @ivar transport: the connection, set before anything is called.
+    """
+
+    _log = Logger()
+    transport: Any
+    _deadline: IDelayedCall | None = None
+    # How many bytes more are read from a client that doesn't read; None while it does.
+    _allowance: int | None = None
+
+    def __init__(
+        self, clock: IReactorTime, maxHttpBufferSize: int, connections: Connections[WebSocketConnection], receiver: Any
+    ) -> None:
+        self._clock = clock
+        self._maxHttpBufferSize = maxHttpBufferSize
+        self._connections = connections
+        self.receiver = receiver
+
+    def connectionBegan(self) -> None:
+        """Learn that the connection is there."""
+        self._connections.add(self)
         # What a client doesn't read must not pile up here while more of what it sends is answered.
         self.transport.registerProducer(self, True)
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionEnded(self) -> None:
+        """Learn that the connection is lost."""
         cancel(self._deadline)
-        super().connectionLost(reason)
-        self.factory.connections.remove(self)
+        self._connections.remove(self)
 
-    def _closeConnection(self, abort: bool = False) -> None:
-        # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.
-        self._setDeadline()
-        self.transport.loseConnection()
-
-    def _setDeadline(self) -> None:
+    def setDeadline(self) -> None:
+        """Have the connection cut in a while, where it isn't lost by then."""
         if self._deadline is None:
-            self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+            self._deadline = self._clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
-    def dataReceived(self, data: bytes) -> None:
-        """Take what the client sent, and stop reading where it has sent enough without reading itself."""
+    def messageTooLarge(self) -> str:
+        """Log that a client sent a message over the limit, and return the reason."""
+        reason = f"a message is larger than maxHttpBufferSize, {self._maxHttpBufferSize} bytes"
+        self._log.warn("WebSocket of {peer} closed with 1009: {reason}", peer=self.transport.getPeer(), reason=reason)
+        return reason
+
+    def countRead(self, data: bytes) -> None:
+        """Count what a client sent, and stop reading where it has sent enough without reading itself."""
         if self._allowance is not None:
             self._allowance -= len(data)
             if self._allowance < 0:
                 self.transport.pauseProducing()
-        super().dataReceived(data)
 
     def pauseProducing(self) -> None:
         """
@@ -215,7 +230,7 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         """
         # Said again at every write that finds the buffer full.
         if self._allowance is None:
-            self._allowance = self.factory.maxHttpBufferSize
+            self._allowance = self._maxHttpBufferSize
 
     def resumeProducing(self) -> None:
         """Learn that the client has taken what was sent to it."""
@@ -223,20 +238,23 @@ class WebSocketTransport(Transport, WebSocketServerProtocol):  # type: ignore[mi
         self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """Learn that the connection is lost; L{connectionLost} does what is to be done."""
+        """Learn that the connection is lost; the protocol is told too, and does what is to be done."""
 
 
-def accept(request: Request, transport: WebSocketTransport, opened: Callable[[], None]) -> None:
+def takeOver(request: Request, protocol: Any) -> bytes:
     """
-    Take the connection of a request over, make it a WebSocket, and answer 101.
+    Give the connection of a request to a protocol, and let go of the channel.
 
-    @param opened: called when the 101 is written, before anything is read: it sets the transport's owner.
+    Reading is paused still: L{begin} goes on.
+
+    @param protocol: an C{IProtocol}, of which C{makeConnection} is called.
+    @return: what the client sent behind its request, without waiting for the answer.
     """
     channel: Any = request.channel
     connection = channel.transport
-    # Both are empty unless the client went on sending without waiting for the 101: what it sent behind its request
-    # is in the line buffer while the request is being read, and in the data buffer if it was answered later.
-    behind = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
+    # What came behind is in the line buffer while the request is being read, and in the data buffer if it was
+    # answered later.
+    behind: bytes = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
     channel._dataBuffer = []
     channel.setTimeout(None)
     # The channel registered itself, and as long as it is there, nobody else can.
@@ -245,23 +263,23 @@ def accept(request: Request, transport: WebSocketTransport, opened: Callable[[],
     if released is not None:
         released()
     if isinstance(connection, ProtocolWrapper):
-        connection.wrappedProtocol = transport
+        connection.wrappedProtocol = protocol
     else:
-        connection.protocol = transport
-    transport.makeConnection(connection)
-    # Of the client's headers Autobahn sees only those that the opening handshake needs, each checked before:
-    # it never parses what twisted.web has parsed.
-    handshake = transport.handshake
-    opening = (
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n" % (handshake.key, handshake.version)
-    )
-    if handshake.subprotocol is not None:
-        opening += b"Sec-WebSocket-Protocol: %b\r\n" % handshake.subprotocol.encode("ascii")
-    transport.dataReceived(opening + b"\r\n")
+        connection.protocol = protocol
+    protocol.makeConnection(connection)
+    return behind
+
+
+def begin(protocol: Any, behind: bytes) -> None:
+    """
+    Let a WebSocket begin whose 101 is written.
+
+    @param protocol: a L{WebSocketConnection}, which provides L{IWebSocket} and C{IProtocol}.
+    @param behind: as returned by L{takeOver}.
+    """
     # The channel stops reading while a request is being answered. Before anything is sent: what is may stop it again.
-    if IPushProducer.providedBy(connection):
-        connection.resumeProducing()
-    opened()
+    if IPushProducer.providedBy(protocol.transport):
+        protocol.transport.resumeProducing()
+    protocol.receiver.opened(protocol)
     if behind:
-        transport.dataReceived(behind)
+        protocol.dataReceived(behind)

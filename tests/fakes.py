@@ -77,6 +77,9 @@ class FakeOwner:
 
     isClosing = False
 
+    def transportAnswers(self, transport: ITransport, request: Any) -> None:
+        request.responseHeaders.setRawHeaders("x-announced", ["yes"])
+
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
         if not self.isClosing:
             self.packets.append(packet)
@@ -97,6 +100,9 @@ class FakeHost:
     def emit(self, event: str, *args: Any) -> bool:
         self.events.append((event, *args))
         return True
+
+    def announceHeaders(self, request: Any, openedId: str | None = None) -> None:
+        self.events.append(("announceHeaders", request, openedId))
 
 
 class FakeChannel:

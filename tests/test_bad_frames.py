@@ -176,7 +176,7 @@ class TestFrames:
                 await pause(0)
             wire.send(makeFrame(b"", PING))
             assert await wire.frame() == Frame(PONG, b"")
-            assert len(here.server.clients[sid].transport.message_data) < 100
+            assert len(here.server.clients[sid].transport.webSocket.message_data) < 100
 
     @pytest.mark.parametrize("frame", ["", "7", "x", "hello", "bAQ=x"])
     @pytest_twisted.ensureDeferred
@@ -232,7 +232,7 @@ class TestNobodyReads:
             while await wire.text() != "2":
                 pass
             wire.transport.pauseProducing()
-            transport = here.server.clients[sid].transport
+            transport = here.server.clients[sid].transport.webSocket
             here.server.clients[sid].send(b"x" * 20_000_000)
             await eventually(lambda: transport._allowance is not None, "the server to have sent more than is read")
             wire.send(makeFrame("3") + makeFrame("4and a message"))
@@ -255,7 +255,7 @@ class TestNobodyReads:
             await eventually(lambda: len(here.records) == 3, "the session")
             wire.transport.pauseProducing()
             socket = next(reversed(here.records.values())).socket
-            connection = socket.transport.transport
+            connection = socket.transport.webSocket.transport
             data = b"y" * 100_000
             frame = makeFrame(data)
             count = 400
@@ -287,7 +287,7 @@ class TestNobodyReads:
         async with hostile() as here:
             sid, wire = await here.openWebSocket()
             wire.transport.pauseProducing()
-            connection = here.server.clients[sid].transport.transport
+            connection = here.server.clients[sid].transport.webSocket.transport
             pings = makeFrame(b"x" * 125, PING) * 800
             for _ in range(200):
                 wire.send(pings)

@@ -17,21 +17,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "packet": {"errors"},
-    "payload": {"packet", "errors"},
-    "handshake": {"options", "packet", "errors"},
+    "payload_v3": {"packet", "errors"},
+    "payload": {"packet", "payload_v3", "errors"},
+    "headers": {"options"},
+    "handshake": {"options", "headers", "packet", "errors"},
     "debug": set(),
     "emitter": set(),
     "transport": {"packet", "payload", "errors"},
-    "polling": {"debug", "transport", "packet", "payload", "handshake", "errors"},
-    "websocket": {"debug", "transport", "packet", "payload", "handshake", "errors"},
+    "polling": {"debug", "transport", "packet", "payload", "headers", "errors"},
+    "websocket": {"debug", "transport", "packet", "payload", "errors"},
+    "engine_autobahn": {"websocket", "transport"},
+    "engine_twisted": {"websocket", "transport"},
     "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "resource": {"transport", "handshake", "errors"},
 }
-EVERYTHING = {*MAY_IMPORT, "server"}
+# What needs an extra is imported by those alone who ask for it.
+EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted"}
 MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": EVERYTHING, "__init__": EVERYTHING}
 
-PURE = ["errors", "options", "packet", "payload", "handshake"]
+PURE = ["errors", "options", "packet", "payload_v3", "payload", "headers", "handshake"]
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
 
 

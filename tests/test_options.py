@@ -17,7 +17,7 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.pingInterval, options.pingTimeout, options.upgradeTimeout) == (25000, 20000, 10000)
     assert options.maxHttpBufferSize == 1_000_000
     assert options.transports == ("polling", "websocket")
-    assert (options.allowUpgrades, options.perMessageDeflate, options.allowRequest) == (True, False, None)
+    assert (options.allowUpgrades, options.perMessageDeflate, options.allowRequest) == (True, None, None)
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
 
@@ -53,7 +53,6 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("transports", 7),
         ("allowUpgrades", 1),
         ("allowRequest", "yes"),
-        ("perMessageDeflate", True),
         ("path", ""),
         ("path", "/"),
         ("path", "engine.io"),

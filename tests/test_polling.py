@@ -8,6 +8,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from engineio_twisted.errors import HTTPRefusal
+from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
 from engineio_twisted.payload import codecFor
 from engineio_twisted.polling import PollingTransport
@@ -17,7 +18,7 @@ from .fakes import FakeOwner, FakeRequest
 
 
 def make(limit: int = 1000) -> tuple[PollingTransport, FakeOwner]:
-    transport = PollingTransport(codecFor(4), True, limit)
+    transport = PollingTransport(codecFor(4), True, ServerOptions(maxHttpBufferSize=limit))
     transport.owner = FakeOwner()
     return transport, transport.owner
 

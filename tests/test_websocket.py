@@ -1,8 +1,10 @@
-"""The WebSocket transport on a connection in memory: frames in, frames out, closing, deadlines."""
+"""The WebSocket transport on a connection in memory, over each engine: frames in and out, closing, deadlines."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,13 +13,22 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from zope.interface.verify import verifyObject
+from zope.interface.verify import verifyClass, verifyObject
 
+from engineio_twisted.engine_autobahn import AutobahnEngine
+from engineio_twisted.engine_twisted import TwistedEngine
 from engineio_twisted.handshake import WebSocketHandshake
+from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
 from engineio_twisted.payload import codecFor
 from engineio_twisted.transport import ITransport
-from engineio_twisted.websocket import CLOSE_TIMEOUT, WebSocketFactory, WebSocketTransport, accept
+from engineio_twisted.websocket import (
+    CLOSE_TIMEOUT,
+    IWebSocket,
+    IWebSocketEngine,
+    IWebSocketReceiver,
+    WebSocketTransport,
+)
 
 from .fakes import FakeOwner
 from .wire import makeFrame as makeFrameOf
@@ -61,25 +72,27 @@ class Channel:
         self.isReleased = True
 
 
-class Peer:
+class AcceptedPeer:
     """A WebSocket that has been accepted, seen from the client."""
 
     def __init__(
         self,
+        engine: Any,
         limit: int = 1000,
         supportsBinary: bool = True,
         behind: bytes = b"",
         headers: Any = None,
         handshake: WebSocketHandshake = HANDSHAKE,
+        **options: Any,
     ) -> None:
         self.clock = Clock()
-        self.factory = WebSocketFactory(self.clock, limit)
+        self.engine = engine(self.clock, ServerOptions(maxHttpBufferSize=limit, wsEngine=engine, **options))
         self.connection = Connection()
         self.channel = Channel(self.connection, behind)
-        self.transport = WebSocketTransport(self.factory, codecFor(4), supportsBinary, handshake, headers or {})
+        self.transport = WebSocketTransport(codecFor(4), supportsBinary, self.opened)
         self.owner = FakeOwner()
         request = type("Request", (), {"channel": self.channel})()
-        accept(request, self.transport, self.opened)
+        self.engine.accept(request, handshake, headers or {}, self.transport)
         self.answer, _, rest = self.connection.value().partition(b"\r\n\r\n")
         self.connection.clear()
         self.connection.write(rest)
@@ -87,12 +100,15 @@ class Peer:
     def opened(self) -> None:
         self.transport.owner = self.owner
 
+    def receive(self, data: bytes) -> None:
+        self.connection.protocol.dataReceived(data)
+
     def send(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
-        self.transport.dataReceived(makeFrame(opcode, payload, **options))
+        self.receive(makeFrame(opcode, payload, **options))
 
     def lose(self, clean: bool = True) -> None:
         reason = ConnectionDone() if clean else ConnectionLost()
-        self.transport.connectionLost(Failure(reason))
+        self.connection.protocol.connectionLost(Failure(reason))
 
     def closeCode(self) -> int | None:
         """The code of the close frame that was sent, if one was: it is the last frame."""
@@ -106,17 +122,36 @@ class Peer:
     def isOver(self) -> bool:
         """Whether nothing of it is left once the connection is."""
         self.lose()
-        return self.clock.getDelayedCalls() == [] and len(self.factory.connections) == 0
+        return self.clock.getDelayedCalls() == [] and len(self.engine.connections) == 0
 
 
-def test_interfaces() -> None:
-    """It is what a session expects of a transport, and what a connection expects of a producer."""
-    transport = Peer().transport
-    verifyObject(ITransport, transport)
-    assert IPushProducer.providedBy(transport)
+MakePeer = Callable[..., AcceptedPeer]
 
 
-def test_accept() -> None:
+@pytest.fixture(params=[AutobahnEngine, TwistedEngine])
+def engine(request: pytest.FixtureRequest) -> Any:
+    """What implements WebSocket: every test here runs over each."""
+    return request.param
+
+
+@pytest.fixture
+def Peer(engine: Any) -> MakePeer:  # noqa: N802
+    """What makes a client that was accepted."""
+    return partial(AcceptedPeer, engine)
+
+
+def test_interfaces(Peer: MakePeer, engine: Any) -> None:
+    """Each part is what the others expect of it."""
+    peer = Peer()
+    verifyClass(IWebSocketEngine, engine)
+    verifyObject(IWebSocketEngine, peer.engine)
+    verifyObject(ITransport, peer.transport)
+    verifyObject(IWebSocketReceiver, peer.transport)
+    verifyObject(IWebSocket, peer.transport.webSocket)
+    verifyObject(IPushProducer, peer.connection.producer)
+
+
+def test_accept(Peer: MakePeer) -> None:
     """The 101 answers the client's key; the connection is ours, and the channel isn't asked any more."""
     peer = Peer(headers={"X-Frame": ["a", "b"]})
     lines = peer.answer.split(b"\r\n")
@@ -126,19 +161,19 @@ def test_accept() -> None:
     assert b"X-Frame: b" in lines
     assert not [line for line in lines if line.lower().startswith((b"server", b"sec-websocket-extensions"))]
     assert peer.channel.isReleased
-    assert peer.connection.producer is peer.transport
-    assert len(peer.factory.connections) == 1
+    assert peer.connection.producer is peer.transport.webSocket
+    assert len(peer.engine.connections) == 1
     assert peer.clock.getDelayedCalls() == []
     assert peer.isOver()
 
 
-def test_whatCameBehindTheRequestIsDelivered() -> None:
+def test_whatCameBehindTheRequestIsDelivered(Peer: MakePeer) -> None:
     """A client may talk before it has the 101."""
     peer = Peer(behind=makeFrame(1, b"4first") + makeFrame(1, b"4second"))
     assert [packet.data for packet in peer.owner.packets] == ["first", "second"]
 
 
-def test_frames() -> None:
+def test_frames(Peer: MakePeer) -> None:
     """One packet a frame: text as text, bytes as they are, also over the limit for clients."""
     peer = Peer(limit=100)
     peer.transport.send(
@@ -150,14 +185,14 @@ def test_frames() -> None:
     assert peer.connection.value() == b"\x82\x7f" + struct.pack("!Q", 70_000) + b"x" * 70_000
 
 
-def test_binaryAsText() -> None:
+def test_binaryAsText(Peer: MakePeer) -> None:
     """A client that asks for it gets bytes as base64."""
     peer = Peer(supportsBinary=False)
     peer.transport.send([Packet(PacketType.MESSAGE, b"\x01\x02\x03\x04")])
     assert peer.connection.value() == b"\x81\x09bAQIDBA=="
 
 
-def test_receiving() -> None:
+def test_receiving(Peer: MakePeer) -> None:
     """Text, binary, empty, fragmented, with control frames between."""
     peer = Peer()
     peer.send(1, b"4hello")
@@ -171,7 +206,7 @@ def test_receiving() -> None:
 
 
 @pytest.mark.parametrize("frame", [b"", b"9", b"x", b"b!"])
-def test_aFrameThatIsNoPacket(frame: bytes) -> None:
+def test_aFrameThatIsNoPacket(Peer: MakePeer, frame: bytes) -> None:
     """Ends the session with `parse error`, and the WebSocket with it."""
     peer = Peer()
     peer.send(1, frame)
@@ -182,7 +217,7 @@ def test_aFrameThatIsNoPacket(frame: bytes) -> None:
     assert peer.isOver()
 
 
-def test_closePacket() -> None:
+def test_closePacket(Peer: MakePeer) -> None:
     """Ends the session at once."""
     peer = Peer()
     peer.send(1, b"1")
@@ -205,41 +240,47 @@ def test_closePacket() -> None:
         (makeFrame(8, b"\x00\x01"), 1002, "close code 1"),
     ],
 )
-def test_framesThatBreakTheProtocol(frame: bytes, code: int, description: str) -> None:
+def test_framesThatBreakTheProtocol(Peer: MakePeer, engine: Any, frame: bytes, code: int, description: str) -> None:
     """The client is told with the right code, the session ends with `transport error`, and nothing is delivered."""
     peer = Peer()
-    peer.transport.dataReceived(frame)
+    peer.receive(frame)
     assert [reason for reason, _ in peer.owner.closes] == ["transport error"]
-    assert description in peer.owner.closes[0][1]
+    # Twisted's engine doesn't say what is wrong, but for what is counted here.
+    says = description if engine is AutobahnEngine or code == 1009 else str(code)
+    assert says in peer.owner.closes[0][1]
     assert peer.closeCode() == code
     assert peer.owner.packets == []
     assert peer.isOver()
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9going", b"\x0b\xb8"])
-def test_aCloseFrameFromTheClient(payload: bytes) -> None:
+def test_aCloseFrameFromTheClient(Peer: MakePeer, engine: Any, payload: bytes) -> None:
     """Is answered, and the session ends with `transport close`."""
     peer = Peer()
     peer.send(8, payload)
     assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
-    assert peer.closeCode() == 1000
+    if engine is AutobahnEngine:
+        assert peer.closeCode() == 1000
+    else:
+        # It sends the client's own code back.
+        assert peer.connection.value() == bytes([0x88, len(payload)]) + payload
     assert peer.connection.disconnecting
     assert peer.isOver()
 
 
 @pytest.mark.parametrize("clean", [True, False])
-def test_aConnectionThatIsLost(clean: bool) -> None:
+def test_aConnectionThatIsLost(Peer: MakePeer, clean: bool) -> None:
     """Ends the session with `transport close`, once."""
     peer = Peer()
     peer.lose(clean)
     assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
-    assert len(peer.factory.connections) == 0
+    assert len(peer.engine.connections) == 0
     peer.transport.send([Packet(PacketType.PING)])
     peer.transport.close()
     assert peer.connection.value() == b""
 
 
-def test_close() -> None:
+def test_close(Peer: MakePeer) -> None:
     """What is to be sent goes first, then a close frame; the owner isn't told of what it did."""
     peer = Peer()
     peer.transport.close([Packet(PacketType.MESSAGE, "bye")])
@@ -255,7 +296,7 @@ def test_close() -> None:
 
 
 @pytest.mark.parametrize("by", ["us", "them", "error"])
-def test_aClientThatDoesNotFinishClosing(by: str) -> None:
+def test_aClientThatDoesNotFinishClosing(Peer: MakePeer, by: str) -> None:
     """Is cut off when the time for it is over."""
     peer = Peer()
     if by == "us":
@@ -263,7 +304,7 @@ def test_aClientThatDoesNotFinishClosing(by: str) -> None:
     elif by == "them":
         peer.send(8, b"")
     else:
-        peer.transport.dataReceived(b"\x81\x024a")
+        peer.receive(b"\x81\x024a")
     peer.clock.advance(CLOSE_TIMEOUT - 0.01)
     assert not peer.connection.aborted
     peer.clock.advance(0.01)
@@ -271,7 +312,7 @@ def test_aClientThatDoesNotFinishClosing(by: str) -> None:
     assert peer.isOver()
 
 
-def test_aClientThatDoesNotRead() -> None:
+def test_aClientThatDoesNotRead(Peer: MakePeer) -> None:
     """Is read from for as much as one message may hold, its pong among it; then not, until it has read itself."""
     peer = Peer(limit=100)
     for _ in range(3):
@@ -291,25 +332,26 @@ def test_aClientThatDoesNotRead() -> None:
     peer.connection.producer.stopProducing()
 
 
-def test_aSubprotocol() -> None:
+def test_aSubprotocol(Peer: MakePeer) -> None:
     """A client that offers some gets the first; browsers take a 101 without one for a failure."""
     peer = Peer(handshake=WebSocketHandshake(HANDSHAKE.key, HANDSHAKE.version, "chat"))
     assert b"Sec-WebSocket-Protocol: chat" in peer.answer.split(b"\r\n")
     assert b"Sec-WebSocket-Protocol" not in Peer().answer
 
 
-def test_aMessageInVeryManyPieces() -> None:
+def test_aMessageInVeryManyPieces(Peer: MakePeer, engine: Any) -> None:
     """Is put together on the way, so that the pieces don't take many times its size."""
     peer = Peer(limit=100_000)
     peer.send(1, b"4", isFinal=False)
     for _ in range(50):
-        peer.transport.dataReceived(makeFrame(0, b"x", isFinal=False) * 1000)
-        assert len(peer.transport.message_data) < 2000
+        peer.receive(makeFrame(0, b"x", isFinal=False) * 1000)
+        if engine is AutobahnEngine:
+            assert len(peer.transport.webSocket.message_data) < 2000
     peer.send(0, b"!")
     assert peer.owner.packets[0].data == "x" * 50_000 + "!"
 
 
-def test_aWebSocketNobodyWants() -> None:
+def test_aWebSocketNobodyWants(Peer: MakePeer) -> None:
     """One that was accepted only to be closed, because there is one already, tells nobody."""
     peer = Peer()
     peer.transport.close()
@@ -319,11 +361,11 @@ def test_aWebSocketNobodyWants() -> None:
     assert peer.isOver()
 
 
-def test_whenEmpty() -> None:
+def test_whenEmpty(Peer: MakePeer) -> None:
     """The server can wait until no WebSocket is connected."""
     peer = Peer()
-    waiting = peer.factory.connections.whenEmpty()
+    waiting = peer.engine.connections.whenEmpty()
     assert not waiting.called
     peer.lose()
     assert waiting.called
-    assert peer.factory.connections.whenEmpty().called
+    assert peer.engine.connections.whenEmpty().called

@@ -1,0 +1,229 @@
+"""WebSocket by Autobahn, the default C{wsEngine}. docs/architecture.md, "Engines"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from .transport import Connections
+from .websocket import IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+    from .handshake import WebSocketHandshake
+    from .options import PerMessageDeflate, ServerOptions
+
+MANY_PIECES = 1024
+"""Of so many pieces of a message one is made: each takes some fifty bytes more than what is in it."""
+
+TEXT, BINARY = 1, 2
+"""Opcodes of data frames (RFC 6455, 5.2)."""
+
+COMPRESSED = 4
+"""The reserved bit of a compressed message (RFC 7692, 7.2.1), as Autobahn has it."""
+
+
+@implementer(IWebSocketEngine)
+class AutobahnEngine(WebSocketServerFactory):
+    """
+    WebSocket by Autobahn: the settings of all WebSockets of a server, and which are connected.
+
+    @ivar deflate: how messages are compressed; None where they aren't.
+    """
+
+    supportsPerMessageDeflate = True
+
+    def __init__(self, clock: IReactorTime, options: ServerOptions) -> None:
+        # Autobahn keeps a reactor only to start timers on it, and the timers that it would start are off, below.
+        super().__init__(server="", reactor=clock)
+        self.clock = clock
+        self.maxHttpBufferSize = options.maxHttpBufferSize
+        self.deflate = options.perMessageDeflate
+        self.connections: Connections[WebSocketConnection] = Connections()
+        self.setProtocolOptions(
+            maxFramePayloadSize=options.maxHttpBufferSize,
+            # Of a compressed message this bounds what it inflates to, while it is inflated.
+            maxMessagePayloadSize=options.maxHttpBufferSize,
+            perMessageCompressionAccept=self._acceptDeflate,
+            # A close frame tells the client what was wrong; a dropped connection doesn't.
+            failByDrop=False,
+            webStatus=False,
+            # Its timers round to whole seconds and run on a reactor of Autobahn's choice. The opening handshake
+            # is over as soon as it begins, and the closing one has a deadline of ours.
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+        )
+
+    def accept(
+        self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+    ) -> None:
+        protocol = AutobahnWebSocket(self, receiver, handshake.subprotocol, headers)
+        behind = takeOver(request, protocol)
+        # Of the client's headers Autobahn sees only those that the opening handshake needs, each checked before:
+        # it never parses what twisted.web has parsed.
+        opening = [
+            "GET / HTTP/1.1",
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {handshake.key.decode('ascii')}",
+            f"Sec-WebSocket-Version: {handshake.version.decode('ascii')}",
+        ]
+        if handshake.subprotocol is not None:
+            opening.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}")
+        offer = None if self.deflate is None else firstAcceptable(handshake.extensions, self.deflate)
+        if offer is not None:
+            opening.append(f"Sec-WebSocket-Extensions: {offer.get_extension_string()}")
+        protocol.openBy("\r\n".join([*opening, "", ""]).encode("ascii"))
+        begin(protocol, behind)
+
+    def _acceptDeflate(self, offers: Sequence[PerMessageDeflateOffer]) -> PerMessageDeflateOfferAccept:
+        deflate, offer = self.deflate, offers[0]
+        assert deflate is not None
+        asked = offer.request_max_window_bits
+        return PerMessageDeflateOfferAccept(
+            offer,
+            request_no_context_takeover=deflate.clientNoContextTakeover,
+            request_max_window_bits=_orDefault(deflate.clientMaxWindowBits),
+            no_context_takeover=deflate.serverNoContextTakeover or offer.request_no_context_takeover,
+            window_bits=min(deflate.serverMaxWindowBits, asked or deflate.serverMaxWindowBits),
+            mem_level=deflate.memLevel,
+        )
+
+
+def _orDefault(windowBits: int) -> int:
+    # The largest window is what everybody has who isn't asked for another.
+    return 0 if windowBits == PerMessageDeflateOffer.WINDOW_SIZE_PERMISSIBLE_VALUES[-1] else windowBits
+
+
+def firstAcceptable(extensions: Iterable[bytes], deflate: PerMessageDeflate) -> PerMessageDeflateOffer | None:
+    """
+    Return the first offer to compress messages that can be accepted; None where there is none (RFC 7692, 5.1).
+
+    One with a parameter that is unknown, given twice or out of range is declined, as is one without a limit that
+    the settings ask of the client.
+
+    @param extensions: the values of the request's Sec-WebSocket-Extensions header.
+    """
+    for element in b",".join(extensions).decode("latin-1").split(","):
+        name, *parameters = (each.strip() for each in element.split(";"))
+        if name != PerMessageDeflateOffer.EXTENSION_NAME:
+            continue
+        values: dict[str, list[Any]] = {}
+        for parameter in parameters:
+            key, equals, value = (each.strip() for each in parameter.partition("="))
+            values.setdefault(key, []).append(value.strip('"') if equals else True)
+        try:
+            offer: PerMessageDeflateOffer = PerMessageDeflateOffer.parse(values)
+        except Exception:  # noqa: S112 - there is no other type for it
+            continue
+        if _orDefault(deflate.clientMaxWindowBits) and not offer.accept_max_window_bits:
+            continue
+        # A server may ask for this whether or not it is offered (RFC 7692, 7.1.1.2).
+        offer.accept_no_context_takeover = True
+        return offer
+    return None
+
+
+@implementer(IWebSocket)
+class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: ignore[misc]
+    """
+    A WebSocket by Autobahn, which calls the methods whose names begin with C{on}.
+
+    It owns the connection, and the deadline by which that must be gone once one side has sent a close frame.
+    """
+
+    def __init__(
+        self, engine: AutobahnEngine, receiver: Any, subprotocol: str | None, headers: Mapping[str, Sequence[str]]
+    ) -> None:
+        WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
+        WebSocketServerProtocol.__init__(self)
+        self.factory = engine
+        self._opening = (subprotocol, headers)
+
+    def openBy(self, request: bytes) -> None:
+        """Answer a request with the 101."""
+        super().dataReceived(request)
+
+    # IWebSocket
+
+    @property
+    def isOpen(self) -> bool:
+        return bool(self.state == self.STATE_OPEN)
+
+    def send(self, data: str | bytes, compress: bool) -> None:
+        if isinstance(data, bytes):
+            opcode, payload = BINARY, data
+        else:
+            opcode, payload = TEXT, data.encode()
+        # Not sendMessage: it applies the limit on what clients may send to what we send.
+        deflate = self._perMessageCompress
+        if deflate is not None and compress and len(payload) >= self.factory.deflate.threshold:
+            deflate.start_compress_message()
+            payload = deflate.compress_message_data(payload) + deflate.end_compress_message()
+            self.sendFrame(opcode=opcode, payload=payload, rsv=COMPRESSED)
+        else:
+            self.sendFrame(opcode=opcode, payload=payload)
+
+    def close(self) -> None:
+        if self.isOpen:
+            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+
+    # From Autobahn
+
+    def onConnect(self, request: object) -> Any:
+        """Say which subprotocol is spoken, and which headers go out with the 101."""
+        return self._opening
+
+    def onMessageFrame(self, payload: Any) -> None:
+        """Take a frame of a message, in pieces."""
+        # Empty ones don't count against the size of the message, but would take memory without end.
+        pieces: Any = [piece for piece in payload if piece]
+        super().onMessageFrame(pieces)
+        if len(self.message_data) > MANY_PIECES:
+            self.message_data = [b"".join(self.message_data)]
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Take a whole message, whose text Autobahn has found to be UTF-8."""
+        self.receiver.received(payload if isBinary else payload.decode())
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Send a close frame: here every end passes that either side announces."""
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self.setDeadline()
+        if isReply:
+            self.receiver.closed(f"close frame with code {self.remoteCloseCode}")
+        elif self.failedByMe:
+            isTooLarge = code == self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG
+            reason = (reasonUtf8 or b"").decode()
+            self.receiver.failed(self.messageTooLarge() if isTooLarge else f"close frame with code {code}: {reason}")
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Learn that the connection is lost."""
+        self.receiver.closed(reason or f"connection closed with code {code}")
+
+    # From the connection
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.connectionBegan()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        super().connectionLost(reason)
+        self.connectionEnded()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.countRead(data)
+        super().dataReceived(data)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.
+        self.setDeadline()
+        self.transport.loseConnection()

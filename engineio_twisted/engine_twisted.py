@@ -1,0 +1,283 @@
+"""
+WebSocket by L{twisted.web.websocket}, a C{wsEngine} for those who want no more than Twisted.
+
+Needs the extra C{wsproto}. What it lacks is here: a limit on the size of a message, headers and a subprotocol in the
+101. It can't compress. docs/architecture.md, "Engines".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+from twisted.web.websocket import WebSocketResource
+from wsproto.utilities import LocalProtocolError
+from zope.interface import implementer
+
+from .transport import Connections
+from .websocket import IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+    from .handshake import WebSocketHandshake
+    from .options import ServerOptions
+
+NORMAL, PROTOCOL_ERROR, NOT_UTF8, TOO_LARGE = 1000, 1002, 1007, 1009
+"""Codes of close frames (RFC 6455, 7.4.1)."""
+
+NO_CODE = 1005
+"""What stands for the code of a close frame without one."""
+
+_SHORT_HEADER = 2  # bytes of a frame's header without an extended length and the mask (RFC 6455, 5.2)
+_EXTENDED = {126: 2, 127: 8}  # bytes of the extended length, by the short one
+_MASK = 4  # bytes of the mask, which every frame from a client has
+_CLOSE = 8  # the opcode of a close frame (RFC 6455, 5.2)
+_CLOSE_FRAME = 0x88  # its first byte, as it is sent
+
+
+@implementer(IWebSocketEngine)
+class TwistedEngine:
+    """WebSocket by Twisted's own implementation, which rests on wsproto."""
+
+    supportsPerMessageDeflate: ClassVar[bool] = False
+
+    def __init__(self, clock: IReactorTime, options: ServerOptions) -> None:
+        self.clock = clock
+        self.maxHttpBufferSize = options.maxHttpBufferSize
+        self.connections: Connections[WebSocketConnection] = Connections()
+
+    def accept(
+        self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+    ) -> None:
+        protocol = TwistedWebSocket(self, receiver)
+        opening = _Opening(request, handshake, protocol)
+        if handshake.subprotocol is not None:
+            headers = {**headers, "Sec-WebSocket-Protocol": [handshake.subprotocol]}
+        protocol.headers = headers
+        stock: Any = WebSocketResource(opening)
+        stock.render(opening)
+        begin(protocol, opening.behind)
+
+
+class _Opening:
+    """
+    What L{WebSocketResource} sees in place of a request, its channel, and a factory of protocols.
+
+    Of the client's headers it sees only those that the opening handshake needs, each checked before.
+    """
+
+    method = b"GET"
+    path = b"/"
+    behind = b""
+
+    def __init__(self, request: Request, handshake: WebSocketHandshake, protocol: TwistedWebSocket) -> None:
+        self.channel = self
+        self.transport = protocol
+        self._request = request
+        self._protocol = protocol
+        self.requestHeaders = Headers(
+            {
+                "Host": ["localhost"],
+                "Upgrade": ["websocket"],
+                "Connection": ["Upgrade"],
+                "Sec-WebSocket-Key": [handshake.key.decode("ascii")],
+                "Sec-WebSocket-Version": ["13"],
+            }
+        )
+
+    def buildProtocol(self, request: object) -> Any:
+        return self._protocol
+
+    def _protocolUpgradeForWebsockets(self, wire: Any) -> None:
+        self._protocol.wire = wire
+        wire._textBuffer, wire._bytesBuffer = _Pieces(""), _Pieces(b"")
+        self.behind = takeOver(self._request, self._protocol)
+        wire.makeConnection(self._protocol)
+
+
+class _Pieces:
+    """The pieces of a message until it is complete. Twisted's own copies all that it has for each piece that comes."""
+
+    def __init__(self, nothing: str | bytes) -> None:
+        self._nothing: Any = nothing
+        self._pieces: list[Any] = []
+
+    def add(self, new: str | bytes) -> None:
+        if new:
+            self._pieces.append(new)
+
+    def done(self) -> Any:
+        pieces, self._pieces = self._pieces, []
+        return self._nothing.join(pieces)
+
+
+class MessageSizes:
+    """
+    Counts the size of each message by the headers of its frames (RFC 6455, 5.2), before anything of it is stored.
+
+    @ivar closeCame: whether there was a close frame.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._header = bytearray()
+        self._left = 0
+        self._size = 0
+        self.closeCame = False
+
+    def count(self, data: bytes) -> int | None:
+        """Count what came, and return where in it the first frame begins with which a message is over the limit."""
+        tooLargeAt = None
+        position = 0
+        while position < len(data):
+            if self._left:
+                step = min(self._left, len(data) - position)
+                self._left -= step
+                position += step
+                continue
+            begin = position
+            missing = self._missing()
+            while missing and position < len(data):
+                self._header += data[position : position + missing]
+                position += missing
+                missing = self._missing()
+            if missing:
+                return tooLargeAt
+            if self._headerIsTooMuch() and tooLargeAt is None:
+                tooLargeAt = begin
+        return tooLargeAt
+
+    def _missing(self) -> int:
+        """Return how many bytes of a frame's header are missing, as far as is known; without the mask."""
+        header = self._header
+        if len(header) < _SHORT_HEADER:
+            return _SHORT_HEADER - len(header)
+        return _SHORT_HEADER + _EXTENDED.get(header[1] & 0x7F, 0) - len(header)
+
+    def _headerIsTooMuch(self) -> bool:
+        header, self._header = self._header, bytearray()
+        length = header[1] & 0x7F
+        if length in _EXTENDED:
+            length = int.from_bytes(header[_SHORT_HEADER:])
+        self._left = length + _MASK
+        opcode = header[0] & 0x0F
+        if opcode >= _CLOSE:
+            self.closeCame = self.closeCame or opcode == _CLOSE
+            return False
+        self._size = length if opcode else self._size + length
+        return self._size > self._limit
+
+
+@implementer(IWebSocket)
+class TwistedWebSocket(WebSocketConnection):
+    """
+    A WebSocket by Twisted: it stands between the connection and Twisted's own protocol, as each other's end.
+
+    @ivar wire: Twisted's own protocol, which calls the methods of L{twisted.web.websocket.WebSocketProtocol} and,
+        as its connection, C{write} and C{loseConnection}.
+    @ivar headers: that the 101 carries besides.
+    """
+
+    wire: Any
+    headers: Mapping[str, Sequence[str]]
+    isOpen = False
+    _closeCode: int | None = None
+    # Whether the close frame sent is our own, to which the client is to reply.
+    _isClosing = False
+    _isTooLarge = False
+    _isOver = False
+
+    def __init__(self, engine: TwistedEngine, receiver: Any) -> None:
+        super().__init__(engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
+        self._sizes = MessageSizes(engine.maxHttpBufferSize)
+
+    # IWebSocket
+
+    def send(self, data: str | bytes, compress: bool) -> None:
+        if isinstance(data, bytes):
+            self.wire.sendBytesMessage(data)
+        else:
+            self.wire.sendTextMessage(data)
+
+    def close(self) -> None:
+        if self.isOpen:
+            self._close(NORMAL)
+
+    def _close(self, code: int) -> None:
+        self._isClosing = True
+        self.wire.loseConnection(code)
+
+    # From the connection
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connectionBegan()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.countRead(data)
+        if self._isOver:
+            return
+        tooLargeAt = self._sizes.count(data)
+        if self._isTooLarge:
+            # Nothing is read any more but the client's close frame.
+            if self._sizes.closeCame:
+                self.loseConnection()
+            return
+        try:
+            self.wire.dataReceived(data if tooLargeAt is None else data[:tooLargeAt])
+        except LocalProtocolError:
+            # It would answer a ping after its close frame.
+            return
+        if tooLargeAt is not None and not self._isOver:
+            self._isTooLarge = True
+            if self.isOpen:
+                self._close(TOO_LARGE)
+            self.receiver.failed(self.messageTooLarge())
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.isOpen = False
+        self._isOver = True
+        self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
+        self.connectionEnded()
+
+    # From Twisted's protocol
+
+    def write(self, data: bytes) -> None:
+        """Send what Twisted's protocol writes: the 101, and then one frame at a time."""
+        if not self.isOpen and self._closeCode is None:
+            lines = [f"{name}: {value}\r\n" for name, values in self.headers.items() for value in values]
+            data = data[: -len(b"\r\n")] + "".join(lines).encode() + b"\r\n"
+        elif data[0] == _CLOSE_FRAME:
+            self._closeCode = int.from_bytes(data[2:4]) if len(data) > _SHORT_HEADER else NO_CODE
+            self.isOpen = False
+        self.transport.write(data)
+
+    def loseConnection(self) -> None:
+        """Learn that Twisted's protocol has sent a close frame: ours, a reply, or one that says what is wrong."""
+        self.setDeadline()
+        if self._isClosing and not self._sizes.closeCame:
+            return
+        self._isOver = True
+        self.transport.loseConnection()
+        # A reply has the code of the client's; one that the client finds wrong with us is an error too.
+        tell = self.receiver.failed if self._closeCode in (PROTOCOL_ERROR, NOT_UTF8) else self.receiver.closed
+        tell(f"close frame with code {self._closeCode}")
+
+    def negotiationStarted(self, transport: object) -> None:
+        pass
+
+    def negotiationFinished(self) -> None:
+        self.isOpen = True
+
+    def textMessageReceived(self, message: str) -> None:
+        self.receiver.received(message)
+
+    def bytesMessageReceived(self, data: bytes) -> None:
+        self.receiver.received(data)
+
+    def pongReceived(self, payload: bytes) -> None:
+        pass
