@@ -281,8 +281,8 @@ class Server(EventEmitter):
         said = corsHeaders(cors, rule, origin, request.method == b"OPTIONS", asked)
         for name, value in said.headers.items():
             request.setHeader(name, value)
-        for name in said.vary:
-            request.responseHeaders.addRawHeader("Vary", name)
+        if said.vary:
+            request.setHeader("Vary", ", ".join(said.vary))
         return rule is not False
 
     async def _allowOrigins(self, request: Any) -> None:

@@ -162,8 +162,18 @@ class FakeRequest:
         self.startedWriting = True
         self.written += data
 
+    producer: Any = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert (self.producer, streaming) == (None, False)
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
     def finish(self) -> None:
         assert not self.finished, "finished twice"
+        assert self.producer is None, "finished with a producer"
         self.finished = True
         self.channel = None
         finishes, self._finishes = self._finishes, []

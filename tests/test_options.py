@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
 from engineio_twisted.errors import EngineIOError, OptionError
-from engineio_twisted.options import OptionKeywords, ServerOptions
+from engineio_twisted.options import (
+    Cookie,
+    Cors,
+    HttpCompression,
+    OptionKeywords,
+    PerMessageDeflate,
+    ServerOptions,
+    originRule,
+)
 
 
 def test_defaultsAreTheReferences() -> None:
@@ -18,6 +28,9 @@ def test_defaultsAreTheReferences() -> None:
     assert options.maxHttpBufferSize == 1_000_000
     assert options.transports == ("polling", "websocket")
     assert (options.allowUpgrades, options.perMessageDeflate, options.allowRequest) == (True, None, None)
+    assert options.httpCompression == HttpCompression(threshold=1024)
+    assert (options.cookie, options.cors, options.wsEngine, options.initialPacket) == (None, None, None, None)
+    assert (options.allowEIO3, options.allowedOrigins) == (False, "*")
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
 
@@ -53,6 +66,20 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("transports", 7),
         ("allowUpgrades", 1),
         ("allowRequest", "yes"),
+        ("allowEIO3", "yes"),
+        ("allowedOrigins", None),
+        ("allowedOrigins", ["https://a.example", 5]),
+        ("allowedOrigins", [["https://a.example"]]),
+        ("allowedOrigins", "a b"),
+        ("httpCompression", 1024),
+        ("perMessageDeflate", "yes"),
+        ("cookie", "io"),
+        ("cors", True),
+        ("cors", "*"),
+        ("wsEngine", "autobahn"),
+        ("wsEngine", str),
+        ("initialPacket", 5),
+        ("initialPacket", "\ud800"),
         ("path", ""),
         ("path", "/"),
         ("path", "engine.io"),
@@ -105,3 +132,112 @@ def test_slashesAtTheEndOfThePathDontMatter(path: str) -> None:
     if path.endswith("//"):
         assert ServerOptions(path=path).path == "/engine.io"
     assert ServerOptions(path=path).path == "/engine.io"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (True, HttpCompression()),
+        (False, None),
+        (None, None),
+        ({}, HttpCompression()),
+        ({"level": 9}, HttpCompression(threshold=1024, level=9, memLevel=8)),
+        (HttpCompression(threshold=0), HttpCompression(threshold=0)),
+    ],
+)
+def test_settingsOfTheirOwn(given: Any, expected: Any) -> None:
+    """On, off, a mapping of what differs from the defaults, or the settings themselves."""
+    assert ServerOptions(httpCompression=given).httpCompression == expected
+
+
+def test_defaultsOfSettings() -> None:
+    """As the reference has them."""
+    assert ServerOptions(perMessageDeflate=True).perMessageDeflate == PerMessageDeflate(threshold=1024)
+    cookie = ServerOptions(cookie=True).cookie
+    assert cookie == Cookie(name="io", path="/", httpOnly=True, sameSite="lax", secure=False, maxAge=None)
+    cors = ServerOptions(cors={}).cors
+    assert cors == Cors(origin="*", methods=["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"])
+    assert cors is not None
+    assert (cors.preflightContinue, cors.optionsSuccessStatus, cors.credentials) == (False, 204, False)
+
+
+@pytest.mark.parametrize(
+    ("option", "setting", "value"),
+    [
+        ("httpCompression", "threshold", -1),
+        ("httpCompression", "threshold", "1kb"),
+        ("httpCompression", "level", 10),
+        ("httpCompression", "memLevel", 0),
+        ("perMessageDeflate", "serverMaxWindowBits", 8),
+        ("perMessageDeflate", "clientMaxWindowBits", 16),
+        ("perMessageDeflate", "serverNoContextTakeover", 1),
+        ("perMessageDeflate", "memLevel", 10),
+        ("cookie", "name", ""),
+        ("cookie", "name", "a b"),
+        ("cookie", "name", "a;b"),
+        ("cookie", "name", "a=b"),
+        ("cookie", "name", "ä"),
+        ("cookie", "path", "/a;Secure"),
+        ("cookie", "path", "/a\r\nX: y"),
+        ("cookie", "path", "engine.io"),
+        ("cookie", "domain", "a.example; Secure"),
+        ("cookie", "domain", "a_b"),
+        ("cookie", "domain", ""),
+        ("cookie", "sameSite", "loose"),
+        ("cookie", "httpOnly", "yes"),
+        ("cookie", "maxAge", "60"),
+        ("cookie", "maxAge", 1.5),
+        ("cookie", "expires", "tomorrow"),
+        ("cookie", "expires", datetime(2030, 1, 1)),
+        ("cookie", "priority", "urgent"),
+        ("cors", "origin", ""),
+        ("cors", "origin", "https://a.example\r\nX: y"),
+        ("cors", "origin", 5),
+        ("cors", "origin", ["https://a.example", True]),
+        ("cors", "methods", ["GET", "PO ST"]),
+        ("cors", "allowedHeaders", ["X-A\r\n"]),
+        ("cors", "exposedHeaders", 5),
+        ("cors", "credentials", "include"),
+        ("cors", "maxAge", "5"),
+        ("cors", "optionsSuccessStatus", 404),
+    ],
+)
+def test_wrongSettingsAreRefusedByName(option: str, setting: str, value: Any) -> None:
+    """The error names option and setting, the value and what was expected."""
+    with pytest.raises(OptionError) as caught:
+        ServerOptions(**{option: {setting: value}})
+    assert caught.value.name == f"{option}.{setting}"
+    assert "expected" in caught.value.problem
+
+
+def test_misspeltSettingsAreRefused() -> None:
+    """A misspelt setting isn't ignored either."""
+    with pytest.raises(OptionError, match=r"cookie\.httponly=True: there is no such option; did you mean httpOnly"):
+        ServerOptions(cookie={"httponly": True})
+
+
+def test_whatMayBeGivenAsText() -> None:
+    """Names of methods and headers, with commas between them, as in the header; words in any case."""
+    cors = Cors(methods="GET, POST", allowedHeaders="X-A,X-B", exposedHeaders="")
+    assert (cors.methods, cors.allowedHeaders, cors.exposedHeaders) == (("GET", "POST"), ("X-A", "X-B"), ())
+    cookie = Cookie(sameSite="None", priority="HIGH", expires=datetime(2030, 1, 1, tzinfo=UTC))
+    assert (cookie.sameSite, cookie.priority) == ("none", "high")
+
+
+def test_whatAFunctionMayReturnForAnOrigin() -> None:
+    """The same as may be given for the option; None is no."""
+    pattern = re.compile("a")
+    assert [originRule(each) for each in (None, True, "*", ["a", pattern])] == [False, True, "*", ("a", pattern)]
+    with pytest.raises(TypeError, match="expected an origin"):
+        originRule(5)
+
+
+def test_anEngineThatCanNotCompress() -> None:
+    """What an engine can't do is refused when it is asked for together with it."""
+
+    class Plain:
+        supportsPerMessageDeflate = False
+
+    assert ServerOptions(wsEngine=Plain).wsEngine is Plain
+    with pytest.raises(OptionError, match="wsEngine Plain can't compress"):
+        ServerOptions(wsEngine=Plain, perMessageDeflate=True)

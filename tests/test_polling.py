@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from zope.interface.verify import verifyObject
@@ -11,14 +15,20 @@ from engineio_twisted.errors import HTTPRefusal
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
 from engineio_twisted.payload import codecFor
-from engineio_twisted.polling import PollingTransport
+from engineio_twisted.polling import COMPRESSED_AT_ONCE, JSONPTransport, PollingTransport
 from engineio_twisted.transport import ITransport
 
 from .fakes import FakeOwner, FakeRequest
 
 
-def make(limit: int = 1000) -> tuple[PollingTransport, FakeOwner]:
-    transport = PollingTransport(codecFor(4), True, ServerOptions(maxHttpBufferSize=limit))
+def make(
+    limit: int = 1000, revision: int = 4, supportsBinary: bool = True, index: str | None = None, **options: Any
+) -> tuple[PollingTransport, FakeOwner]:
+    settings = ServerOptions(maxHttpBufferSize=limit, **options)
+    if index is None:
+        transport = PollingTransport(codecFor(revision), supportsBinary, settings)
+    else:
+        transport = JSONPTransport(codecFor(revision), settings, index)
     transport.owner = FakeOwner()
     return transport, transport.owner
 
@@ -238,3 +248,268 @@ def test_theNextRequestMayComeBeforeTheAnswerReturns() -> None:
     transport.send([HELLO])
     assert owner.closes == []
     assert transport.writable
+
+
+def test_everyAnswerIsAnnounced() -> None:
+    """Whoever adds headers can do it for each: payload, acknowledgement, refusal."""
+    transport, _ = make()
+    poll, push, overlap = FakeRequest(), post(b"4a"), FakeRequest()
+    transport.poll(poll)
+    transport.push(push)
+    transport.poll(overlap)
+    assert [(each.status, each.header("x-announced")) for each in (poll, push, overlap)] == [
+        (200, "yes"),
+        (200, "yes"),
+        (400, "yes"),
+    ]
+
+
+# Revision 3
+
+
+def test_revision3Text() -> None:
+    """Without bytes among them, packets go out as text."""
+    transport, _ = make(revision=3)
+    request = FakeRequest()
+    transport.poll(request)
+    transport.send([HELLO, Packet(PacketType.MESSAGE, "😀")])
+    assert request.written == "6:4hello3:4😀".encode()
+    assert request.header("content-type") == "text/plain; charset=UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("supportsBinary", "contentType", "body"),
+    [
+        (True, "application/octet-stream", bytes.fromhex("0004ff34e282ac 0105ff0401020304")),
+        (False, "text/plain; charset=UTF-8", "2:4€10:b4AQIDBA==".encode()),
+    ],
+)
+def test_revision3Bytes(supportsBinary: bool, contentType: str, body: bytes) -> None:
+    """With bytes among them they go out as bytes, or as text to a client that can't take them."""
+    transport, _ = make(revision=3, supportsBinary=supportsBinary)
+    request = FakeRequest()
+    transport.poll(request)
+    transport.send([Packet(PacketType.MESSAGE, "€"), Packet(PacketType.MESSAGE, b"\x01\x02\x03\x04")])
+    assert (request.header("content-type"), request.written) == (contentType, body)
+
+
+def test_revision3Posts() -> None:
+    """A POST is text or bytes, as its content type says."""
+    transport, owner = make(revision=3)
+    requests = [
+        post("3:4😀1:2".encode(), content_type="text/plain;charset=UTF-8"),
+        post(bytes.fromhex("0105ff0401020304"), content_type="application/octet-stream"),
+    ]
+    for each in requests:
+        transport.push(each)
+    assert [packet.data for packet in owner.packets] == ["😀", "", b"\x01\x02\x03\x04"]
+    assert [(each.status, each.written) for each in requests] == [(200, b"ok")] * 2
+
+
+# Compression
+
+
+def compressed(
+    accepted: str = "gzip", size: int = 5000, compress: tuple[bool, ...] = (True,), **options: Any
+) -> FakeRequest:
+    transport, _ = make(**options)
+    request = FakeRequest(headers={"accept-encoding": [accepted]})
+    transport.poll(request)
+    transport.send([Packet(PacketType.MESSAGE, "x" * (size - 1) if each else "y" * 2000, each) for each in compress])
+    while request.producer is not None:
+        request.producer.resumeProducing()
+    assert request.finished
+    return request
+
+
+def test_gzip() -> None:
+    """A payload over the threshold goes out compressed, with its length."""
+    request = compressed()
+    assert request.header("content-encoding") == "gzip"
+    assert gzip.decompress(request.written) == b"4" + b"x" * 4999
+    assert request.header("content-length") == str(len(request.written))
+    assert (request.header("content-type"), request.header("cache-control")) == (
+        "text/plain; charset=UTF-8",
+        "no-store",
+    )
+
+
+def test_deflate() -> None:
+    """For clients that want it: in the format of zlib, as HTTP has it."""
+    request = compressed("gzip;q=0.5, deflate")
+    assert request.header("content-encoding") == "deflate"
+    assert zlib.decompress(request.written) == b"4" + b"x" * 4999
+
+
+@pytest.mark.parametrize(
+    ("given", "isCompressed"),
+    [
+        ({"size": 1024}, True),
+        ({"size": 1023}, False),
+        ({"size": 10, "httpCompression": {"threshold": 10}}, True),
+        ({"size": 9, "httpCompression": {"threshold": 10}}, False),
+        ({"size": 1, "httpCompression": {"threshold": 0}}, True),
+        ({"httpCompression": False}, False),
+        ({"httpCompression": True}, True),
+        ({"accepted": ""}, False),
+        ({"accepted": "br"}, False),
+        ({"compress": (False,)}, False),
+        ({"compress": (False, False)}, False),
+        ({"compress": (False, True)}, True),
+    ],
+)
+def test_whatIsCompressed(given: dict[str, Any], isCompressed: bool) -> None:
+    """By size, by what the client accepts, and unless none of the packets asks for it."""
+    assert (compressed(**given).header("content-encoding") == "gzip") is isCompressed
+
+
+def test_levels() -> None:
+    """The level and the memory are those of the settings: none compresses nothing."""
+    request = compressed(httpCompression={"level": 0, "memLevel": 1})
+    assert len(request.written) > 5000
+    assert gzip.decompress(request.written) == b"4" + b"x" * 4999
+    assert len(compressed(httpCompression={"level": 9}).written) < 100
+
+
+def test_aLargePayloadIsCompressedInPieces() -> None:
+    """Each piece only when the connection asks for it, so that nobody else waits for all of it."""
+    transport, _ = make()
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    transport.poll(request)
+    text = "".join(str(each) for each in range(100_000))
+    transport.send([Packet(PacketType.MESSAGE, text)])
+    assert (request.finished, transport.writable) == (False, False)
+    assert request.header("content-length") is None
+    rounds = 0
+    while not request.finished:
+        request.producer.resumeProducing()
+        rounds += 1
+    assert rounds == -(-(len(text) + 1) // COMPRESSED_AT_ONCE)
+    assert gzip.decompress(request.written).decode() == "4" + text
+
+
+def test_closingWhileAPayloadIsCompressed() -> None:
+    """All of it goes out at once, whole."""
+    transport, _ = make()
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    transport.poll(request)
+    transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    request.producer.resumeProducing()
+    transport.close()
+    assert request.finished
+    assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
+
+
+@pytest.mark.parametrize("hears", ["the producer", "the session"])
+def test_aConnectionLostWhileAPayloadIsCompressed(hears: str) -> None:
+    """What was in it is lost, so the session ends; nothing is written any more."""
+    transport, owner = make()
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    transport.poll(request)
+    transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    request.producer.resumeProducing()
+    written = request.written
+    if hears == "the producer":
+        request.producer.stopProducing()
+    request.lose()
+    assert owner.closes == [("transport error", "poll connection closed prematurely")]
+    assert (request.written, request.finished) == (written, False)
+
+
+def test_anotherPollWhileAPayloadIsCompressed() -> None:
+    """It waits; the loss of the first ends the session, which tells the second."""
+    transport, owner = make()
+    first, second = FakeRequest(headers={"accept-encoding": ["gzip"]}), FakeRequest()
+    transport.poll(first)
+    transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    transport.poll(second)
+    first.lose()
+    assert [reason for reason, _ in owner.closes] == ["transport error"]
+    assert (second.status, second.written) == (200, b"1")
+
+
+def test_theLastPayloadIsNotCompressed() -> None:
+    """The connection may be closed right behind it."""
+    transport, _ = make()
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    transport.poll(request)
+    transport.close([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    assert request.written == b"4" + b"x" * 200_000 + b"\x1e1"
+
+
+# JSONP
+
+
+def answered(packets: list[Packet], revision: int = 4, **given: Any) -> FakeRequest:
+    transport, _ = make(revision=revision, index="7", **given)
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    transport.poll(request)
+    transport.send(packets)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("data", "script"),
+    [
+        ("hello", '___eio[7]("4hello");'),
+        ("é😀", '___eio[7]("4é😀");'),
+        ('"\\', '___eio[7]("4\\"\\\\");'),
+        ("\u2028\u2029", '___eio[7]("4\\u2028\\u2029");'),
+        ("</script>\n", '___eio[7]("4</script>\\n");'),
+        (b"\x01\x02\x03\x04", '___eio[7]("bAQIDBA==");'),
+    ],
+)
+def test_jsonpAnswers(data: str | bytes, script: str) -> None:
+    """They are scripts that call the client's function with the payload as a string."""
+    request = answered([Packet(PacketType.MESSAGE, data)])
+    assert request.written.decode() == script
+    assert request.header("content-type") == "text/javascript; charset=UTF-8"
+    assert request.header("x-content-type-options") == "nosniff"
+    assert request.header("cache-control") == "no-store"
+
+
+def test_jsonpInRevision3() -> None:
+    """Bytes are base64 there too, and lengths those of the text in the string."""
+    request = answered([Packet(PacketType.MESSAGE, '"\u2028😀'), Packet(PacketType.MESSAGE, b"\x01")], revision=3)
+    assert request.written.decode() == '___eio[7]("5:4\\"\\u2028😀6:b4AQ==");'
+
+
+def test_jsonpIsCompressedToo() -> None:
+    """By the size of the script."""
+    request = answered([Packet(PacketType.MESSAGE, "x" * 2000)])
+    assert request.header("content-encoding") == "gzip"
+    assert gzip.decompress(request.written) == b'___eio[7]("4' + b"x" * 2000 + b'");'
+
+
+@pytest.mark.parametrize(
+    ("field", "data"),
+    [
+        ("4hello", "hello"),
+        ("4a\\nb", "a\nb"),
+        ("4a\\\\nb", "a\\nb"),
+        ("4a\\\\\\nb", "a\\\\nb"),
+        ("4a\\n\\nb", "a\n\nb"),
+        ("4a\\tb\\", "a\\tb\\"),
+        ("4é😀+&=%\u2028", "é😀+&=%\u2028"),
+        ("bAQID+w==", b"\x01\x02\x03\xfb"),
+    ],
+)
+def test_jsonpPosts(field: str, data: str | bytes) -> None:
+    """A form with the payload in its field d, in which newlines are escaped, and what looks like one twice."""
+    transport, owner = make(index="0")
+    request = post(urlencode({"d": field}).encode(), content_type="application/x-www-form-urlencoded")
+    transport.push(request)
+    assert [packet.data for packet in owner.packets] == [data]
+    assert (request.status, request.written, request.header("content-type")) == (200, b"ok", "text/html")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"4a", b"e=4a", b"d=4a&d=4b", b"d", b"d=", b"d=%ff", b"\xff", b"a&" * 1000 + b"d=4a"]
+)
+def test_jsonpPostsThatAreNone(body: bytes) -> None:
+    """Without exactly one field d, and text in it, there is nothing to deliver: 400, and the session ends."""
+    transport, owner = make(limit=10_000, index="0")
+    request = post(body)
+    transport.push(request)
+    assert (request.status, owner.packets) == (400, [])
+    assert [reason for reason, _ in owner.closes] == ["parse error"]

@@ -46,13 +46,15 @@ EVENTS = [
 class Session:
     """An open session with all that surrounds it, and the events it emitted."""
 
-    def __init__(self, transport: str = "websocket", isOpen: bool = True, **options: Any) -> None:
+    def __init__(self, transport: str = "websocket", isOpen: bool = True, protocol: int = 4, **options: Any) -> None:
         self.clock = Clock()
         self.host = FakeHost(**options)
         self.transport = FakeTransport(transport, writable=transport == "websocket")
         self.ended: list[Socket] = []
         self.events: list[tuple[Any, ...]] = []
-        self.socket = Socket("sid-1234567", self.host, self.transport, FakeRequest(), 4, self.clock, self.ended.append)
+        self.socket = Socket(
+            "sid-1234567", self.host, self.transport, FakeRequest(), protocol, self.clock, self.ended.append
+        )
         if isOpen:
             self.socket.open()
             if transport == "polling":
@@ -117,6 +119,18 @@ def test_openOnPollingWaitsForThePoll() -> None:
     session.transport.ready()
     assert session.transport.types() == [PacketType.OPEN]
     assert json.loads(session.transport.sent[0].data)["upgrades"] == ["websocket"]
+
+
+@pytest.mark.parametrize("initial", ["hello", b"\x01\x02", ""])
+@pytest.mark.parametrize("name", ["polling", "websocket"])
+def test_initialPacket(name: str, initial: str | bytes) -> None:
+    """It goes out right behind the open packet: in the same payload, or as the next frame."""
+    session = Session(name, isOpen=False, initialPacket=initial)
+    session.socket.open()
+    if name == "polling":
+        session.transport.ready()
+    assert session.transport.types() == [PacketType.OPEN, PacketType.MESSAGE]
+    assert session.transport.sent[1].data == initial
 
 
 def test_attributes() -> None:
@@ -443,6 +457,57 @@ def test_heartbeatGoesOnAcrossAnUpgrade() -> None:
     assert session.socket.readyState == "open"
     session.clock.advance(0.1)
     assert candidate.types()[-1] is PacketType.PING
+
+
+@pytest.mark.parametrize("name", ["polling", "websocket"])
+def test_revision3ClientsPing(name: str) -> None:
+    """In revision 3 each ping is answered, and puts off the end by pingInterval and pingTimeout."""
+    session = Session(name, protocol=3, pingInterval=1000, pingTimeout=500)
+    for _ in range(3):
+        session.clock.advance(1.499)
+        session.transport.receive(PacketType.PING)
+        if name == "polling":
+            session.transport.ready()
+        assert session.transport.types()[-1] is PacketType.PONG
+    assert session.names().count("heartbeat") == 3
+    assert PacketType.PING not in session.transport.types()
+    session.clock.advance(1.499)
+    assert session.socket.readyState == "open"
+    session.clock.advance(0.001)
+    assert session.closes == [("ping timeout", "no ping within pingInterval and pingTimeout, 1500 ms")]
+    assert session.isQuiet()
+
+
+def test_revision3HeartbeatDirection() -> None:
+    """In revision 3 it is the client that pings."""
+    session = Session(protocol=3)
+    session.transport.receive(PacketType.PONG)
+    assert session.closes == [("transport error", "invalid heartbeat direction")]
+
+
+@pytest.mark.parametrize("event", ["packet", "packetCreate", "flush", "drain", "heartbeat"])
+def test_revision3ClosingWithinAPing(event: str) -> None:
+    """A handler that closes the session while a ping is answered finds it closed, and nothing comes after."""
+    session = Session(protocol=3)
+    session.socket.on(event, lambda *args: session.socket.close(discard=True))
+    session.transport.receive(PacketType.PING)
+    assert session.names()[-1] == "close"
+    assert session.isQuiet()
+
+
+def test_revision3HeartbeatAcrossAnUpgrade() -> None:
+    """The client's pings count on either transport."""
+    session = polling(protocol=3, pingInterval=1000, pingTimeout=500)
+    candidate = session.candidate()
+    candidate.receive(PacketType.PING, "probe")
+    session.clock.advance(1)
+    session.transport.receive(PacketType.PING)
+    candidate.receive(PacketType.UPGRADE)
+    assert candidate.types() == [PacketType.PONG, PacketType.PONG]
+    session.clock.advance(1.4)
+    candidate.receive(PacketType.PING)
+    session.clock.advance(1.4)
+    assert session.socket.readyState == "open"
 
 
 # Closing
