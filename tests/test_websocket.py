@@ -135,7 +135,7 @@ def engine(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def Peer(engine: Any) -> MakePeer:  # noqa: N802
+def Peer(engine: Any) -> MakePeer:
     """What makes a client that was accepted."""
     return partial(AcceptedPeer, engine)
 
