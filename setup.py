@@ -25,7 +25,7 @@ setup(
         # What an endpoint description that starts with "tls:" needs.
         "tls": ["twisted[tls]>=26.4"],
         # What the WebSocket engine in engine_twisted needs.
-        "wsproto": ["twisted[websocket]>=26.4", "wsproto>=1.2"],
+        "wsproto": ["twisted[websocket]>=26.10", "wsproto>=1.2"],
         "test": [
             "build",
             "coverage[toml]>=7.4",

@@ -1,8 +1,8 @@
 """
 WebSocket by L{twisted.web.websocket}, a C{wsEngine} for those who want no more than Twisted.
 
-Needs the extra C{wsproto}. What it lacks is here: a limit on the size of a message, headers and a subprotocol in the
-101. It can't compress. docs/architecture.md, "Engines".
+Needs the extra C{wsproto}, and Twisted 26.10. What it lacks is here: a limit on the size of a message, headers and a
+subprotocol in the 101. It can't compress. docs/architecture.md, "Engines".
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from incremental import Version
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.websocket import WebSocketResource
 from wsproto.utilities import LocalProtocolError
 from zope.interface import implementer
+
+from twisted import version
 
 from .transport import Connections
 from .websocket import IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 
     from .handshake import WebSocketHandshake
     from .options import ServerOptions
+
+if tuple(int(each) for each in twistedVersion.split(".")[:2]) < (26, 10):
+    # Before, twisted.web.websocket delivered each piece of a message as a message.
+    raise ImportError(f"engineio_twisted.engine_twisted needs Twisted 26.10 or newer; this is {twistedVersion}")
 
 NORMAL, PROTOCOL_ERROR, NOT_UTF8, TOO_LARGE = 1000, 1002, 1007, 1009
 """Codes of close frames (RFC 6455, 7.4.1)."""
@@ -276,8 +283,8 @@ class TwistedWebSocket(WebSocketConnection):
     def textMessageReceived(self, message: str) -> None:
         self.receiver.received(message)
 
-    def bytesMessageReceived(self, data: bytes) -> None:
-        self.receiver.received(data)
+    def bytesMessageReceived(self, data: bytes | bytearray) -> None:
+        self.receiver.received(bytes(data))
 
     def pongReceived(self, payload: bytes) -> None:
         pass

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engineio_twisted.engine_autobahn import AutobahnEngine, firstAcceptable
-from engineio_twisted.engine_twisted import TwistedEngine
 from engineio_twisted.errors import OptionError
 from engineio_twisted.handshake import WebSocketHandshake
 from engineio_twisted.options import PerMessageDeflate, ServerOptions
 from engineio_twisted.packet import Packet, PacketType
 
+from .engines import TwistedEngine, needsTwistedEngine
 from .test_websocket import HANDSHAKE, AcceptedPeer
 from .wire import makeFrame
 
@@ -219,6 +219,7 @@ def test_compressedWithoutAgreement() -> None:
     assert peer.closeCode() == 1002
 
 
+@needsTwistedEngine
 def test_twistedCanNotCompress() -> None:
     """Asking for both is an error, and says which."""
     with pytest.raises(OptionError, match="wsEngine TwistedEngine can't compress"):

@@ -7,10 +7,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineio_twisted.engine_twisted import MessageSizes, TwistedEngine
-
+from .engines import TwistedEngine, needsTwistedEngine
 from .test_websocket import AcceptedPeer
 from .wire import makeFrame
+
+pytestmark = needsTwistedEngine
 
 TOO_LARGE = b"\x88\x02\x03\xf1"
 
@@ -38,6 +39,8 @@ def test_sizesAreCountedByFrames(stream: tuple[list[bytes], int | None], cuts: l
     frames, tooLargeAt = stream
     data = b"".join(frames)
     expected = None if tooLargeAt is None else len(b"".join(frames[:tooLargeAt]))
+    from engineio_twisted.engine_twisted import MessageSizes
+
     sizes = MessageSizes(100)
     places = sorted({0, len(data), *(each % (len(data) + 1) for each in cuts)})
     found = None

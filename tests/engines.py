@@ -1,0 +1,19 @@
+"""The WebSocket engines that there are here: Twisted's own needs a newer Twisted than everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from incremental import Version
+
+from engineio_twisted import AutobahnEngine
+from twisted import version
+
+TwistedEngine: Any = None
+if version >= Version("Twisted", 26, 10, 0):
+    from engineio_twisted.engine_twisted import TwistedEngine  # type: ignore[no-redef]
+
+ENGINES = [each for each in (AutobahnEngine, TwistedEngine) if each is not None]
+
+needsTwistedEngine = pytest.mark.skipif(TwistedEngine is None, reason="the engine of Twisted needs Twisted 26.10")
