@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from incremental import Version
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.websocket import WebSocketResource
 from wsproto.utilities import LocalProtocolError
 from zope.interface import implementer
 
-from twisted import version
+from twisted import __version__ as twistedVersion
 
 from .transport import Connections
 from .websocket import IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
