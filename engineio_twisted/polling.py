@@ -86,6 +86,10 @@ class CompressedBody:
         self._finished()
 
     def _write(self, size: int) -> None:
+        if self._request.channel is None:
+            # When its connection is lost, others may hear of it before we do.
+            self._finished()
+            return
         piece, self._rest = self._rest[:size], self._rest[size:]
         self._request.write(self._compressor.compress(piece))
         if not self._rest:

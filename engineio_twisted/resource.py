@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web import resource, server
@@ -181,6 +181,7 @@ class EngineIORequest(server.Request):
     _refused = False
     _isComplete = False
     _isRefusalWritten = False
+    _deciding: Deferred[None] | None = None
     _timer: IDelayedCall | None = None
 
     def gotLength(self, length: int | None) -> None:
@@ -244,9 +245,13 @@ class EngineIORequest(server.Request):
         self.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
         self.responseHeaders.setRawHeaders("Connection", ["close"])
         assert self._engine is not None
-        deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
-        deciding.addErrback(lambda failure: self._log.failure("A refusal could not be prepared", failure))
-        deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
+        self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
+        self._deciding.addErrback(self._notDecided)
+        self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
+
+    def _notDecided(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("The headers of a refusal could not be decided on", failure)
 
     def _writeRefusal(self, status: int, body: bytes) -> None:
         if self.channel is None:
@@ -275,6 +280,8 @@ class EngineIORequest(server.Request):
     def connectionLost(self, reason: Failure) -> None:
         self._bodyEnded()
         super().connectionLost(reason)
+        if self._deciding is not None:
+            self._deciding.cancel()
         if self._polling is not None:
             self._polling.pushLost(self)
 

@@ -248,7 +248,8 @@ class Server(EventEmitter):
     @cached_property
     def webSockets(self) -> Any:
         """What implements WebSocket, a L{IWebSocketEngine}, and which are connected."""
-        return (self.opts.wsEngine or AutobahnEngine)(self.reactor, self.opts)
+        engine = AutobahnEngine if self.opts.wsEngine is None else self.opts.wsEngine
+        return engine(self.reactor, self.opts)
 
     # Answers
 
@@ -465,6 +466,8 @@ class Server(EventEmitter):
         self, request: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
     ) -> None:
         self.announceHeaders(request, openedId)
+        if self._closed is not None:
+            raise ServerClosing
         # As text for engines, which write it as UTF-8; twisted.web keeps cookies apart until it answers.
         headers = {
             name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]

@@ -509,3 +509,49 @@ def test_aMiddlewareThatNeverAnswers(isUpgrade: bool) -> None:
     assert server.clients[sid].readyState == "open"
     server.close()
     assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("isUpgrade", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_closingTheServerFromAHeadersHandler(serve: Any, isUpgrade: bool) -> None:
+    """No session is left, and no WebSocket: it is refused as by any server that is closing."""
+    closed: list[Any] = []
+
+    def setup(server: Server) -> None:
+        server.once("headers", lambda headers, request: closed.append(server.close()))
+
+    running = await serve(setup)
+    wire = await connectTo(running.port)
+    wire.send(upgrade() if isUpgrade else GET)
+    await wire.lost()
+    await closed[0]
+    assert (running.server.clients, len(running.server.webSockets.connections)) == ({}, 0)
+    assert wire.received == b"" or wire.received.startswith(b"HTTP/1.1 503" if isUpgrade else b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_anEarlyErrorThatIsNeverAnswered(serve: Any, fails: bool, loggedErrors: list[LogEvent]) -> None:
+    """A function of cors.origin that fails refuses without the headers; one that takes too long is cancelled."""
+    cancelled: list[object] = []
+
+    def decide(origin: str | None) -> Any:
+        if fails:
+            raise ValueError("secret")
+        return Deferred(cancelled.append)
+
+    running = await serve(maxHttpBufferSize=10, cors={"origin": decide})
+    wire = await connectTo(running.port)
+    wire.send(http("POST", target(sid="none"), [("Origin", A)], b"x" * 11))
+    if fails:
+        answer = await wire.response()
+        assert (answer.status, "access-control-allow-origin" in answer.headers) == (413, False)
+        assert len(loggedErrors) == 1
+        loggedErrors.clear()
+        wire.drop()
+    else:
+        await eventually(lambda: len(running.server.reading) == 1, "a body")
+        wire.drop()
+        await eventually(lambda: cancelled, "the end of it")
+    await wire.lost()
+    await eventually(lambda: len(running.server.reading) == 0, "no body")
