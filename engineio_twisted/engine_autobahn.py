@@ -51,7 +51,6 @@ class AutobahnEngine(WebSocketServerFactory):
             maxFramePayloadSize=options.maxHttpBufferSize,
             # Of a compressed message this bounds what it inflates to, while it is inflated.
             maxMessagePayloadSize=options.maxHttpBufferSize,
-            perMessageCompressionAccept=self._acceptDeflate,
             # A close frame tells the client what was wrong; a dropped connection doesn't.
             failByDrop=False,
             webStatus=False,
@@ -78,36 +77,24 @@ class AutobahnEngine(WebSocketServerFactory):
         ]
         if handshake.subprotocol is not None:
             opening.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}")
-        offer = None if self.deflate is None else firstAcceptable(handshake.extensions, self.deflate)
-        if offer is not None:
-            opening.append(f"Sec-WebSocket-Extensions: {offer.get_extension_string()}")
+        deflate = None if self.deflate is None else agreeOn(handshake.extensions, self.deflate)
+        if deflate is not None:
+            # Once it is asked for, what is agreed on is up to this.
+            opening.append(f"Sec-WebSocket-Extensions: {deflate.EXTENSION_NAME}")
+            protocol.perMessageCompressionAccept = lambda _: deflate
         protocol.openBy("\r\n".join([*opening, "", ""]).encode("ascii"))
         begin(protocol, behind)
 
-    def _acceptDeflate(self, offers: Sequence[PerMessageDeflateOffer]) -> PerMessageDeflateOfferAccept:
-        deflate, offer = self.deflate, offers[0]
-        assert deflate is not None
-        asked = offer.request_max_window_bits
-        return PerMessageDeflateOfferAccept(
-            offer,
-            request_no_context_takeover=deflate.clientNoContextTakeover,
-            request_max_window_bits=_orDefault(deflate.clientMaxWindowBits),
-            no_context_takeover=deflate.serverNoContextTakeover or offer.request_no_context_takeover,
-            window_bits=min(deflate.serverMaxWindowBits, asked or deflate.serverMaxWindowBits),
-            mem_level=deflate.memLevel,
-        )
+
+LARGEST_WINDOW = 15
+"""Bits of the largest window, which is what everybody has who isn't asked for another (RFC 7692, 7.1.2)."""
 
 
-def _orDefault(windowBits: int) -> int:
-    # The largest window is what everybody has who isn't asked for another.
-    return 0 if windowBits == PerMessageDeflateOffer.WINDOW_SIZE_PERMISSIBLE_VALUES[-1] else windowBits
-
-
-def firstAcceptable(extensions: Iterable[bytes], deflate: PerMessageDeflate) -> PerMessageDeflateOffer | None:
+def agreeOn(extensions: Iterable[bytes], settings: PerMessageDeflate) -> PerMessageDeflateOfferAccept | None:
     """
-    Return the first offer to compress messages that can be accepted; None where there is none (RFC 7692, 5.1).
+    Return what is agreed on about compression: the first offer that can be accepted; or None (RFC 7692, 5.1).
 
-    One with a parameter that is unknown, given twice or out of range is declined, as is one without a limit that
+    An offer with a parameter that is unknown, given twice or out of range is declined, as is one without a limit that
     the settings ask of the client.
 
     @param extensions: the values of the request's Sec-WebSocket-Extensions header.
@@ -121,14 +108,25 @@ def firstAcceptable(extensions: Iterable[bytes], deflate: PerMessageDeflate) -> 
             key, equals, value = (each.strip() for each in parameter.partition("="))
             values.setdefault(key, []).append(value.strip('"') if equals else True)
         try:
-            offer: PerMessageDeflateOffer = PerMessageDeflateOffer.parse(values)
+            offer = PerMessageDeflateOffer.parse(values)
         except Exception:  # noqa: S112 - there is no other type for it
             continue
-        if _orDefault(deflate.clientMaxWindowBits) and not offer.accept_max_window_bits:
-            continue
+        clientBits = 0
+        if settings.clientMaxWindowBits < LARGEST_WINDOW:
+            if not offer.accept_max_window_bits:
+                continue
+            offered = values["client_max_window_bits"][0]
+            clientBits = min(settings.clientMaxWindowBits, LARGEST_WINDOW if offered is True else int(offered))
         # A server may ask for this whether or not it is offered (RFC 7692, 7.1.1.2).
         offer.accept_no_context_takeover = True
-        return offer
+        return PerMessageDeflateOfferAccept(
+            offer,
+            request_no_context_takeover=settings.clientNoContextTakeover,
+            request_max_window_bits=clientBits,
+            no_context_takeover=settings.serverNoContextTakeover or offer.request_no_context_takeover,
+            window_bits=min(settings.serverMaxWindowBits, offer.request_max_window_bits or LARGEST_WINDOW),
+            mem_level=settings.memLevel,
+        )
     return None
 
 
@@ -139,6 +137,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     It owns the connection, and the deadline by which that must be gone once one side has sent a close frame.
     """
+
+    perMessageCompressionAccept: Any
 
     def __init__(
         self, engine: AutobahnEngine, receiver: Any, subprotocol: str | None, headers: Mapping[str, Sequence[str]]

@@ -56,6 +56,10 @@ def _asTuple(value: object) -> object:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
 
 
+def _asBytes(value: object) -> object:
+    return bytes(value) if isinstance(value, bytearray | memoryview) else value
+
+
 def _withoutTrailingSlash(value: object) -> object:
     return value.rstrip("/") or value if isinstance(value, str) else value
 
@@ -76,19 +80,19 @@ def _checkNames(given: Mapping[str, Any], part: type[Any], prefix: str = "") -> 
             raise OptionError(f"{prefix}{name}", value, f"there is no such option; {cure}")
 
 
-def _part(name: str, part: type[PartT], orSwitch: bool = True) -> Callable[[Any], PartT | None]:
-    """Return what makes an option with settings of its own from a mapping; or from True and False, as a switch."""
+def _part(name: str, part: type[PartT], hasDefaults: bool = True) -> Callable[[Any], PartT | None]:
+    """Return what makes an option with settings of its own from a mapping, from False, and from True for defaults."""
 
     def convert(value: Any) -> PartT | None:
-        if value is None or (value is False and orSwitch):
+        if value is None or value is False:
             return None
-        if value is True and orSwitch:
+        if value is True and hasDefaults:
             return part()
         if isinstance(value, part):
             return value
         if not isinstance(value, Mapping):
             what = f"{part.__name__} or a mapping of its settings"
-            raise OptionError(name, value, f"expected {what}{', True or False' if orSwitch else ', or None'}")
+            raise OptionError(name, value, f"expected {what}{', True' if hasDefaults else ''}, or False")
         _checkNames(value, part, f"{name}.")
         try:
             return part(**value)
@@ -175,7 +179,6 @@ class PerMessageDeflate:
     @ivar clientNoContextTakeover: the client is asked to do the same.
     @ivar serverMaxWindowBits: 9 to 15; 2 to the power of it bytes are held to find repetitions in.
     @ivar clientMaxWindowBits: the client is asked to use no more.
-    @ivar level: of zlib, 0 to 9; -1 is its own default.
     @ivar memLevel: of zlib, 1 to 9.
     """
 
@@ -184,7 +187,6 @@ class PerMessageDeflate:
     clientNoContextTakeover: bool = attrs.field(default=False, validator=_flag)
     serverMaxWindowBits: int = attrs.field(default=15, validator=_between(9, 15))
     clientMaxWindowBits: int = attrs.field(default=15, validator=_between(9, 15))
-    level: int = attrs.field(default=-1, validator=_between(-1, 9))
     memLevel: int = attrs.field(default=8, validator=_between(1, 9))
 
 
@@ -252,12 +254,13 @@ def originRule(value: object) -> OriginRule:
     return rule  # type: ignore[return-value]
 
 
-_ORIGIN_RULE = "an origin such as 'https://example.com', a pattern, a list of those, '*', True or False"
+_ORIGIN_RULE = "an origin such as 'https://example.com', a pattern, a list of those; or '*', True or False"
 
 
 def _isOriginRule(value: object) -> bool:
     if isinstance(value, tuple):
-        return all(isinstance(each, str | re.Pattern) and _isOriginRule(each) for each in value)
+        # Not "*", which would allow every origin by name, with credentials.
+        return all(isinstance(each, str | re.Pattern) and each != "*" and _isOriginRule(each) for each in value)
     if isinstance(value, str):
         return value == "*" or re.fullmatch(r"[!-~]+", value) is not None
     return isinstance(value, re.Pattern | bool)
@@ -330,9 +333,9 @@ class OptionKeywords(TypedDict, total=False):
     perMessageDeflate: PerMessageDeflate | Mapping[str, Any] | bool | None
     httpCompression: HttpCompression | Mapping[str, Any] | bool | None
     cookie: Cookie | Mapping[str, Any] | bool | None
-    cors: Cors | Mapping[str, Any] | None
+    cors: Cors | Mapping[str, Any] | bool | None
     wsEngine: Any
-    initialPacket: str | bytes | None
+    initialPacket: str | bytes | bytearray | memoryview | None
     allowEIO3: bool
     path: str
     addTrailingSlash: bool
@@ -410,8 +413,8 @@ class ServerOptions:
     cors: Cors | None = _option(
         None,
         None,
-        "Which pages of other origins may read what the server answers: None for none, or Cors settings.",
-        _part("cors", Cors, orSwitch=False),
+        "Which pages of other origins may read what the server answers: False for none, or Cors settings.",
+        _part("cors", Cors, hasDefaults=False),
     )
     wsEngine: Any = _option(
         None,
@@ -419,7 +422,7 @@ class ServerOptions:
         "What implements WebSocket: a class that implements IWebSocketEngine. None is Autobahn.",
     )
     initialPacket: str | bytes | None = _option(
-        None, _orNone(_message), "A message for each client that connects, sent with the open packet."
+        None, _orNone(_message), "A message for each client that connects, sent with the open packet.", _asBytes
     )
     allowEIO3: bool = _option(
         False, _flag, "Whether clients of revision 3 of the protocol may connect: engine.io-client before version 4."

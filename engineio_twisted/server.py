@@ -21,7 +21,15 @@ from twisted.web.pages import errorPage
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .engine_autobahn import AutobahnEngine
-from .errors import ConnectionRefusal, ErrorCode, HTTPRefusal, OptionError, RequestRefused, ServerClosing
+from .errors import (
+    ERROR_MESSAGES,
+    ConnectionRefusal,
+    ErrorCode,
+    HTTPRefusal,
+    OptionError,
+    RequestRefused,
+    ServerClosing,
+)
 from .factory import SocketFactory, generateId
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders
@@ -55,7 +63,7 @@ class ConnectionErrorEvent:
 
     @ivar req: the refused request, a L{twisted.web.server.Request}.
     @ivar code: one of L{ErrorCode}.
-    @ivar message: what the client was told.
+    @ivar message: the text that belongs to the code; what else the client was told is the context's C{message}.
     @ivar context: what made the server refuse, by name.
     """
 
@@ -485,7 +493,9 @@ class Server(EventEmitter):
             context = dict(refusal.context)
             if _debug.enabled:
                 _debug.log(f"refused {request.method!r} {request.uri!r}: {refusal.message}, {context}")
-            self.emit("connection_error", ConnectionErrorEvent(request, refusal.code, refusal.message, context))
+            self.emit(
+                "connection_error", ConnectionErrorEvent(request, refusal.code, ERROR_MESSAGES[refusal.code], context)
+            )
         if isUpgrade:
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
             # What the client sent behind it, for the WebSocket, is not to be taken for another request.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineio_twisted.engine_autobahn import AutobahnEngine, firstAcceptable
+from engineio_twisted.engine_autobahn import AutobahnEngine, agreeOn
 from engineio_twisted.errors import OptionError
 from engineio_twisted.handshake import WebSocketHandshake
 from engineio_twisted.options import PerMessageDeflate, ServerOptions
@@ -53,6 +53,10 @@ CLIENT_BITS = f"{PLAIN}; client_max_window_bits"
         (PLAIN, {"clientNoContextTakeover": True}, f"{PLAIN}; client_no_context_takeover"),
         (PLAIN, {"serverNoContextTakeover": True}, PLAIN),
         (f"{PLAIN}; client_max_window_bits", {"clientMaxWindowBits": 10}, f"{PLAIN}; client_max_window_bits=10"),
+        # Never more than the client itself offers, which it would refuse (RFC 7692, 7.1.2.2).
+        (f"{CLIENT_BITS}=10", {"clientMaxWindowBits": 12}, f"{CLIENT_BITS}=10"),
+        (f"{CLIENT_BITS}=12", {"clientMaxWindowBits": 10}, f"{CLIENT_BITS}=10"),
+        (f"{CLIENT_BITS}=10", True, PLAIN),
         # It can't be told to use a smaller window.
         (PLAIN, {"clientMaxWindowBits": 10}, None),
         (
@@ -82,7 +86,7 @@ def test_whatIsAgreedOn(offer: str | None, deflate: Any, answer: str | None) -> 
 @given(st.lists(st.binary(), max_size=3))
 def test_anyOffer(extensions: list[bytes]) -> None:
     """No header makes the choice fail."""
-    assert firstAcceptable(extensions, PerMessageDeflate()) is None
+    assert agreeOn(extensions, PerMessageDeflate()) is None
 
 
 PARAMETERS = ["client_max_window_bits", "=10", "=8", "server_max_window_bits", ";", ",", '"', "=", " ", PLAIN]

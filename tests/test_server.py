@@ -139,14 +139,14 @@ def test_allowRequest(how: Callable[[Any], Any], answer: Any) -> None:
 
 
 def test_allowRequestWithAMessage() -> None:
-    """RequestRefused carries its text to the client and the event."""
+    """RequestRefused carries its text to the client, and as context to the event."""
     server, _ = make(allowRequest=lambda request: coroutineOf(RequestRefused("members only")))
     errors: list[Any] = []
     server.on("connection_error", errors.append)
     request = FakeRequest(uri=OPEN)
     server.handleRequest(request)
     assert refusal(request) == (403, {"code": 4, "message": "members only"})
-    assert (errors[0].message, errors[0].context) == ("members only", {"message": "members only"})
+    assert (errors[0].message, errors[0].context) == ("Forbidden", {"message": "members only"})
 
 
 def test_allowRequestThatFails(loggedErrors: list[LogEvent]) -> None:
