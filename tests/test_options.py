@@ -71,6 +71,7 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("allowedOrigins", ["https://a.example", 5]),
         ("allowedOrigins", [["https://a.example"]]),
         ("allowedOrigins", "a b"),
+        ("allowedOrigins", ["*"]),
         ("httpCompression", 1024),
         ("perMessageDeflate", "yes"),
         ("cookie", "io"),
@@ -193,6 +194,7 @@ def test_defaultsOfSettings() -> None:
         ("cors", "origin", ""),
         ("cors", "origin", "https://a.example\r\nX: y"),
         ("cors", "origin", 5),
+        ("cors", "origin", ["*"]),
         ("cors", "origin", ["https://a.example", True]),
         ("cors", "methods", ["GET", "PO ST"]),
         ("cors", "allowedHeaders", ["X-A\r\n"]),
@@ -222,6 +224,13 @@ def test_whatMayBeGivenAsText() -> None:
     assert (cors.methods, cors.allowedHeaders, cors.exposedHeaders) == (("GET", "POST"), ("X-A", "X-B"), ())
     cookie = Cookie(sameSite="None", priority="HIGH", expires=datetime(2030, 1, 1, tzinfo=UTC))
     assert (cookie.sameSite, cookie.priority) == ("none", "high")
+
+
+def test_whatMayBeGivenOtherwise() -> None:
+    """Off is False as well as None; bytes may come in whatever holds them."""
+    assert ServerOptions(cors=False).cors is None
+    assert ServerOptions(initialPacket=bytearray(b"ab")).initialPacket == b"ab"
+    assert ServerOptions(initialPacket=memoryview(b"ab")).initialPacket == b"ab"
 
 
 def test_whatAFunctionMayReturnForAnOrigin() -> None:
