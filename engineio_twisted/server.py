@@ -267,10 +267,14 @@ class Server(EventEmitter):
 
         @param openedId: of the session that this is the first answer of, if it is of one.
         """
+        # twisted.web keeps cookies apart, and would have them replace those among the headers.
+        cookies, request.cookies = request.cookies, []
+        for cookie in cookies:
+            request.responseHeaders.addRawHeader(b"Set-Cookie", cookie)
         headers = ResponseHeaders(request.responseHeaders)
         if openedId is not None:
             if self.opts.cookie is not None:
-                headers["Set-Cookie"] = cookieHeader(self.opts.cookie, openedId)
+                request.responseHeaders.addRawHeader("Set-Cookie", cookieHeader(self.opts.cookie, openedId))
             self.emit("initial_headers", headers, request)
         self.emit("headers", headers, request)
 
@@ -476,14 +480,11 @@ class Server(EventEmitter):
         self.announceHeaders(request, openedId)
         if self._closed is not None:
             raise ServerClosing
-        # As text for engines, which write it as UTF-8; twisted.web keeps cookies apart until it answers.
+        # As text for engines, which write it as UTF-8.
         headers = {
             name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
             for name, values in request.responseHeaders.getAllRawHeaders()
         }
-        if request.cookies:
-            cookies = [value.decode("utf-8", "replace") for value in request.cookies]
-            headers["Set-Cookie"] = [*headers.get("Set-Cookie", []), *cookies]
         self.webSockets.accept(request, handshake, headers, transport)
 
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:

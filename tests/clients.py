@@ -130,8 +130,8 @@ class Program(ProcessProtocol):
 
     @property
     def names(self) -> list[str]:
-        """The names of all events except messages, in order."""
-        return [each["event"] for each in self.events if each["event"] != "message"]
+        """The names of all events that an application sees, except messages, in order."""
+        return [each["event"] for each in self.events if each["event"] not in ("message", "answer", "carried")]
 
     @property
     def messages(self) -> list[Message]:
@@ -166,6 +166,20 @@ def programs() -> Iterator[Callable[..., Program]]:
     finally:
         for program in started:
             pytest_twisted.blockon(Deferred.fromCoroutine(program.kill()))
+
+
+def nodeClient(node: str, start: Callable[..., Program]) -> Callable[..., Program]:
+    """
+    A function that starts the JavaScript client in a scenario of client.mjs, with the input that is described there:
+    `client(url, "echo", transports, messages=...)`.
+
+    @param start: as from L{programs}.
+    """
+
+    def run(url: str, scenario: str, transports: list[str], **given: Any) -> Program:
+        return start([node, INTEROP / "client.mjs", url, scenario, json.dumps(transports)], given)
+
+    return run
 
 
 def pythonPath() -> dict[str, str]:
@@ -203,6 +217,31 @@ class Session:
         """Wait for the session's end, and return its reason."""
         reason: str = await within(self._reasons.get(), "the close of the session on the server")
         return reason
+
+
+def assertTransport(session: Session, transports: list[str]) -> None:
+    """The session ended up on the last of the client's transports, and the application was told about the change."""
+    upgrade = ["upgrading to websocket", "upgrade to websocket"] if len(transports) > 1 else []
+    happened = [each for each in session.happened if not each.startswith("close")]
+    assert happened == upgrade, happened
+    assert session.socket.upgraded is bool(upgrade), session.socket.upgraded
+    assert session.socket.transport.name == transports[-1], session.socket.transport.name
+
+
+def assertUneventful(program: Program, transports: list[str]) -> None:
+    """The JavaScript client noticed the start, the upgrade and the end, once each, and no trouble."""
+    upgrade = ["upgrading", "upgrade"] if len(transports) > 1 else []
+    assert program.names == ["open", *upgrade, "close"], str(program)
+    assert program.named("open")[0]["transport"] == transports[0], str(program)
+    for each in upgrade:
+        assert program.named(each)[0]["transport"] == "websocket", str(program)
+
+
+def sentDuring(program: Program) -> list[Message]:
+    """What the JavaScript client sent in the scenario `during`, once it has reported that."""
+    (sent,) = program.named("sent")
+    texts = [f"client {number}" for number in range(sent["count"])]
+    return [*(text if number % 3 else text.encode() for number, text in enumerate(texts)), "last"]
 
 
 class Application:

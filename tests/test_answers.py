@@ -190,6 +190,33 @@ def test_cookieOnTheFirstAnswerAlone() -> None:
     server.close()
 
 
+@pytest.mark.parametrize("request_", [GET, upgrade()], ids=["polling", "websocket"])
+@pytest_twisted.ensureDeferred
+async def test_cookieBesideOthers(serve: Any, request_: bytes) -> None:
+    """Cookies of middlewares, of handlers and the session's own go out together."""
+
+    def setup(server: Server) -> None:
+        def middleware(request: Any) -> None:
+            request.addCookie("first", "1")
+            request.responseHeaders.addRawHeader("Set-Cookie", "second=2")
+
+        server.use(middleware)
+
+        @server.on("initial_headers")
+        def initial(headers: Any, request: Any) -> None:
+            headers["Set-Cookie"] = [*headers["Set-Cookie"], "third=3"]
+
+    running = await serve(setup, cookie=True)
+    wire = await connectTo(running.port)
+    wire.send(request_)
+    await wire.until(lambda: b"\r\n\r\n" in wire.received, "an answer")
+    lines = bytes(wire.received).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    names = [line.partition(b": ")[2].partition(b"=")[0] for line in lines if line.startswith(b"Set-Cookie")]
+    assert sorted(names) == [b"first", b"io", b"second", b"third"]
+    wire.drop()
+    await wire.lost()
+
+
 # Other origins
 
 

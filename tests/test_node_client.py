@@ -18,11 +18,14 @@ from .clients import (
     Application,
     Message,
     Program,
-    Session,
+    assertTransport,
+    assertUneventful,
     firstDifference,
+    nodeClient,
     pack,
     programs,
     pythonPath,
+    sentDuring,
 )
 
 pytestmark = pytest.mark.node
@@ -43,27 +46,7 @@ def start() -> Iterator[Run]:
 def client(node: str, start: Run) -> Run:
     """Start the client in a scenario of client.mjs: `client(url, "echo", transports, messages=...)`."""
 
-    def run(url: str, scenario: str, transports: list[str], **given: Any) -> Program:
-        return start([node, INTEROP / "client.mjs", url, scenario, json.dumps(transports)], given)
-
-    return run
-
-
-def assertTransport(session: Session, transports: list[str]) -> None:
-    """The session ended up on the last of the client's transports, and the application was told about the change."""
-    upgrade = ["upgrading to websocket", "upgrade to websocket"] if len(transports) > 1 else []
-    assert [each for each in session.happened if not each.startswith("close")] == upgrade
-    assert session.socket.upgraded is bool(upgrade)
-    assert session.socket.transport.name == transports[-1]
-
-
-def assertUneventful(program: Program, transports: list[str]) -> None:
-    """The client's application noticed the start, the upgrade and the end, once each, and no trouble."""
-    upgrade = ["upgrading", "upgrade"] if len(transports) > 1 else []
-    assert program.names == ["open", *upgrade, "close"], str(program)
-    assert program.named("open")[0]["transport"] == transports[0]
-    for each in upgrade:
-        assert program.named(each)[0]["transport"] == "websocket"
+    return nodeClient(node, start)
 
 
 MESSAGES: dict[str, Message] = {
@@ -101,7 +84,9 @@ async def test_protocols(serve: Any, client: Run, transports: list[str]) -> None
     """A client that offers subprotocols for its WebSocket gets the first: without one it would fail the connection."""
     application = Application()
     running = await serve(application)
-    program = client(running.url, "echo", transports, messages=[pack("hello")], protocols=["chat", "other"])
+    program = client(
+        running.url, "echo", transports, messages=[pack("hello")], options={"protocols": ["chat", "other"]}
+    )
     session = await application.session()
     assert await session.closed() == "transport close"
     await program.finish()
@@ -317,8 +302,7 @@ async def test_sendDuringUpgrade(serve: Any, client: Run) -> None:
     session = await application.session()
     assert await session.closed() == "transport close"
     await program.finish()
-    (sent,) = program.named("sent")
-    wanted: list[Message] = [*(f"client {number}" for number in range(sent["count"])), "last"]
+    wanted = sentDuring(program)
     assert firstDifference(session.messages, wanted) is None
     assert firstDifference(program.messages, wanted) is None
     assert program.names == ["open", "upgrading", "upgrade", "sent", "close"]
