@@ -117,14 +117,17 @@ def agreeOn(extensions: Iterable[bytes], settings: PerMessageDeflate) -> PerMess
                 continue
             offered = values["client_max_window_bits"][0]
             clientBits = min(settings.clientMaxWindowBits, LARGEST_WINDOW if offered is True else int(offered))
-        # A server may ask for this whether or not it is offered (RFC 7692, 7.1.1.2).
+        # A server may say these whether or not they are offered (RFC 7692, 7.1.1 and 7.1.2); Autobahn takes what it
+        # says from the offer.
         offer.accept_no_context_takeover = True
+        offer.request_no_context_takeover = offer.request_no_context_takeover or settings.serverNoContextTakeover
+        serverBits = min(settings.serverMaxWindowBits, offer.request_max_window_bits or LARGEST_WINDOW)
+        if serverBits < LARGEST_WINDOW:
+            offer.request_max_window_bits = serverBits
         return PerMessageDeflateOfferAccept(
             offer,
             request_no_context_takeover=settings.clientNoContextTakeover,
             request_max_window_bits=clientBits,
-            no_context_takeover=settings.serverNoContextTakeover or offer.request_no_context_takeover,
-            window_bits=min(settings.serverMaxWindowBits, offer.request_max_window_bits or LARGEST_WINDOW),
             mem_level=settings.memLevel,
         )
     return None

@@ -106,8 +106,10 @@ def _checkOrigin(origins: Iterable[str]) -> None:
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "INVALID_ORIGIN", "origin": origin})
 
 
-def _checkOriginAllowed(origins: Iterable[str], options: ServerOptions) -> None:
-    for origin in origins:
+def _checkOriginAllowed(origins: Sequence[str], options: ServerOptions, isJSONP: bool) -> None:
+    # A script tag sends no Origin, so that any page might be behind it; who else sends none is no page.
+    asking: Sequence[str | None] = origins or ([None] if isJSONP else [])
+    for origin in asking:
         if not originAllowed(options.allowedOrigins, origin):
             context = {"message": "allowedOrigins does not have the origin", "origin": origin}
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, context)
@@ -152,8 +154,8 @@ def classify(
     sid = _parameter(query, "sid")
     if not sid:
         want = _wantedWithoutSession(method, transport, revision, isUpgrade, options)
-        _checkOriginAllowed(originTexts, options)
         jsonpIndex = _jsonpIndex(query) if want is Want.OPEN else None
+        _checkOriginAllowed(originTexts, options, isJSONP=jsonpIndex is not None)
         return EngineRequest(want, revision, None, supportsBinary and jsonpIndex is None, jsonpIndex)
     session = find(sid)
     if session is None:
@@ -165,7 +167,7 @@ def classify(
         )
     want = _wantedOfSession(method, transport, session.transport.name, isUpgrade, options)
     if want is Want.UPGRADE:
-        _checkOriginAllowed(originTexts, options)
+        _checkOriginAllowed(originTexts, options, isJSONP=False)
     return EngineRequest(want, revision, session, supportsBinary)
 
 

@@ -388,8 +388,8 @@ class ServerOptions:
     allowedOrigins: OriginRule = _option(
         "*",
         _origins,
-        "Which origins' pages may open a session or a WebSocket; a client that sends no Origin always may. Browsers"
-        " let any page open a WebSocket, with the visitor's cookies, and `cors` doesn't change that.",
+        "Which origins' pages may open a session or a WebSocket; a client that sends no Origin may, unless it asks for"
+        " JSONP. Browsers let any page open a WebSocket, with the visitor's cookies, and `cors` doesn't change that.",
         _asTuple,
     )
     perMessageDeflate: PerMessageDeflate | None = _option(

@@ -301,8 +301,10 @@ class JSONPTransport(PollingTransport):
         values = fields.get("d", [])
         if len(values) != 1:
             raise DecodeError(f"form {excerpt(body)}: expected the field d once, not {len(values)} times")
-        # A form has no newlines of its own: "\\n" is one, and a second backslash before it says that it isn't.
-        return _ESCAPED_NEWLINE.sub(lambda match: "\\n" if match[1] else "\n", values[0])
+        # A newline is written "\\n" there, and a second backslash before it says that it isn't one. So a line break in
+        # the form is what browsers make of a carriage return.
+        text = values[0].replace("\r\n", "\r")
+        return _ESCAPED_NEWLINE.sub(lambda match: "\\n" if match[1] else "\n", text)
 
     def _bodyOf(self, payload: str | bytes) -> tuple[dict[str, str], bytes]:
         # Within a string, JSON allows two characters that end a line in a script.

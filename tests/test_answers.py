@@ -429,6 +429,17 @@ async def test_allowedOrigins(serve: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_allowedOriginsAndJSONP(serve: Any) -> None:
+    """A script tag sends no Origin: where not every page may, none may by JSONP without one."""
+    for allowed, statuses in (("*", [200, 200, 200]), ([A], [403, 200, 403])):
+        running = await serve(allowedOrigins=allowed)
+        answers = [
+            await ask(running, http("GET", target(j="0"), each)) for each in ([], [("Origin", A)], [("Origin", B)])
+        ]
+        assert [each.status for each in answers] == statuses
+
+
+@pytest_twisted.ensureDeferred
 async def test_allowedOriginsOnAnUpgrade(hostile: Any) -> None:
     """A session isn't moved to the WebSocket of another origin's page, and polls on."""
     async with hostile(allowedOrigins=A) as here:

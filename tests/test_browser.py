@@ -48,7 +48,7 @@ class Chromium:
     driver: str
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> Chromium:
     """Skip without the browser, its driver or Selenium."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")

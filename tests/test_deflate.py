@@ -51,7 +51,10 @@ CLIENT_BITS = f"{PLAIN}; client_max_window_bits"
         (f"{PLAIN}; server_no_context_takeover", True, f"{PLAIN}; server_no_context_takeover"),
         (f"{PLAIN}; server_max_window_bits=10", True, f"{PLAIN}; server_max_window_bits=10"),
         (PLAIN, {"clientNoContextTakeover": True}, f"{PLAIN}; client_no_context_takeover"),
-        (PLAIN, {"serverNoContextTakeover": True}, PLAIN),
+        (PLAIN, {"serverNoContextTakeover": True}, f"{PLAIN}; server_no_context_takeover"),
+        (PLAIN, {"serverMaxWindowBits": 10}, f"{PLAIN}; server_max_window_bits=10"),
+        (f"{PLAIN}; server_max_window_bits=12", {"serverMaxWindowBits": 10}, f"{PLAIN}; server_max_window_bits=10"),
+        (f"{PLAIN}; server_max_window_bits=10", {"serverMaxWindowBits": 12}, f"{PLAIN}; server_max_window_bits=10"),
         (f"{PLAIN}; client_max_window_bits", {"clientMaxWindowBits": 10}, f"{PLAIN}; client_max_window_bits=10"),
         # Never more than the client itself offers, which it would refuse (RFC 7692, 7.1.2.2).
         (f"{CLIENT_BITS}=10", {"clientMaxWindowBits": 12}, f"{CLIENT_BITS}=10"),

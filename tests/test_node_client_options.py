@@ -265,14 +265,13 @@ COMPRESSIBLE: list[Message] = [*LARGE.values(), *MIXED, *(f"message {number} " *
 DEFLATE: dict[str, tuple[Any, str]] = {
     "on": (True, "permessage-deflate"),
     "every message": ({"threshold": 0}, "permessage-deflate"),
-    # What the server does itself needn't be announced to a client that hasn't asked for it.
     "each by itself": (
         {"serverNoContextTakeover": True, "clientNoContextTakeover": True},
-        "permessage-deflate; client_no_context_takeover",
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
     ),
     "small windows": (
         {"serverMaxWindowBits": 9, "clientMaxWindowBits": 10},
-        "permessage-deflate; client_max_window_bits=10",
+        "permessage-deflate; server_max_window_bits=9; client_max_window_bits=10",
     ),
     "little memory": ({"memLevel": 1}, "permessage-deflate"),
 }

@@ -490,6 +490,8 @@ def test_jsonpIsCompressedToo() -> None:
         ("4a\\\\\\nb", "a\\\\nb"),
         ("4a\\n\\nb", "a\n\nb"),
         ("4a\\tb\\", "a\\tb\\"),
+        # As browsers write a carriage return in a form.
+        ("4a\r\n\\nb\r\n\r\n", "a\r\nb\r\r"),
         ("4é😀+&=%\u2028", "é😀+&=%\u2028"),
         ("bAQID+w==", b"\x01\x02\x03\xfb"),
     ],
