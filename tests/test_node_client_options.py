@@ -13,8 +13,6 @@ import pytest
 import pytest_twisted
 import treq
 
-from engineio_twisted.engine_twisted import TwistedEngine
-
 from .clients import (
     INTEROP,
     TRANSPORTS,
@@ -31,6 +29,7 @@ from .clients import (
     within,
 )
 from .conftest import require
+from .engines import TwistedEngine, needsTwistedEngine
 
 Run: TypeAlias = Callable[..., Program]
 
@@ -552,6 +551,7 @@ async def test_twistedEngine(serve: Any, client: Run, transports: list[str], giv
 
 
 @withWebSocket
+@needsTwistedEngine
 @pytest_twisted.ensureDeferred
 async def test_twistedEngineWithPythonsClient(serve: Any, python: Run, transports: list[str]) -> None:
     """The client of python-engineio talks to Twisted's WebSocket."""
