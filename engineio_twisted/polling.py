@@ -22,7 +22,7 @@ from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, excerpt
 from .payload import Codec
-from .transport import ITransport, Transport, respond
+from .transport import ITransport, Transport, headerOf, respond
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -246,7 +246,7 @@ class PollingTransport(Transport):
 
         @raise DecodeError: it carries none.
         """
-        contentType = request.getHeader("content-type") or ""
+        contentType = headerOf(request, b"content-type") or ""
         isBinary = contentType.partition(";")[0].strip().lower() == "application/octet-stream"
         return body if isBinary else decodeText(body)
 
@@ -269,7 +269,7 @@ class PollingTransport(Transport):
 
     def _commonHeaders(self, request: Request) -> dict[str, str]:
         headers = {"Cache-Control": "no-store"}
-        userAgent = request.getHeader("user-agent") or ""
+        userAgent = headerOf(request, b"user-agent") or ""
         if ";MSIE" in userAgent or "Trident/" in userAgent:
             # These take a payload for an attempt at cross-site scripting, and change it.
             headers["X-XSS-Protection"] = "0"

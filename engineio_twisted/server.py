@@ -38,7 +38,7 @@ from .payload import codecFor
 from .polling import JSONPTransport, PollingTransport, refuse
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
-from .transport import Connections, ResponseHeaders, cancel, respond
+from .transport import Connections, ResponseHeaders, cancel, headerOf, respond
 from .websocket import WebSocketTransport
 
 if TYPE_CHECKING:
@@ -286,11 +286,11 @@ class Server(EventEmitter):
 
     async def _addCorsHeaders(self, request: Any, cors: Cors) -> bool:
         """Say which pages may read the answer; return whether anything is said."""
-        origin = request.getHeader("origin")
+        origin = headerOf(request, b"origin")
         rule = cors.origin
         if callable(rule):
             rule = originRule(await _settled(rule(origin)))
-        asked = request.getHeader("access-control-request-headers")
+        asked = headerOf(request, b"access-control-request-headers")
         said = corsHeaders(cors, rule, origin, request.method == b"OPTIONS", asked)
         for name, value in said.headers.items():
             request.setHeader(name, value)

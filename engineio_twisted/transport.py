@@ -94,6 +94,16 @@ class Response(Protocol):
     def finish(self) -> None: ...
 
 
+def headerOf(request: Any, name: bytes) -> str | None:
+    """
+    Return a header of a request, the last where there are several of the name; None without one.
+
+    A client may send any bytes in one: each is a character here, where C{getHeader} expects UTF-8.
+    """
+    values = request.requestHeaders.getRawHeaders(name)
+    return values[-1].decode("latin-1") if values else None
+
+
 def respond(
     request: Response, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]
 ) -> None:
