@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from autobahn.exception import PayloadCorruptError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflate as AutobahnDeflate
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -83,6 +86,8 @@ class AutobahnEngine(WebSocketServerFactory):
             opening.append(f"Sec-WebSocket-Extensions: {deflate.EXTENSION_NAME}")
             protocol.perMessageCompressionAccept = lambda _: deflate
         protocol.openBy("\r\n".join([*opening, "", ""]).encode("ascii"))
+        if deflate is not None:
+            protocol.deflateBy(Deflate.create_from_offer_accept(True, deflate))
         begin(protocol, behind)
 
 
@@ -100,22 +105,19 @@ def agreeOn(extensions: Iterable[bytes], settings: PerMessageDeflate) -> PerMess
     @param extensions: the values of the request's Sec-WebSocket-Extensions header.
     """
     for element in b",".join(extensions).decode("latin-1").split(","):
-        name, *parameters = (each.strip() for each in element.split(";"))
-        if name != PerMessageDeflateOffer.EXTENSION_NAME:
-            continue
-        values: dict[str, list[Any]] = {}
-        for parameter in parameters:
-            key, equals, value = (each.strip() for each in parameter.partition("="))
-            values.setdefault(key, []).append(value.strip('"') if equals else True)
+        parameters = _parametersOf(element)
         try:
-            offer = PerMessageDeflateOffer.parse(values)
-        except Exception:  # noqa: S112 - there is no other type for it
+            # Autobahn raises no other type where it doesn't like a parameter.
+            offer = None if parameters is None else PerMessageDeflateOffer.parse(parameters)
+        except Exception:
+            offer = None
+        if parameters is None or offer is None:
             continue
         clientBits = 0
         if settings.clientMaxWindowBits < LARGEST_WINDOW:
             if not offer.accept_max_window_bits:
                 continue
-            offered = values["client_max_window_bits"][0]
+            offered = parameters["client_max_window_bits"][0]
             clientBits = min(settings.clientMaxWindowBits, LARGEST_WINDOW if offered is True else int(offered))
         # A server may say these whether or not they are offered (RFC 7692, 7.1.1 and 7.1.2); Autobahn takes what it
         # says from the offer.
@@ -133,6 +135,42 @@ def agreeOn(extensions: Iterable[bytes], settings: PerMessageDeflate) -> PerMess
     return None
 
 
+_PARAMETER = re.compile(r"\s*([a-z_]+)\s*(?:=\s*(?:([1-9][0-9]*)|\"([1-9][0-9]*)\")\s*)?")
+
+
+def _parametersOf(element: str) -> dict[str, list[Any]] | None:
+    """Return the parameters of an offer to compress, each with all its values; None where it is no such offer."""
+    name, *parameters = element.split(";")
+    if name.strip() != PerMessageDeflateOffer.EXTENSION_NAME:
+        return None
+    values: dict[str, list[Any]] = {}
+    for parameter in parameters:
+        match = _PARAMETER.fullmatch(parameter)
+        if match is None:
+            return None
+        values.setdefault(match[1], []).append(match[2] or match[3] or True)
+    return values
+
+
+class Deflate(AutobahnDeflate):
+    """What compresses and inflates messages, also of a client that ends the compressed stream with a message."""
+
+    _decompressor: Any
+
+    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        inflated: bytes = super().decompress_message_data(data, max_output_len)
+        # Behind the end there may be one byte (RFC 7692, 7.2.3.4). zlib would keep whatever is there.
+        if len(self._decompressor.unused_data) > 1:
+            raise PayloadCorruptError("data behind the end of the compressed stream")
+        return inflated
+
+    def end_decompress_message(self) -> None:
+        if self._decompressor.eof:
+            self._decompressor = None
+        else:
+            super().end_decompress_message()
+
+
 @implementer(IWebSocket)
 class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: ignore[misc]
     """
@@ -142,6 +180,9 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     """
 
     perMessageCompressionAccept: Any
+    current_frame: Any
+    _perMessageCompress: Any
+    deflate: Deflate | None = None
 
     def __init__(
         self, engine: AutobahnEngine, receiver: Any, subprotocol: str | None, headers: Mapping[str, Sequence[str]]
@@ -155,6 +196,10 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         """Answer a request with the 101."""
         super().dataReceived(request)
 
+    def deflateBy(self, deflate: Deflate) -> None:
+        """Use this in place of what Autobahn has made for what was agreed on."""
+        self.deflate = self._perMessageCompress = deflate
+
     # IWebSocket
 
     @property
@@ -167,7 +212,7 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         else:
             opcode, payload = TEXT, data.encode()
         # Not sendMessage: it applies the limit on what clients may send to what we send.
-        deflate = self._perMessageCompress
+        deflate = self.deflate
         if deflate is not None and compress and len(payload) >= self.factory.deflate.threshold:
             deflate.start_compress_message()
             payload = deflate.compress_message_data(payload) + deflate.end_compress_message()
@@ -180,6 +225,19 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     # From Autobahn
+
+    def onFrameData(self, payload: bytes) -> None:
+        """Take a piece of a frame; of a message, none once the client has sent what is wrong."""
+        # Where Autobahn can't inflate a message it takes nothing any more, not even the client's close frame, and keeps
+        # all that comes.
+        if not self.failedByMe or self.current_frame.opcode > BINARY:
+            super().onFrameData(payload)
+
+    def onFrameEnd(self) -> None:
+        """Take the end of a frame."""
+        if super().onFrameEnd() is False:
+            self.inside_message = False
+            self.current_frame = None
 
     def onConnect(self, request: object) -> Any:
         """Say which subprotocol is spoken, and which headers go out with the 101."""

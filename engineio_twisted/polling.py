@@ -64,10 +64,12 @@ class CompressedBody:
 
     @param request: what is answered; its headers are written.
     @param compressor: of zlib.
-    @param finished: called when all is written, or nobody is there to read it.
+    @param finished: called with it when all is written, or nobody is there to read it.
     """
 
-    def __init__(self, request: Request, body: bytes, compressor: Any, finished: Callable[[], object]) -> None:
+    def __init__(
+        self, request: Request, body: bytes, compressor: Any, finished: Callable[[CompressedBody], object]
+    ) -> None:
         self._request = request
         self._rest = memoryview(body)
         self._compressor = compressor
@@ -83,17 +85,17 @@ class CompressedBody:
 
     def stopProducing(self) -> None:
         """Learn that the connection is lost."""
-        self._finished()
+        self._finished(self)
 
     def _write(self, size: int) -> None:
         if self._request.channel is None:
             # When its connection is lost, others may hear of it before we do.
-            self._finished()
+            self._finished(self)
             return
         piece, self._rest = self._rest[:size], self._rest[size:]
         self._request.write(self._compressor.compress(piece))
         if not self._rest:
-            self._finished()
+            self._finished(self)
             self._request.write(self._compressor.flush())
             self._request.unregisterProducer()
             self._request.finish()
@@ -106,7 +108,7 @@ class PollingTransport(Transport):
 
     Three things call this: the server, with each GET (L{poll}) and POST (L{push}) of the session; the request class
     of our own site, while it reads the body of a POST (L{pushStarted}, L{pushEnded}, L{pushLost}); and the session. It
-    owns the GET that waits and the POST whose body is being read, at most one of each, and the answer being compressed.
+    owns the GET that waits and the POST whose body is being read, at most one of each, and answers being compressed.
     """
 
     name = "polling"
@@ -118,7 +120,8 @@ class PollingTransport(Transport):
         self._compression = options.httpCompression
         self._poll: Request | None = None
         self._body: Request | None = None
-        self._compressed: CompressedBody | None = None
+        self._compressed: set[CompressedBody] = set()
+        self._isClosed = False
 
     @property
     def writable(self) -> bool:
@@ -139,7 +142,6 @@ class PollingTransport(Transport):
         # One whose answer is still being compressed may be lost while another waits.
         if self._poll is request:
             self._poll = None
-        self._compressed = None
         self._failed("poll connection closed prematurely")
 
     def pushStarted(self, request: Request) -> None:
@@ -220,19 +222,22 @@ class PollingTransport(Transport):
         for name, value in headers.items():
             request.setHeader(name, value)
         self._announce(request)
-        self._compressed = CompressedBody(request, body, compressor, self._compressedEnded)
-        request.registerProducer(self._compressed, False)
-
-    def _compressedEnded(self) -> None:
-        self._compressed = None
+        compressed = CompressedBody(request, body, compressor, self._compressed.discard)
+        if self._isClosed:
+            # By a handler that was to look at the headers.
+            compressed.hurry()
+        else:
+            self._compressed.add(compressed)
+            request.registerProducer(compressed, False)
 
     def close(self, packets: Sequence[Packet] = ()) -> None:
         body, self._body = self._body, None
         if body is not None:
             body.loseConnection()
         # The connection may be closed next: nothing is left for later.
-        if self._compressed is not None:
-            self._compressed.hurry()
+        self._isClosed = True
+        for compressed in tuple(self._compressed):
+            compressed.hurry()
         self._send([*packets, Packet(PacketType.CLOSE)], None)
 
     def discard(self) -> None:
