@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from .transport import Connections
-from .websocket import IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+from .websocket import MANY_PIECES, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from .handshake import WebSocketHandshake
     from .options import PerMessageDeflate, ServerOptions
-
-MANY_PIECES = 1024
-"""Of so many pieces of a message one is made: each takes some fifty bytes more than what is in it."""
 
 TEXT, BINARY = 1, 2
 """Opcodes of data frames (RFC 6455, 5.2)."""

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from twisted import __version__ as twistedVersion
 
 from .transport import Connections
-from .websocket import IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+from .websocket import MANY_PIECES, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -115,6 +115,8 @@ class _Pieces:
     def add(self, new: str | bytes) -> None:
         if new:
             self._pieces.append(new)
+        if len(self._pieces) > MANY_PIECES:
+            self._pieces = [self._nothing.join(self._pieces)]
 
     def done(self) -> Any:
         pieces, self._pieces = self._pieces, []
@@ -269,6 +271,9 @@ class TwistedWebSocket(WebSocketConnection):
             return
         self._isOver = True
         self.transport.loseConnection()
+        if self._isTooLarge:
+            # Told already, or just about to be.
+            return
         # A reply has the code of the client's; one that the client finds wrong with us is an error too.
         tell = self.receiver.failed if self._closeCode in (PROTOCOL_ERROR, NOT_UTF8) else self.receiver.closed
         tell(f"close frame with code {self._closeCode}")

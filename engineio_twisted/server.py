@@ -448,6 +448,8 @@ class Server(EventEmitter):
             sid: Any = await _settled(self.generateId(request))
             if not isinstance(sid, str) or not sid:
                 raise TypeError(f"generateId returned {sid!r}: expected text")
+            # A client can be told nothing else.
+            sid.encode()
             if sid in self.clients:
                 raise ValueError("generateId returned an id that a live session has")
         except Exception as error:

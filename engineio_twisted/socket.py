@@ -316,7 +316,8 @@ class Socket(EventEmitter):
             elif self._heartbeatStep(Input.PING if isPing else Input.PONG):
                 assert self._heartbeat is not None
                 self._heartbeat.reset(self._heartbeatWait / 1000)
-                if isPing:
+                # One pong answers all pings of a client that doesn't poll.
+                if isPing and not (self.writeBuffer and self.writeBuffer[-1].type is PacketType.PONG):
                     self._sendPacket(Packet(PacketType.PONG))
                 if self._readyState is not ReadyState.CLOSED:
                     self.emit("heartbeat")
@@ -457,9 +458,10 @@ class Socket(EventEmitter):
         self._stopHeartbeat()
         cancel(self._closeDeadline)
         self._abandonUpgrade()
+        # First: behind the GET that is answered now another may come at once, which is to find no session.
+        self._ended(self)
         self.transport.close()
         self._callbacks = []
-        self._ended(self)
         self.emit("close", reason, description)
 
     # States

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _debug = DebugScope("engine:ws")
 
+MANY_PIECES = 1024
+"""Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
+
 
 class IWebSocketEngine(Interface):
     """
