@@ -170,6 +170,8 @@ class PollingTransport(Transport):
         """Serve a POST, whose body is complete: deliver its packets, one after the other."""
         content = request.content
         assert content is not None
+        # A middleware may have read it.
+        content.seek(0)
         body = content.read(self._maxHttpBufferSize + 1)
         if len(body) > self._maxHttpBufferSize:
             # Only a site whose request class isn't ours lets such a body come this far.

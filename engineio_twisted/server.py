@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import attrs
@@ -71,6 +72,13 @@ class ConnectionErrorEvent:
     code: ErrorCode
     message: str
     context: dict[str, object]
+
+
+@attrs.define
+class _Decision:
+    """A decision about a request: whether it is given up, as nobody needs it any more, or it took too long."""
+
+    isGivenUp: bool = False
 
 
 class Server(EventEmitter):
@@ -309,20 +317,26 @@ class Server(EventEmitter):
     # Requests
 
     def _handle(self, request: Any, isUpgrade: bool) -> None:
+        if _isAnswered(request):
+            # An application that calls this after some time may find the client gone.
+            return
+        if isUpgrade:
+            # What the client sends behind it, for the WebSocket, is not to be taken for another request.
+            request.channel.persistent = False
         if self._middlewares:
             tooSlow = ConnectionRefusal(
                 ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE", "reason": "no answer in time"}
             )
-            self._decide(request, isUpgrade, self._afterMiddlewares(request, isUpgrade), tooSlow)
+            self._decide(request, isUpgrade, partial(self._afterMiddlewares, request, isUpgrade), tooSlow)
         else:
             self._route(request, isUpgrade)
 
-    async def _afterMiddlewares(self, request: Any, isUpgrade: bool) -> None:
+    async def _afterMiddlewares(self, request: Any, isUpgrade: bool, decision: _Decision) -> None:
         for middleware in self._middlewares:
             try:
                 await _settled(middleware(request))
             except Exception:
-                self._logUnlessOver("A middleware failed", request)
+                self._logUnlessGivenUp("A middleware failed", decision)
                 raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"}) from None
             if _isAnswered(request):
                 return
@@ -341,7 +355,7 @@ class Server(EventEmitter):
                 raise ServerClosing
             else:
                 tooSlow = ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
-                self._decide(request, isUpgrade, self._open(request, wanted), tooSlow)
+                self._decide(request, isUpgrade, partial(self._open, request, wanted), tooSlow)
         except HTTPRefusal as refusal:
             self._refuse(request, isUpgrade, refusal)
 
@@ -354,10 +368,17 @@ class Server(EventEmitter):
         assert wanted.session is not None
         return wanted.session
 
-    def _decide(self, request: Any, isUpgrade: bool, decision: Coroutine[Any, Any, None], tooSlow: HTTPRefusal) -> None:
+    def _decide(
+        self,
+        request: Any,
+        isUpgrade: bool,
+        ask: Callable[[_Decision], Coroutine[Any, Any, None]],
+        tooSlow: HTTPRefusal,
+    ) -> None:
         """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
-        deciding = Deferred.fromCoroutine(decision)
-        deciding.addErrback(self._notDecided, request, isUpgrade)
+        decision = _Decision()
+        deciding = Deferred.fromCoroutine(ask(decision))
+        deciding.addErrback(self._notDecided, request, isUpgrade, decision)
         if deciding.called:
             return
 
@@ -367,6 +388,7 @@ class Server(EventEmitter):
 
         def giveUp(refusal: HTTPRefusal) -> None:
             over()
+            decision.isGivenUp = True
             self._refuse(request, isUpgrade, refusal)
             deciding.cancel()
 
@@ -382,23 +404,25 @@ class Server(EventEmitter):
         if self._closed is not None:
             giveUp(ServerClosing())
 
-    def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool) -> None:
+    def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool, decision: _Decision) -> None:
         refusal = failure.value
         if not isinstance(refusal, HTTPRefusal):
-            if not _isAnswered(request):
+            if not decision.isGivenUp:
                 self._log.failure("A request could not be answered", failure)
             refusal = HTTPRefusal("internal error", status=500)
         self._refuse(request, isUpgrade, refusal)
 
-    async def _open(self, request: Any, wanted: EngineRequest[Socket]) -> None:
+    async def _open(self, request: Any, wanted: EngineRequest[Socket], decision: _Decision) -> None:
         handshake = None
         if wanted.want is Want.WEBSOCKET:
             handshake = self._checkWebSocket(request)
-        await self._askWhetherAllowed(request)
-        sid = await self._newId(request)
-        if _isAnswered(request):
-            # Nobody waits for the decision any more, and what was cancelled took no notice.
+        await self._askWhetherAllowed(request, decision)
+        sid = await self._newId(request, decision)
+        if decision.isGivenUp:
+            # What was cancelled took no notice.
             return
+        if self._closed is not None:
+            raise ServerClosing
         codec = codecFor(wanted.revision)
         if handshake is None:
             if wanted.jsonpIndex is None:
@@ -425,12 +449,12 @@ class Server(EventEmitter):
         if socket.readyState is not ReadyState.CLOSED:
             socket.emit("open")
 
-    def _logUnlessOver(self, what: str, request: Any) -> None:
-        """Log what is being raised, unless it comes from being cancelled because the decision is no longer needed."""
-        if not _isAnswered(request):
+    def _logUnlessGivenUp(self, what: str, decision: _Decision) -> None:
+        """Log what is being raised, unless it comes from being cancelled."""
+        if not decision.isGivenUp:
             self._log.failure(what)
 
-    async def _askWhetherAllowed(self, request: Any) -> None:
+    async def _askWhetherAllowed(self, request: Any, decision: _Decision) -> None:
         if self.opts.allowRequest is None:
             return
         try:
@@ -438,12 +462,12 @@ class Server(EventEmitter):
         except RequestRefused as error:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
         except Exception:
-            self._logUnlessOver("allowRequest failed", request)
+            self._logUnlessGivenUp("allowRequest failed", decision)
             allowed = False
         if not allowed:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "allowRequest said no"})
 
-    async def _newId(self, request: Any) -> str:
+    async def _newId(self, request: Any, decision: _Decision) -> str:
         try:
             sid: Any = await _settled(self.generateId(request))
             if not isinstance(sid, str) or not sid:
@@ -453,7 +477,7 @@ class Server(EventEmitter):
             if sid in self.clients:
                 raise ValueError("generateId returned an id that a live session has")
         except Exception as error:
-            self._logUnlessOver("generateId failed", request)
+            self._logUnlessGivenUp("generateId failed", decision)
             context = {"name": "ID_GENERATION_ERROR", "error": error}
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
         return sid
@@ -486,11 +510,15 @@ class Server(EventEmitter):
         headers = {
             name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
             for name, values in request.responseHeaders.getAllRawHeaders()
+            if not _OF_A_HANDSHAKE.fullmatch(name)
         }
         self.webSockets.accept(request, handshake, headers, transport)
 
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
         if _isAnswered(request):
+            if not request.finished and request.channel is not None:
+                # A middleware has begun to answer, and will not go on.
+                request.loseConnection()
             return
         if isinstance(refusal, ConnectionRefusal):
             context = dict(refusal.context)
@@ -501,8 +529,6 @@ class Server(EventEmitter):
             )
         if isUpgrade:
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
-            # What the client sent behind it, for the WebSocket, is not to be taken for another request.
-            request.channel.persistent = False
             respond(request, refusal.status, headers, refusal.message.encode(), self.announceHeaders)
         else:
             refuse(request, refusal, self.announceHeaders)
@@ -582,6 +608,10 @@ class Server(EventEmitter):
             args[0].handlerFailed(event, args[1:], failure)
         else:
             super().handlerFailed(event, args, failure)
+
+
+_OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
+"""Headers that have a meaning of their own in a 101, where those of other answers would break it."""
 
 
 def _isAnswered(request: Any) -> bool:
