@@ -257,7 +257,7 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.setDeadline()
         if isReply:
-            self.receiver.closed(f"close frame with code {self.remoteCloseCode}")
+            self.receiver.closed(f"close frame with code {self.remoteCloseCode or self.CLOSE_STATUS_CODE_NULL}")
         elif self.failedByMe:
             isTooLarge = code == self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG
             reason = (reasonUtf8 or b"").decode()

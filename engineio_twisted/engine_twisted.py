@@ -8,6 +8,7 @@ subprotocol in the 101. It can't compress. docs/architecture.md, "Engines".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -194,6 +195,7 @@ class TwistedWebSocket(WebSocketConnection):
     headers: Mapping[str, Sequence[str]]
     isOpen = False
     _closeCode: int | None = None
+    _closeReason = ""
     # Whether the close frame sent is our own, to which the client is to reply.
     _isClosing = False
     _isTooLarge = False
@@ -230,21 +232,18 @@ class TwistedWebSocket(WebSocketConnection):
         if self._isOver:
             return
         tooLargeAt = self._sizes.count(data)
-        if self._isTooLarge:
-            # Nothing is read any more but the client's close frame.
-            if self._sizes.closeCame:
-                self.loseConnection()
-            return
-        try:
-            self.wire.dataReceived(data if tooLargeAt is None else data[:tooLargeAt])
-        except LocalProtocolError:
-            # It would answer a ping after its close frame.
-            return
-        if tooLargeAt is not None and not self._isOver:
-            self._isTooLarge = True
-            if self.isOpen:
-                self._close(TOO_LARGE)
-            self.receiver.failed(self.messageTooLarge())
+        if not self._isClosing:
+            # Where a handler has closed it: it would answer a ping behind its close frame.
+            with suppress(LocalProtocolError):
+                self.wire.dataReceived(data if tooLargeAt is None else data[:tooLargeAt])
+            if tooLargeAt is not None and not self._isOver:
+                self._isTooLarge = True
+                if self.isOpen:
+                    self._close(TOO_LARGE)
+                self.receiver.failed(self.messageTooLarge())
+        # Behind our close frame nothing is read any more but the client's.
+        if self._isClosing and self._sizes.closeCame and not self._isOver:
+            self.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         self.isOpen = False
@@ -261,6 +260,7 @@ class TwistedWebSocket(WebSocketConnection):
             data = data[: -len(b"\r\n")] + "".join(lines).encode() + b"\r\n"
         elif data[0] == _CLOSE_FRAME:
             self._closeCode = int.from_bytes(data[2:4]) if len(data) > _SHORT_HEADER else NO_CODE
+            self._closeReason = f": {data[4:].decode()}" if data[4:] else ""
             self.isOpen = False
         self.transport.write(data)
 
@@ -270,13 +270,15 @@ class TwistedWebSocket(WebSocketConnection):
         if self._isClosing and not self._sizes.closeCame:
             return
         self._isOver = True
+        # Over TLS nothing says goodbye while a producer is there.
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
         if self._isTooLarge:
             # Told already, or just about to be.
             return
         # A reply has the code of the client's; one that the client finds wrong with us is an error too.
         tell = self.receiver.failed if self._closeCode in (PROTOCOL_ERROR, NOT_UTF8) else self.receiver.closed
-        tell(f"close frame with code {self._closeCode}")
+        tell(f"close frame with code {self._closeCode}{self._closeReason}")
 
     def negotiationStarted(self, transport: object) -> None:
         pass

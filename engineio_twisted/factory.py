@@ -8,6 +8,7 @@ from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from .socket import Socket
 
@@ -23,6 +24,8 @@ class SocketFactory:
 
     @ivar clients: the live sessions, by id.
     """
+
+    _log = Logger()
 
     def __init__(self, server: Server, clock: IReactorTime) -> None:
         self.clients: dict[str, Socket] = {}
@@ -42,7 +45,11 @@ class SocketFactory:
     def closeAll(self) -> None:
         """End every session, because the server closes."""
         for socket in list(self.clients.values()):
-            socket.shutDown()
+            try:
+                socket.shutDown()
+            except Exception:
+                # Whatever it is, the others are to end too.
+                self._log.failure("Session {session} could not be ended", session=socket.logName)
 
 
 _serial = itertools.count()

@@ -254,7 +254,8 @@ def originRule(value: object) -> OriginRule:
     return rule  # type: ignore[return-value]
 
 
-_ORIGIN_RULE = "an origin such as 'https://example.com', a pattern, a list of those; or '*', True or False"
+_ORIGIN = r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[!-.0-~]*"  # the Fetch standard, "`Origin` header"
+_ORIGIN_RULE = "an origin such as 'https://example.com', a pattern of text, a list of those; or '*', True or False"
 
 
 def _isOriginRule(value: object) -> bool:
@@ -262,8 +263,8 @@ def _isOriginRule(value: object) -> bool:
         # Not "*", which would allow every origin by name, with credentials.
         return all(isinstance(each, str | re.Pattern) and each != "*" and _isOriginRule(each) for each in value)
     if isinstance(value, str):
-        return value == "*" or re.fullmatch(r"[!-~]+", value) is not None
-    return isinstance(value, re.Pattern | bool)
+        return re.fullmatch(_ORIGIN, value) is not None
+    return isinstance(value, bool) or (isinstance(value, re.Pattern) and isinstance(value.pattern, str))
 
 
 def _origins(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

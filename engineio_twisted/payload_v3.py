@@ -17,7 +17,6 @@ from .packet import Packet, PacketType, excerpt
 LENGTH_DIGITS = 10
 """So many digits a length may have: more than the size of any body."""
 
-_COLON = ":".encode("utf-16-le")
 _TEXT, _BINARY, _END_OF_LENGTH = 0, 1, 255
 _MESSAGE = bytes([PacketType.MESSAGE])
 
@@ -72,24 +71,27 @@ def _withHeader(frame: str | bytes) -> bytes:
 
 
 def _framesOfText(payload: str) -> Iterator[str]:
-    # A lone surrogate cannot come out of UTF-8.
-    units = payload.encode("utf-16-le")
+    # A lone surrogate cannot come out of UTF-8. Of text in ASCII a unit is a byte, which is faster by half.
+    encoding, width = ("ascii", 1) if payload.isascii() else ("utf-16-le", 2)
+    units = payload.encode(encoding)
+    colonUnit = ":".encode(encoding)
+    longest = width * (LENGTH_DIGITS + 1)
     start = 0
     while start < len(units):
-        colon = units.find(_COLON, start, start + 2 * LENGTH_DIGITS + 2)
-        # Found at an odd place it is half of one character and half of the next.
-        while colon > 0 and (colon - start) % 2:
-            colon = units.find(_COLON, colon + 1, start + 2 * LENGTH_DIGITS + 2)
-        digits = units[start : max(colon, start)].decode("utf-16-le", "replace")
+        colon = units.find(colonUnit, start, start + longest)
+        # Found between two units it is half of one character and half of the next.
+        while colon > 0 and (colon - start) % width:
+            colon = units.find(colonUnit, colon + 1, start + longest)
+        digits = units[start : max(colon, start)].decode(encoding, "replace")
         if not (digits.isascii() and digits.isdigit()):
-            here = units[start : start + 64].decode("utf-16-le", "replace")
+            here = units[start : start + 64].decode(encoding, "replace")
             raise DecodeError(f"payload at {excerpt(here)}: expected a length in digits, and a colon")
-        start = colon + 2
-        end = start + 2 * int(digits)
+        start = colon + width
+        end = start + width * int(digits)
         if end > len(units):
-            raise DecodeError(f"a length of {digits}: {(len(units) - start) // 2} UTF-16 code units follow")
+            raise DecodeError(f"a length of {digits}: {(len(units) - start) // width} UTF-16 code units follow")
         try:
-            yield units[start:end].decode("utf-16-le")
+            yield units[start:end].decode(encoding)
         except UnicodeDecodeError:
             raise DecodeError(f"a length of {digits}: it ends in the middle of a surrogate pair") from None
         start = end

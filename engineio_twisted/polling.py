@@ -71,6 +71,7 @@ class CompressedBody:
         self, request: Request, body: bytes, compressor: Any, finished: Callable[[CompressedBody], object]
     ) -> None:
         self._request = request
+        self._channel: Any = request.channel
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished
@@ -89,7 +90,8 @@ class CompressedBody:
 
     def _write(self, size: int) -> None:
         if self._request.channel is None:
-            # When its connection is lost, others may hear of it before we do.
+            # The connection is lost. A channel that was closing doesn't say so, and would ask for more for ever.
+            self._channel.unregisterProducer()
             self._finished(self)
             return
         piece, self._rest = self._rest[:size], self._rest[size:]
@@ -236,14 +238,18 @@ class PollingTransport(Transport):
         body, self._body = self._body, None
         if body is not None:
             body.loseConnection()
-        # The connection may be closed next: nothing is left for later.
-        self._isClosed = True
-        for compressed in tuple(self._compressed):
-            compressed.hurry()
+        self._hurry()
         self._send([*packets, Packet(PacketType.CLOSE)], None)
 
     def discard(self) -> None:
+        self._hurry()
         self.send([Packet(PacketType.NOOP)])
+
+    def _hurry(self) -> None:
+        """Leave nothing for later: the connection may be closed next, and nobody tells this transport any more."""
+        self._isClosed = True
+        for compressed in tuple(self._compressed):
+            compressed.hurry()
 
     # What differs for clients that can't read answers themselves
 

@@ -210,7 +210,7 @@ class Server(EventEmitter):
         if self._closed is None:
             self._closed = Deferred()
             # Whatever fails to close: whoever waits isn't to wait for ever.
-            self._closeAll().addErrback(self._closingFailed).chainDeferred(self._closed)
+            maybeDeferred(self._closeAll).addErrback(self._closingFailed).chainDeferred(self._closed)
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(waiting.callback)
         return waiting
@@ -288,9 +288,11 @@ class Server(EventEmitter):
 
     async def announceEarlyHeaders(self, request: Any) -> None:
         """The same for an answer that is given before the middlewares are asked, when a body is refused."""
-        if self.opts.cors is not None:
-            await self._addCorsHeaders(request, self.opts.cors)
-        self.announceHeaders(request)
+        try:
+            if self.opts.cors is not None:
+                await self._addCorsHeaders(request, self.opts.cors)
+        finally:
+            self.announceHeaders(request)
 
     async def _addCorsHeaders(self, request: Any, cors: Cors) -> bool:
         """Say which pages may read the answer; return whether anything is said."""
@@ -505,6 +507,7 @@ class Server(EventEmitter):
     ) -> None:
         self.announceHeaders(request, openedId)
         if self._closed is not None:
+            request.responseHeaders.removeHeader("Set-Cookie")
             raise ServerClosing
         # As text for engines, which write it as UTF-8.
         headers = {

@@ -155,6 +155,8 @@ class Socket(EventEmitter):
         self._heartbeatState: HeartbeatState = HeartbeatState.STOPPED
         self._candidate: Any = None
         self._flushing = False
+        # Whether our ping or pong is in the buffer still.
+        self._heartbeatWaits = False
         self._heartbeat: IDelayedCall | None = None
         self._upgradeDeadline: IDelayedCall | None = None
         self._noopCall: IDelayedCall | None = None
@@ -313,12 +315,11 @@ class Socket(EventEmitter):
             isPing = packet.type is PacketType.PING
             if isPing is not self._clientPings:
                 self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
-            elif self._heartbeatStep(Input.PING if isPing else Input.PONG):
+            elif not self._heartbeatWaits and self._heartbeatStep(Input.PING if isPing else Input.PONG):
                 assert self._heartbeat is not None
                 self._heartbeat.reset(self._heartbeatWait / 1000)
-                # One pong answers all pings of a client that doesn't poll.
-                if isPing and not (self.writeBuffer and self.writeBuffer[-1].type is PacketType.PONG):
-                    self._sendPacket(Packet(PacketType.PONG))
+                if isPing:
+                    self._sendHeartbeat(PacketType.PONG)
                 if self._readyState is not ReadyState.CLOSED:
                     self.emit("heartbeat")
 
@@ -379,6 +380,7 @@ class Socket(EventEmitter):
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
 
     def _takeBuffer(self) -> tuple[list[Packet], list[SendCallback]]:
+        self._heartbeatWaits = False
         packets, self.writeBuffer = self.writeBuffer, []
         callbacks, self._callbacks = self._callbacks, []
         return packets, callbacks
@@ -415,7 +417,12 @@ class Socket(EventEmitter):
             self._end(CloseReason.PING_TIMEOUT, description)
             return
         self._heartbeat = self._clock.callLater(self.server.opts.pingTimeout / 1000, self._heartbeatDue)
-        self._sendPacket(Packet(PacketType.PING))
+        self._sendHeartbeat(PacketType.PING)
+
+    def _sendHeartbeat(self, type_: PacketType) -> None:
+        # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
+        self._heartbeatWaits = True
+        self._sendPacket(Packet(type_))
 
     def _stopHeartbeat(self) -> None:
         self._heartbeatStep(Input.STOP)

@@ -135,13 +135,19 @@ class ResponseHeaders(MutableMapping[str, Any]):
         self._headers = headers
 
     def __getitem__(self, name: str) -> str | list[str]:
-        values = self._headers.getRawHeaders(name)
+        values = [each.decode("utf-8", "replace") for each in self._headers.getRawHeaders(name.encode(), ())]
         if not values:
             raise KeyError(name)
-        return values[0] if len(values) == 1 else list(values)
+        return values[0] if len(values) == 1 else values
 
     def __setitem__(self, name: str, value: str | Sequence[str]) -> None:
-        self._headers.setRawHeaders(name, [value] if isinstance(value, str) else list(value))
+        values = [value] if isinstance(value, str) else list(value)
+        if not all(isinstance(each, str) for each in values):
+            raise TypeError(f"header {name}: {value!r}: expected text, or a list of text")
+        if values:
+            self._headers.setRawHeaders(name, values)
+        else:
+            self._headers.removeHeader(name)
 
     def __delitem__(self, name: str) -> None:
         if name not in self:

@@ -78,7 +78,7 @@ class IWebSocket(Interface):
 
 
 class IWebSocketReceiver(Interface):
-    """What an engine calls. Each of the last two is the end: nothing is called after it, but it may be called then."""
+    """What an engine calls. After one of the last two only those may be called again, and change nothing."""
 
     def opened(webSocket: Any) -> None:
         """Learn that there is a WebSocket, which provides L{IWebSocket}."""

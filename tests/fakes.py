@@ -114,6 +114,9 @@ class FakeChannel:
     def loseConnection(self) -> None:
         self.isClosed = True
 
+    def unregisterProducer(self) -> None:
+        pass
+
 
 class FakeRequest:
     """A request of twisted.web, without the web."""

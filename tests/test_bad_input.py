@@ -53,7 +53,7 @@ async def refused(here: Arena, request: bytes, code: int, message: str | None = 
             assert response.json == {"code": code, "message": text}
     assert len(here.refusals) == before + 1
     event = here.refusals[-1]
-    assert (event.req.method.decode(), event.code, event.message) == (method, code, text)
+    assert (event.req.method.decode(), event.code, event.message) == (method, code, MESSAGES[code])
     assert {name: event.context[name] for name in context} == context
 
 

@@ -72,6 +72,9 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("allowedOrigins", [["https://a.example"]]),
         ("allowedOrigins", "a b"),
         ("allowedOrigins", ["*"]),
+        ("allowedOrigins", "a.example"),
+        ("allowedOrigins", "https://a.example/"),
+        ("allowedOrigins", re.compile(b"a")),
         ("httpCompression", 1024),
         ("perMessageDeflate", "yes"),
         ("cookie", "io"),
@@ -236,7 +239,8 @@ def test_whatMayBeGivenOtherwise() -> None:
 def test_whatAFunctionMayReturnForAnOrigin() -> None:
     """The same as may be given for the option; None is no."""
     pattern = re.compile("a")
-    assert [originRule(each) for each in (None, True, "*", ["a", pattern])] == [False, True, "*", ("a", pattern)]
+    origin = "https://a.example"
+    assert [originRule(each) for each in (None, True, "*", [origin, pattern])] == [False, True, "*", (origin, pattern)]
     with pytest.raises(TypeError, match="expected an origin"):
         originRule(5)
 

@@ -478,6 +478,21 @@ def test_revision3ClientsPing(name: str) -> None:
     assert session.isQuiet()
 
 
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_whoPostsAndNeverPolls(protocol: int) -> None:
+    """A polling client that only says that it is there isn't: it has to fetch what it answers, or the answer."""
+    session = Session("polling", protocol=protocol, pingInterval=1000, pingTimeout=500)
+    for _ in range(100):
+        session.clock.advance(0.1)
+        session.transport.receive(PacketType.PING if protocol == 3 else PacketType.PONG)
+        if session.closes:
+            break
+    assert session.closes[0][0] == "ping timeout"
+    assert len([each for each in session.socket.writeBuffer if each.type is not PacketType.MESSAGE]) <= 1
+    assert session.clock.seconds() < 2
+    assert session.isQuiet()
+
+
 def test_revision3HeartbeatDirection() -> None:
     """In revision 3 it is the client that pings."""
     session = Session(protocol=3)

@@ -172,11 +172,27 @@ class Wire(Protocol, Changing):
     async def response(self, method: str = "GET", seconds: float | None = DEADLINE) -> Response:
         """Read a whole response."""
         head = await self.head(seconds)
-        length = 0 if method == "HEAD" or head.status == 101 else int(head.headers["content-length"])
-        await self._have(lambda: len(self.received) >= length, "a body")
-        body = bytes(self.received[:length])
-        del self.received[:length]
+        if head.headers.get("transfer-encoding") == "chunked":
+            body = b"".join([chunk async for chunk in self._chunks()])
+        elif method == "HEAD" or head.status == 101:
+            body = b""
+        else:
+            body = await self._take(int(head.headers["content-length"]))
         return attrs.evolve(head, body=body)
+
+    async def _take(self, length: int) -> bytes:
+        await self._have(lambda: len(self.received) >= length, "a body")
+        taken = bytes(self.received[:length])
+        del self.received[:length]
+        return taken
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        length = -1
+        while length:
+            await self._have(lambda: b"\r\n" in self.received, "the size of a chunk")
+            length = int(bytes(self.received).partition(b"\r\n")[0], 16)
+            await self._take(len(f"{length:x}\r\n"))
+            yield (await self._take(length + 2))[:-2]
 
     def _frame(self) -> tuple[Frame, int] | None:
         if len(self.received) < 2:
