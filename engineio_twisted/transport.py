@@ -135,17 +135,21 @@ class ResponseHeaders(MutableMapping[str, Any]):
         self._headers = headers
 
     def __getitem__(self, name: str) -> str | list[str]:
-        values = [each.decode("utf-8", "replace") for each in self._headers.getRawHeaders(name.encode(), ())]
+        try:
+            values = [each.decode("utf-8", "replace") for each in self._headers.getRawHeaders(name.encode(), ())]
+        except ValueError:
+            # It can't be a name.
+            values = []
         if not values:
             raise KeyError(name)
         return values[0] if len(values) == 1 else values
 
     def __setitem__(self, name: str, value: str | Sequence[str]) -> None:
-        values = [value] if isinstance(value, str) else list(value)
-        if not all(isinstance(each, str) for each in values):
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
             raise TypeError(f"header {name}: {value!r}: expected text, or a list of text")
         if values:
-            self._headers.setRawHeaders(name, values)
+            self._headers.setRawHeaders(name, list(values))
         else:
             self._headers.removeHeader(name)
 

@@ -50,6 +50,14 @@ def test_responseHeaders() -> None:
     headers["X-B"] = ["3", "4"]
     headers.setdefault("X-C", "5")
     del headers["Set-Cookie"]
+    headers["X-C2"] = ["6"]
+    headers["X-C2"] = []
+    assert "X-C2" not in headers
+    with pytest.raises(TypeError, match="header X-A: b'1': expected text"):
+        headers["X-A"] = b"1"
+    with pytest.raises(TypeError, match="header X-A: 5: expected text"):
+        headers["X-A"] = 5
+    assert "no name" not in headers
     assert "X-D" not in headers
     assert headers.get("X-D") is None
     with pytest.raises(KeyError):
@@ -578,11 +586,15 @@ async def test_anEarlyErrorThatIsNeverAnswered(serve: Any, fails: bool, loggedEr
             raise ValueError("secret")
         return Deferred(cancelled.append)
 
-    running = await serve(maxHttpBufferSize=10, cors={"origin": decide})
+    def see(headers: Any, request: Any) -> None:
+        headers["X-Seen"] = "yes"
+
+    running = await serve(lambda server: server.on("headers", see), maxHttpBufferSize=10, cors={"origin": decide})
     wire = await connectTo(running.port)
     wire.send(http("POST", target(sid="none"), [("Origin", A)], b"x" * 11))
     if fails:
         answer = await wire.response()
+        assert answer.headers["x-seen"] == "yes"
         assert (answer.status, "access-control-allow-origin" in answer.headers) == (413, False)
         assert len(loggedErrors) == 1
         loggedErrors.clear()

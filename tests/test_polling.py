@@ -400,6 +400,28 @@ def test_closingWhileAPayloadIsCompressed() -> None:
     assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
 
 
+@pytest.mark.parametrize("how", ["close", "discard"])
+def test_lettingGoWhileAPayloadIsCompressed(how: str) -> None:
+    """Also where the session goes on, on another transport: nobody will tell this one any more."""
+    transport, _ = make()
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    transport.poll(request)
+    transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    getattr(transport, how)()
+    assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
+    assert request.finished
+
+
+def test_aHandlerThatClosesBeforeAPayloadIsCompressed() -> None:
+    """What was to be compressed in pieces goes out at once."""
+    transport, owner = make()
+    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
+    owner.transportAnswers = lambda *args: transport.close()  # type: ignore[method-assign]
+    transport.poll(request)
+    transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
+
+
 @pytest.mark.parametrize("hears", ["the producer", "the session"])
 def test_aConnectionLostWhileAPayloadIsCompressed(hears: str) -> None:
     """What was in it is lost, so the session ends; nothing is written any more."""

@@ -531,6 +531,23 @@ def test_closeFromInsideAClose() -> None:
     assert (server.clients, clock.getDelayedCalls()) == ({}, [])
 
 
+def test_aSessionThatCanNotBeEnded(loggedErrors: list[LogEvent]) -> None:
+    """Doesn't keep the others, nor whoever waits for the end."""
+    server, _ = make()
+    requests = [FakeRequest(uri=OPEN) for _ in range(3)]
+    for each in requests:
+        server.handleRequest(each)
+    broken, *others = server.clients.values()
+    broken.transport.close = lambda packets=(): 1 / 0
+    ended: list[object] = []
+    for each in others:
+        each.on("close", lambda reason, description: ended.append(reason))
+    assert server.close().called
+    assert ended == ["server shutting down"] * 2
+    assert len(loggedErrors) == 1
+    loggedErrors.clear()
+
+
 def test_closeFlushesWhatCanGo() -> None:
     """A waiting GET is told."""
     server, _ = make()

@@ -14,6 +14,7 @@ from twisted.internet.ssl import CertificateOptions
 
 from engineio_twisted import listen
 
+from .engines import ENGINES
 from .wire import Wire, http, makeFrame, pause, target, upgrade, within
 
 
@@ -38,11 +39,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "key.pem", folder / "certificate.pem"
 
 
-@pytest_twisted.async_yield_fixture
-async def connect(serve: Any, certificate: tuple[Path, Path]) -> Any:
-    """Connects to an echo server that listens with TLS; `connect.server` is the server."""
+@pytest_twisted.async_yield_fixture(params=ENGINES)
+async def connect(request: pytest.FixtureRequest, serve: Any, certificate: tuple[Path, Path]) -> Any:
+    """Connects to an echo server that listens with TLS, with each WebSocket engine; `connect.server` is the server."""
     key, signed = certificate
-    server = listen(f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={signed}")
+    description = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={signed}"
+    server = listen(description, wsEngine=request.param)
     server.on("connection", lambda socket: socket.on("message", lambda data: socket.send(data)))
     port = (await server.listening).getHost().port
     wires: list[Wire] = []
@@ -144,6 +146,28 @@ async def test_aClientThatDoesNotRead(connect: Any) -> None:
         wire.send(flood)
         await pause(0.3)
     wire.transport.resumeProducing()
+
+
+@pytest.mark.parametrize("by", ["the client", "the server", "an error"])
+@pytest_twisted.ensureDeferred
+async def test_goodbye(connect: Any, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebSocket that was closed is over as soon as both sides have said so, and isn't left to its deadline."""
+    monkeypatch.setattr("engineio_twisted.websocket.CLOSE_TIMEOUT", 60)
+    wire = await connect()
+    wire.send(upgrade())
+    assert (await wire.response()).status == 101
+    await wire.text()
+    if by == "the client":
+        wire.send(makeFrame(b"\x03\xe8", 8))
+    elif by == "the server":
+        (socket,) = connect.server.clients.values()
+        socket.close()
+    else:
+        wire.send(makeFrame("not a packet"))
+    assert (await wire.frame()).opcode == 8
+    if by != "the client":
+        wire.send(makeFrame(b"\x03\xe8", 8))
+    await wire.lost()
 
 
 @pytest.mark.parametrize("what", ["refused upgrade", "body over the limit"])
