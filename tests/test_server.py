@@ -306,6 +306,16 @@ def test_clientsThatGoDuringAMiddlewareOrAnId() -> None:
         assert (len(cancelled), server.clients, clock.getDelayedCalls()) == (1, {}, [])
 
 
+@pytest.mark.parametrize("isUpgrade", [False, True])
+def test_aClientThatWentBeforeItsRequestWasGiven(isUpgrade: bool) -> None:
+    """An application that takes its time before it hands a request over does no harm."""
+    server, clock = make()
+    request = FakeRequest(uri=OPEN)
+    request.lose()
+    (server.handleUpgrade if isUpgrade else server.handleRequest)(request)
+    assert (server.clients, request.written, clock.getDelayedCalls()) == ({}, b"", [])
+
+
 def test_webSocketOverHTTP2() -> None:
     """Isn't possible; the client is told by what it is."""
     server, _ = make()
