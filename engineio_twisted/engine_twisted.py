@@ -260,7 +260,7 @@ class TwistedWebSocket(WebSocketConnection):
             data = data[: -len(b"\r\n")] + "".join(lines).encode() + b"\r\n"
         elif data[0] == _CLOSE_FRAME:
             self._closeCode = int.from_bytes(data[2:4]) if len(data) > _SHORT_HEADER else NO_CODE
-            self._closeReason = f": {data[4:].decode()}" if data[4:] else ""
+            self._closeReason = f": {data[4:].decode('utf-8', 'replace')}" if data[4:] else ""
             self.isOpen = False
         self.transport.write(data)
 
