@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from autobahn.exception import PayloadCorruptError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflate as AutobahnDeflate
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
 TEXT, BINARY = 1, 2
 """Opcodes of data frames (RFC 6455, 5.2)."""
 
+_FIRST_BYTES = {0x80 | TEXT: TEXT, 0x80 | BINARY: BINARY}
+"""Of a frame that is a whole message, not compressed, by its opcode."""
+
+_MASKED = 0x80
+_SHORT, _MEDIUM = 125, 126
+"""The largest length in one byte, and what stands for one in two bytes more (RFC 6455, 5.2)."""
+
+INTEGER_UNMASKED = 1024
+"""Up to so many bytes are unmasked as one integer, which takes 0.3 µs for 32; above, Autobahn's own way is faster."""
+
 COMPRESSED = 4
 """The reserved bit of a compressed message (RFC 7692, 7.2.1), as Autobahn has it."""
 
@@ -36,9 +48,12 @@ class AutobahnEngine(WebSocketServerFactory):
     WebSocket by Autobahn: the settings of all WebSockets of a server, and which are connected.
 
     @ivar deflate: how messages are compressed; None where they aren't.
+    @cvar fastPath: whether frames that are a whole message are read and written without Autobahn, which does all
+        that is rarer. It changes nothing but the speed.
     """
 
     supportsPerMessageDeflate = True
+    fastPath: ClassVar[bool] = True
 
     def __init__(self, clock: IReactorTime, options: ServerOptions) -> None:
         # Autobahn keeps a reactor only to start timers on it, and the timers that it would start are off, below.
@@ -168,6 +183,26 @@ class Deflate(AutobahnDeflate):
             super().end_decompress_message()
 
 
+def _frame(opcode: int, payload: bytes) -> bytes:
+    """Write a message as one frame (RFC 6455, 5.2)."""
+    length = len(payload)
+    if length <= _SHORT:
+        return bytes((0x80 | opcode, length)) + payload
+    if length < 2**16:
+        return struct.pack("!BBH", 0x80 | opcode, _MEDIUM, length) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, _MEDIUM + 1, length) + payload
+
+
+def _unmasked(mask: bytes, payload: bytes) -> bytes:
+    """Read the payload of a frame that is masked (RFC 6455, 5.3)."""
+    length = len(payload)
+    if length > INTEGER_UNMASKED:
+        unmasked: bytes = create_xor_masker(mask, length).process(payload)
+        return unmasked
+    repeated = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload) ^ int.from_bytes(repeated)).to_bytes(length)
+
+
 @implementer(IWebSocket)
 class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: ignore[misc]
     """
@@ -214,6 +249,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
             deflate.start_compress_message()
             payload = deflate.compress_message_data(payload) + deflate.end_compress_message()
             self.sendFrame(opcode=opcode, payload=payload, rsv=COMPRESSED)
+        elif self.factory.fastPath:
+            self.transport.write(_frame(opcode, payload))
         else:
             self.sendFrame(opcode=opcode, payload=payload)
 
@@ -279,7 +316,50 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def dataReceived(self, data: bytes) -> None:
         self.countRead(data)
+        if self.factory.fastPath and self.isOpen and self._isBetweenMessages():
+            data = self._takeWholeMessages(data)
+            if not data:
+                return
         super().dataReceived(data)
+
+    def _isBetweenMessages(self) -> bool:
+        return not self.data and self.current_frame is None and not self.inside_message
+
+    def _takeWholeMessages(self, data: bytes) -> bytes:
+        """
+        Take the messages at the beginning of what came that are one frame each, masked and right.
+
+        @return: what comes behind them, for Autobahn: a control frame, a piece of a message, what is compressed,
+            too large, wrong, or incomplete.
+        """
+        position = 0
+        while len(data) - position >= 6:
+            opcode = _FIRST_BYTES.get(data[position])
+            length = data[position + 1] - _MASKED
+            if opcode is None or length < 0:
+                break
+            start = position + 6
+            if length > _SHORT:
+                length = int.from_bytes(data[position + 2 : position + 4]) if length == _MEDIUM else 0
+                if length <= _SHORT:
+                    break
+                start += 2
+            end = start + length
+            if end > len(data) or length > self._maxHttpBufferSize:
+                break
+            payload = _unmasked(data[start - 4 : start], data[start:end])
+            if opcode == TEXT:
+                try:
+                    message: str | bytes = payload.decode()
+                except UnicodeDecodeError:
+                    break
+            else:
+                message = payload
+            position = end
+            self.receiver.received(message)
+            if not self.isOpen:
+                break
+        return data[position:]
 
     def _closeConnection(self, abort: bool = False) -> None:
         # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.

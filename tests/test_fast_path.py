@@ -1,0 +1,106 @@
+"""The shorter way for the most common frames: whatever a client sends, the same comes of it as of Autobahn alone."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engineio_twisted import AutobahnEngine, Packet, PacketType
+from engineio_twisted.engine_autobahn import INTEGER_UNMASKED
+
+from .engines import PlainAutobahn
+from .test_websocket import AcceptedPeer
+from .wire import makeFrame
+
+LIMIT = 70_000
+
+FRAMES = [
+    makeFrame("4hello"),
+    makeFrame("4€ 😀"),
+    makeFrame(b"\x01\x02\x03"),
+    makeFrame(b""),
+    makeFrame("4" + "a" * 124),
+    makeFrame("4" + "a" * 125),
+    makeFrame(b"x" * (INTEGER_UNMASKED - 1)),
+    makeFrame(b"x" * INTEGER_UNMASKED),
+    makeFrame(b"x" * (INTEGER_UNMASKED + 1)),
+    makeFrame(b"x" * 65_535),
+    makeFrame(b"x" * 65_536),
+    makeFrame("4pieces", isFinal=False),
+    makeFrame(" of one", 0),
+    makeFrame("", 0, isFinal=False),
+    makeFrame(b"are you there", 9),
+    makeFrame(b"yes", 10),
+]
+
+WRONG = [
+    makeFrame("4\xff".encode("latin-1"), 1),
+    makeFrame(b"x" * (LIMIT + 1)),
+    makeFrame("4a", reserved=4),
+    makeFrame("4a", isMasked=False),
+    makeFrame("9"),
+    makeFrame(""),
+    makeFrame("1"),
+    makeFrame(b"\x03\xe8", 8),
+    makeFrame(b"x", 3),
+    # Lengths written longer than they are.
+    b"\x82\xfe\x00\x05maskabcde",
+    b"\x82\xff\x00\x00\x00\x00\x00\x00\x00\x05maskabcde",
+    b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffmask",
+    b"nothing of the kind",
+]
+
+
+def outcome(engine: Any, data: bytes, cuts: list[int]) -> Any:
+    """What the session was given and told, and what the client was sent, of bytes that come in pieces."""
+    peer = AcceptedPeer(engine, LIMIT)
+    places = sorted({0, len(data), *(each % (len(data) + 1) for each in cuts)})
+    for start, end in itertools.pairwise(places):
+        peer.receive(data[start:end])
+    return peer.owner.packets, peer.owner.closes, peer.connection.value(), peer.connection.disconnecting
+
+
+@given(
+    st.lists(st.sampled_from(FRAMES), max_size=8),
+    st.lists(st.one_of(st.sampled_from(FRAMES + WRONG), st.binary(max_size=20)), max_size=3),
+    st.lists(st.integers(0, 2**31), max_size=6),
+)
+def test_theSameComesOfIt(right: list[bytes], perhaps: list[bytes], cuts: list[int]) -> None:
+    """Frames of every kind, right and wrong, whole and in pieces."""
+    data = b"".join(right + perhaps)
+    assert outcome(AutobahnEngine, data, cuts) == outcome(PlainAutobahn, data, cuts)
+
+
+@pytest.mark.parametrize("size", [0, 1, 124, 125, 126, 65_534, 65_535, 65_536, 100_000])
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_theSameGoesOut(size: int, kind: Any) -> None:
+    """Messages of every size, over the limit for clients too."""
+    data = "x" * size if kind is str else b"x" * size
+    sent = []
+    for engine in (AutobahnEngine, PlainAutobahn):
+        peer = AcceptedPeer(engine, LIMIT)
+        peer.transport.send([Packet(PacketType.MESSAGE, data)])
+        sent.append(peer.connection.value())
+    assert sent[0] == sent[1]
+
+
+@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+def test_aHandlerThatClosesInTheMiddle(engine: Any) -> None:
+    """What comes behind it is not delivered, and the client's close frame is still understood."""
+    peer = AcceptedPeer(engine, LIMIT)
+    take = peer.owner.transportPacket
+
+    def closing(transport: Any, packet: Packet) -> bool:
+        transport.close()
+        return take(transport, packet)
+
+    peer.owner.transportPacket = closing  # type: ignore[method-assign]
+    peer.receive(makeFrame("4first") + makeFrame("4second") + makeFrame(b"\x03\xe8", 8))
+    assert [packet.data for packet in peer.owner.packets] == ["first"]
+    assert peer.connection.value() == b"\x88\x02\x03\xe8"
+    assert peer.connection.disconnecting
+    assert peer.isOver()
