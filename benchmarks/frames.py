@@ -1,8 +1,8 @@
 """
 What an echo on a WebSocket costs with the shorter way for common frames, and without it.
 
-Run as `python benchmarks/frames.py`. Frames of 32 bytes come from memory and go there, one or 32 of them a read: what is
-measured is this package and Autobahn alone. docs/architecture.md, "Engines".
+Run as `python benchmarks/frames.py`. Frames of 32 bytes come from memory and go there, one or 32 of them a read, so
+that this package and Autobahn alone are measured. docs/architecture.md, "Engines".
 """
 
 from __future__ import annotations
