@@ -214,7 +214,6 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     perMessageCompressionAccept: Any
     current_frame: Any
     _perMessageCompress: Any
-    deflate: Deflate | None = None
 
     def __init__(
         self, engine: AutobahnEngine, receiver: Any, subprotocol: str | None, headers: Mapping[str, Sequence[str]]
@@ -230,7 +229,7 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def deflateBy(self, deflate: Deflate) -> None:
         """Use this in place of what Autobahn has made for what was agreed on."""
-        self.deflate = self._perMessageCompress = deflate
+        self._perMessageCompress = deflate
 
     # IWebSocket
 
@@ -244,7 +243,7 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         else:
             opcode, payload = TEXT, data.encode()
         # Not sendMessage: it applies the limit on what clients may send to what we send.
-        deflate = self.deflate
+        deflate = self._perMessageCompress
         if deflate is not None and compress and len(payload) >= self.factory.deflate.threshold:
             deflate.start_compress_message()
             payload = deflate.compress_message_data(payload) + deflate.end_compress_message()

@@ -107,7 +107,7 @@ def _checkOrigin(origins: Iterable[str]) -> None:
 
 
 def _checkOriginAllowed(origins: Sequence[str], options: ServerOptions, isJSONP: bool) -> None:
-    # A script tag sends no Origin, so that any page might be behind it; who else sends none is no page.
+    # A script tag sends no Origin, so that any page might be behind it.
     asking: Sequence[str | None] = origins or ([None] if isJSONP else [])
     for origin in asking:
         if not originAllowed(options.allowedOrigins, origin):

@@ -17,7 +17,7 @@ import attrs
 
 from .options import Cookie, Cors, OriginRule
 
-_ORIGIN = re.compile(r"[!-~]+")
+_VISIBLE = re.compile(r"[!-~]+")
 _FIELD_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z, -]+")  # tokens, with commas between them
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)  # RFC 9110, 12.4.2
 
@@ -44,7 +44,7 @@ def cookieHeader(cookie: Cookie, sid: str) -> str:
 
 
 def originAllowed(rule: OriginRule, origin: str | None) -> bool:
-    """Tell whether a rule allows an origin; None, which a client sends none, is allowed by a rule for all alone."""
+    """Tell whether a rule allows an origin; None, where a client sends none, by a rule for all alone."""
     if rule is True or rule == "*":
         return True
     if origin is None or not rule:
@@ -92,7 +92,7 @@ def corsHeaders(
         if isinstance(rule, str):
             # Whoever asks: a browser compares it with the page's origin itself.
             allowed = rule
-        elif origin is not None and _ORIGIN.fullmatch(origin) and originAllowed(rule, origin):
+        elif origin is not None and _VISIBLE.fullmatch(origin) and originAllowed(rule, origin):
             allowed = origin
     if allowed is not None:
         answer.headers["Access-Control-Allow-Origin"] = allowed

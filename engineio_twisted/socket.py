@@ -156,7 +156,7 @@ class Socket(EventEmitter):
         self._candidate: Any = None
         self._flushing = False
         # Whether our ping or pong is in the buffer still.
-        self._heartbeatWaits = False
+        self._heartbeatIsBuffered = False
         self._heartbeat: IDelayedCall | None = None
         self._upgradeDeadline: IDelayedCall | None = None
         self._noopCall: IDelayedCall | None = None
@@ -250,7 +250,7 @@ class Socket(EventEmitter):
         options = self.server.opts
         self._step(Input.START)
         self._heartbeatStep(Input.LISTEN if self._clientPings else Input.START)
-        self._heartbeat = self._clock.callLater(self._heartbeatWait / 1000, self._heartbeatDue)
+        self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
         self._sendPacket(openPacket(self.id, upgradesOf(self.transport.name, options), options))
         if options.initialPacket is not None:
             self._sendPacket(Packet(PacketType.MESSAGE, options.initialPacket))
@@ -315,9 +315,9 @@ class Socket(EventEmitter):
             isPing = packet.type is PacketType.PING
             if isPing is not self._clientPings:
                 self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
-            elif not self._heartbeatWaits and self._heartbeatStep(Input.PING if isPing else Input.PONG):
+            elif not self._heartbeatIsBuffered and self._heartbeatStep(Input.PING if isPing else Input.PONG):
                 assert self._heartbeat is not None
-                self._heartbeat.reset(self._heartbeatWait / 1000)
+                self._heartbeat.reset(self._heartbeatTime / 1000)
                 if isPing:
                     self._sendHeartbeat(PacketType.PONG)
                 if self._readyState is not ReadyState.CLOSED:
@@ -380,7 +380,7 @@ class Socket(EventEmitter):
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
 
     def _takeBuffer(self) -> tuple[list[Packet], list[SendCallback]]:
-        self._heartbeatWaits = False
+        self._heartbeatIsBuffered = False
         packets, self.writeBuffer = self.writeBuffer, []
         callbacks, self._callbacks = self._callbacks, []
         return packets, callbacks
@@ -403,7 +403,7 @@ class Socket(EventEmitter):
         return self.protocol == 3
 
     @property
-    def _heartbeatWait(self) -> int:
+    def _heartbeatTime(self) -> int:
         """Milliseconds until the next ping is due, or, where the client pings, overdue."""
         options = self.server.opts
         return options.pingInterval + (options.pingTimeout if self._clientPings else 0)
@@ -411,7 +411,7 @@ class Socket(EventEmitter):
     def _heartbeatDue(self) -> None:
         if not self._heartbeatStep(Input.INTERVAL):
             if self._clientPings:
-                description = f"no ping within pingInterval and pingTimeout, {self._heartbeatWait} ms"
+                description = f"no ping within pingInterval and pingTimeout, {self._heartbeatTime} ms"
             else:
                 description = f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms"
             self._end(CloseReason.PING_TIMEOUT, description)
@@ -421,7 +421,7 @@ class Socket(EventEmitter):
 
     def _sendHeartbeat(self, type_: PacketType) -> None:
         # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
-        self._heartbeatWaits = True
+        self._heartbeatIsBuffered = True
         self._sendPacket(Packet(type_))
 
     def _stopHeartbeat(self) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.error import ProcessExitedAlready
@@ -168,16 +169,21 @@ def programs() -> Iterator[Callable[..., Program]]:
             pytest_twisted.blockon(Deferred.fromCoroutine(program.kill()))
 
 
-def nodeClient(node: str, start: Callable[..., Program]) -> Callable[..., Program]:
+Run: TypeAlias = Callable[..., Program]
+
+overEveryTransport = pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
+
+
+def scenarios(start: Run, interpreter: str, program: str) -> Run:
     """
-    A function that starts the JavaScript client in a scenario of client.mjs, with the input that is described there:
+    A function that starts a client in a scenario of its program, with the input that is described there:
     `client(url, "echo", transports, messages=...)`.
 
     @param start: as from L{programs}.
     """
 
     def run(url: str, scenario: str, transports: list[str], **given: Any) -> Program:
-        return start([node, INTEROP / "client.mjs", url, scenario, json.dumps(transports)], given)
+        return start([interpreter, INTEROP / program, url, scenario, json.dumps(transports)], given)
 
     return run
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,9 +17,8 @@ import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
+from .clients import INTEROP, Run, programs, scenarios
 from .wire import Hostile, arena
-
-INTEROP = Path(__file__).with_name("interop")
 
 
 @attrs.frozen
@@ -50,6 +50,34 @@ def node() -> str:
     require((INTEROP / "node_modules").is_dir(), "the packages of tests/interop (run `npm ci` there)")
     assert found is not None
     return found
+
+
+@pytest.fixture
+def start() -> Iterator[Run]:
+    """Start a program of tests/interop; none outlives the test."""
+    with programs() as start:
+        yield start
+
+
+@pytest.fixture
+def anyClient(node: str, start: Run) -> Run:
+    """Start a JavaScript client in a scenario of client.mjs; without `client=...` it is engine.io-client 6."""
+    return scenarios(start, node, "client.mjs")
+
+
+@pytest.fixture
+def client(anyClient: Run) -> Run:
+    """The same; a module whose client is another has a fixture of this name too."""
+    return anyClient
+
+
+@pytest.fixture
+def python(start: Run) -> Run:
+    """Start the client of python-engineio in a scenario of python_client.py."""
+    for module in ("engineio", "requests", "websocket"):
+        require(importlib.util.find_spec(module) is not None, "python-engineio[client]")
+    # A program of its own: this client blocks, and its threads would outlive the test.
+    return scenarios(start, sys.executable, "python_client.py")
 
 
 @pytest.fixture

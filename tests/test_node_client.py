@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -17,37 +17,17 @@ from .clients import (
     TRANSPORTS,
     Application,
     Message,
-    Program,
+    Run,
     assertTransport,
     assertUneventful,
     firstDifference,
-    nodeClient,
+    overEveryTransport,
     pack,
-    programs,
     pythonPath,
     sentDuring,
 )
 
 pytestmark = pytest.mark.node
-
-Run: TypeAlias = Callable[..., Program]
-
-overEveryTransport = pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
-
-
-@pytest.fixture
-def start() -> Iterator[Run]:
-    """Start a program of tests/interop; none outlives the test."""
-    with programs() as start:
-        yield start
-
-
-@pytest.fixture
-def client(node: str, start: Run) -> Run:
-    """Start the client in a scenario of client.mjs: `client(url, "echo", transports, messages=...)`."""
-
-    return nodeClient(node, start)
-
 
 MESSAGES: dict[str, Message] = {
     "text": "hello",

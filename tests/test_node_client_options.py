@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import random
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import pytest_twisted
 import treq
 
 from .clients import (
-    INTEROP,
     TRANSPORTS,
     Application,
     Message,
     Program,
+    Run,
     assertTransport,
     assertUneventful,
     firstDifference,
-    nodeClient,
+    overEveryTransport,
     pack,
-    programs,
     sentDuring,
     within,
 )
-from .conftest import require
 from .engines import TwistedEngine, needsTwistedEngine
-
-Run: TypeAlias = Callable[..., Program]
 
 BOTH = TRANSPORTS["upgrade"]
 
 CLIENT_3 = {"client": "engine.io-client-3"}
-
-overEveryTransport = pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
 
 # On which there is a WebSocket.
 withWebSocket = pytest.mark.parametrize("transports", [["websocket"], BOTH], ids=["websocket", "upgrade"])
@@ -45,31 +36,6 @@ withWebSocket = pytest.mark.parametrize("transports", [["websocket"], BOTH], ids
 ENGINES = {"autobahn": None, "twisted": TwistedEngine}
 
 onEveryEngine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
-
-
-@pytest.fixture
-def start() -> Iterator[Run]:
-    """Start a program of tests/interop; none outlives the test."""
-    with programs() as start:
-        yield start
-
-
-@pytest.fixture
-def client(node: str, start: Run) -> Run:
-    """Start client 6, unless told otherwise, in a scenario of client.mjs."""
-    return nodeClient(node, start)
-
-
-@pytest.fixture
-def python(start: Run) -> Run:
-    """Start the client of python-engineio in a scenario of python_client.py."""
-    for module in ("engineio", "requests", "websocket"):
-        require(importlib.util.find_spec(module) is not None, "python-engineio[client]")
-
-    def run(url: str, scenario: str, transports: list[str], **given: Any) -> Program:
-        return start([sys.executable, INTEROP / "python_client.py", url, scenario, json.dumps(transports)], given)
-
-    return run
 
 
 def packed(messages: list[Message]) -> list[dict[str, str]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -13,23 +12,18 @@ from .clients import (
     TRANSPORTS,
     Application,
     Message,
-    Program,
+    Run,
     assertTransport,
     assertUneventful,
     firstDifference,
-    nodeClient,
+    overEveryTransport,
     pack,
-    programs,
     sentDuring,
 )
 
 pytestmark = pytest.mark.node
 
-Run: TypeAlias = Callable[..., Program]
-
 BOTH = TRANSPORTS["upgrade"]
-
-overEveryTransport = pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
 
 # How a client takes binary. Under Node.js client 3 does so over WebSocket alone, and asks for base64 where it polls;
 # in browsers it polls in bytes too, and so it does here with requests that can carry them.
@@ -51,13 +45,6 @@ overEveryTransportInEveryForm = pytest.mark.parametrize(
         if (name, form) != ("websocket", "bytes")
     ],
 )
-
-
-@pytest.fixture
-def anyClient(node: str) -> Iterator[Run]:
-    """Start a client in a scenario of client.mjs; without `client=...` it is client 6."""
-    with programs() as start:
-        yield nodeClient(node, start)
 
 
 @pytest.fixture

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import pytest_twisted
 
-from .clients import INTEROP, TRANSPORTS, Application, Message, Program, Session, firstDifference, pack, programs
-from .conftest import require
-
-Run: TypeAlias = Callable[..., Program]
-
-overEveryTransport = pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
+from .clients import Application, Message, Program, Run, Session, firstDifference, overEveryTransport, pack
 
 
 @pytest.fixture
-def client() -> Iterator[Run]:
-    """Start the client in a scenario of python_client.py: `client(url, "echo", transports, messages)`."""
-    for module in ("engineio", "requests", "websocket"):
-        require(importlib.util.find_spec(module) is not None, "python-engineio[client]")
+def client(python: Run) -> Run:
+    """Start the client: `client(url, "echo", transports, messages)`."""
 
-    with programs() as start:
+    def run(url: str, scenario: str, transports: list[str], messages: list[Message]) -> Program:
+        return python(url, scenario, transports, messages=[pack(message) for message in messages])
 
-        def run(url: str, scenario: str, transports: list[str], messages: list[Message]) -> Program:
-            # A program of its own: this client blocks, and its threads would outlive the test.
-            command = [sys.executable, INTEROP / "python_client.py", url, scenario, json.dumps(transports)]
-            return start(command, {"messages": [pack(message) for message in messages]})
-
-        yield run
+    return run
 
 
 def assertTransport(session: Session, program: Program, transports: list[str]) -> None:
