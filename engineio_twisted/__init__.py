@@ -15,7 +15,8 @@ from .errors import (
     RequestRefused,
 )
 from .factory import SocketFactory
-from .options import Cookie, Cors, HttpCompression, PerMessageDeflate, ServerOptions
+from .fast_http import FastSite
+from .options import Cookie, Cors, FastPaths, HttpCompression, PerMessageDeflate, ServerOptions
 from .packet import Packet, PacketType
 from .polling import PollingTransport
 from .resource import EngineIOResource, Site
@@ -34,6 +35,8 @@ __all__ = [
     "AutobahnEngine",
     "Cookie",
     "Cors",
+    "FastPaths",
+    "FastSite",
     "HttpCompression",
     "IWebSocket",
     "IWebSocketEngine",

@@ -14,6 +14,10 @@ Handler = Callable[..., Any]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
+SENDING = frozenset({"packetCreate", "flush", "drain"})
+"""Events of each packet sent, which are so many that whoever emits them asks first whether anybody listens."""
+
+
 class EventEmitter:
     """
     Handlers by the name of an event.
@@ -21,10 +25,14 @@ class EventEmitter:
     A handler may be a plain function, a coroutine function, or return a Deferred. It is called, never waited for:
     the next handler and the next event don't depend on it. What it raises, at once or later, goes to
     L{handlerFailed} and nowhere else.
+
+    @ivar hearsSending: whether there ever was a handler of an event in L{SENDING}.
     """
 
+    hearsSending = False
     _log = Logger()
-    _handlers: dict[str, list[Handler]] | None = None
+    # A tuple of each is never changed, so that nobody who goes through it needs a copy.
+    _handlers: dict[str, tuple[Handler, ...]] | None = None
 
     @overload
     def on(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
@@ -47,7 +55,9 @@ class EventEmitter:
             raise TypeError(f"handler {handler!r} of the event {event!r}: expected something to call")
         if self._handlers is None:
             self._handlers = {}
-        self._handlers.setdefault(event, []).append(handler)
+        self._handlers[event] = (*self._handlers.get(event, ()), handler)
+        if event in SENDING:
+            self.hearsSending = True
         return handler
 
     @overload
@@ -65,12 +75,13 @@ class EventEmitter:
 
     def removeListener(self, event: str, handler: Handler) -> None:
         """Stop calling a handler, the one added last where it was added more than once. One not there is no error."""
-        handlers = (self._handlers or {}).get(event, [])
+        handlers = () if self._handlers is None else self._handlers.get(event, ())
         for index in range(len(handlers) - 1, -1, -1):
             each = handlers[index]
             # Compared, not identified: a bound method is a new object each time it is asked for.
             if each == handler or (isinstance(each, _Once) and each.handler == handler):
-                del handlers[index]
+                assert self._handlers is not None
+                self._handlers[event] = handlers[:index] + handlers[index + 1 :]
                 return
 
     def listeners(self, event: str) -> list[Handler]:
@@ -78,17 +89,20 @@ class EventEmitter:
         handlers = (self._handlers or {}).get(event, ())
         return [each.handler if isinstance(each, _Once) else each for each in handlers]
 
+    def hears(self, event: str) -> bool:
+        """Tell whether an event has handlers."""
+        return self._handlers is not None and bool(self._handlers.get(event))
+
     def emit(self, event: str, *args: Any) -> bool:
         """
         Call the handlers of an event.
 
         @return: whether there was one.
         """
-        handlers = self._handlers and self._handlers.get(event)
-        if not handlers:
+        handlers = self._handlers
+        if handlers is None or not (wanted := handlers.get(event)):
             return False
-        # A copy: a handler may add and remove handlers.
-        for handler in tuple(handlers):
+        for handler in wanted:
             self.callHandler(event, handler, *args)
         return True
 
@@ -99,8 +113,10 @@ class EventEmitter:
         except Exception:
             self.handlerFailed(event, args, Failure())
             return
-        if result is None:
-            return
+        if result is not None:
+            self._follow(result, event, args)
+
+    def _follow(self, result: Any, event: str, args: tuple[Any, ...]) -> None:
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
@@ -123,11 +139,9 @@ class _Once:
         self.isCalled = False
 
     def __call__(self, *args: Any) -> Any:
-        # An event that comes again from inside itself may find it in the copy of the handlers.
+        # An event that comes again from inside itself may still find it.
         if self.isCalled:
             return None
         self.isCalled = True
-        handlers = (self.emitter._handlers or {}).get(self.event, [])
-        if self in handlers:
-            handlers.remove(self)
+        self.emitter.removeListener(self.event, self)
         return self.handler(*args)

@@ -1,45 +1,57 @@
-"""WebSocket by Autobahn, the default C{wsEngine}. docs/architecture.md, "Engines"."""
+"""WebSocket by Autobahn, the default C{wsEngine}. docs/architecture.md, "Engines" and "Fast paths"."""
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any
 
-from autobahn.exception import PayloadCorruptError
+from autobahn.twisted.util import peer2str
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.compress import PerMessageDeflate as AutobahnDeflate
-from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.protocol import TrafficStats
+from autobahn.websocket.utf8validator import Utf8Validator
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from .transport import Connections
+from .deflate import Deflate, agreeOn
+from .transport import Connections, lazily, writeAtOnce
 from .websocket import MANY_PIECES, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
+    from autobahn.websocket.compress import PerMessageDeflateOfferAccept
     from twisted.python.failure import Failure
     from twisted.web.server import Request
 
     from .handshake import WebSocketHandshake
-    from .options import PerMessageDeflate, ServerOptions
+    from .options import ServerOptions
 
 TEXT, BINARY = 1, 2
 """Opcodes of data frames (RFC 6455, 5.2)."""
 
-_FIRST_BYTES = {0x80 | TEXT: TEXT, 0x80 | BINARY: BINARY}
-"""Of a frame that is a whole message, not compressed, by its opcode."""
+_OPEN = WebSocketServerProtocol.STATE_OPEN
 
 _MASKED = 0x80
-_SHORT, _MEDIUM = 125, 126
-"""The largest length in one byte, and what stands for one in two bytes more (RFC 6455, 5.2)."""
+_SHORT, _MEDIUM, _LONG = 125, 126, 127
+"""The largest length in one byte, and what stands for one in two bytes more, and in eight (RFC 6455, 5.2)."""
 
 INTEGER_UNMASKED = 1024
 """Up to so many bytes are unmasked as one integer, which takes 0.3 µs for 32; above, Autobahn's own way is faster."""
 
+GATHERED = 65536
+"""Bytes of answers to what one piece read brought that are written together."""
+
 COMPRESSED = 4
 """The reserved bit of a compressed message (RFC 7692, 7.2.1), as Autobahn has it."""
+
+_ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""What is appended to a client's key before it is hashed (RFC 6455, 1.3)."""
 
 
 @implementer(IWebSocketEngine)
@@ -47,13 +59,14 @@ class AutobahnEngine(WebSocketServerFactory):
     """
     WebSocket by Autobahn: the settings of all WebSockets of a server, and which are connected.
 
+    With C{fastPaths.frames} what is common goes past Autobahn, in L{FastWebSocket}. It changes nothing but the speed.
+
     @ivar deflate: how messages are compressed; None where they aren't.
-    @cvar fastPath: whether frames that are a whole message are read and written without Autobahn, which does all
-        that is rarer. It changes nothing but the speed.
+    @ivar turn: stands for the present turn of the reactor, as far as anything was written at once in it.
+    @ivar writesAtOnce: whether anything is.
     """
 
     supportsPerMessageDeflate = True
-    fastPath: ClassVar[bool] = True
 
     def __init__(self, clock: IReactorTime, options: ServerOptions) -> None:
         # Autobahn keeps a reactor only to start timers on it, and the timers that it would start are off, below.
@@ -74,123 +87,61 @@ class AutobahnEngine(WebSocketServerFactory):
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
         )
+        self.writesAtOnce = options.fastPaths.writes
+        self.turn = object()
+        self._turnIsNoted = False
+        self._open: Callable[..., AutobahnWebSocket] = AutobahnWebSocket
+        if options.fastPaths.frames:
+            self._open = type("FastWebSocket", (FastWebSocket,), _opened(self))
 
     def accept(
         self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
     ) -> None:
-        protocol = AutobahnWebSocket(self, receiver, handshake.subprotocol, headers)
+        protocol = self._open(self, receiver)
         behind = takeOver(request, protocol)
-        # Of the client's headers Autobahn sees only those that the opening handshake needs, each checked before:
-        # it never parses what twisted.web has parsed.
-        opening = [
-            "GET / HTTP/1.1",
-            "Host: localhost",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Key: {handshake.key.decode('ascii')}",
-            f"Sec-WebSocket-Version: {handshake.version.decode('ascii')}",
-        ]
-        if handshake.subprotocol is not None:
-            opening.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}")
         deflate = None if self.deflate is None else agreeOn(handshake.extensions, self.deflate)
-        if deflate is not None:
-            # Once it is asked for, what is agreed on is up to this.
-            opening.append(f"Sec-WebSocket-Extensions: {deflate.EXTENSION_NAME}")
-            protocol.perMessageCompressionAccept = lambda _: deflate
-        protocol.openBy("\r\n".join([*opening, "", ""]).encode("ascii"))
-        if deflate is not None:
-            protocol.deflateBy(Deflate.create_from_offer_accept(True, deflate))
-        begin(protocol, behind)
-
-
-LARGEST_WINDOW = 15
-"""Bits of the largest window, which is what everybody has who isn't asked for another (RFC 7692, 7.1.2)."""
-
-
-def agreeOn(extensions: Iterable[bytes], settings: PerMessageDeflate) -> PerMessageDeflateOfferAccept | None:
-    """
-    Return what is agreed on about compression: the first offer that can be accepted; or None (RFC 7692, 5.1).
-
-    An offer with a parameter that is unknown, given twice or out of range is declined, as is one without a limit that
-    the settings ask of the client.
-
-    @param extensions: the values of the request's Sec-WebSocket-Extensions header.
-    """
-    for element in b",".join(extensions).decode("latin-1").split(","):
-        parameters = _parametersOf(element)
+        protocol.answer(handshake, headers, deflate)
         try:
-            # Autobahn raises no other type where it doesn't like a parameter.
-            offer = None if parameters is None else PerMessageDeflateOffer.parse(parameters)
-        except Exception:
-            offer = None
-        if parameters is None or offer is None:
-            continue
-        clientBits = 0
-        if settings.clientMaxWindowBits < LARGEST_WINDOW:
-            if not offer.accept_max_window_bits:
-                continue
-            offered = parameters["client_max_window_bits"][0]
-            clientBits = min(settings.clientMaxWindowBits, LARGEST_WINDOW if offered is True else int(offered))
-        # A server may say these whether or not they are offered (RFC 7692, 7.1.1 and 7.1.2); Autobahn takes what it
-        # says from the offer.
-        offer.accept_no_context_takeover = True
-        offer.request_no_context_takeover = offer.request_no_context_takeover or settings.serverNoContextTakeover
-        serverBits = min(settings.serverMaxWindowBits, offer.request_max_window_bits or LARGEST_WINDOW)
-        if serverBits < LARGEST_WINDOW:
-            offer.request_max_window_bits = serverBits
-        return PerMessageDeflateOfferAccept(
-            offer,
-            request_no_context_takeover=settings.clientNoContextTakeover,
-            request_max_window_bits=clientBits,
-            mem_level=settings.memLevel,
-        )
-    return None
+            begin(protocol, behind)
+        finally:
+            protocol.answered()
+
+    def noteTurn(self) -> None:
+        """Have L{turn} change when the reactor has gone round once."""
+        if not self._turnIsNoted:
+            self._turnIsNoted = True
+            self.clock.callLater(0, self._turnIsOver)
+
+    def _turnIsOver(self) -> None:
+        self._turnIsNoted = False
+        self.turn = object()
 
 
-_PARAMETER = re.compile(r"\s*([a-z_]+)\s*(?:=\s*(?:([1-9][0-9]*)|\"([1-9][0-9]*)\")\s*)?")
+_SMALLEST = 6
+"""Bytes of a frame that is masked and empty."""
+
+_LENGTHS = {_MEDIUM: 2, _LONG: 8}
+"""Bytes in which a length is written that doesn't fit into one."""
+
+_LEAST = {_MEDIUM: _SHORT + 1, _LONG: 2**16}
+"""The smallest length that is to be written so."""
+
+_WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
+"""The first byte of a frame that is a whole message, not compressed."""
+
+_SHORT_HEADERS = {
+    first: [bytes((first, length)) for length in range(_SHORT + 1)] for first in (_WHOLE_TEXT, _WHOLE_BINARY)
+}
 
 
-def _parametersOf(element: str) -> dict[str, list[Any]] | None:
-    """Return the parameters of an offer to compress, each with all its values; None where it is no such offer."""
-    name, *parameters = element.split(";")
-    if name.strip() != PerMessageDeflateOffer.EXTENSION_NAME:
-        return None
-    values: dict[str, list[Any]] = {}
-    for parameter in parameters:
-        match = _PARAMETER.fullmatch(parameter)
-        if match is None:
-            return None
-        values.setdefault(match[1], []).append(match[2] or match[3] or True)
-    return values
-
-
-class Deflate(AutobahnDeflate):
-    """What compresses and inflates messages, also of a client that ends the compressed stream with a message."""
-
-    _decompressor: Any
-
-    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
-        inflated: bytes = super().decompress_message_data(data, max_output_len)
-        # Behind the end there may be one byte (RFC 7692, 7.2.3.4). zlib would keep whatever is there.
-        if len(self._decompressor.unused_data) > 1:
-            raise PayloadCorruptError("data behind the end of the compressed stream")
-        return inflated
-
-    def end_decompress_message(self) -> None:
-        if self._decompressor.eof:
-            self._decompressor = None
-        else:
-            super().end_decompress_message()
-
-
-def _frame(opcode: int, payload: bytes) -> bytes:
+def _frame(first: int, payload: bytes) -> bytes:
     """Write a message as one frame (RFC 6455, 5.2)."""
     length = len(payload)
     if length <= _SHORT:
-        return bytes((0x80 | opcode, length)) + payload
+        return _SHORT_HEADERS[first][length] + payload
     if length < 2**16:
-        return struct.pack("!BBH", 0x80 | opcode, _MEDIUM, length) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, _MEDIUM + 1, length) + payload
+        return struct.pack("!BBH", first, _MEDIUM, length) + payload
+    return struct.pack("!BBQ", first, _LONG, length) + payload
 
 
 def _unmasked(mask: bytes, payload: bytes) -> bytes:
@@ -214,30 +165,53 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     perMessageCompressionAccept: Any
     current_frame: Any
     _perMessageCompress: Any
+    # Of the 101, while it is being written.
+    _opening: tuple[str | None, Mapping[str, Sequence[str]]] = (None, {})
 
-    def __init__(
-        self, engine: AutobahnEngine, receiver: Any, subprotocol: str | None, headers: Mapping[str, Sequence[str]]
-    ) -> None:
+    def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
         WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
         WebSocketServerProtocol.__init__(self)
         self.factory = engine
-        self._opening = (subprotocol, headers)
 
-    def openBy(self, request: bytes) -> None:
-        """Answer a request with the 101."""
-        super().dataReceived(request)
+    def answer(
+        self,
+        handshake: WebSocketHandshake,
+        headers: Mapping[str, Sequence[str]],
+        deflate: PerMessageDeflateOfferAccept | None,
+    ) -> None:
+        """Write the 101."""
+        # Of the client's headers Autobahn sees only those that the opening handshake needs, each checked before:
+        # it never parses what twisted.web has parsed.
+        opening = [
+            "GET / HTTP/1.1",
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {handshake.key.decode('ascii')}",
+            f"Sec-WebSocket-Version: {handshake.version.decode('ascii')}",
+        ]
+        if handshake.subprotocol is not None:
+            opening.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}")
+        if deflate is not None:
+            # Once it is asked for, what is agreed on is up to this.
+            opening.append(f"Sec-WebSocket-Extensions: {deflate.EXTENSION_NAME}")
+            self.perMessageCompressionAccept = lambda _: deflate
+        self._opening = (handshake.subprotocol, headers)
+        super().dataReceived("\r\n".join([*opening, "", ""]).encode("ascii"))
+        if deflate is not None:
+            # In place of what Autobahn has made for what was agreed on.
+            self._perMessageCompress = Deflate.create_from_offer_accept(True, deflate)
 
-    def deflateBy(self, deflate: Deflate) -> None:
-        """Use this in place of what Autobahn has made for what was agreed on."""
-        self._perMessageCompress = deflate
+    def answered(self) -> None:
+        """Learn that the session has begun."""
 
     # IWebSocket
 
     @property
     def isOpen(self) -> bool:
-        return bool(self.state == self.STATE_OPEN)
+        return bool(self.state == _OPEN)
 
-    def send(self, data: str | bytes, compress: bool) -> None:
+    def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         if isinstance(data, bytes):
             opcode, payload = BINARY, data
         else:
@@ -248,8 +222,6 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
             deflate.start_compress_message()
             payload = deflate.compress_message_data(payload) + deflate.end_compress_message()
             self.sendFrame(opcode=opcode, payload=payload, rsv=COMPRESSED)
-        elif self.factory.fastPath:
-            self.transport.write(_frame(opcode, payload))
         else:
             self.sendFrame(opcode=opcode, payload=payload)
 
@@ -315,14 +287,186 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def dataReceived(self, data: bytes) -> None:
         self.countRead(data)
-        if self.factory.fastPath and self.isOpen and self._isBetweenMessages():
-            data = self._takeWholeMessages(data)
-            if not data:
-                return
         super().dataReceived(data)
 
-    def _isBetweenMessages(self) -> bool:
-        return not self.data and self.current_frame is None and not self.inside_message
+    def _closeConnection(self, abort: bool = False) -> None:
+        # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.
+        self.setDeadline()
+        self.transport.loseConnection()
+
+
+class _Nowhere:
+    """A connection to nobody."""
+
+    disconnecting = False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 0)
+
+    getHost = getPeer
+
+
+def _opened(engine: AutobahnEngine) -> dict[str, Any]:
+    """
+    Return what Autobahn sets on each WebSocket that it opens.
+
+    Said once, of the class, it takes neither time nor memory for each of them.
+    """
+    nobody: Any = WebSocketServerProtocol()
+    nobody.factory = engine
+    nobody.onConnect = lambda _: None
+    nobody.makeConnection(_Nowhere())
+    nobody.dataReceived(
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    engine.countConnections = 0
+    isSame = (bool, int, float, str, bytes, type(None))
+    own = {*vars(FastWebSocket), "connected"}
+    return {name: value for name, value in vars(nobody).items() if isinstance(value, isSame) and name not in own}
+
+
+class FastWebSocket(AutobahnWebSocket):
+    """
+    A WebSocket whose opening handshake, and frames that are a whole message, go past Autobahn, which does all else.
+
+    What Autobahn would set when it opens one is set on the class, by L{AutobahnEngine}.
+    """
+
+    factory: AutobahnEngine
+    transport: Any
+    data: bytes
+    state: int
+    # What is written while something is being read, to go out in one piece; None at other times.
+    _gathered: list[bytes] | None = None
+    _gatheredSize = 0
+    # The turn of the reactor in which something was written at once.
+    _turn: object = None
+    # The pieces of a binary frame that isn't complete, and how many bytes are missing.
+    _pieces: list[bytes] | None = None
+    _missing = 0
+
+    def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
+        WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
+        self.factory = engine
+
+    # What Autobahn makes for each WebSocket, and few need
+
+    is_open = lazily(Deferred)
+    is_closed = lazily(Deferred)
+    send_queue = lazily(deque)
+    trafficStats = lazily(TrafficStats)
+    utf8validator = lazily(Utf8Validator)
+    peer = cached_property(lambda self: peer2str(self.transport))
+
+    # Opening and closing
+
+    def connectionMade(self) -> None:
+        self.factory.countConnections += 1
+        self.connectionBegan()
+
+    def answer(
+        self,
+        handshake: WebSocketHandshake,
+        headers: Mapping[str, Sequence[str]],
+        deflate: PerMessageDeflateOfferAccept | None,
+    ) -> None:
+        lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: WebSocket", "Connection: Upgrade"]
+        lines += [f"{name}: {value}" for name, values in headers.items() for value in values]
+        if handshake.subprotocol is not None:
+            lines.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}")
+        accepted = b64encode(sha1(handshake.key + _ACCEPT_SUFFIX, usedforsecurity=False).digest()).decode("ascii")
+        lines.append(f"Sec-WebSocket-Accept: {accepted}")
+        if deflate is not None:
+            lines.append(f"Sec-WebSocket-Extensions: {deflate.get_extension_string()}")
+            self._perMessageCompress = Deflate.create_from_offer_accept(True, deflate)
+        # With it goes what the session says first.
+        self._gather()
+        self.write("\r\n".join([*lines, "", ""]).encode())
+
+    def answered(self) -> None:
+        self._release()
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        self._release()
+        super()._closeConnection(abort)
+
+    # Writing
+
+    def write(self, data: bytes) -> None:
+        """Write to the connection: at once, with what is written next, or after what is written already."""
+        if self._gathered is not None:
+            self._gathered.append(data)
+            self._gatheredSize += len(data)
+            if self._gatheredSize > GATHERED:
+                self._release()
+                self._gather()
+            return
+        engine = self.factory
+        if not engine.writesAtOnce or self._turn is engine.turn:
+            # A second time in a turn of the reactor it costs less to leave it to that.
+            self.transport.write(data)
+        elif writeAtOnce(self.transport, data):
+            self._turn = engine.turn
+            engine.noteTurn()
+
+    def _gather(self) -> None:
+        if self.factory.writesAtOnce:
+            self._gathered = []
+
+    def _release(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        self._gatheredSize = 0
+        if gathered:
+            writeAtOnce(self.transport, gathered[0] if len(gathered) == 1 else b"".join(gathered))
+
+    def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
+        if compress and self._perMessageCompress is not None:
+            super().send(data, compress)
+            return
+        frame: bytes | None = None if shared is None else shared.get(data)
+        if frame is None:
+            frame = _frame(_WHOLE_TEXT, data.encode()) if isinstance(data, str) else _frame(_WHOLE_BINARY, data)
+            if shared is not None:
+                shared[data] = frame
+        self.write(frame)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write what Autobahn sends."""
+        self.write(data)
+
+    # Reading
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._allowance is not None:
+            self.countRead(data)
+        if self._pieces is not None:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                if len(self._pieces) > MANY_PIECES:
+                    self._pieces = [b"".join(self._pieces)]
+                return
+            data, self._pieces = b"".join(self._pieces), None
+        # It is there where this came behind the request: the session is just about to begin.
+        isNested = self._gathered is not None
+        if not isNested and self.factory.writesAtOnce:
+            self._gathered = []
+        try:
+            # Between messages; otherwise what came goes on with what Autobahn has begun to read.
+            if self.current_frame is None and not self.data and not self.inside_message and self.state == _OPEN:
+                data = self._takeWholeMessages(data)
+            if data:
+                WebSocketServerProtocol.dataReceived(self, data)
+        finally:
+            if not isNested:
+                self._release()
 
     def _takeWholeMessages(self, data: bytes) -> bytes:
         """
@@ -332,35 +476,42 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
             too large, wrong, or incomplete.
         """
         position = 0
-        while len(data) - position >= 6:
-            opcode = _FIRST_BYTES.get(data[position])
+        available = len(data)
+        received = self.receiver.received
+        while available - position >= _SMALLEST:
+            first = data[position]
             length = data[position + 1] - _MASKED
-            if opcode is None or length < 0:
-                break
-            start = position + 6
+            start = position + _SMALLEST
             if length > _SHORT:
-                length = int.from_bytes(data[position + 2 : position + 4]) if length == _MEDIUM else 0
-                if length <= _SHORT:
+                size = _LENGTHS[length]
+                start += size
+                if start > available:
                     break
-                start += 2
+                least = length
+                length = int.from_bytes(data[position + 2 : position + 2 + size])
+                if length < _LEAST[least] or length > self._maxHttpBufferSize:
+                    break
             end = start + length
-            if end > len(data) or length > self._maxHttpBufferSize:
+            if end > available:
+                if first == _WHOLE_BINARY:
+                    # Autobahn would look at each piece. Text it has to: what is wrong is to end at once.
+                    self._pieces = [data[position:]]
+                    self._missing = end - available
+                    return b""
                 break
-            payload = _unmasked(data[start - 4 : start], data[start:end])
-            if opcode == TEXT:
+            if length < 0 or length > self._maxHttpBufferSize:
+                break
+            if first == _WHOLE_TEXT:
                 try:
-                    message: str | bytes = payload.decode()
+                    message: str | bytes = _unmasked(data[start - 4 : start], data[start:end]).decode()
                 except UnicodeDecodeError:
                     break
+            elif first == _WHOLE_BINARY:
+                message = _unmasked(data[start - 4 : start], data[start:end])
             else:
-                message = payload
-            position = end
-            self.receiver.received(message)
-            if not self.isOpen:
                 break
-        return data[position:]
-
-    def _closeConnection(self, abort: bool = False) -> None:
-        # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.
-        self.setDeadline()
-        self.transport.loseConnection()
+            position = end
+            received(message)
+            if self.state != _OPEN:
+                break
+        return data[position:] if position else data

@@ -207,7 +207,7 @@ class TwistedWebSocket(WebSocketConnection):
 
     # IWebSocket
 
-    def send(self, data: str | bytes, compress: bool) -> None:
+    def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         if isinstance(data, bytes):
             self.wire.sendBytesMessage(data)
         else:

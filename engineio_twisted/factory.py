@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from base64 import urlsafe_b64encode
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from .socket import Socket
+from .packet import Packet, PacketType
+from .socket import ReadyState, Socket, messageOf
 
 if TYPE_CHECKING:
     from .server import Server
@@ -31,16 +33,34 @@ class SocketFactory:
         self.clients: dict[str, Socket] = {}
         self._server = server
         self._clock = clock
+        # One for all sessions.
+        self._ended = self._remove
 
     def open(self, sid: str, transport: Any, request: Any, protocol: int) -> Socket:
         """Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs."""
-        socket = Socket(sid, self._server, transport, request, protocol, self._clock, self._remove)
+        socket = Socket(sid, self._server, transport, request, protocol, self._clock, self._ended)
         self.clients[sid] = socket
         socket.open()
         return socket
 
     def _remove(self, socket: Socket) -> None:
         del self.clients[socket.id]
+
+    def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
+        """Send a message to every session but some, and return to how many."""
+        shared: dict[Any, Any] | None = {} if self._server.opts.fastPaths.broadcast else None
+        packet = Packet(PacketType.MESSAGE, messageOf(data), compress, shared)
+        count = 0
+        for socket in tuple(self.clients.values()):
+            if socket.readyState is not ReadyState.OPEN or socket in exclude:
+                continue
+            try:
+                socket.sendShared(packet)
+                count += 1
+            except Exception:
+                # Whatever it is, the others are to get theirs.
+                self._log.failure("Session {session} could not be sent a message", session=socket.logName)
+        return count
 
     def closeAll(self) -> None:
         """End every session, because the server closes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -309,6 +310,50 @@ class Cors:
     optionsSuccessStatus: int = attrs.field(default=204, validator=_between(200, 299))
 
 
+FAST_PATHS_VARIABLE = "ENGINEIO_FAST_PATHS"
+"""The environment variable that says which fast paths are taken by servers that aren't told."""
+
+
+@attrs.frozen(kw_only=True)
+class FastPaths:
+    """
+    Which shorter ways are taken past the libraries (`fastPaths`). They change what things cost, and nothing else.
+
+    docs/performance.md says what each saves; docs/architecture.md, "Fast paths", what each rests on.
+
+    @ivar frames: WebSockets are opened, and frames that are a whole message read and written, without Autobahn.
+    @ivar writes: what is sent goes to the system at once, and in one piece for each piece read; not over TLS.
+    @ivar http: `listen` reads the head of a request in one pass, and makes no more of the request than is asked for.
+    @ivar broadcast: what goes to many is encoded once.
+    @ivar heartbeats: the timer of a session's heartbeat is moved, where otherwise it is made anew.
+    """
+
+    frames: bool = attrs.field(default=True, validator=_flag)
+    writes: bool = attrs.field(default=True, validator=_flag)
+    http: bool = attrs.field(default=True, validator=_flag)
+    broadcast: bool = attrs.field(default=True, validator=_flag)
+    heartbeats: bool = attrs.field(default=True, validator=_flag)
+
+
+def _fastPaths(value: Any) -> FastPaths:
+    """Make the option of a mapping, of True for all, of False for none, and of None for what the environment says."""
+    names = [each.name for each in attrs.fields(FastPaths)]
+    if value is None:
+        wanted = os.environ.get(FAST_PATHS_VARIABLE)
+        given = names if wanted is None else [each.strip() for each in wanted.split(",")]
+        if given == ["none"]:
+            given = []
+        for name in given:
+            if name not in names:
+                raise OptionError(FAST_PATHS_VARIABLE, wanted, f"expected none, or some of {', '.join(names)}")
+        return FastPaths(**{name: name in given for name in names})
+    if value is False:
+        return FastPaths(**dict.fromkeys(names, False))
+    paths = _part("fastPaths", FastPaths)(value)
+    assert paths is not None
+    return paths
+
+
 def _message(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     isText = isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
     if not isText and not isinstance(value, bytes):
@@ -342,6 +387,7 @@ class OptionKeywords(TypedDict, total=False):
     addTrailingSlash: bool
     destroyUpgrade: bool
     destroyUpgradeTimeout: int
+    fastPaths: FastPaths | Mapping[str, Any] | bool | None
 
 
 @attrs.frozen(kw_only=True, init=False)
@@ -440,6 +486,13 @@ class ServerOptions:
     )
     destroyUpgradeTimeout: int = _option(
         1000, _wholeNumber("milliseconds"), "After how many milliseconds `destroyUpgrade` does."
+    )
+    fastPaths: FastPaths = _option(
+        None,
+        None,
+        "Which shorter ways are taken past the libraries: True, False, or FastPaths settings. None is what the"
+        f" environment variable {FAST_PATHS_VARIABLE} says, and all where there is none.",
+        _fastPaths,
     )
 
     def __init__(self, **options: Unpack[OptionKeywords]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from enum import IntEnum
+from typing import Any
 
 import attrs
 
@@ -34,16 +35,19 @@ class Packet:
     @ivar type: what it is for.
     @ivar data: text or bytes; only a message may carry bytes. Without data it is the empty text.
     @ivar compress: whether the transport may compress it.
+    @ivar shared: of a packet that goes to many, what was made of it for one and serves others too, by what it is.
     """
 
     type: PacketType
     data: str | bytes = ""
     compress: bool = True
+    shared: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 PROBE = "probe"
 """The data of the ping and the pong that try out a WebSocket before an upgrade."""
 
+_MESSAGE = PacketType.MESSAGE
 _TYPES = {str(int(each)): each for each in PacketType}
 _DIGITS = {each: digit for digit, each in _TYPES.items()}
 
@@ -87,9 +91,11 @@ def encodePacket(packet: Packet, supportsBinary: bool = True) -> str | bytes:
     @param supportsBinary: False writes bytes as base64 in text.
     @return: text for a text frame, bytes for a binary frame.
     """
-    if isinstance(packet.data, bytes):
-        return packet.data if supportsBinary else "b" + b64encode(packet.data).decode("ascii")
-    return _DIGITS[packet.type] + packet.data
+    data = packet.data
+    if isinstance(data, bytes):
+        return data if supportsBinary else "b" + b64encode(data).decode("ascii")
+    # Asking for the digit of the most common type would take longer than all else.
+    return ("4" if packet.type is _MESSAGE else _DIGITS[packet.type]) + data
 
 
 def decodePacket(frame: str | bytes) -> Packet:
@@ -99,10 +105,11 @@ def decodePacket(frame: str | bytes) -> Packet:
     @raise DecodeError: it is empty, starts with no packet type, or its base64 isn't base64.
     """
     if isinstance(frame, bytes):
-        return Packet(PacketType.MESSAGE, frame)
+        return Packet(_MESSAGE, frame)
     first = frame[:1]
-    if first in _TYPES:
-        return Packet(_TYPES[first], frame[1:])
+    type_ = _TYPES.get(first)
+    if type_ is not None:
+        return Packet(type_, frame[1:])
     if first == "b":
         return Packet(PacketType.MESSAGE, decodeBase64(frame[1:]))
     if not frame:

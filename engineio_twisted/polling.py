@@ -22,10 +22,9 @@ from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, excerpt
 from .payload import Codec
-from .transport import ITransport, Transport, headerOf, respond
+from .transport import ITransport, Transport, headerOf, respond, watch
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
     from twisted.web.server import Request
 
     from .options import HttpCompression, ServerOptions
@@ -115,6 +114,9 @@ class PollingTransport(Transport):
 
     name = "polling"
     _log = Logger()
+    # Few sessions have one of these.
+    _compressed: frozenset[CompressedBody] = frozenset()
+    _isClosed = False
 
     def __init__(self, codec: Codec, supportsBinary: bool, options: ServerOptions) -> None:
         super().__init__(codec, supportsBinary)
@@ -122,8 +124,6 @@ class PollingTransport(Transport):
         self._compression = options.httpCompression
         self._poll: Request | None = None
         self._body: Request | None = None
-        self._compressed: set[CompressedBody] = set()
-        self._isClosed = False
 
     @property
     def writable(self) -> bool:
@@ -137,10 +137,11 @@ class PollingTransport(Transport):
             self._refuse(request, HTTPRefusal("a GET of this session is waiting already"))
             return
         self._poll = request
-        request.notifyFinish().addErrback(self._pollLost, request)
+        watch(request, self)
         self.owner.transportReady(self)
 
-    def _pollLost(self, _: Failure, request: Request) -> None:
+    def requestLost(self, request: Request) -> None:
+        """Learn that the connection of a GET is lost. The session ends."""
         # One whose answer is still being compressed may be lost while another waits.
         if self._poll is request:
             self._poll = None
@@ -226,13 +227,16 @@ class PollingTransport(Transport):
         for name, value in headers.items():
             request.setHeader(name, value)
         self._announce(request)
-        compressed = CompressedBody(request, body, compressor, self._compressed.discard)
+        compressed = CompressedBody(request, body, compressor, self._isCompressed)
         if self._isClosed:
             # By a handler that was to look at the headers.
             compressed.hurry()
         else:
-            self._compressed.add(compressed)
+            self._compressed |= {compressed}
             request.registerProducer(compressed, False)
+
+    def _isCompressed(self, body: CompressedBody) -> None:
+        self._compressed -= {body}
 
     def close(self, packets: Sequence[Packet] = ()) -> None:
         body, self._body = self._body, None
@@ -248,7 +252,7 @@ class PollingTransport(Transport):
     def _hurry(self) -> None:
         """Leave nothing for later: the connection may be closed next, and nobody tells this transport any more."""
         self._isClosed = True
-        for compressed in tuple(self._compressed):
+        for compressed in self._compressed:
             compressed.hurry()
 
     # What differs for clients that can't read answers themselves

@@ -63,9 +63,10 @@ class Engine(Protocol):
 def isUpgrade(request: server.Request) -> bool:
     """Tell whether a request asks for a WebSocket."""
     headers = request.requestHeaders
-    if request.clientproto == b"HTTP/1.0":
+    upgrade = headers.getRawHeaders(b"upgrade")
+    if upgrade is None or request.clientproto == b"HTTP/1.0":
         return False
-    return asksForWebSocket(headers.getRawHeaders(b"upgrade", ()), headers.getRawHeaders(b"connection", ()))
+    return asksForWebSocket(upgrade, headers.getRawHeaders(b"connection", ()))
 
 
 class EngineIOResource(resource.Resource):
@@ -118,6 +119,10 @@ class CapturedPath(resource.Resource):
         self._below = below
         self._foreignUpgrade = foreignUpgrade
         self._engineIO = EngineIOResource(engine)
+
+    def render(self, request: server.Request) -> int:
+        """Hand a request for the path to the server."""
+        return self._engineIO.render(request)
 
     def captures(self, path: bytes) -> bool:
         """Tell whether a path is the server's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -32,6 +32,7 @@ from .errors import (
     ServerClosing,
 )
 from .factory import SocketFactory, generateId
+from .fast_http import siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders
 from .options import Cors, OptionKeywords, ServerOptions, originRule
@@ -197,6 +198,20 @@ class Server(EventEmitter):
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 
+    def broadcast(self, data: object, exclude: Socket | Collection[Socket] = (), *, compress: bool = True) -> int:
+        """
+        Send a message to every session that is open. It is encoded once, not once for each.
+
+        Causes on each socket what L{Socket.send} causes.
+
+        @param data: as for L{Socket.send}.
+        @param exclude: a socket, or several, that don't get it, such as the one whose message it is.
+        @param compress: whether it may be compressed.
+        @return: to how many sessions it goes.
+        @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
+        """
+        return self.factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)
+
     def close(self) -> Deferred[None]:
         """
         Close the server: stop listening, where L{listen} made it, and end every session.
@@ -275,6 +290,11 @@ class Server(EventEmitter):
 
         @param openedId: of the session that this is the first answer of, if it is of one.
         """
+        isFirst = openedId is not None and (self.opts.cookie is not None or self.hears("initial_headers"))
+        # Of a request that makes its cookies when asked, none are to be asked for.
+        cookies = vars(request).get("cookies")
+        if not isFirst and not cookies and not self.hears("headers"):
+            return
         # twisted.web keeps cookies apart, and would have them replace those among the headers.
         cookies, request.cookies = request.cookies, []
         for cookie in cookies:
@@ -326,10 +346,7 @@ class Server(EventEmitter):
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             request.channel.persistent = False
         if self._middlewares:
-            tooSlow = ConnectionRefusal(
-                ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE", "reason": "no answer in time"}
-            )
-            self._decide(request, isUpgrade, partial(self._afterMiddlewares, request, isUpgrade), tooSlow)
+            self._decide(request, isUpgrade, partial(self._afterMiddlewares, request, isUpgrade), _noMiddlewareInTime)
         else:
             self._route(request, isUpgrade)
 
@@ -355,11 +372,13 @@ class Server(EventEmitter):
                 self._upgrade(request, wanted)
             elif self._closed is not None:
                 raise ServerClosing
+            elif self.opts.allowRequest is None and self._generatesIds():
+                # Nothing that could take time.
+                self._openAs(request, wanted, self._handshakeOf(request, wanted), generateId())
             else:
-                tooSlow = ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
-                self._decide(request, isUpgrade, partial(self._open, request, wanted), tooSlow)
-        except HTTPRefusal as refusal:
-            self._refuse(request, isUpgrade, refusal)
+                self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime)
+        except Exception:
+            self._notDecided(Failure(), request, isUpgrade, _Decision())
 
     def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
         origins = request.requestHeaders.getRawHeaders(b"origin", ())
@@ -375,7 +394,7 @@ class Server(EventEmitter):
         request: Any,
         isUpgrade: bool,
         ask: Callable[[_Decision], Coroutine[Any, Any, None]],
-        tooSlow: HTTPRefusal,
+        tooSlow: Callable[[], HTTPRefusal],
     ) -> None:
         """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
         decision = _Decision()
@@ -396,7 +415,7 @@ class Server(EventEmitter):
 
         def tooLong() -> None:
             self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
-            giveUp(tooSlow)
+            giveUp(tooSlow())
 
         timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)
         self._undecided.add(giveUp)
@@ -415,16 +434,21 @@ class Server(EventEmitter):
         self._refuse(request, isUpgrade, refusal)
 
     async def _open(self, request: Any, wanted: EngineRequest[Socket], decision: _Decision) -> None:
-        handshake = None
-        if wanted.want is Want.WEBSOCKET:
-            handshake = self._checkWebSocket(request)
+        handshake = self._handshakeOf(request, wanted)
         await self._askWhetherAllowed(request, decision)
         sid = await self._newId(request, decision)
-        if decision.isGivenUp:
-            # What was cancelled took no notice.
-            return
-        if self._closed is not None:
-            raise ServerClosing
+        # What was cancelled may have taken no notice.
+        if not decision.isGivenUp:
+            if self._closed is not None:
+                raise ServerClosing
+            self._openAs(request, wanted, handshake, sid)
+
+    def _handshakeOf(self, request: Any, wanted: EngineRequest[Socket]) -> WebSocketHandshake | None:
+        return self._checkWebSocket(request) if wanted.want is Want.WEBSOCKET else None
+
+    def _openAs(
+        self, request: Any, wanted: EngineRequest[Socket], handshake: WebSocketHandshake | None, sid: str
+    ) -> None:
         codec = codecFor(wanted.revision)
         if handshake is None:
             if wanted.jsonpIndex is None:
@@ -483,6 +507,10 @@ class Server(EventEmitter):
             context = {"name": "ID_GENERATION_ERROR", "error": error}
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
         return sid
+
+    def _generatesIds(self) -> bool:
+        """Tell whether ids are made here, and not by a method that replaces ours."""
+        return "generateId" not in vars(self) and type(self).generateId is Server.generateId
 
     def _upgrade(self, request: Any, wanted: EngineRequest[Socket]) -> None:
         handshake = self._checkWebSocket(request)
@@ -617,6 +645,14 @@ _OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encod
 """Headers that have a meaning of their own in a 101, where those of other answers would break it."""
 
 
+def _noMiddlewareInTime() -> HTTPRefusal:
+    return ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE", "reason": "no answer in time"})
+
+
+def _noDecisionInTime() -> HTTPRefusal:
+    return ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
+
+
 def _isAnswered(request: Any) -> bool:
     """Tell whether there is no answering a request any more: somebody did, or the client has gone."""
     return bool(request.startedWriting) or getattr(request, "channel", None) is None
@@ -668,7 +704,7 @@ def listen(
     @raise ValueError: the description isn't one, or the number isn't a port.
     """
     engine = Server(reactor=reactor, **options)
-    site = Site(_NotImplemented(), reactor=engine.reactor)
+    site = siteFor(_NotImplemented(), engine.opts, engine.reactor)
     engine.attach(site)
     engine._listenOn(endpoint, site)
     if callback is not None:

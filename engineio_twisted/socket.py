@@ -62,6 +62,10 @@ class HeartbeatState(Enum):
     LISTENING = "a ping"
 
 
+# Asked for with each message, which this makes a little shorter.
+_OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
+_MESSAGE = PacketType.MESSAGE
+
 State = ReadyState | UpgradeState | HeartbeatState
 
 
@@ -105,6 +109,32 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
 
 
 SendCallback = Callable[[Any], object]
+
+
+def messageOf(data: object) -> str | bytes:
+    """
+    Return what is sent of what L{Socket.send} is given.
+
+    @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
+    """
+    if isinstance(data, str):
+        message: str = data
+    elif isinstance(data, bytes):
+        return data
+    else:
+        try:
+            return memoryview(data).tobytes()  # type: ignore[arg-type]
+        except TypeError:
+            message = str(data)
+    if not message.isascii():
+        try:
+            message.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"message text with {message[error.start]!r} at index {error.start}: expected text that UTF-8 can"
+                " carry, which a lone surrogate is not"
+            ) from None
+    return message
 
 
 @implementer(ITransportOwner)
@@ -201,24 +231,8 @@ class Socket(EventEmitter):
         @return: this socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
-        if isinstance(data, str):
-            message: str | bytes = data
-        elif isinstance(data, bytes):
-            message = data
-        else:
-            try:
-                message = memoryview(data).tobytes()  # type: ignore[arg-type]
-            except TypeError:
-                message = str(data)
-        if isinstance(message, str) and not message.isascii():
-            try:
-                message.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(
-                    f"message text with {message[error.start]!r} at index {error.start}: expected text that UTF-8 can"
-                    " carry, which a lone surrogate is not"
-                ) from None
-        self._sendPacket(Packet(PacketType.MESSAGE, message, compress), callback)
+        message = data if type(data) is str and data.isascii() else messageOf(data)
+        self._sendPacket(Packet(_MESSAGE, message, compress), callback)
         return self
 
     write = send
@@ -244,6 +258,13 @@ class Socket(EventEmitter):
             self._flush()
 
     # For the factory
+
+    def sendShared(self, packet: Packet) -> None:
+        """Send a message that goes to others too."""
+        if self.hearsSending or self.server.hearsSending:
+            # A handler may keep it, or change it.
+            packet = Packet(packet.type, packet.data, packet.compress)
+        self._sendPacket(packet)
 
     def open(self) -> None:
         """Send the open packet, and the initial one where there is one, and start the heartbeat."""
@@ -288,7 +309,7 @@ class Socket(EventEmitter):
         self.server.announceHeaders(request, self.id if request is self.request else None)
 
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
-        if transport is self.transport and self._readyState is ReadyState.OPEN:
+        if transport is self.transport and self._readyState is _OPEN:
             self._receive(packet)
             return True
         if transport is self._candidate:
@@ -305,19 +326,24 @@ class Socket(EventEmitter):
     # Packets in
 
     def _receive(self, packet: Packet) -> None:
-        self.emit("packet", packet)
-        if packet.type is PacketType.MESSAGE:
-            for event in ("data", "message"):
-                # A handler may have closed the session, and nothing comes after its close event.
-                if self._readyState is not ReadyState.CLOSED:
-                    self.emit(event, packet.data)
+        # The first two are rarely listened to, and asking costs less than emitting.
+        handlers = self._handlers
+        if handlers is None:
+            handlers = {}
+        if "packet" in handlers:
+            self.emit("packet", packet)
+        if packet.type is _MESSAGE:
+            # A handler may have closed the session, and nothing comes after its close event.
+            if "data" in handlers and self._readyState is not _CLOSED:
+                self.emit("data", packet.data)
+            if self._readyState is not _CLOSED:
+                self.emit("message", packet.data)
         elif packet.type in (PacketType.PING, PacketType.PONG):
             isPing = packet.type is PacketType.PING
             if isPing is not self._clientPings:
                 self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
             elif not self._heartbeatIsBuffered and self._heartbeatStep(Input.PING if isPing else Input.PONG):
-                assert self._heartbeat is not None
-                self._heartbeat.reset(self._heartbeatTime / 1000)
+                self._moveHeartbeat(self._heartbeatTime / 1000)
                 if isPing:
                     self._sendHeartbeat(PacketType.PONG)
                 if self._readyState is not ReadyState.CLOSED:
@@ -336,7 +362,21 @@ class Socket(EventEmitter):
     # Packets out
 
     def _sendPacket(self, packet: Packet, callback: SendCallback | None = None) -> None:
-        if self._readyState is not ReadyState.OPEN:
+        if self._readyState is not _OPEN:
+            return
+        transport = self.transport
+        if (
+            not self.writeBuffer
+            and not self._flushing
+            and not self.hearsSending
+            and not self.server.hearsSending
+            and transport.writable
+        ):
+            # What follows comes to the same, as nobody listens.
+            self._heartbeatIsBuffered = False
+            transport.send((packet,))
+            if callback is not None:
+                self.callHandler("send callback", callback, transport)
             return
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
         self.writeBuffer.append(packet)
@@ -423,6 +463,15 @@ class Socket(EventEmitter):
         # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
         self._heartbeatIsBuffered = True
         self._sendPacket(Packet(type_))
+
+    def _moveHeartbeat(self, seconds: float) -> None:
+        assert self._heartbeat is not None
+        if self.server.opts.fastPaths.heartbeats:
+            # The one call there is finds out by itself, when it is due, that it isn't.
+            self._heartbeat.reset(seconds)
+        else:
+            self._heartbeat.cancel()
+            self._heartbeat = self._clock.callLater(seconds, self._heartbeatDue)
 
     def _stopHeartbeat(self) -> None:
         self._heartbeatStep(Input.STOP)

@@ -27,8 +27,8 @@ from twisted.web.pages import notFound
 from twisted.web.static import File
 
 from .errors import OptionError
+from .fast_http import siteFor
 from .options import ServerOptions
-from .resource import Site
 from .server import Server
 from .socket import Socket
 
@@ -153,7 +153,7 @@ class EngineIOService(Service):
         self._reactor = reactor
         # twistd removes the file only if the reactor has run.
         self._pidfile: str | None = (getattr(options, "parent", None) or {}).get("pidfile")
-        self._site = Site(options["root"], reactor=reactor)
+        self._site = siteFor(options["root"], options["serverOptions"], reactor)
         self.server = Server(self._site, options["serverOptions"], reactor=reactor)
         self._endpoints = {each: _endpoint(reactor, each) for each in options["listen"]}
         self._opening: list[Deferred[IListeningPort]] = []

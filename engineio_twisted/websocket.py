@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _debug = DebugScope("engine:ws")
 
+_CLOSE = PacketType.CLOSE
+
 MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
 
@@ -66,11 +68,13 @@ class IWebSocket(Interface):
 
     isOpen = Attribute("Whether messages can be sent: neither side has begun to close it.")
 
-    def send(data: str | bytes, compress: bool) -> None:
+    def send(data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         """
         Send a message, of text or bytes.
 
         @param compress: whether it may be compressed.
+        @param shared: where the same message goes to many, what all of them are passed, for an engine to keep in it
+            what it has made of the message, by the message.
         """
 
     def close() -> None:
@@ -91,6 +95,10 @@ class IWebSocketReceiver(Interface):
 
     def failed(description: str) -> None:
         """Learn that the engine has closed the WebSocket, as the client broke the protocol or sent too much."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @implementer(ITransport, IWebSocketReceiver)
@@ -119,13 +127,22 @@ class WebSocketTransport(Transport):
         return bool(self.webSocket.isOpen)
 
     def send(self, packets: Sequence[Packet]) -> None:
+        webSocket = self.webSocket
         for packet in packets:
             # Sending may find out that the connection is lost.
-            if not self.writable:
+            if not webSocket.isOpen:
                 return
             if _debug.enabled:
                 _debug.log(f"sending {packet}")
-            self.webSocket.send(self.codec.encodePacket(packet, self.supportsBinary), packet.compress)
+            shared = packet.shared
+            if shared is None:
+                webSocket.send(self.codec.encodePacket(packet, self.supportsBinary), packet.compress)
+                continue
+            form = (self.codec, self.supportsBinary)
+            message = shared.get(form)
+            if message is None:
+                shared[form] = message = self.codec.encodePacket(packet, self.supportsBinary)
+            webSocket.send(message, packet.compress, shared)
 
     def close(self, packets: Sequence[Packet] = ()) -> None:
         self.send(packets)
@@ -139,7 +156,8 @@ class WebSocketTransport(Transport):
 
     def opened(self, webSocket: Any) -> None:
         self.webSocket = webSocket
-        self._begin()
+        begin, self._begin = self._begin, _nothing
+        begin()
 
     def received(self, data: str | bytes) -> None:
         if self._ended:
@@ -151,7 +169,7 @@ class WebSocketTransport(Transport):
             return
         if _debug.enabled:
             _debug.log(f"received {packet}")
-        if packet.type is PacketType.CLOSE:
+        if packet.type is _CLOSE:
             self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
         else:
             self.owner.transportPacket(self, packet)

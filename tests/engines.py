@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from incremental import Version
 
@@ -18,7 +19,8 @@ if version >= Version("Twisted", 26, 10, 0):
 class PlainAutobahn(AutobahnEngine):
     """Autobahn without the shorter way for the most common frames: the same has to come of it."""
 
-    fastPath = False
+    def __init__(self, clock: Any, options: Any) -> None:
+        super().__init__(clock, attrs.evolve(options, fastPaths=False))
 
 
 ENGINES = [each for each in (AutobahnEngine, PlainAutobahn, TwistedEngine) if each is not None]

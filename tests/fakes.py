@@ -93,6 +93,8 @@ class FakeOwner:
 class FakeHost:
     """A server, as far as a session knows it."""
 
+    hearsSending = True
+
     def __init__(self, **options: Any) -> None:
         self.opts = ServerOptions(**options)
         self.events: list[tuple[Any, ...]] = []

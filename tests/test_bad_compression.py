@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from twisted.internet import task
 
 from engineio_twisted import websocket
-from engineio_twisted.engine_autobahn import agreeOn
+from engineio_twisted.deflate import agreeOn
 from engineio_twisted.headers import contentCoding
 from engineio_twisted.options import PerMessageDeflate
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineio_twisted.engine_autobahn import AutobahnEngine, agreeOn
+from engineio_twisted.deflate import agreeOn
+from engineio_twisted.engine_autobahn import AutobahnEngine
 from engineio_twisted.errors import OptionError
 from engineio_twisted.handshake import WebSocketHandshake
 from engineio_twisted.options import PerMessageDeflate, ServerOptions

@@ -28,11 +28,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transport": {"packet", "payload", "errors"},
     "polling": {"debug", "transport", "packet", "payload", "headers", "errors"},
     "websocket": {"debug", "transport", "packet", "payload", "errors"},
-    "engine_autobahn": {"websocket", "transport"},
+    "deflate": {"options"},
+    "engine_autobahn": {"websocket", "transport", "deflate"},
     "engine_twisted": {"websocket", "transport"},
     "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "resource": {"transport", "handshake", "errors"},
+    "fast_http": {"resource", "transport", "options"},
 }
 # What needs an extra is imported by those alone who ask for it.
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted"}

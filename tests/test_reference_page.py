@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import pytest
 
-from engineio_twisted import Cookie, Cors, ErrorCode, HttpCompression, PerMessageDeflate, Server, Socket, options
+from engineio_twisted import Cookie, Cors, ErrorCode, FastPaths, HttpCompression, PerMessageDeflate, Server, Socket, options
 from engineio_twisted.options import ServerOptions
 
 from .conftest import require
@@ -29,7 +29,13 @@ MODULES = sorted((ROOT / "engineio_twisted").glob("*.py"))
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 PYTHON_ENGINEIO = (ROOT / "docs" / "python-engineio.md").read_text(encoding="utf-8")
 
-PARTS = {"perMessageDeflate": PerMessageDeflate, "httpCompression": HttpCompression, "cookie": Cookie, "cors": Cors}
+PARTS = {
+    "perMessageDeflate": PerMessageDeflate,
+    "httpCompression": HttpCompression,
+    "cookie": Cookie,
+    "cors": Cors,
+    "fastPaths": FastPaths,
+}
 CLASSES = [Server, Socket]
 INHERITED = {"on", "once", "removeListener", "listeners", "emit"}
 """What servers and sockets have in common, which the page says once."""

@@ -38,7 +38,8 @@ async def within(deferred: Deferred[Any], what: str, seconds: float | None = DEA
     def timedOut(result: object, timeout: float) -> object:
         raise AssertionError(f"waited {timeout} s for {what}")
 
-    if seconds is not None:
+    # Awaited from inside one of its own callbacks it goes on before the timer would be cancelled.
+    if seconds is not None and not deferred.called:
         deferred.addTimeout(seconds, reactor, onTimeoutCancel=timedOut)
     return await deferred
 

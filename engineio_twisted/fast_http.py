@@ -1,0 +1,418 @@
+"""
+A shorter way through twisted.web for the requests that polling is made of.
+
+A request that comes whole, is for a server of ours and has nothing rare about it is read in one pass, and becomes a
+L{FastRequest}, which makes what a request of twisted.web has only for those who ask for it. Every other one goes the
+way of twisted.web. docs/architecture.md, "Fast paths".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from io import BytesIO
+from time import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import NO_BODY_CODES, RESPONSES, datetimeToString, parse_qs
+from twisted.web.http_headers import Headers
+
+from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
+from .transport import Watcher, cancel, lazily, writeAtOnce
+
+if TYPE_CHECKING:
+    from twisted.web import resource
+
+    from .options import ServerOptions
+
+_REQUEST = re.compile(rb"(GET|POST) ([!-~]++) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00\r\n]*+\r\n)*+)\r\n")
+"""The head of a request (RFC 9112, 3 and 5), of those that are taken: its method, address and headers."""
+
+_PREFIXES = {
+    name: b"\n" + name + b":"
+    for name in (
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"origin",
+        b"transfer-encoding",
+        b"upgrade",
+        b"user-agent",
+    )
+}
+"""Headers that are looked for in each request, and how one begins in its head."""
+
+
+class RequestHeaders(Headers):
+    """
+    The headers of a request as they came: looked through for a common name, taken apart for everything else.
+
+    @param head: the lines, each with its end.
+    """
+
+    __slots__ = ("_head", "_parsed")
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        self._parsed: dict[bytes, list[bytes]] | None = None
+
+    @property
+    def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        if self._parsed is None:
+            headers = Headers()
+            for line in self._head.split(b"\r\n")[:-1]:
+                name, _, value = line.partition(b":")
+                headers.addRawHeader(name, value.strip(b" \t"))
+            self._parsed = headers._rawHeaders
+        return self._parsed
+
+    def getRawHeaders(self, name: Any, default: Any = None) -> Any:
+        prefix = _PREFIXES.get(name) if self._parsed is None else None
+        if prefix is None:
+            return super().getRawHeaders(name, default)
+        return valuesOf(self._head, b"\n" + self._head.lower(), prefix) or default
+
+
+def valuesOf(head: bytes, lines: bytes, prefix: bytes) -> list[bytes]:
+    """
+    Return the values of a header.
+
+    @param head: the lines, each with its end.
+    @param lines: the same in lower case, with a line feed before it.
+    @param prefix: of L{_PREFIXES}.
+    """
+    values = []
+    at = lines.find(prefix)
+    while at >= 0:
+        begin = at + len(prefix) - 1
+        end = head.index(b"\r\n", begin)
+        values.append(head[begin:end].strip(b" \t"))
+        at = lines.find(prefix, end)
+    return values
+
+
+class _Date:
+    """The present time as a Date header has it, made once a second."""
+
+    second = 0
+    text = b""
+
+    def now(self) -> bytes:
+        second = int(time())
+        if second != self.second:
+            self.second, self.text = second, datetimeToString(second)
+        return self.text
+
+
+_date = _Date()
+
+
+class FastRequest(EngineIORequest):
+    """
+    A request that came whole. What few ask for is made when they do.
+
+    @param head: the lines of its headers, each with its end.
+    """
+
+    transport: Any
+    clientproto = b"HTTP/1.1"
+    queued = False
+    _parsePOSTFormSubmission = False
+    # The headers of the answer that is about to be written.
+    _answer: Mapping[str, str] = {}
+    _watcher: Watcher | None = None
+
+    def __init__(self, channel: FastChannel, method: bytes, uri: bytes, path: bytes, head: bytes, body: bytes) -> None:
+        self.channel = channel
+        self.transport = channel.transport
+        self.site = channel.site
+        self.method, self.uri, self.path = method, uri, path
+        self.requestHeaders = RequestHeaders(head)
+        self._body = body
+
+    # What the bases set on each request
+
+    notifications = lazily(list)
+    cookies = lazily(list)
+    sitepath = lazily(list)
+    _adapterCache = lazily(dict)
+
+    @cached_property
+    def client(self) -> Any:
+        """The address of the client."""
+        return self.transport.getPeer()
+
+    @cached_property
+    def host(self) -> Any:
+        """The address that it connected to."""
+        return self.transport.getHost()
+
+    @cached_property
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """The parameters of the address."""
+        parameters: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
+        return parameters
+
+    @cached_property
+    def prepath(self) -> list[bytes]:  # type: ignore[override]
+        """The part of the path that led to the resource."""
+        return self._segments()[:1]
+
+    @cached_property
+    def postpath(self) -> list[bytes]:  # type: ignore[override]
+        """The rest of the path."""
+        return self._segments()[1:]
+
+    def _segments(self) -> list[bytes]:
+        return [unquote_to_bytes(each) for each in self.path[1:].split(b"/")]
+
+    @cached_property
+    def content(self) -> Any:  # type: ignore[override]
+        """The body; None once the request is answered."""
+        return None if self.finished else BytesIO(self._body)
+
+    @cached_property
+    def received_cookies(self) -> dict[bytes, bytes]:  # type: ignore[override]
+        """The cookies that came, by name."""
+        self.received_cookies = {}
+        self.parseCookies()
+        return self.received_cookies
+
+    @cached_property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]
+        """The headers of the answer."""
+        headers = Headers()
+        headers.setRawHeaders(b"Server", [server.version])
+        headers.setRawHeaders(b"Date", [_date.now()])
+        for name, value in self._answer.items():
+            headers.setRawHeaders(name, [value])
+        return headers
+
+    # The answer
+
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
+        """
+        Answer in one piece, with the headers given and no others.
+
+        @param announce: called before that.
+        @return: whether that could be done; if not, nothing was.
+        """
+        if "responseHeaders" in self.__dict__ or self._disconnected or status in NO_BODY_CODES:
+            return False
+        self._answer = headers
+        self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
+        announce(self)
+        if "responseHeaders" in self.__dict__ or self.etag is not None or self.lastModified is not None:
+            # Somebody looked at them, and may have changed them.
+            self.write(body)
+            self.finish()
+            return True
+        channel = self.channel
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
+        self.startedWriting = self.finished = 1
+        self.sentLength = len(body)
+        channel.send(
+            b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n%b\r\n%b"
+            % (status, self.code_message, server.version, _date.now(), head, body)
+        )
+        channel.site.log(self)
+        self._cleanup()
+        return True
+
+    def _cleanup(self) -> None:
+        if self.producer is not None or "content" in self.__dict__ or "notifications" in self.__dict__:
+            super()._cleanup()
+            return
+        self._watcher = None
+        self.channel.requestDone(self)
+        del self.channel
+
+    # Losing the connection
+
+    def watchedBy(self, watcher: Watcher) -> None:
+        """Have somebody told where the connection is lost before this is answered."""
+        self._watcher = watcher
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self._watcher is not None:
+            self._watcher.requestLost(self)
+
+
+LARGEST_HEAD = Channel.totalHeadersSize
+"""Bytes of the largest head that is read here."""
+
+
+class FastChannel(Channel):
+    """
+    A connection that reads a request in one pass where it can, and leaves the others to L{Channel}.
+
+    It rests on what L{twisted.web.http.HTTPChannel} and L{twisted.protocols.basic.LineReceiver} keep to themselves.
+    """
+
+    requests: list[Any]
+    site: FastSite
+    timeOut: Any
+    _HTTPChannel__first_line: int
+    _idleCall: IDelayedCall | None = None
+    _wasPaused = False
+
+    # The timeout of connections on which nothing happens: one call, that is moved and never made anew
+
+    def setTimeout(self, period: Any) -> Any:
+        previous, self.timeOut = self.timeOut, period
+        if period is not None:
+            self.resetTimeout()
+            if self._idleCall is None:
+                self._idleCall = self.callLater(period, self._idle)
+        return previous
+
+    def resetTimeout(self) -> None:
+        if self._idleCall is not None and self.timeOut is not None:
+            self._idleCall.reset(self.timeOut)
+
+    def _idle(self) -> None:
+        self._idleCall = None
+        if self.timeOut is not None:
+            self.timeoutConnection()
+
+    def released(self) -> None:
+        cancel(self._idleCall)
+        super().released()
+
+    # Reading
+
+    def dataReceived(self, data: bytes) -> None:
+        if not (
+            self.requests
+            or self._buffer
+            or self._busyReceiving
+            or self._HTTPChannel__first_line != 1
+            or not self.line_mode
+            or not self.persistent
+            or self.paused
+            or self.transport.disconnecting
+        ):
+            taken = self._requestOf(data)
+            if taken is not None:
+                self._serve(*taken)
+                return
+        super().dataReceived(data)
+
+    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath] | None:
+        """Return the request that came and where it goes, if it is one to be served here."""
+        match = _REQUEST.match(data)
+        if match is None or match.end() > LARGEST_HEAD:
+            return None
+        method, uri, head = match.groups()
+        path = uri.partition(b"?")[0]
+        root = self.site.resource
+        if (
+            type(root) is not CapturedPath
+            or not root.captures(path)
+            or self.requestFactory is not EngineIORequest
+            or self.site._parsePOSTFormSubmission
+        ):
+            return None
+        lines = b"\n" + head.lower()
+        if _PREFIXES[b"transfer-encoding"] in lines or _PREFIXES[b"expect"] in lines:
+            return None
+        if _PREFIXES[b"connection"] in lines:
+            connection = valuesOf(head, lines, _PREFIXES[b"connection"])
+            if len(connection) > 1 or b"close" in connection[0].lower():
+                return None
+        if lines.count(b"\n") > self.maxHeaders:
+            return None
+        body = data[match.end() :]
+        lengths = valuesOf(head, lines, _PREFIXES[b"content-length"]) if _PREFIXES[b"content-length"] in lines else []
+        if method == b"GET":
+            if lengths or body:
+                return None
+        elif len(lengths) != 1 or not lengths[0].isdigit() or int(lengths[0]) != len(body):
+            return None
+        request = FastRequest(self, method, uri, path, head, body)
+        if body and not self._mayBePushed(root.engine, request):
+            return None
+        return request, root
+
+    def _mayBePushed(self, engine: Engine, request: FastRequest) -> bool:
+        """Tell whether there is nothing to find out about a body by those who count it as it comes."""
+        if len(request._body) > engine.opts.maxHttpBufferSize:
+            return False
+        if not len(engine.reading):
+            return True
+        # One of the same session may be among those that are being read.
+        return engine.pushTarget(request, request.method, request.uri) is None
+
+    def _serve(self, request: FastRequest, root: CapturedPath) -> None:
+        self.requests.append(request)
+        self._handlingRequest = True
+        # As the base does: what comes behind is kept until this is answered.
+        self.line_mode = 0
+        if self.timeOut:
+            self._savedTimeOut = self.setTimeout(None)
+        try:
+            root.render(request)
+        except BaseException:
+            request.processingFailed(Failure())
+
+    def requestDone(self, request: Any) -> None:
+        if (
+            self._dataBuffer
+            or self._waitingForTransport
+            or self._wasPaused
+            or not self.persistent
+            or request is not self.requests[0]
+        ):
+            super().requestDone(request)
+            return
+        del self.requests[0]
+        self._handlingRequest = False
+        self.line_mode = 1
+        if self._savedTimeOut:
+            self.setTimeout(self._savedTimeOut)
+
+    def pauseProducing(self) -> None:
+        self._wasPaused = True
+        super().pauseProducing()
+
+    # Writing
+
+    def send(self, data: bytes) -> None:
+        """Write an answer."""
+        if self.site.writesAtOnce:
+            writeAtOnce(self.transport, data)
+        else:
+            self.transport.write(data)
+
+
+class FastSite(Site):
+    """
+    A L{Site} that takes the shorter way where it can. What is served is the same.
+
+    @param root: as for L{Site}.
+    @param writesAtOnce: whether answers are written to connections without TLS at once.
+    """
+
+    protocol = FastChannel
+
+    def __init__(
+        self, root: resource.IResource, requestFactory: Any = None, *, writesAtOnce: bool = True, **options: Any
+    ) -> None:
+        super().__init__(root, requestFactory, **options)
+        self.writesAtOnce = writesAtOnce
+
+
+def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any) -> Site:
+    """Return a site of ours for a server with these options."""
+    if options.fastPaths.http:
+        return FastSite(root, reactor=reactor, writesAtOnce=options.fastPaths.writes)
+    return Site(root, reactor=reactor)
