@@ -213,9 +213,14 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         if isinstance(data, bytes):
-            opcode, payload = BINARY, data
+            self._sendAs(BINARY, data, compress)
         else:
-            opcode, payload = TEXT, data.encode()
+            self._sendAs(TEXT, data.encode(), compress)
+
+    def sendText(self, utf8: bytes, compress: bool) -> None:
+        self._sendAs(TEXT, utf8, compress)
+
+    def _sendAs(self, opcode: int, payload: bytes, compress: bool) -> None:
         # Not sendMessage: it applies the limit on what clients may send to what we send.
         deflate = self._perMessageCompress
         if deflate is not None and compress and len(payload) >= self.factory.deflate.threshold:
@@ -436,6 +441,12 @@ class FastWebSocket(AutobahnWebSocket):
             if shared is not None:
                 shared[data] = frame
         self.write(frame)
+
+    def sendText(self, utf8: bytes, compress: bool) -> None:
+        if compress and self._perMessageCompress is not None:
+            super().sendText(utf8, compress)
+        else:
+            self.write(_frame(_WHOLE_TEXT, utf8))
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write what Autobahn sends."""

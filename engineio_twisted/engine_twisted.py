@@ -213,6 +213,9 @@ class TwistedWebSocket(WebSocketConnection):
         else:
             self.wire.sendTextMessage(data)
 
+    def sendText(self, utf8: bytes, compress: bool) -> None:
+        self.wire.sendTextMessage(utf8.decode())
+
     def close(self) -> None:
         if self.isOpen:
             self._close(NORMAL)

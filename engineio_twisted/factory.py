@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from .packet import Packet, PacketType
 from .socket import ReadyState, Socket, messageOf
 
 if TYPE_CHECKING:
@@ -48,8 +47,9 @@ class SocketFactory:
 
     def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
         """Send a message to every session but some, and return to how many."""
-        shared: dict[Any, Any] | None = {} if self._server.opts.fastPaths.broadcast else None
-        packet = Packet(PacketType.MESSAGE, messageOf(data), compress, shared)
+        packet = messageOf(data, compress)
+        if self._server.opts.fastPaths.broadcast:
+            packet.shared = {}
         count = 0
         for socket in tuple(self.clients.values()):
             if socket.readyState is not ReadyState.OPEN or socket in exclude:

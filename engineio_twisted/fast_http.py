@@ -56,13 +56,19 @@ class RequestHeaders(Headers):
     The headers of a request as they came: looked through for a common name, taken apart for everything else.
 
     @param head: the lines, each with its end.
+    @param lines: the same in lower case, with a line feed before it.
     """
 
-    __slots__ = ("_head", "_parsed")
+    __slots__ = ("_head", "_lines", "_parsed")
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head: bytes, lines: bytes) -> None:
         self._head = head
+        self._lines: bytes | None = lines
         self._parsed: dict[bytes, list[bytes]] | None = None
+
+    def settle(self) -> None:
+        """Keep no more than is needed to be looked at again."""
+        self._lines = None
 
     @property
     def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
@@ -78,7 +84,8 @@ class RequestHeaders(Headers):
         prefix = _PREFIXES.get(name) if self._parsed is None else None
         if prefix is None:
             return super().getRawHeaders(name, default)
-        return valuesOf(self._head, b"\n" + self._head.lower(), prefix) or default
+        lines = self._lines or b"\n" + self._head.lower()
+        return valuesOf(self._head, lines, prefix) if prefix in lines else default
 
 
 def valuesOf(head: bytes, lines: bytes, prefix: bytes) -> list[bytes]:
@@ -120,8 +127,10 @@ class FastRequest(EngineIORequest):
     A request that came whole. What few ask for is made when they do.
 
     @param head: the lines of its headers, each with its end.
+    @param lines: the same in lower case, with a line feed before it.
     """
 
+    requestHeaders: RequestHeaders
     transport: Any
     clientproto = b"HTTP/1.1"
     queued = False
@@ -130,12 +139,14 @@ class FastRequest(EngineIORequest):
     _answer: Mapping[str, str] = {}
     _watcher: Watcher | None = None
 
-    def __init__(self, channel: FastChannel, method: bytes, uri: bytes, path: bytes, head: bytes, body: bytes) -> None:
+    def __init__(
+        self, channel: FastChannel, method: bytes, uri: bytes, path: bytes, head: bytes, lines: bytes, body: bytes
+    ) -> None:
         self.channel = channel
         self.transport = channel.transport
         self.site = channel.site
         self.method, self.uri, self.path = method, uri, path
-        self.requestHeaders = RequestHeaders(head)
+        self.requestHeaders = RequestHeaders(head, lines)
         self._body = body
 
     # What the bases set on each request
@@ -227,7 +238,13 @@ class FastRequest(EngineIORequest):
         self._cleanup()
         return True
 
+    def bodyUpTo(self, size: int) -> bytes:
+        """Return so much of the body, from its beginning."""
+        return self._body[:size]
+
     def _cleanup(self) -> None:
+        self._body = b""
+        self.requestHeaders.settle()
         if self.producer is not None or "content" in self.__dict__ or "notifications" in self.__dict__:
             super()._cleanup()
             return
@@ -307,8 +324,8 @@ class FastChannel(Channel):
                 return
         super().dataReceived(data)
 
-    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath] | None:
-        """Return the request that came and where it goes, if it is one to be served here."""
+    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath, bytes] | None:
+        """Return the request that came, where it goes and its head in lower case, if it is one to be served here."""
         match = _REQUEST.match(data)
         if match is None or match.end() > LARGEST_HEAD:
             return None
@@ -338,10 +355,10 @@ class FastChannel(Channel):
                 return None
         elif len(lengths) != 1 or not lengths[0].isdigit() or int(lengths[0]) != len(body):
             return None
-        request = FastRequest(self, method, uri, path, head, body)
+        request = FastRequest(self, method, uri, path, head, lines, body)
         if body and not self._mayBePushed(root.engine, request):
             return None
-        return request, root
+        return request, root, lines
 
     def _mayBePushed(self, engine: Engine, request: FastRequest) -> bool:
         """Tell whether there is nothing to find out about a body by those who count it as it comes."""
@@ -352,7 +369,7 @@ class FastChannel(Channel):
         # One of the same session may be among those that are being read.
         return engine.pushTarget(request, request.method, request.uri) is None
 
-    def _serve(self, request: FastRequest, root: CapturedPath) -> None:
+    def _serve(self, request: FastRequest, root: CapturedPath, lines: bytes) -> None:
         self.requests.append(request)
         self._handlingRequest = True
         # As the base does: what comes behind is kept until this is answered.
@@ -360,7 +377,10 @@ class FastChannel(Channel):
         if self.timeOut:
             self._savedTimeOut = self.setTimeout(None)
         try:
-            root.render(request)
+            if _PREFIXES[b"upgrade"] in lines:
+                root.render(request)
+            else:
+                root.engine.handleRequest(request)
         except BaseException:
             request.processingFailed(Failure())
 

@@ -35,6 +35,7 @@ class Packet:
     @ivar type: what it is for.
     @ivar data: text or bytes; only a message may carry bytes. Without data it is the empty text.
     @ivar compress: whether the transport may compress it.
+    @ivar utf8: of a message, its text in UTF-8, where it was made already.
     @ivar shared: of a packet that goes to many, what was made of it for one and serves others too, by what it is.
     """
 
@@ -42,6 +43,7 @@ class Packet:
     data: str | bytes = ""
     compress: bool = True
     shared: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
+    utf8: bytes | None = attrs.field(default=None, eq=False, repr=False)
 
 
 PROBE = "probe"

@@ -116,6 +116,7 @@ class CapturedPath(resource.Resource):
         self.engine = engine
         self.rest = rest
         self._path = path.encode("ascii")
+        self._exactly = {self._path, self._path + b"/"}
         self._below = below
         self._foreignUpgrade = foreignUpgrade
         self._engineIO = EngineIOResource(engine)
@@ -126,10 +127,7 @@ class CapturedPath(resource.Resource):
 
     def captures(self, path: bytes) -> bool:
         """Tell whether a path is the server's."""
-        if not path.startswith(self._path):
-            return False
-        below = path[len(self._path) :]
-        return below in (b"", b"/") or (self._below and below.startswith(b"/"))
+        return path in self._exactly or (self._below and path.startswith(self._path + b"/"))
 
     def getChildWithDefault(self, name: bytes, request: server.Request) -> resource.IResource:
         if self.captures(request.path):

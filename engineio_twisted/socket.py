@@ -111,30 +111,28 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
 SendCallback = Callable[[Any], object]
 
 
-def messageOf(data: object) -> str | bytes:
+def messageOf(data: object, compress: bool) -> Packet:
     """
-    Return what is sent of what L{Socket.send} is given.
+    Return the packet of what L{Socket.send} is given.
 
     @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
     """
-    if isinstance(data, str):
-        message: str = data
-    elif isinstance(data, bytes):
-        return data
-    else:
+    if isinstance(data, bytes):
+        return Packet(_MESSAGE, data, compress)
+    if not isinstance(data, str):
         try:
-            return memoryview(data).tobytes()  # type: ignore[arg-type]
+            return Packet(_MESSAGE, memoryview(data).tobytes(), compress)  # type: ignore[arg-type]
         except TypeError:
-            message = str(data)
-    if not message.isascii():
-        try:
-            message.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"message text with {message[error.start]!r} at index {error.start}: expected text that UTF-8 can"
-                " carry, which a lone surrogate is not"
-            ) from None
-    return message
+            data = str(data)
+    if data.isascii():
+        return Packet(_MESSAGE, data, compress)
+    try:
+        return Packet(_MESSAGE, data, compress, utf8=data.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"message text with {data[error.start]!r} at index {error.start}: expected text that UTF-8 can"
+            " carry, which a lone surrogate is not"
+        ) from None
 
 
 @implementer(ITransportOwner)
@@ -231,8 +229,7 @@ class Socket(EventEmitter):
         @return: this socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
-        message = data if type(data) is str and data.isascii() else messageOf(data)
-        self._sendPacket(Packet(_MESSAGE, message, compress), callback)
+        self._sendPacket(messageOf(data, compress), callback)
         return self
 
     write = send

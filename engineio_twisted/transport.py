@@ -214,12 +214,14 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
         and connection.connected
         and not connection.disconnecting
     ):
-        taken = connection.writeSomeData(data)
-        # Otherwise it is an exception, which the reactor is going to meet too.
-        if isinstance(taken, int):
-            if taken == len(data):
-                return True
-            data = data[taken:]
+        try:
+            taken = connection.socket.send(data)
+        except OSError:
+            # It takes nothing now; if that is because the connection is lost, the reactor is going to find out.
+            taken = 0
+        if taken == len(data):
+            return True
+        data = data[taken:]
     connection.write(data)
     return False
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _debug = DebugScope("engine:ws")
 
 _CLOSE = PacketType.CLOSE
+_MESSAGE_DIGIT = b"%d" % PacketType.MESSAGE
 
 MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
@@ -76,6 +77,9 @@ class IWebSocket(Interface):
         @param shared: where the same message goes to many, what all of them are passed, for an engine to keep in it
             what it has made of the message, by the message.
         """
+
+    def sendText(utf8: bytes, compress: bool) -> None:
+        """Send a message of text that is in UTF-8 already."""
 
     def close() -> None:
         """Send a close frame with the code 1000, and close the connection within L{CLOSE_TIMEOUT} seconds."""
@@ -135,6 +139,9 @@ class WebSocketTransport(Transport):
             if _debug.enabled:
                 _debug.log(f"sending {packet}")
             shared = packet.shared
+            if packet.utf8 is not None and shared is None:
+                webSocket.sendText(_MESSAGE_DIGIT + packet.utf8, packet.compress)
+                continue
             if shared is None:
                 webSocket.send(self.codec.encodePacket(packet, self.supportsBinary), packet.compress)
                 continue
