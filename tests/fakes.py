@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
@@ -203,3 +205,54 @@ class FakeRequest:
         """The value of a header of the answer."""
         values = self.responseHeaders.getRawHeaders(name)
         return values[-1] if values else None
+
+
+class FakeSystem:
+    """The socket of a L{PlainConnection}: it takes as much as it is told to, and remembers it."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.room: int | OSError = 10**9
+
+    def send(self, data: bytes) -> int:
+        if isinstance(self.room, OSError):
+            raise self.room
+        self.taken.append(bytes(data[: self.room]))
+        return len(self.taken[-1])
+
+
+class PlainConnection(Connection):
+    """A connection of the reactor's, without a reactor: what is left to that is in `queued`."""
+
+    def __init__(self) -> None:
+        FileDescriptor.__init__(self, reactor=object())  # type: ignore[arg-type]
+        self.socket: Any = FakeSystem()
+        self.connected = True
+        self.isWriting = False
+
+    @property
+    def queued(self) -> bytes:
+        return self.dataBuffer + b"".join(self._tempDataBuffer)
+
+    def startWriting(self) -> None:
+        self.isWriting = True
+
+    def startReading(self) -> None:
+        pass
+
+    def stopReading(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        """As if the system had taken all that was left to the reactor."""
+        while self.queued:
+            assert self.isWriting
+            self.doWrite()
+
+    def stopWriting(self) -> None:
+        self.isWriting = False
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 50000)
+
+    getHost = getPeer

@@ -43,6 +43,18 @@ EVENTS = [
 ]
 
 
+@pytest.fixture(params=[True, False], ids=["heard", "unheard"], autouse=True)
+def isServerHeard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether anybody listens to what the server emits while sending, the same comes of it."""
+    monkeypatch.setattr(FakeHost, "hearsSending", request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["moved", "made anew"], autouse=True)
+def heartbeats(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a timer is moved or made anew, too."""
+    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "heartbeats" if request.param else "none")
+
+
 class Session:
     """An open session with all that surrounds it, and the events it emitted."""
 
