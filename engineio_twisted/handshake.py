@@ -59,7 +59,7 @@ class Want(Enum):
     UPGRADE = "a WebSocket to move a session to"
 
 
-@attrs.frozen
+@attrs.define
 class EngineRequest(Generic[SessionT]):
     """
     A request that may be served.

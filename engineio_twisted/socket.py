@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .debug import DebugScope
-from .emitter import EventEmitter
+from .emitter import EventEmitter, Handler
 from .errors import CloseReason
 from .handshake import openPacket, upgradesOf
 from .packet import PROBE, Packet, PacketType
@@ -65,6 +65,7 @@ class HeartbeatState(Enum):
 # Asked for with each message, which this makes a little shorter.
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
 _MESSAGE = PacketType.MESSAGE
+_NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
 
 State = ReadyState | UpgradeState | HeartbeatState
 
@@ -326,7 +327,7 @@ class Socket(EventEmitter):
         # The first two are rarely listened to, and asking costs less than emitting.
         handlers = self._handlers
         if handlers is None:
-            handlers = {}
+            handlers = _NO_HANDLERS
         if "packet" in handlers:
             self.emit("packet", packet)
         if packet.type is _MESSAGE:
