@@ -80,6 +80,10 @@ class RequestHeaders(Headers):
             self._parsed = headers._rawHeaders
         return self._parsed
 
+    def copy(self) -> Headers:
+        """Return headers of their own, with the same names and values."""
+        return Headers(self._rawHeaders)
+
     def getRawHeaders(self, name: Any, default: Any = None) -> Any:
         prefix = _PREFIXES.get(name) if self._parsed is None else None
         if prefix is None:
@@ -244,11 +248,12 @@ class FastRequest(EngineIORequest):
 
     def _cleanup(self) -> None:
         self._body = b""
-        self.requestHeaders.settle()
+        self._watcher = None
+        if type(self.requestHeaders) is RequestHeaders:
+            self.requestHeaders.settle()
         if self.producer is not None or "content" in self.__dict__ or "notifications" in self.__dict__:
             super()._cleanup()
             return
-        self._watcher = None
         self.channel.requestDone(self)
         del self.channel
 
@@ -332,9 +337,10 @@ class FastChannel(Channel):
         method, uri, head = match.groups()
         path = uri.partition(b"?")[0]
         root = self.site.resource
+        while type(root) is CapturedPath and not root.captures(path):
+            root = root.rest
         if (
             type(root) is not CapturedPath
-            or not root.captures(path)
             or self.requestFactory is not EngineIORequest
             or self.site._parsePOSTFormSubmission
         ):
@@ -367,7 +373,8 @@ class FastChannel(Channel):
         if not len(engine.reading):
             return True
         # One of the same session may be among those that are being read.
-        return engine.pushTarget(request, request.method, request.uri) is None
+        target = engine.pushTarget(request, request.method, request.uri)
+        return target is None or not target.isReading
 
     def _serve(self, request: FastRequest, root: CapturedPath, lines: bytes) -> None:
         self.requests.append(request)

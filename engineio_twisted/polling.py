@@ -141,6 +141,11 @@ class PollingTransport(Transport):
         # When its connection is lost, others may hear of it before we do.
         return self._poll is not None and self._poll.channel is not None
 
+    @property
+    def isReading(self) -> bool:
+        """Whether the body of a POST is being read."""
+        return self._body is not None
+
     def poll(self, request: Request) -> None:
         """Serve a GET: it waits until there is something to send. A second one while one waits ends the session."""
         if self._poll is not None:
