@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -110,20 +110,37 @@ def valuesOf(head: bytes, lines: bytes, prefix: bytes) -> list[bytes]:
     return values
 
 
-class _Date:
-    """The present time as a Date header has it, made once a second."""
+class _Present:
+    """What the present second brings to answers, made once a second."""
 
-    second = 0
-    text = b""
+    _second = 0
+    _date = b""
+    _beginning = b""
 
-    def now(self) -> bytes:
+    def date(self) -> bytes:
+        """Return the value of the header Date."""
         second = int(time())
-        if second != self.second:
-            self.second, self.text = second, datetimeToString(second)
-        return self.text
+        if second != self._second:
+            self._second, self._date = second, datetimeToString(second)
+            self._beginning = self._beginningOf(200, RESPONSES[200])
+        return self._date
+
+    def beginning(self, status: int, reason: bytes) -> bytes:
+        """Return the beginning of an answer: the status, and the headers that all have."""
+        self.date()
+        return self._beginning if status == 200 else self._beginningOf(status, reason)
+
+    def _beginningOf(self, status: int, reason: bytes) -> bytes:
+        return b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (status, reason, server.version, self._date)
 
 
-_date = _Date()
+_present = _Present()
+
+
+@lru_cache(maxsize=64)
+def _linesOf(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Return headers as they are written. Few answers have any that others don't have."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
 
 
 class FastRequest(EngineIORequest):
@@ -140,7 +157,7 @@ class FastRequest(EngineIORequest):
     queued = False
     _parsePOSTFormSubmission = False
     # The headers of the answer that is about to be written.
-    _answer: Mapping[str, str] = {}
+    _answer: tuple[tuple[str, str], ...] = ()
     _watcher: Watcher | None = None
 
     def __init__(
@@ -206,8 +223,8 @@ class FastRequest(EngineIORequest):
         """The headers of the answer."""
         headers = Headers()
         headers.setRawHeaders(b"Server", [server.version])
-        headers.setRawHeaders(b"Date", [_date.now()])
-        for name, value in self._answer.items():
+        headers.setRawHeaders(b"Date", [_present.date()])
+        for name, value in self._answer:
             headers.setRawHeaders(name, [value])
         return headers
 
@@ -215,14 +232,15 @@ class FastRequest(EngineIORequest):
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
         """
-        Answer in one piece, with the headers given and no others.
+        Answer in one piece, with the headers given, the length of the body and no others.
 
         @param announce: called before that.
         @return: whether that could be done; if not, nothing was.
         """
         if "responseHeaders" in self.__dict__ or self._disconnected or status in NO_BODY_CODES:
             return False
-        self._answer = headers
+        own = tuple(headers.items())
+        self._answer = (*own, ("Content-Length", str(len(body))))
         self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
         announce(self)
         if "responseHeaders" in self.__dict__ or self.etag is not None or self.lastModified is not None:
@@ -231,13 +249,10 @@ class FastRequest(EngineIORequest):
             self.finish()
             return True
         channel = self.channel
-        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
         self.startedWriting = self.finished = 1
         self.sentLength = len(body)
-        channel.send(
-            b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n%b\r\n%b"
-            % (status, self.code_message, server.version, _date.now(), head, body)
-        )
+        beginning = _present.beginning(status, self.code_message)
+        channel.send(b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, _linesOf(own), len(body), body))
         channel.site.log(self)
         self._cleanup()
         return True
@@ -382,7 +397,7 @@ class FastChannel(Channel):
         # As the base does: what comes behind is kept until this is answered.
         self.line_mode = 0
         if self.timeOut:
-            self._savedTimeOut = self.setTimeout(None)
+            self._savedTimeOut, self.timeOut = self.timeOut, None
         try:
             if _PREFIXES[b"upgrade"] in lines:
                 root.render(request)

@@ -7,7 +7,7 @@ revisions. docs/protocol.md, "Payloads".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from . import packet as packets
@@ -35,7 +35,7 @@ class Codec(Protocol):
         """
         ...
 
-    def encodePayload(self, payload: Iterable[Packet], supportsBinary: bool = True) -> str | bytes:
+    def encodePayload(self, payload: Sequence[Packet], supportsBinary: bool = True) -> str | bytes:
         """
         Write packets, at least one, as a payload: text or bytes.
 
@@ -60,7 +60,9 @@ class CodecV4:
     encodePacket = staticmethod(packets.encodePacket)
     decodePacket = staticmethod(packets.decodePacket)
 
-    def encodePayload(self, payload: Iterable[Packet], supportsBinary: bool = True) -> str | bytes:
+    def encodePayload(self, payload: Sequence[Packet], supportsBinary: bool = True) -> str | bytes:
+        if len(payload) == 1:
+            return packets.encodePacket(payload[0], False)
         # Without binary every packet is text, which the type of encodePacket can't say.
         return SEPARATOR.join(str(packets.encodePacket(each, False)) for each in payload)
 

@@ -117,7 +117,6 @@ def respond(
 
     @param announce: called with the request when its headers are set, before they are written.
     """
-    headers = {**headers, "Content-Length": str(len(body))}
     # One of ours has a shorter way.
     short = getattr(request, "respond", None)
     if short is not None and short(status, headers, body, announce):
@@ -125,6 +124,7 @@ def respond(
     request.setResponseCode(status)
     for name, value in headers.items():
         request.setHeader(name, value)
+    request.setHeader("Content-Length", str(len(body)))
     announce(request)
     request.write(body)
     request.finish()
