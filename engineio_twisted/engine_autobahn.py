@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.util import peer2str
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket import USES_NVX
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.utf8validator import Utf8Validator
-from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from .deflate import Deflate, agreeOn
-from .transport import Connections, lazily, writeAtOnce
+from .transport import Connections, Lazily, writeAtOnce
 from .websocket import MANY_PIECES, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
@@ -97,9 +97,12 @@ class AutobahnEngine(WebSocketServerFactory):
         self.writesAtOnce = options.fastPaths.writes
         self.turn = object()
         self._turnIsNoted = False
-        self._open: Callable[..., AutobahnWebSocket] = AutobahnWebSocket
-        if options.fastPaths.frames:
-            self._open = type("FastWebSocket", (FastWebSocket,), _opened(self))
+        self._isFast = options.fastPaths.frames
+
+    @cached_property
+    def _open(self) -> Callable[..., AutobahnWebSocket]:
+        # When it is first needed: a subclass may set options of Autobahn's.
+        return type("FastWebSocket", (FastWebSocket,), _opened(self)) if self._isFast else AutobahnWebSocket
 
     def accept(
         self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
@@ -158,6 +161,7 @@ def _unmaskedByInteger(mask: bytes, payload: bytes) -> bytes:
 
 
 def _unmaskedNatively(mask: bytes, payload: bytes) -> bytearray:
+    # Autobahn makes an object for each mask, which takes five times as long as all of this.
     unmasked = bytearray(payload)
     masker = _native.lib.nvx_xormask_new(mask)
     _native.lib.nvx_xormask_process(masker, _native.ffi.from_buffer(unmasked), len(unmasked))
@@ -165,13 +169,18 @@ def _unmaskedNatively(mask: bytes, payload: bytes) -> bytearray:
     return unmasked
 
 
-def _unmaskedByAutobahn(mask: bytes, payload: bytes) -> bytes:
-    unmasked: bytes = create_xor_masker(mask, len(payload)).process(payload)
-    return unmasked
+def _choose() -> Callable[[bytes, bytes], bytes | bytearray]:
+    """Return what unmasks long payloads: native code, where Autobahn has it, uses it, and it does what is expected."""
+    example = b"mask", b"a payload"
+    try:
+        isRight = USES_NVX and _unmaskedNatively(*example) == _unmaskedByInteger(*example)
+    except Exception:
+        # It is none of what Autobahn says that it has.
+        isRight = False
+    return _unmaskedNatively if isRight else _unmaskedByInteger
 
 
-# Autobahn makes an object for each mask, which takes five times as long as a kilobyte then does.
-_unmaskedLong = _unmaskedByAutobahn if _native is None else _unmaskedNatively
+_unmaskedLong = _choose()
 
 
 def _unmasked(mask: bytes, payload: bytes) -> bytes | bytearray:
@@ -390,12 +399,12 @@ class FastWebSocket(AutobahnWebSocket):
 
     # What Autobahn makes for each WebSocket, and few need
 
-    is_open = lazily(Deferred)
-    is_closed = lazily(Deferred)
-    send_queue = lazily(deque)
-    trafficStats = lazily(TrafficStats)
-    utf8validator = lazily(Utf8Validator)
-    peer = cached_property(lambda self: peer2str(self.transport))
+    is_open = Lazily(lambda _: Deferred())
+    is_closed = Lazily(lambda _: Deferred())
+    send_queue = Lazily(lambda _: deque())
+    trafficStats = Lazily(lambda _: TrafficStats())
+    utf8validator = Lazily(lambda _: Utf8Validator())
+    peer = Lazily(lambda self: peer2str(self.transport))
 
     @property
     def state(self) -> int:
@@ -537,17 +546,17 @@ class FastWebSocket(AutobahnWebSocket):
                     break
                 least = length
                 length = int.from_bytes(data[position + 2 : position + 2 + size])
-                if length < _LEAST[least] or length > self._maxHttpBufferSize:
+                if length < _LEAST[least]:
                     break
             end = start + length
+            if length < 0 or length > self._maxHttpBufferSize:
+                break
             if end > available:
                 if first == _WHOLE_BINARY:
                     # Autobahn would look at each piece. Text it has to: what is wrong is to end at once.
                     self._pieces = [data[position:]]
                     self._missing = end - available
                     return b""
-                break
-            if length < 0 or length > self._maxHttpBufferSize:
                 break
             if first == _WHOLE_TEXT:
                 try:

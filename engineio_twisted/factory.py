@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from .packet import Packet, PacketType
 from .socket import ReadyState, Socket, messageOf
 
 if TYPE_CHECKING:
@@ -47,15 +48,16 @@ class SocketFactory:
 
     def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
         """Send a message to every session but some, and return to how many."""
-        packet = messageOf(data, compress)
-        if self._server.opts.fastPaths.broadcast:
-            packet.shared = {}
+        message, _ = messageOf(data)
+        shared: dict[Any, Any] | None = {} if self._server.opts.fastPaths.broadcast else None
+        packet = Packet(PacketType.MESSAGE, message, compress, shared)
         count = 0
         for socket in tuple(self.clients.values()):
             if socket.readyState is not ReadyState.OPEN or socket in exclude:
                 continue
             try:
-                socket.sendShared(packet)
+                # Without something to share, each has a packet of its own.
+                socket.sendShared(Packet(PacketType.MESSAGE, message, compress) if shared is None else packet)
                 count += 1
             except Exception:
                 # Whatever it is, the others are to get theirs.

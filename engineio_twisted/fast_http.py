@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from io import BytesIO
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from twisted.web.http import NO_BODY_CODES, RESPONSES, datetimeToString, parse_q
 from twisted.web.http_headers import Headers
 
 from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
-from .transport import Watcher, cancel, lazily, writeAtOnce
+from .transport import Lazily, Watcher, cancel, writeAtOnce
 
 if TYPE_CHECKING:
     from twisted.web import resource
@@ -56,19 +56,20 @@ class RequestHeaders(Headers):
     The headers of a request as they came: looked through for a common name, taken apart for everything else.
 
     @param head: the lines, each with its end.
-    @param lines: the same in lower case, with a line feed before it.
+    @param lines: the same in lower case, with a line feed before it, if that is at hand.
+    @ivar isAsItCame: whether nobody has taken it apart, and so nobody can have changed it.
     """
 
     __slots__ = ("_head", "_lines", "_parsed")
 
-    def __init__(self, head: bytes, lines: bytes) -> None:
+    def __init__(self, head: bytes, lines: bytes | None = None) -> None:
         self._head = head
-        self._lines: bytes | None = lines
+        self._lines = lines or b"\n" + head.lower()
         self._parsed: dict[bytes, list[bytes]] | None = None
 
-    def settle(self) -> None:
-        """Keep no more than is needed to be looked at again."""
-        self._lines = None
+    @property
+    def isAsItCame(self) -> bool:
+        return self._parsed is None
 
     @property
     def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
@@ -78,7 +79,11 @@ class RequestHeaders(Headers):
                 name, _, value = line.partition(b":")
                 headers.addRawHeader(name, value.strip(b" \t"))
             self._parsed = headers._rawHeaders
+            self._head = self._lines = b""
         return self._parsed
+
+    def __reduce__(self) -> Any:
+        return Headers, (self._rawHeaders,)
 
     def copy(self) -> Headers:
         """Return headers of their own, with the same names and values."""
@@ -88,8 +93,7 @@ class RequestHeaders(Headers):
         prefix = _PREFIXES.get(name) if self._parsed is None else None
         if prefix is None:
             return super().getRawHeaders(name, default)
-        lines = self._lines or b"\n" + self._head.lower()
-        return valuesOf(self._head, lines, prefix) if prefix in lines else default
+        return valuesOf(self._head, self._lines, prefix) if prefix in self._lines else default
 
 
 def valuesOf(head: bytes, lines: bytes, prefix: bytes) -> list[bytes]:
@@ -151,7 +155,7 @@ class FastRequest(EngineIORequest):
     @param lines: the same in lower case, with a line feed before it.
     """
 
-    requestHeaders: RequestHeaders
+    site: Any
     transport: Any
     clientproto = b"HTTP/1.1"
     queued = False
@@ -159,74 +163,113 @@ class FastRequest(EngineIORequest):
     # The headers of the answer that is about to be written.
     _answer: tuple[tuple[str, str], ...] = ()
     _watcher: Watcher | None = None
+    _requestHeaders: Headers | None
+    _responseHeaders: Headers | None = None
+    _content: Any = None
+    addedCookies: list[bytes] | None = None
+    # Whether its end is nobody's business.
+    _isSimple = True
 
     def __init__(
-        self, channel: FastChannel, method: bytes, uri: bytes, path: bytes, head: bytes, lines: bytes, body: bytes
+        self,
+        channel: FastChannel,
+        method: bytes,
+        uri: bytes,
+        path: bytes,
+        head: bytes,
+        lines: bytes,
+        body: bytes,
+        writesAtOnce: bool,
     ) -> None:
         self.channel = channel
         self.transport = channel.transport
         self.site = channel.site
+        # Not when it is asked for: a connection that is lost doesn't know any more.
+        self.host = channel.localAddress
         self.method, self.uri, self.path = method, uri, path
-        self.requestHeaders = RequestHeaders(head, lines)
+        self._head = head
+        self._requestHeaders = RequestHeaders(head, lines)
         self._body = body
+        self._writesAtOnce = writesAtOnce
 
     # What the bases set on each request
 
-    notifications = lazily(list)
-    cookies = lazily(list)
-    sitepath = lazily(list)
-    _adapterCache = lazily(dict)
-
-    @cached_property
-    def client(self) -> Any:
-        """The address of the client."""
-        return self.transport.getPeer()
-
-    @cached_property
-    def host(self) -> Any:
-        """The address that it connected to."""
-        return self.transport.getHost()
-
-    @cached_property
-    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
-        """The parameters of the address."""
-        parameters: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
-        return parameters
-
-    @cached_property
-    def prepath(self) -> list[bytes]:  # type: ignore[override]
-        """The part of the path that led to the resource."""
-        return self._segments()[:1]
-
-    @cached_property
-    def postpath(self) -> list[bytes]:  # type: ignore[override]
-        """The rest of the path."""
-        return self._segments()[1:]
+    sitepath = Lazily(lambda _: [])
+    _adapterCache = Lazily(lambda _: {})
+    client = Lazily(lambda self: self.transport.getPeer())
+    args: Any = Lazily(lambda self: parse_qs(self.uri.partition(b"?")[2], True))
+    prepath: Any = Lazily(lambda self: self._segments()[:1])
+    postpath: Any = Lazily(lambda self: self._segments()[1:])
 
     def _segments(self) -> list[bytes]:
         return [unquote_to_bytes(each) for each in self.path[1:].split(b"/")]
 
-    @cached_property
-    def content(self) -> Any:  # type: ignore[override]
+    @property
+    def content(self) -> Any:
         """The body; None once the request is answered."""
-        return None if self.finished else BytesIO(self._body)
+        if self._content is None and not self.finished:
+            self.content = BytesIO(self._body)
+        return self._content
 
-    @cached_property
-    def received_cookies(self) -> dict[bytes, bytes]:  # type: ignore[override]
+    @content.setter
+    def content(self, content: Any) -> None:
+        self._isSimple = False
+        self._content = content
+
+    @content.deleter
+    def content(self) -> None:
+        self._content = None
+
+    @Lazily
+    def notifications(self) -> list[Any]:
+        """Who wants to know of the end of the request."""
+        self._isSimple = False
+        return []
+
+    @Lazily
+    def received_cookies(self) -> dict[bytes, bytes]:
         """The cookies that came, by name."""
-        self.received_cookies = {}
+        cookies: dict[bytes, bytes] = {}
+        self.received_cookies = cookies
         self.parseCookies()
-        return self.received_cookies
+        return cookies
 
-    @cached_property
-    def responseHeaders(self) -> Headers:  # type: ignore[override]
+    @property
+    def cookies(self) -> list[bytes]:
+        """The cookies that the answer sets."""
+        if self.addedCookies is None:
+            self.addedCookies = []
+        return self.addedCookies
+
+    @cookies.setter
+    def cookies(self, cookies: list[bytes]) -> None:
+        self.addedCookies = cookies
+
+    @property
+    def responseHeaders(self) -> Headers:
         """The headers of the answer."""
-        headers = Headers()
-        headers.setRawHeaders(b"Server", [server.version])
-        headers.setRawHeaders(b"Date", [_present.date()])
-        for name, value in self._answer:
-            headers.setRawHeaders(name, [value])
-        return headers
+        if self._responseHeaders is None:
+            self._responseHeaders = Headers()
+            self._responseHeaders.setRawHeaders(b"Server", [server.version])
+            self._responseHeaders.setRawHeaders(b"Date", [_present.date()])
+            for name, value in self._answer:
+                self._responseHeaders.setRawHeaders(name, [value])
+        return self._responseHeaders
+
+    @responseHeaders.setter
+    def responseHeaders(self, headers: Headers) -> None:
+        self._responseHeaders = headers
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The headers that came."""
+        if self._requestHeaders is None:
+            self._requestHeaders = RequestHeaders(self._head)
+        return self._requestHeaders
+
+    @requestHeaders.setter
+    def requestHeaders(self, headers: Headers) -> None:
+        self._requestHeaders = headers
 
     # The answer
 
@@ -237,40 +280,51 @@ class FastRequest(EngineIORequest):
         @param announce: called before that.
         @return: whether that could be done; if not, nothing was.
         """
-        if "responseHeaders" in self.__dict__ or self._disconnected or status in NO_BODY_CODES:
+        if self._responseHeaders is not None or self._disconnected or status in NO_BODY_CODES:
             return False
         own = tuple(headers.items())
         self._answer = (*own, ("Content-Length", str(len(body))))
         self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
         announce(self)
-        if "responseHeaders" in self.__dict__ or self.etag is not None or self.lastModified is not None:
+        if self._responseHeaders is not None or self.etag is not None or self.lastModified is not None:
             # Somebody looked at them, and may have changed them.
             self.write(body)
             self.finish()
             return True
-        channel = self.channel
-        self.startedWriting = self.finished = 1
+        self.startedWriting = 1
         self.sentLength = len(body)
         beginning = _present.beginning(status, self.code_message)
-        channel.send(b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, _linesOf(own), len(body), body))
-        channel.site.log(self)
+        answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, _linesOf(own), len(body), body)
+        if self._writesAtOnce:
+            writeAtOnce(self.transport, answer)
+        else:
+            self.transport.write(answer)
+        self.site.log(self)
+        self.finished = 1
         self._cleanup()
         return True
 
     def bodyUpTo(self, size: int) -> bytes:
         """Return so much of the body, from its beginning."""
-        return self._body[:size]
+        if self._content is None:
+            return self._body[:size]
+        # A middleware may have read it, or replaced it.
+        self._content.seek(0)
+        body: bytes = self._content.read(size)
+        return body
 
     def _cleanup(self) -> None:
+        # What is kept as long as its session, if it opened one, is to be little.
         self._body = b""
+        self._answer = ()
         self._watcher = None
-        if type(self.requestHeaders) is RequestHeaders:
-            self.requestHeaders.settle()
-        if self.producer is not None or "content" in self.__dict__ or "notifications" in self.__dict__:
+        if type(self._requestHeaders) is RequestHeaders and self._requestHeaders.isAsItCame:
+            self._requestHeaders = None
+        if self._isSimple and self.producer is None:
+            self.channel.requestDone(self)
+            del self.channel
+        else:
             super()._cleanup()
-            return
-        self.channel.requestDone(self)
-        del self.channel
 
     # Losing the connection
 
@@ -279,13 +333,10 @@ class FastRequest(EngineIORequest):
         self._watcher = watcher
 
     def connectionLost(self, reason: Failure) -> None:
+        watcher, self._watcher = self._watcher, None
         super().connectionLost(reason)
-        if self._watcher is not None:
-            self._watcher.requestLost(self)
-
-
-LARGEST_HEAD = Channel.totalHeadersSize
-"""Bytes of the largest head that is read here."""
+        if watcher is not None:
+            watcher.requestLost(self)
 
 
 class FastChannel(Channel):
@@ -297,6 +348,7 @@ class FastChannel(Channel):
 
     requests: list[Any]
     site: FastSite
+    localAddress: Any = None
     timeOut: Any
     _HTTPChannel__first_line: int
     _idleCall: IDelayedCall | None = None
@@ -347,7 +399,7 @@ class FastChannel(Channel):
     def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath, bytes] | None:
         """Return the request that came, where it goes and its head in lower case, if it is one to be served here."""
         match = _REQUEST.match(data)
-        if match is None or match.end() > LARGEST_HEAD:
+        if match is None or match.end() > min(self.totalHeadersSize, self.MAX_LENGTH) or not self.site.isPlain:
             return None
         method, uri, head = match.groups()
         path = uri.partition(b"?")[0]
@@ -358,6 +410,7 @@ class FastChannel(Channel):
             type(root) is not CapturedPath
             or self.requestFactory is not EngineIORequest
             or self.site._parsePOSTFormSubmission
+            or not root.engine.opts.fastPaths.http
         ):
             return None
         lines = b"\n" + head.lower()
@@ -376,8 +429,10 @@ class FastChannel(Channel):
                 return None
         elif len(lengths) != 1 or not lengths[0].isdigit() or int(lengths[0]) != len(body):
             return None
-        request = FastRequest(self, method, uri, path, head, lines, body)
-        if body and not self._mayBePushed(root.engine, request):
+        if self.localAddress is None:
+            self.localAddress = self.transport.getHost()
+        request = FastRequest(self, method, uri, path, head, lines, body, root.engine.opts.fastPaths.writes)
+        if method == b"POST" and not self._mayBePushed(root.engine, request):
             return None
         return request, root, lines
 
@@ -426,35 +481,23 @@ class FastChannel(Channel):
         self._wasPaused = True
         super().pauseProducing()
 
-    # Writing
-
-    def send(self, data: bytes) -> None:
-        """Write an answer."""
-        if self.site.writesAtOnce:
-            writeAtOnce(self.transport, data)
-        else:
-            self.transport.write(data)
-
 
 class FastSite(Site):
     """
-    A L{Site} that takes the shorter way where it can. What is served is the same.
+    A L{Site} that takes the shorter way where it can, and where C{fastPaths} of the server has it. What is served is
+    the same.
 
-    @param root: as for L{Site}.
-    @param writesAtOnce: whether answers are written to connections without TLS at once.
+    @ivar isPlain: whether nothing but the paths captured decides where a request goes.
     """
 
     protocol = FastChannel
 
-    def __init__(
-        self, root: resource.IResource, requestFactory: Any = None, *, writesAtOnce: bool = True, **options: Any
-    ) -> None:
+    def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
         super().__init__(root, requestFactory, **options)
-        self.writesAtOnce = writesAtOnce
+        names = ("getResourceFor", "getChildWithDefault")
+        self.isPlain = all(getattr(type(self), name) is getattr(server.Site, name) for name in names)
 
 
 def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any) -> Site:
     """Return a site of ours for a server with these options."""
-    if options.fastPaths.http:
-        return FastSite(root, reactor=reactor, writesAtOnce=options.fastPaths.writes)
-    return Site(root, reactor=reactor)
+    return (FastSite if options.fastPaths.http else Site)(root, reactor=reactor)

@@ -322,7 +322,8 @@ class FastPaths:
     docs/performance.md says what each saves; docs/architecture.md, "Fast paths", what each rests on.
 
     @ivar frames: WebSockets are opened, and frames that are a whole message read and written, without Autobahn.
-    @ivar writes: what is sent goes to the system at once, and in one piece for each piece read; not over TLS.
+    @ivar writes: on the ways that `frames` and `http` open, what is sent goes to the system at once, not over TLS,
+        and in one piece for each piece read.
     @ivar http: `listen` reads the head of a request in one pass, and makes no more of the request than is asked for.
     @ivar broadcast: what goes to many is encoded once.
     @ivar heartbeats: the timer of a session's heartbeat is moved, where otherwise it is made anew.

@@ -50,7 +50,7 @@ def refuse(request: Request, refusal: HTTPRefusal, announce: Callable[[Any], obj
     respond(request, refusal.status, headers, refusal.asJSON().encode(), announce)
 
 
-def _bodyOf(request: Any, size: int) -> bytes:
+def _contentOf(request: Any, size: int) -> bytes:
     """Return so much of a request's body, from its beginning."""
     # One of ours has a shorter way.
     short = getattr(request, "bodyUpTo", None)
@@ -187,7 +187,7 @@ class PollingTransport(Transport):
 
     def push(self, request: Request) -> None:
         """Serve a POST, whose body is complete: deliver its packets, one after the other."""
-        body = _bodyOf(request, self._maxHttpBufferSize + 1)
+        body = _contentOf(request, self._maxHttpBufferSize + 1)
         if len(body) > self._maxHttpBufferSize:
             # Only a site whose request class isn't ours lets such a body come this far.
             refusal = PayloadTooLarge(self._maxHttpBufferSize)

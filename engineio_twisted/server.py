@@ -32,7 +32,7 @@ from .errors import (
     ServerClosing,
 )
 from .factory import SocketFactory, generateId
-from .fast_http import siteFor
+from .fast_http import FastRequest, siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders
 from .options import Cors, OptionKeywords, ServerOptions, originRule
@@ -291,8 +291,7 @@ class Server(EventEmitter):
         @param openedId: of the session that this is the first answer of, if it is of one.
         """
         isFirst = openedId is not None and (self.opts.cookie is not None or self.hears("initial_headers"))
-        # Of a request that makes its cookies when asked, none are to be asked for.
-        cookies = vars(request).get("cookies")
+        cookies = request.addedCookies if isinstance(request, FastRequest) else request.cookies
         if not isFirst and not cookies and not self.hears("headers"):
             return
         # twisted.web keeps cookies apart, and would have them replace those among the headers.

@@ -31,6 +31,9 @@ _debug = DebugScope("engine:socket")
 CLOSING_TIMEOUT = 30.0
 """Seconds that a session closed by the server waits for the client's next poll, to tell it; as the reference does."""
 
+MILLISECOND = 0.001
+"""What the protocol counts in; less of it than that is left of no time."""
+
 NOOP_INTERVAL = 0.1
 """Seconds between two looks for a waiting GET during an upgrade, which has to end before the client can go on."""
 
@@ -112,23 +115,23 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
 SendCallback = Callable[[Any], object]
 
 
-def messageOf(data: object, compress: bool) -> Packet:
+def messageOf(data: object) -> tuple[str | bytes, bytes | None]:
     """
-    Return the packet of what L{Socket.send} is given.
+    Return what is sent of what L{Socket.send} is given, and, of text that isn't ASCII, its UTF-8.
 
     @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
     """
     if isinstance(data, bytes):
-        return Packet(_MESSAGE, data, compress)
+        return data, None
     if not isinstance(data, str):
         try:
-            return Packet(_MESSAGE, memoryview(data).tobytes(), compress)  # type: ignore[arg-type]
+            return memoryview(data).tobytes(), None  # type: ignore[arg-type]
         except TypeError:
             data = str(data)
     if data.isascii():
-        return Packet(_MESSAGE, data, compress)
+        return data, None
     try:
-        return Packet(_MESSAGE, data, compress, utf8=data.encode())
+        return data, data.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"message text with {data[error.start]!r} at index {error.start}: expected text that UTF-8 can"
@@ -159,6 +162,20 @@ class Socket(EventEmitter):
     """
 
     _log = Logger()
+    _readyState: ReadyState = ReadyState.OPENING
+    _upgradeState: UpgradeState = UpgradeState.NONE
+    _heartbeatState: HeartbeatState = HeartbeatState.STOPPED
+    _candidate: Any = None
+    _callbacks: list[SendCallback] | None = None
+    _flushing = False
+    # Whether our ping or pong is in the buffer still.
+    _heartbeatIsBuffered = False
+    _heartbeat: IDelayedCall | None = None
+    # Until when a pong may come, where that is later than the call that is pending.
+    _pongDue = 0.0
+    _upgradeDeadline: IDelayedCall | None = None
+    _noopCall: IDelayedCall | None = None
+    _closeDeadline: IDelayedCall | None = None
 
     def __init__(
         self,
@@ -176,20 +193,8 @@ class Socket(EventEmitter):
         self.request = request
         self.protocol = protocol
         self.writeBuffer: list[Packet] = []
-        self._callbacks: list[SendCallback] = []
         self._clock = clock
         self._ended = ended
-        self._readyState: ReadyState = ReadyState.OPENING
-        self._upgradeState: UpgradeState = UpgradeState.NONE
-        self._heartbeatState: HeartbeatState = HeartbeatState.STOPPED
-        self._candidate: Any = None
-        self._flushing = False
-        # Whether our ping or pong is in the buffer still.
-        self._heartbeatIsBuffered = False
-        self._heartbeat: IDelayedCall | None = None
-        self._upgradeDeadline: IDelayedCall | None = None
-        self._noopCall: IDelayedCall | None = None
-        self._closeDeadline: IDelayedCall | None = None
         transport.owner = self
 
     # For the application
@@ -230,7 +235,8 @@ class Socket(EventEmitter):
         @return: this socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
-        self._sendPacket(messageOf(data, compress), callback)
+        message, utf8 = messageOf(data)
+        self._sendPacket(Packet(_MESSAGE, message, compress), callback, utf8)
         return self
 
     write = send
@@ -246,7 +252,7 @@ class Socket(EventEmitter):
         """
         if discard:
             self.writeBuffer = []
-            self._callbacks = []
+            self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
         elif self._step(Input.CLOSE):
             self._stopHeartbeat()
@@ -259,9 +265,6 @@ class Socket(EventEmitter):
 
     def sendShared(self, packet: Packet) -> None:
         """Send a message that goes to others too."""
-        if self.hearsSending or self.server.hearsSending:
-            # A handler may keep it, or change it.
-            packet = Packet(packet.type, packet.data, packet.compress)
         self._sendPacket(packet)
 
     def open(self) -> None:
@@ -359,26 +362,31 @@ class Socket(EventEmitter):
 
     # Packets out
 
-    def _sendPacket(self, packet: Packet, callback: SendCallback | None = None) -> None:
+    def _sendPacket(self, packet: Packet, callback: SendCallback | None = None, utf8: bytes | None = None) -> None:
         if self._readyState is not _OPEN:
             return
         transport = self.transport
         if (
-            not self.writeBuffer
+            callback is None
+            and not self.writeBuffer
             and not self._flushing
             and not self.hearsSending
             and not self.server.hearsSending
             and transport.writable
         ):
-            # What follows comes to the same, as nobody listens.
+            # What follows comes to the same, as nobody is told anything.
             self._heartbeatIsBuffered = False
+            packet.utf8 = utf8
             transport.send((packet,))
-            if callback is not None:
-                self.callHandler("send callback", callback, transport)
             return
+        if packet.shared is not None:
+            # Handlers may change it, and whoever looks at the buffer.
+            packet = Packet(packet.type, packet.data, packet.compress)
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
         self.writeBuffer.append(packet)
         if callback is not None:
+            if self._callbacks is None:
+                self._callbacks = []
             self._callbacks.append(callback)
         self.emit("packetCreate", packet)
         self._flush()
@@ -420,8 +428,8 @@ class Socket(EventEmitter):
     def _takeBuffer(self) -> tuple[list[Packet], list[SendCallback]]:
         self._heartbeatIsBuffered = False
         packets, self.writeBuffer = self.writeBuffer, []
-        callbacks, self._callbacks = self._callbacks, []
-        return packets, callbacks
+        callbacks, self._callbacks = self._callbacks, None
+        return packets, callbacks or []
 
     def _callBack(self, callbacks: list[SendCallback], transport: ITransport) -> None:
         for callback in callbacks:
@@ -447,6 +455,11 @@ class Socket(EventEmitter):
         return options.pingInterval + (options.pingTimeout if self._clientPings else 0)
 
     def _heartbeatDue(self) -> None:
+        left = self._pongDue - self._clock.seconds()
+        if left > MILLISECOND:
+            # No pong yet, but it may still come.
+            self._heartbeat = self._clock.callLater(left, self._heartbeatDue)
+            return
         if not self._heartbeatStep(Input.INTERVAL):
             if self._clientPings:
                 description = f"no ping within pingInterval and pingTimeout, {self._heartbeatTime} ms"
@@ -454,7 +467,13 @@ class Socket(EventEmitter):
                 description = f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms"
             self._end(CloseReason.PING_TIMEOUT, description)
             return
-        self._heartbeat = self._clock.callLater(self.server.opts.pingTimeout / 1000, self._heartbeatDue)
+        # Not later than the next ping, if a pong comes soon: then the call is moved to a later time, where moving it to
+        # an earlier one would take the reactor a look at all it has.
+        options = self.server.opts
+        wait = min(options.pingTimeout, options.pingInterval)
+        if wait < options.pingTimeout:
+            self._pongDue = self._clock.seconds() + options.pingTimeout / 1000
+        self._heartbeat = self._clock.callLater(wait / 1000, self._heartbeatDue)
         self._sendHeartbeat(PacketType.PING)
 
     def _sendHeartbeat(self, type_: PacketType) -> None:
@@ -464,7 +483,8 @@ class Socket(EventEmitter):
 
     def _moveHeartbeat(self, seconds: float) -> None:
         assert self._heartbeat is not None
-        if self.server.opts.fastPaths.heartbeats:
+        self._pongDue = 0.0
+        if self.server.opts.fastPaths.heartbeats and self._heartbeat.getTime() <= self._clock.seconds() + seconds:
             # The one call there is finds out by itself, when it is due, that it isn't.
             self._heartbeat.reset(seconds)
         else:
@@ -515,7 +535,7 @@ class Socket(EventEmitter):
         # First: behind the GET that is answered now another may come at once, which is to find no session.
         self._ended(self)
         self.transport.close()
-        self._callbacks = []
+        self._callbacks = None
         self.emit("close", reason, description)
 
     # States

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from twisted.internet import tcp
@@ -130,9 +129,29 @@ def respond(
     request.finish()
 
 
-def lazily(make: Callable[[], Any]) -> Any:
-    """Return an attribute of a class that each instance makes for itself, when it is first asked for it."""
-    return cached_property(lambda _: make())
+class Lazily:
+    """
+    An attribute of a class that each instance makes for itself, when it is first asked for it.
+
+    C{functools.cached_property} does the same by way of C{__dict__}, which it thereby makes: that takes more time and
+    memory than all else of a small object.
+
+    @param make: makes it, of the instance.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is None:
+            return self
+        value = self._make(instance)
+        setattr(instance, self._name, value)
+        return value
 
 
 class Watcher(Protocol):
@@ -213,6 +232,7 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
         and not connection._tempDataBuffer
         and connection.connected
         and not connection.disconnecting
+        and not connection._aborting
     ):
         try:
             taken = connection.socket.send(data)

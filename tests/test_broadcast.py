@@ -118,6 +118,18 @@ def test_aHandlerThatChangesThePacket() -> None:
     assert room.got() == [["a"], ["A"], ["a"]]
 
 
+def test_aPacketThatIsChangedInABuffer() -> None:
+    """What waits for one client is changed for that one alone."""
+    room = Room()
+    for transport in room.transports[:2]:
+        transport.writable = False
+    room.factory.broadcast("a", (), True)
+    room.sockets[0].writeBuffer[0].data = "changed"
+    for transport in room.transports[:2]:
+        transport.ready()
+    assert room.got() == [["changed"], ["a"], ["a"]]
+
+
 def test_aLoneSurrogate() -> None:
     """What no encoding can carry is refused before anybody gets anything."""
     room = Room()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineio_twisted import AutobahnEngine, Packet, PacketType
+from engineio_twisted import AutobahnEngine, Packet, PacketType, engine_autobahn
 from engineio_twisted.engine_autobahn import INTEGER_UNMASKED
 
 from .engines import PlainAutobahn
@@ -86,6 +86,35 @@ def test_theSameGoesOut(size: int, kind: Any) -> None:
         peer.transport.send([Packet(PacketType.MESSAGE, data)])
         sent.append(peer.connection.value())
     assert sent[0] == sent[1]
+
+
+@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+def test_aSmallLimit(engine: Any) -> None:
+    """A message over the limit is refused by its header, before it has come, however short it is."""
+    peer = AcceptedPeer(engine, 10)
+    peer.receive(makeFrame(b"x" * 100)[:-1])
+    assert peer.closeCode() == 1009
+
+
+def test_severalSettings() -> None:
+    """What is set on all WebSockets of one server isn't on those of another."""
+    small, large = AcceptedPeer(AutobahnEngine, 10), AcceptedPeer(AutobahnEngine, 1000)
+    for peer in (small, large):
+        peer.receive(makeFrame(b"x" * 50, isFinal=False))
+    assert (small.closeCode(), large.closeCode()) == (1009, None)
+
+
+@pytest.mark.parametrize("use", ["unmaskedLong", "integer"])
+def test_withAndWithoutNativeCode(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Autobahn has no native code, long messages are read all the same."""
+    if use == "integer":
+        monkeypatch.setattr(engine_autobahn, "_unmaskedLong", engine_autobahn._unmaskedByInteger)
+    peer = AcceptedPeer(AutobahnEngine, LIMIT)
+    for size in (INTEGER_UNMASKED, INTEGER_UNMASKED + 1, 1000, 65_537):
+        peer.receive(makeFrame(bytes(range(256)) * (size // 256 + 1)))
+    assert [packet.data for packet in peer.owner.packets] == [
+        bytes(range(256)) * (size // 256 + 1) for size in (INTEGER_UNMASKED, INTEGER_UNMASKED + 1, 1000, 65_537)
+    ]
 
 
 @pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])

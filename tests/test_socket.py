@@ -938,3 +938,85 @@ def test_aHandlerThatSends(event: str) -> None:
     else:
         assert arrived + unsent == sent
     assert session.isQuiet()
+
+
+def test_aChainOfCallbacks() -> None:
+    """A callback that sends the next message may do so for ever: it is no recursion."""
+    session = Session()
+    left = [2000]
+
+    def sendNext(_: object = None) -> None:
+        if left[0]:
+            left[0] -= 1
+            session.socket.send(str(left[0]), sendNext)
+
+    sendNext()
+    assert session.transport.texts() == [str(each) for each in range(1999, -1, -1)]
+
+
+def test_callbacksThatSend() -> None:
+    """Callbacks come in the order of sending, and what they send comes behind what was sent before."""
+    session = Session()
+    happened: list[str] = []
+
+    def first(_: object) -> None:
+        session.socket.send("b", lambda _: happened.append("b"))
+        session.socket.send("c", lambda _: happened.append("c"))
+        happened.append("a")
+
+    session.socket.send("a", first)
+    assert happened == ["a", "b", "c"]
+    assert session.transport.texts() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("text", ["plain", "café"])
+def test_aPacketThatAHandlerChanges(text: str) -> None:
+    """What goes out is what the packet holds in the end."""
+    session = Session()
+
+    def shout(packet: Packet) -> None:
+        packet.data = str(packet.data).upper()
+
+    session.socket.on("packetCreate", shout)
+    session.socket.send(text)
+    (packet,) = [each for each in session.transport.sent if each.type is PacketType.MESSAGE]
+    assert (packet.data, packet.utf8) == (text.upper(), None)
+
+
+@pytest.mark.parametrize(("pingInterval", "pingTimeout"), [(5000, 20000), (25000, 20000), (1000, 1000)])
+def test_aPongAtAnyTime(pingInterval: int, pingTimeout: int) -> None:
+    """The next ping comes pingInterval after a pong, however late that was; without one the session ends in time."""
+    for late in (0.0, 0.4, 0.9, 0.99):
+        session = Session(pingInterval=pingInterval, pingTimeout=pingTimeout)
+        for _ in range(3):
+            session.clock.advance(pingInterval / 1000)
+            pings = session.transport.types().count(PacketType.PING)
+            session.clock.advance(late * pingTimeout / 1000)
+            session.transport.receive(PacketType.PONG)
+            session.clock.advance(pingInterval / 1000 - 0.002)
+            assert session.transport.types().count(PacketType.PING) == pings
+            session.clock.advance(0.003)
+            assert session.transport.types().count(PacketType.PING) == pings + 1
+            session.transport.receive(PacketType.PONG)
+        session.clock.advance(pingInterval / 1000)
+        session.clock.advance(pingTimeout / 1000 - 0.002)
+        assert session.socket.readyState == "open"
+        session.clock.advance(0.003)
+        assert session.socket.readyState == "closed"
+        assert session.clock.getDelayedCalls() == []
+
+
+def test_heartbeatsNeverMoveACallToAnEarlierTime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would have the reactor look through all calls it has, at each pong of each session."""
+    session = Session(pingInterval=5000, pingTimeout=20000)
+    moved: list[float] = []
+    for _ in range(10):
+        session.clock.advance(5)
+        call = session.socket._heartbeat
+        assert call is not None
+        due = call.getTime()
+        session.clock.advance(0.01)
+        session.transport.receive(PacketType.PONG)
+        assert session.socket._heartbeat is not None
+        moved.append(session.socket._heartbeat.getTime() - due)
+    assert min(moved) >= 0

@@ -187,6 +187,23 @@ def test_aConnectionThatIsLost(peer: Peer) -> None:
     assert peer.connection.doWrite() is not None
 
 
+def test_aborting(peer: Peer) -> None:
+    """Behind an abort nothing goes out any more, as without writing at once."""
+    owner = peer.transport.owner
+
+    def abort(transport: Any, packet: Packet) -> bool:
+        transport.send([packet])
+        peer.connection._aborting = True
+        transport.send([packet])
+        return True
+
+    owner.transportPacket = abort
+    peer.receive(makeFrame("4a"))
+    peer.engine.goRound()
+    peer.send("b")
+    assert peer.system.taken == []
+
+
 def test_overTLS(peer: Peer) -> None:
     """On a connection that speaks TLS nothing is given to the system: it would go out in plaintext."""
     peer.connection.TLS = True
