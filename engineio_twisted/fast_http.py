@@ -16,6 +16,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web import server
@@ -142,9 +143,13 @@ _present = _Present()
 
 
 @lru_cache(maxsize=64)
-def _linesOf(headers: tuple[tuple[str, str], ...]) -> bytes:
-    """Return headers as they are written. Few answers have any that others don't have."""
-    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
+def _linesOf(headers: tuple[tuple[str, str], ...]) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+    """Return headers as they are written, and themselves, the same each time: few answers have what others don't."""
+    written = Headers()
+    for name, value in headers:
+        written.setRawHeaders(name, [value])
+    lines = [b"%b: %b\r\n" % (name, value) for name, values in written.getAllRawHeaders() for value in values]
+    return b"".join(lines), headers
 
 
 class FastRequest(EngineIORequest):
@@ -160,8 +165,9 @@ class FastRequest(EngineIORequest):
     clientproto = b"HTTP/1.1"
     queued = False
     _parsePOSTFormSubmission = False
-    # The headers of the answer that is about to be written.
+    # The headers of the answer, and the length of its body.
     _answer: tuple[tuple[str, str], ...] = ()
+    _length: int | None = None
     _watcher: Watcher | None = None
     _requestHeaders: Headers | None
     _responseHeaders: Headers | None = None
@@ -169,6 +175,10 @@ class FastRequest(EngineIORequest):
     addedCookies: list[bytes] | None = None
     # Whether its end is nobody's business.
     _isSimple = True
+    # What an application has put in the place of our own.
+    _isWatched = False
+    _write: Any = None
+    _finish: Any = None
 
     def __init__(
         self,
@@ -187,6 +197,8 @@ class FastRequest(EngineIORequest):
         # Not when it is asked for: a connection that is lost doesn't know any more.
         self.host = channel.localAddress
         self.method, self.uri, self.path = method, uri, path
+        # Those may be changed by an application before anything is made of them.
+        self._target = (uri, path)
         self._head = head
         self._requestHeaders = RequestHeaders(head, lines)
         self._body = body
@@ -197,12 +209,12 @@ class FastRequest(EngineIORequest):
     sitepath = Lazily(lambda _: [])
     _adapterCache = Lazily(lambda _: {})
     client = Lazily(lambda self: self.transport.getPeer())
-    args: Any = Lazily(lambda self: parse_qs(self.uri.partition(b"?")[2], True))
+    args: Any = Lazily(lambda self: parse_qs(self._target[0].partition(b"?")[2], True))
     prepath: Any = Lazily(lambda self: self._segments()[:1])
     postpath: Any = Lazily(lambda self: self._segments()[1:])
 
     def _segments(self) -> list[bytes]:
-        return [unquote_to_bytes(each) for each in self.path[1:].split(b"/")]
+        return [unquote_to_bytes(each) for each in self._target[1][1:].split(b"/")]
 
     @property
     def content(self) -> Any:
@@ -224,7 +236,33 @@ class FastRequest(EngineIORequest):
     def notifications(self) -> list[Any]:
         """Who wants to know of the end of the request."""
         self._isSimple = False
-        return []
+        watcher, self._watcher = self._watcher, None
+        if watcher is None:
+            return []
+        # Who asked first is told first.
+        first: Deferred[None] = Deferred()
+        first.addErrback(lambda _: watcher.requestLost(self))
+        return [first]
+
+    @property
+    def write(self) -> Any:
+        """What writes a piece of the answer, which an application may replace."""
+        return self._write or super().write
+
+    @write.setter
+    def write(self, write: Any) -> None:
+        self._isWatched = True
+        self._write = write
+
+    @property
+    def finish(self) -> Any:
+        """What ends the answer, which an application may replace."""
+        return self._finish or super().finish
+
+    @finish.setter
+    def finish(self, finish: Any) -> None:
+        self._isWatched = True
+        self._finish = finish
 
     @Lazily
     def received_cookies(self) -> dict[bytes, bytes]:
@@ -254,6 +292,8 @@ class FastRequest(EngineIORequest):
             self._responseHeaders.setRawHeaders(b"Date", [_present.date()])
             for name, value in self._answer:
                 self._responseHeaders.setRawHeaders(name, [value])
+            if self._length is not None:
+                self._responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % self._length])
         return self._responseHeaders
 
     @responseHeaders.setter
@@ -280,10 +320,10 @@ class FastRequest(EngineIORequest):
         @param announce: called before that.
         @return: whether that could be done; if not, nothing was.
         """
-        if self._responseHeaders is not None or self._disconnected or status in NO_BODY_CODES:
+        if self._responseHeaders is not None or self._disconnected or self._isWatched or status in NO_BODY_CODES:
             return False
-        own = tuple(headers.items())
-        self._answer = (*own, ("Content-Length", str(len(body))))
+        lines, self._answer = _linesOf(tuple(headers.items()))
+        self._length = len(body)
         self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
         announce(self)
         if self._responseHeaders is not None or self.etag is not None or self.lastModified is not None:
@@ -294,7 +334,7 @@ class FastRequest(EngineIORequest):
         self.startedWriting = 1
         self.sentLength = len(body)
         beginning = _present.beginning(status, self.code_message)
-        answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, _linesOf(own), len(body), body)
+        answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, lines, len(body), body)
         if self._writesAtOnce:
             writeAtOnce(self.transport, answer)
         else:
@@ -316,7 +356,6 @@ class FastRequest(EngineIORequest):
     def _cleanup(self) -> None:
         # What is kept as long as its session, if it opened one, is to be little.
         self._body = b""
-        self._answer = ()
         self._watcher = None
         if type(self._requestHeaders) is RequestHeaders and self._requestHeaders.isAsItCame:
             self._requestHeaders = None
@@ -330,7 +369,10 @@ class FastRequest(EngineIORequest):
 
     def watchedBy(self, watcher: Watcher) -> None:
         """Have somebody told where the connection is lost before this is answered."""
-        self._watcher = watcher
+        if self._isSimple:
+            self._watcher = watcher
+        else:
+            self.notifyFinish().addErrback(lambda _: watcher.requestLost(self))
 
     def connectionLost(self, reason: Failure) -> None:
         watcher, self._watcher = self._watcher, None
@@ -352,7 +394,6 @@ class FastChannel(Channel):
     timeOut: Any
     _HTTPChannel__first_line: int
     _idleCall: IDelayedCall | None = None
-    _wasPaused = False
 
     # The timeout of connections on which nothing happens: one call, that is moved and never made anew
 
@@ -462,24 +503,16 @@ class FastChannel(Channel):
             request.processingFailed(Failure())
 
     def requestDone(self, request: Any) -> None:
-        if (
-            self._dataBuffer
-            or self._waitingForTransport
-            or self._wasPaused
-            or not self.persistent
-            or request is not self.requests[0]
-        ):
+        if self._dataBuffer or self._waitingForTransport or not self.persistent or request is not self.requests[0]:
             super().requestDone(request)
             return
         del self.requests[0]
+        # Whoever looked at the request may have stopped it.
+        self._networkProducer.resumeProducing()
         self._handlingRequest = False
         self.line_mode = 1
         if self._savedTimeOut:
             self.setTimeout(self._savedTimeOut)
-
-    def pauseProducing(self) -> None:
-        self._wasPaused = True
-        super().pauseProducing()
 
 
 class FastSite(Site):
