@@ -1,0 +1,160 @@
+"""
+What this server costs, and what others cost: docs/performance.md.
+
+    python benchmarks/bench.py                  # compare with the reference and python-engineio
+    python benchmarks/bench.py growth           # few sessions and many
+    python benchmarks/bench.py all --out docs   # both, and write docs/performance.*, as `make bench` does
+    python benchmarks/bench.py quick            # only ours and bare Twisted: has it become slower?
+    python benchmarks/bench.py draw --out docs  # draw the plots and the page anew, from docs/performance.json
+
+Servers and the load generator are started from here. Tables go to stdout, progress to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import document, growth, machine, modes, quick, servers, tables
+from harness.measure import Measurement, Settings, drift, failures, jobFor, medians, runAll, withVariants
+from harness.processes import BenchmarkError, Server, buildGenerator, raiseFileLimit
+from harness.verify import problems
+
+PAGE, NUMBERS = "performance.md", "performance.json"
+
+
+def listAll() -> None:
+    print("Servers:", *(f"  {name}" for name in servers.ALL), sep="\n")
+    print("Modes:", *(f"  {mode.name:15} {mode.operation}" for mode in modes.MODES), sep="\n")
+
+
+def unique(chosen: Sequence[Server]) -> list[Server]:
+    return list({each.name: each for each in chosen}.values())
+
+
+def verify(chosen: Sequence[Server]) -> list[Server]:
+    """Return the servers that do what is to be measured; say what is wrong with the others."""
+    right = []
+    for server in chosen:
+        found = problems(server)
+        print(f"{server.name}: {'verified' if not found else f'{len(found)} problems'}", file=sys.stderr)
+        for problem in found:
+            print(f"{server.name} is wrong: {problem}")
+        if not found:
+            right.append(server)
+    return right
+
+
+def reportOf(
+    compared: Sequence[Measurement], grown: Sequence[Measurement], settings: Settings, growthRepetitions: int
+) -> tables.Report:
+    """Return all that is written as JSON."""
+    spread: dict[str, dict[str, list[float]]] = {}
+    for each in [*compared, *grown]:
+        if not each.error:
+            spread.setdefault(each.mode, {}).setdefault(each.server, []).append(each.values["cpuPerOp"])
+    return {
+        "machine": machine.describe(),
+        "settings": {**vars(settings), "growthRepetitions": growthRepetitions},
+        "calibration": drift([*compared, *grown]),
+        "operations": {mode.name: mode.operation for mode in modes.MODES} | growth.KINDS,
+        "comparison": medians(compared),
+        "growth": medians(grown),
+        "cpuPerOpOfEachRepetition": spread,
+    }
+
+
+def publish(report: tables.Report, folder: Path, plots: bool) -> None:
+    """Write the numbers, the plots, and the page if there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NUMBERS).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if plots:
+        from harness.plots import draw
+
+        draw(report, folder)
+    if (folder / PAGE).exists():
+        document.rewrite(folder / PAGE, tables.sections(report))
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Measure, for `compare`, `growth` and `all`."""
+    settings = Settings(arguments.duration, arguments.warm, arguments.reps)
+    isCompared, isGrown = arguments.what in ("compare", "all"), arguments.what in ("growth", "all")
+    names = arguments.servers.split(",") if arguments.servers else None
+    compared = servers.choose(names) if names else servers.COMPARED
+    grown = servers.choose(names if names else growth.DEFAULT)
+    chosenModes = modes.choose(arguments.modes.split(",")) if arguments.modes else modes.MODES
+    # Ours without its fast paths is measured too, unless it was said what is to be.
+    perMode = {mode.name: compared if names else withVariants(compared, mode) for mode in chosenModes if isCompared}
+    used = unique([each for chosen in [*perMode.values(), grown if isGrown else []] for each in chosen])
+    servers.install(used)
+    right = verify(used)
+    isWrong = len(right) < len(used)
+    if arguments.verify_only or not right:
+        return int(isWrong)
+    measured: list[Measurement] = []
+    if isCompared:
+        rounds = [
+            [jobFor(each, mode, settings) for each in perMode[mode.name] if each in right] for mode in chosenModes
+        ]
+        measured = runAll([each for each in rounds if each], settings.repetitions)
+    measuredGrowth: list[Measurement] = []
+    if isGrown:
+        counts = [int(each) for each in arguments.sessions.split(",")]
+        rounds = growth.rounds([each for each in grown if each in right], settings, counts)
+        measuredGrowth = runAll(rounds, arguments.growth_reps)
+    report = reportOf(measured, measuredGrowth, settings, arguments.growth_reps)
+    for name, section in tables.sections(report).items():
+        print(f"\n## {name}\n\n{section}")
+    isIncomplete = failures([*measured, *measuredGrowth], print)
+    if arguments.out:
+        publish(report, Path(arguments.out), not arguments.no_plots)
+    return int(isWrong or isIncomplete)
+
+
+def main(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Measure what this server costs, and what others cost.")
+    parser.add_argument(
+        "what", nargs="?", default="compare", choices=["compare", "growth", "all", "quick", "draw"], help="%(default)s"
+    )
+    parser.add_argument("--servers", metavar="NAMES", help="with commas between them; --list names them")
+    parser.add_argument("--modes", metavar="NAMES", help="the same")
+    parser.add_argument("--reps", type=int, metavar="N", help="how often each is measured: 3, for quick 5")
+    parser.add_argument("--growth-reps", type=int, metavar="N", default=1, help="the same for growth: %(default)s")
+    parser.add_argument("--sessions", metavar="NUMBERS", default="10,1000,10000", help="for growth: %(default)s")
+    parser.add_argument("--duration", type=float, metavar="S", help="seconds that are measured: 1.5, for quick 0.7")
+    parser.add_argument("--warm", type=float, metavar="S", default=1.0, help="seconds before: %(default)s")
+    parser.add_argument("--out", metavar="DIR", help="a folder for numbers and plots, and for the page if it is there")
+    parser.add_argument("--no-plots", action="store_true", help="do without matplotlib")
+    parser.add_argument("--verify-only", action="store_true", help="only see whether the servers echo as they should")
+    parser.add_argument("--list", action="store_true", help="name the servers and the modes")
+    parser.add_argument("--state", action="store_true", help="quick: state what is measured now, in quick.json")
+    parser.add_argument("--stated", metavar="FILE", type=Path, default=quick.STATED, help="quick: another file")
+    arguments = parser.parse_args(given)
+    isQuick = arguments.what == "quick"
+    arguments.reps = arguments.reps or (5 if isQuick else 3)
+    arguments.duration = arguments.duration or (0.7 if isQuick else 1.5)
+    try:
+        if arguments.list:
+            listAll()
+            return 0
+        if arguments.what == "draw":
+            folder = Path(arguments.out or ".")
+            publish(json.loads((folder / NUMBERS).read_text(encoding="utf-8")), folder, not arguments.no_plots)
+            return 0
+        raiseFileLimit()
+        buildGenerator()
+        if isQuick:
+            chosen = arguments.modes.split(",") if arguments.modes else list(quick.MODES)
+            return quick.run(chosen, arguments.reps, arguments.duration, arguments.stated, arguments.state)
+        return compare(arguments)
+    except BenchmarkError as error:
+        print(error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

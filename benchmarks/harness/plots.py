@@ -1,0 +1,218 @@
+"""What was measured, as plots. matplotlib is imported here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from . import growth
+from .modes import MODES
+from .servers import COMPARED, OURS, REFERENCE
+from .tables import Report, number
+
+# Told apart without colours too, where it matters, by their order and their markers.
+COLOURS = {OURS: "#0b6fa4", REFERENCE: "#3f3f3f", "aiohttp": "#e08214", "uvicorn": "#7fb069", "daphne": "#b07aa1"}
+MARKERS = {OURS: "o", REFERENCE: "s", "aiohttp": "^", "uvicorn": "D", "daphne": "v"}
+
+mpl.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "figure.constrained_layout.use": True,
+        # The same numbers make the same file.
+        "svg.hashsalt": "engineio_twisted",
+        "svg.fonttype": "none",
+        "legend.frameon": False,
+    }
+)
+
+
+def colour(server: str) -> str:
+    return COLOURS.get(server, "#888888")
+
+
+def save(figure: Any, path: Path) -> None:
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110, facecolor="white")
+    plt.close(figure)
+
+
+def _servers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [each.name for each in COMPARED if any(each.name in values for values in results.values())]
+
+
+def _modes(report: Report, isIdle: bool | None = None) -> list[str]:
+    names = [mode.name for mode in MODES if isIdle is None or mode.isIdle == isIdle]
+    return [name for name in names if name in report["comparison"]]
+
+
+def _plainLog(axis: Any, ticks: Sequence[float]) -> None:
+    """Have a logarithmic axis say 0.5 and 20 in place of powers of ten."""
+    axis.set_major_locator(mpl.ticker.FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _ticks(values: Sequence[float], steps: Sequence[float] = (1, 2, 5)) -> list[float]:
+    """Return round numbers that enclose the values."""
+    every = [step * 10.0**exponent for exponent in range(-4, 8) for step in steps]
+    lower = max((tick for tick in every if tick <= min(values)), default=every[0])
+    upper = min((tick for tick in every if tick >= max(values)), default=every[-1])
+    return [tick for tick in every if lower <= tick <= upper]
+
+
+def cpu(report: Report, path: Path) -> None:
+    """CPU per operation, as a multiple of the reference's: bars that begin at the reference."""
+    results = report["comparison"]
+    modes = [mode for mode in _modes(report) if REFERENCE in results[mode]]
+    servers = [name for name in _servers(results) if name != REFERENCE]
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.16 * len(modes) * (len(servers) + 1.2)))
+    height = 0.8 / len(servers)
+    ratios = []
+    for row, mode in enumerate(modes):
+        for position, server in enumerate(servers):
+            if server not in results[mode]:
+                continue
+            ratio = results[mode][server]["cpuPerOp"] / results[mode][REFERENCE]["cpuPerOp"]
+            ratios.append(ratio)
+            y = row + (position - (len(servers) - 1) / 2) * height
+            # The axis is logarithmic: half as much reaches as far to the left as twice as much to the right.
+            axes.barh(y, ratio - 1, height * 0.92, left=1, color=colour(server), label=server if row == 0 else None)
+            isMore = ratio >= 1
+            axes.annotate(
+                f"{ratio:.2f}",
+                (ratio, y),
+                xytext=(3 if isMore else -3, 0),
+                textcoords="offset points",
+                ha="left" if isMore else "right",
+                va="center",
+                fontsize=6.5,
+            )
+    axes.set_xscale("log")
+    ticks = [
+        each for each in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if min(ratios) / 2.2 <= each <= max(ratios) * 2.2
+    ]
+    _plainLog(axes.xaxis, ticks)
+    axes.set_xlim(min(ratios) / 1.6, max(ratios) * 1.6)
+    axes.axvline(1, color=colour(REFERENCE), linewidth=1)
+    axes.set_yticks(range(len(modes)), modes)
+    axes.set_ylim(len(modes) - 0.5, -0.5)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_xlabel(f"CPU per operation, as a multiple of that of the reference ({REFERENCE}); less is better")
+    figure.legend(loc="outside upper center", ncols=len(servers))
+    save(figure, path)
+
+
+def latency(report: Report, path: Path) -> None:
+    """From the median to the 99th percentile, for each server in each mode."""
+    results = report["comparison"]
+    modes, servers = _modes(report, isIdle=False), _servers(results)
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.13 * len(modes) * (len(servers) + 1.5)))
+    step = 0.8 / len(servers)
+    seen: list[float] = []
+    for row, mode in enumerate(modes):
+        for position, server in enumerate(servers):
+            if server not in results[mode]:
+                continue
+            values = results[mode][server]
+            begin, end = values["p50"] / 1000, values["p99"] / 1000
+            seen += [begin, end]
+            y = row + (position - (len(servers) - 1) / 2) * step
+            axes.plot([begin, end], [y, y], color=colour(server), linewidth=1.6, solid_capstyle="butt")
+            axes.plot(begin, y, MARKERS[server], color=colour(server), markersize=4, label=server if row == 0 else None)
+            axes.plot(end, y, "|", color=colour(server), markersize=6)
+    axes.set_xscale("log")
+    _plainLog(axes.xaxis, _ticks(seen))
+    axes.set_yticks(range(len(modes)), modes)
+    axes.set_ylim(len(modes) - 0.5, -0.5)
+    axes.hlines([each + 0.5 for each in range(len(modes) - 1)], *axes.get_xlim(), color="#eeeeee", linewidth=0.6)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_xlabel("latency in ms: a marker at the median, a line to the 99th percentile")
+    figure.legend(loc="outside upper center", ncols=len(servers))
+    save(figure, path)
+
+
+def memory(report: Report, path: Path) -> None:
+    """KiB per idle session."""
+    results = report["comparison"]
+    modes, servers = _modes(report, isIdle=True), _servers(results)
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.22 * len(modes) * (len(servers) + 1)))
+    height = 0.8 / len(servers)
+    for row, mode in enumerate(modes):
+        for position, server in enumerate(servers):
+            if server not in results[mode]:
+                continue
+            value = results[mode][server]["kibPerSession"]
+            y = row + (position - (len(servers) - 1) / 2) * height
+            axes.barh(y, value, height * 0.92, color=colour(server), label=server if row == 0 else None)
+            axes.annotate(
+                number(value), (value, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.5
+            )
+    axes.set_yticks(range(len(modes)), modes)
+    axes.set_ylim(len(modes) - 0.5, -0.5)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_xlabel("KiB of memory for each idle session")
+    figure.legend(loc="outside upper center", ncols=len(servers))
+    save(figure, path)
+
+
+def growthPlot(report: Report, path: Path) -> None:
+    """CPU per operation by the number of sessions: one panel for each kind of operation."""
+    results = report["growth"]
+    servers = list(dict.fromkeys(name for each in results.values() for name in each))
+    kinds = [kind for kind in growth.KINDS if any(growth.nameOf(kind, count) in results for count in growth.SESSIONS)]
+    figure, panels = plt.subplots(1, len(kinds), figsize=(8, 3.2), squeeze=False)
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        seen = []
+        for server in servers:
+            points = [
+                (count, results[growth.nameOf(kind, count)][server]["cpuPerOp"])
+                for count in growth.SESSIONS
+                if server in results.get(growth.nameOf(kind, count), {})
+            ]
+            seen += [cost for _, cost in points]
+            axes.plot(
+                [count for count, _ in points],
+                [cost for _, cost in points],
+                MARKERS.get(server, "x") + "-",
+                color=colour(server),
+                label=server if kind == kinds[0] else None,
+                markersize=4,
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_locator(mpl.ticker.FixedLocator(growth.SESSIONS))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", " ")))
+        axes.xaxis.set_minor_locator(NullLocator())
+        ticks = _ticks(seen)
+        _plainLog(axes.yaxis, ticks)
+        axes.set_ylim(ticks[0], ticks[-1])
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.set_xlim(growth.SESSIONS[0] / 1.6, growth.SESSIONS[-1] * 1.6)
+        axes.set_title(kind, fontsize=9)
+        axes.set_xlabel("sessions")
+    panels[0][0].set_ylabel("CPU, µs per operation")
+    figure.legend(loc="outside upper center", ncols=len(servers))
+    save(figure, path)
+
+
+def draw(report: Report, folder: Path, suffix: str = ".svg") -> None:
+    """Draw all plots there are numbers for."""
+    if report.get("comparison"):
+        if any(REFERENCE in each for each in report["comparison"].values()):
+            cpu(report, folder / f"performance-cpu{suffix}")
+        latency(report, folder / f"performance-latency{suffix}")
+        if _modes(report, isIdle=True):
+            memory(report, folder / f"performance-memory{suffix}")
+    if report.get("growth"):
+        growthPlot(report, folder / f"performance-growth{suffix}")

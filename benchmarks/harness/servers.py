@@ -1,0 +1,134 @@
+"""The servers that can be measured: ours, ours with other settings, and its peers."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .processes import BENCHMARKS, BUILD, ROOT, BenchmarkError, Server
+
+OURS = "engineio_twisted"
+REFERENCE = "node"
+
+PEERS = BENCHMARKS / "peers"
+_PYTHON = BUILD / "python"
+_NODE = BUILD / "node"
+
+FAST_PATHS = ("frames", "writes", "http", "broadcast", "heartbeats")
+"""Shorter ways through the package; the environment variable `ENGINEIO_FAST_PATHS` names those that are taken."""
+
+
+def _ours(name: str, *arguments: str, fastPaths: str = "") -> Server:
+    environment = {"PYTHONPATH": str(ROOT)}
+    if fastPaths:
+        environment["ENGINEIO_FAST_PATHS"] = fastPaths
+    program = str(BENCHMARKS / "echo.py")
+    command = (sys.executable, program, "{port}", "--ping-interval", "{interval}", *arguments)
+    return Server(name, command, environment)
+
+
+def _peer(name: str, *command: str, cannot: tuple[str, ...] = ()) -> Server:
+    return Server(name, (str(_PYTHON / "bin" / "python"), *command), folder=PEERS, peers="python", cannot=cannot)
+
+
+COMPARED = [
+    _ours(OURS),
+    Server(
+        REFERENCE,
+        ("node", "node_echo.mjs", "{port}", "{interval}"),
+        {"NODE_PATH": str(_NODE / "node_modules")},
+        PEERS,
+        "node",
+    ),
+    _peer("aiohttp", "aiohttp_echo.py", "{port}"),
+    _peer("uvicorn", "-m", "uvicorn", "asgi_echo:application", "--port", "{port}"),
+    _peer(
+        "daphne",
+        "-m",
+        "daphne",
+        "--port",
+        "{port}",
+        "asgi_echo:application",
+        cannot=("ws-echo --kind binary --size 0",),
+    ),
+]
+"""Ours, the reference, and python-engineio on three frameworks."""
+
+WITHOUT = {
+    path: _ours(f"{OURS}-without-{path}", fastPaths=",".join(each for each in FAST_PATHS if each != path))
+    for path in FAST_PATHS
+}
+NONE = _ours(f"{OURS}-none", fastPaths="none")
+
+SETTINGS = [
+    *(_ours(f"{OURS}-{name}", "--reactor", name) for name in ("asyncio", "uvloop", "poll", "select")),
+    *(_ours(f"{OURS}-gc-{name}", "--gc", name) for name in ("freeze", "rare", "off")),
+    _ours(f"{OURS}-deflate", "--deflate"),
+]
+"""Ours, with another reactor or with other settings of the garbage collector."""
+
+BARE = {kind: Server(f"bare-{kind}", (sys.executable, "bare_echo.py", "{port}", kind)) for kind in ("tcp", "http")}
+"""What Twisted alone does."""
+
+ALL = {each.name: each for each in [*COMPARED, NONE, *WITHOUT.values(), *SETTINGS]}
+
+
+def choose(names: Sequence[str]) -> list[Server]:
+    """Return the servers of these names."""
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise BenchmarkError(f"no server is called {', '.join(unknown)}; there are {', '.join(ALL)}")
+    return [ALL[name] for name in names]
+
+
+# Installing peers
+
+
+def install(servers: Sequence[Server]) -> None:
+    """Install what these servers need, unless it is there."""
+    needed = {server.peers for server in servers}
+    if "python" in needed:
+        requirements = PEERS / "requirements.txt"
+        if _isNew(_PYTHON, [requirements]):
+            print("installing the Python peers", file=sys.stderr)
+            _run([sys.executable, "-m", "venv", "--clear", str(_PYTHON)], BUILD)
+            pip = [str(_PYTHON / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+            _run([*pip, "install", "--requirement", str(requirements)], BUILD)
+            _remember(_PYTHON, [requirements])
+    if "node" in needed:
+        files = [PEERS / name for name in ("package.json", "package-lock.json", ".npmrc")]
+        if _isNew(_NODE, files):
+            print("installing the reference server", file=sys.stderr)
+            npm = shutil.which("npm")
+            if npm is None or shutil.which("node") is None:
+                raise BenchmarkError("the reference server needs Node.js and npm")
+            _NODE.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                shutil.copy(file, _NODE)
+            _run([npm, "ci", "--no-audit", "--no-fund"], _NODE)
+            _remember(_NODE, files)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    versions = sys.version.encode()
+    return hashlib.sha256(b"".join([versions, *(file.read_bytes() for file in files)])).hexdigest()
+
+
+def _isNew(folder: Path, files: Sequence[Path]) -> bool:
+    stamp = folder / "installed"
+    return not stamp.exists() or stamp.read_text() != _digest(files)
+
+
+def _remember(folder: Path, files: Sequence[Path]) -> None:
+    (folder / "installed").write_text(_digest(files))
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)  # noqa: S603
+    if result.returncode != 0:
+        raise BenchmarkError(f"{' '.join(command)}: {(result.stdout + result.stderr)[-2000:]}")

@@ -1,0 +1,151 @@
+"""What was measured, as tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from . import growth
+from .modes import MODES
+from .servers import COMPARED, NONE, OURS, REFERENCE, WITHOUT
+
+Report = dict[str, Any]
+"""As it is written as JSON; L{bench.reportOf}."""
+
+Values = Mapping[str, float]
+
+NOTHING = "-"
+
+
+def number(value: float) -> str:
+    """Write a number with three digits or more, and a space between thousands."""
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ")
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}".replace(",", " ")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---", *["---:"] * (len(head) - 1)], *rows])
+
+
+def _grid(results: Mapping[str, Any], servers: Sequence[str], cell: Callable[[str, str], str]) -> str:
+    """Return a table of modes by servers, without servers that weren't measured."""
+    present = [name for name in servers if any(name in each for each in results.values())]
+    rows = [
+        [f"`{mode}`", *(cell(mode, name) if name in results[mode] else NOTHING for name in present)] for mode in results
+    ]
+    return table(["", *present], rows)
+
+
+def _withRatio(results: Mapping[str, Mapping[str, Values]], reference: str) -> Callable[[str, str], str]:
+    def cell(mode: str, server: str) -> str:
+        cost = results[mode][server]["cpuPerOp"]
+        if reference not in results[mode] or server == reference:
+            return number(cost)
+        return f"{number(cost)} ({cost / results[mode][reference]['cpuPerOp']:.2f})"
+
+    return cell
+
+
+def _only(report: Report, isIdle: bool) -> dict[str, Any]:
+    wanted = {mode.name for mode in MODES if mode.isIdle == isIdle}
+    return {mode: each for mode, each in report.get("comparison", {}).items() if mode in wanted}
+
+
+def _shown(report: Report) -> list[str]:
+    """The servers of the comparison, or else those that were asked for."""
+    variants = {NONE.name, *(each.name for each in WITHOUT.values())}
+    compared = [each.name for each in COMPARED]
+    others = {name for each in report.get("comparison", {}).values() for name in each} - variants
+    return [*(name for name in compared if name in others), *sorted(others - set(compared))]
+
+
+def operations() -> str:
+    return table(["", "one operation"], [[f"`{mode.name}`", mode.operation] for mode in MODES])
+
+
+def costs(report: Report) -> str:
+    results = report["comparison"]
+    return _grid(results, _shown(report), _withRatio(results, REFERENCE))
+
+
+def throughput(report: Report) -> str:
+    results = _only(report, isIdle=False)
+    return _grid(results, _shown(report), lambda mode, name: number(results[mode][name]["opsPerSecond"]))
+
+
+def latency(report: Report) -> str:
+    results = _only(report, isIdle=False)
+
+    return _grid(results, _shown(report), lambda mode, name: _latencies(results[mode][name]))
+
+
+def memory(report: Report) -> str:
+    results = _only(report, isIdle=True)
+    return _grid(results, _shown(report), lambda mode, name: number(results[mode][name]["kibPerSession"]))
+
+
+def fastPaths(report: Report) -> str:
+    results = {mode: each for mode, each in report["comparison"].items() if NONE.name in each}
+    names = [OURS, NONE.name, *(server.name for server in WITHOUT.values())]
+    cell = _withRatio(results, OURS)
+    present = [name for name in names if any(name in each for each in results.values())]
+    head = ["", *(name.removeprefix(f"{OURS}-").replace("-", " ") if name != OURS else "all on" for name in present)]
+    rows = [[f"`{mode}`", *(cell(mode, name) if name in results[mode] else "" for name in present)] for mode in results]
+    return table(head, rows)
+
+
+def _grown(report: Report, kinds: Sequence[str], cell: Callable[[Values], str]) -> str:
+    results = report["growth"]
+    servers = list(dict.fromkeys(name for each in results.values() for name in each))
+    rows = []
+    for kind, count in ((kind, count) for kind in kinds for count in growth.SESSIONS):
+        values = results.get(growth.nameOf(kind, count))
+        if values is not None:
+            cells = [cell(values[name]) if name in values else NOTHING for name in servers]
+            rows.append([kind, number(count), *cells])
+    return table(["", "sessions", *servers], rows)
+
+
+def growthCosts(report: Report) -> str:
+    return _grown(report, list(growth.KINDS), lambda values: number(values["cpuPerOp"]))
+
+
+def growthLatency(report: Report) -> str:
+    return _grown(report, ["echo", "broadcast"], _latencies)
+
+
+def _latencies(values: Values) -> str:
+    return f"{number(values['p50'] / 1000)} / {number(values['p99'] / 1000)}"
+
+
+def machine(report: Report) -> str:
+    speed, times = report["calibration"], report["settings"]
+    return (
+        "; ".join(f"{name} {value}" for name, value in report["machine"].items())
+        + f". Medians of {times['repetitions']} repetitions, by the number of sessions {times['growthRepetitions']}, "
+        f"of {times['duration']:g} s after {times['warm']:g} s. The calibration loop took {speed['least']:.1f} to "
+        f"{speed['most']:.1f} ms, {speed['median']:.1f} in the middle."
+    )
+
+
+def sections(report: Report) -> dict[str, str]:
+    """Return the parts of the page, each by the marker between which it stands."""
+    found = {}
+    if report.get("comparison"):
+        parts = [
+            ("CPU of the server, µs per operation; in brackets as a multiple of the reference's.", costs(report)),
+            ("Operations per second.", throughput(report)),
+            ("Latency, median / 99th percentile, in ms.", latency(report)),
+            ("Memory of an idle session, KiB.", memory(report)),
+        ]
+        given = "\n\n".join(f"{title}\n\n{body}" for title, body in parts if body.count("\n") > 1)
+        found["numbers"] = f"{machine(report)}\n\n{given}"
+        if any(NONE.name in each for each in report["comparison"].values()):
+            found["fast-paths"] = fastPaths(report)
+    if report.get("growth"):
+        found["growth"] = (
+            f"CPU of the server, µs per operation.\n\n{growthCosts(report)}\n\n"
+            f"Latency, median / 99th percentile, in ms.\n\n{growthLatency(report)}"
+        )
+    return found

@@ -1,0 +1,50 @@
+"""Whether a server does what is to be measured: one that does it wrongly is easily fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .processes import BenchmarkError, Running, Server, generate, running
+
+SIZES = (0, 1, 125, 126, 65535, 65536)
+"""Bytes of messages: where the form of a WebSocket frame changes, and none at all."""
+
+KINDS = ("text", "utf8", "binary")
+
+
+def problems(server: Server) -> list[str]:
+    """Return what a server does wrong, in words; nothing where all is well."""
+    try:
+        with running(server) as here:
+            return problemsOf(here, server.cannot)
+    except BenchmarkError as error:
+        return [str(error)]
+
+
+def problemsOf(here: Running, cannot: Sequence[str] = ()) -> list[str]:
+    """The same for one that runs."""
+    echoes = [
+        [mode, "--kind", kind, "--size", str(size), "--connections", "3", "--ops", "12"]
+        for mode in ("ws-echo", "polling-echo")
+        for kind in KINDS
+        for size in SIZES
+    ]
+    others = [
+        ["ws-echo", "--connections", "3", "--depth", "16", "--ops", "200"],
+        ["ws-echo", "--connections", "20", "--inflight", "7", "--ops", "200"],
+        ["handshake", "--connections", "3", "--ops", "12"],
+        ["ws-handshake", "--connections", "3", "--ops", "12"],
+        ["upgrade", "--connections", "3", "--ops", "6"],
+        ["broadcast", "--connections", "10", "--size", "64", "--ops", "100"],
+    ]
+    found = []
+    for arguments in [*echoes, *others]:
+        if any(" ".join(arguments).startswith(each) for each in cannot):
+            continue
+        try:
+            generate(here, arguments, within=0)
+        except BenchmarkError as error:
+            found.append(f"{' '.join(arguments)}: {error}")
+            if here.process.poll() is not None:
+                break
+    return found
