@@ -4,14 +4,22 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 3000
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+# In a process for each core; a core that has nothing left to do takes tests over from another.
+PYTEST = -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# A target says itself whether the fast paths are taken.
+unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-lowest lint clean
+.PHONY: help run test test-plain test-lowest lint bench bench-quick clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
-	@echo "make test   run the tests: lint, types, behaviour, coverage"
+	@echo "make test   run the tests: lint, types, behaviour, coverage, and again without the fast paths"
+	@echo "make test-plain  the tests without the fast paths alone"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make lint   ruff and mypy alone"
+	@echo "make bench  compare with other servers, in 25 minutes; writes docs/performance.*"
+	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
 	@echo "make clean  remove what the other targets made"
 
 $(BIN)/python:
@@ -25,6 +33,10 @@ $(VENV)/run: setup.py pyproject.toml | $(BIN)/python
 
 $(VENV)/test: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' --config-settings editable_mode=compat
+	@touch $@
+
+$(VENV)/bench: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --config-settings editable_mode=compat
 	@touch $@
 
 run: $(VENV)/run
@@ -41,13 +53,25 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 test: $(VENV)/test lint
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
+	@$(MAKE) test-plain
+
+# The fast paths may change nothing but the speed. 5 is that there are no tests: some arguments choose none of these.
+test-plain: $(VENV)/test
+	ENGINEIO_FAST_PATHS=none $(BIN)/python $(PYTEST) -m 'not once' $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 
 # The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: tests/lowest.txt setup.py
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint tests/lowest.txt --config-settings editable_mode=compat
-	$(VENV)-lowest/bin/python -m pytest -q -m 'not node and not browser and not slow' $(PYTEST_ARGS)
+	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(PYTEST_ARGS)
+
+# Needs gcc, Node.js and npm besides. The other servers are installed into benchmarks/.build.
+bench: $(VENV)/bench
+	$(BIN)/python benchmarks/bench.py all --out docs $(BENCH_ARGS)
+
+bench-quick: $(VENV)/run
+	$(BIN)/python benchmarks/bench.py quick $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info artifacts .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -33,6 +33,7 @@ setup(
             "pytest>=8",
             "pytest-cov>=5",
             "pytest-twisted>=1.14",
+            "pytest-xdist>=3.6",
             "python-engineio[client]>=4.9",
             "selenium>=4.20",
             "setuptools>=77",
@@ -41,6 +42,8 @@ setup(
             "wheel",
             "wsproto>=1.2",
         ],
+        # What `make bench` draws with, and a reactor's loop that it can try.
+        "bench": ["matplotlib>=3.8", "uvloop>=0.19"],
         # Bounded above: what is clean for one version of them needn't be for the next.
         "lint": ["mypy>=2.4,<3", "mypy-zope>=1.0.17", "ruff>=0.17,<0.18"],
     },

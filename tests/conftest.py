@@ -6,6 +6,8 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ import attrs
 import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+from engineio_twisted import OptionError, ServerOptions
 
 from .clients import INTEROP, Run, programs, scenarios
 from .wire import Hostile, arena
@@ -156,19 +160,20 @@ def serve() -> Iterator[Callable[..., Any]]:
     """
     A coroutine function that starts a server on a free port of loopback: `running = await serve(pingInterval=300)`.
 
-    `setup(server)`, where given, is called before the server listens. The servers are closed after the test.
+    `setup(server)`, where given, is called before the server listens. `port` is for a server whose port another takes
+    over: that of `freePort`. The servers are closed after the test.
     """
     from engineio_twisted import listen
 
     servers = []
 
-    async def start(setup: Callable[[Any], object] | None = None, **options: Any) -> Listening:
-        server = listen("tcp:0:interface=127.0.0.1", **options)
+    async def start(setup: Callable[[Any], object] | None = None, port: int = 0, **options: Any) -> Listening:
+        server = listen(f"tcp:{port}:interface=127.0.0.1", **options)
         servers.append(server)
         if setup is not None:
             setup(server)
-        port = await server.listening
-        return Listening(server, port.getHost().port)
+        listening = await server.listening
+        return Listening(server, listening.getHost().port)
 
     yield start
     for server in servers:
@@ -176,9 +181,37 @@ def serve() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def freePort() -> Iterator[int]:
+    """A port of loopback for a program that must be told one: nobody else is given it as long as the test lasts."""
+    with socket.socket() as held:
+        # Bound, but not listening: who asks the system for any port, for either end of a connection, gets another one,
+        # and who asks for this one gets it, with the option that servers set anyway.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        yield port
+
+
+@pytest.fixture
 def hostile(serve: Callable[..., Any]) -> Hostile:
     """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
     return partial(arena, serve)
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C end the programs that tests start, also where the tests were started in the background of a shell."""
+    # There it is ignored, which programs inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    """Say in the first lines which fast paths are taken: the tests run with all of them, and with none."""
+    try:
+        paths = attrs.asdict(ServerOptions().fastPaths)
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+    return f"fast paths: {', '.join(name for name, isTaken in paths.items() if isTaken) or 'none'}"
 
 
 @pytest.hookimpl(trylast=True)

@@ -491,7 +491,7 @@ class TestUpgrade:
     @pytest_twisted.ensureDeferred
     async def test_timeout(self, hostile: Hostile, isProbed: bool) -> None:
         """A WebSocket that doesn't get on with the upgrade is closed after upgradeTimeout."""
-        async with hostile(upgradeTimeout=150) as here:
+        async with hostile(upgradeTimeout=1000) as here:
             sid = await here.open()
             wire = await (here.probed(sid) if isProbed else here.candidate(sid))
             socket = here.server.clients[sid]

@@ -520,7 +520,7 @@ class TestHeartbeat:
     @pytest_twisted.ensureDeferred
     async def test_pingsAlone(self, hostile: Hostile) -> None:
         """Nor do its pings keep it alive, and with it what is sent to it: it is given up like one that is gone."""
-        async with hostile(allowEIO3=True, pingInterval=100, pingTimeout=200) as here:
+        async with hostile(allowEIO3=True, pingInterval=100, pingTimeout=900) as here:
             sid = await open3(here)
             record = here.records[sid]
             statuses = []

@@ -63,14 +63,10 @@ class Running:
     process: subprocess.Popen[str]
     url: str
 
-    @property
-    def port(self) -> int:
-        return int(self.url.rstrip("/").rpartition(":")[2])
-
     def stop(self, code: int = 0) -> None:
         """What Ctrl-C does: the program ends soon, with that exit code, and has nothing to complain of."""
         self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=PATIENCE)
         assert (self.process.returncode, err) == (code, ""), out
 
     def kill(self) -> None:
@@ -199,6 +195,7 @@ def refusal(arguments: Sequence[str]) -> str:
     return line
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["chat", "latency"])
 def test_clientMissing(name: str, tmp_path: Path) -> None:
     """Without the client for the page the program says what to do where, and doesn't start."""
@@ -208,6 +205,7 @@ def test_clientMissing(name: str, tmp_path: Path) -> None:
     assert str(tmp_path) in line
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["echo", "chat", "latency"])
 def test_addressTaken(name: str) -> None:
     """An address that is taken is one line, not a traceback."""
@@ -218,6 +216,7 @@ def test_addressTaken(name: str) -> None:
         assert f"127.0.0.1:{port}" in refusal(command(name, f"tcp:{port}:interface=127.0.0.1"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["echo", "chat", "latency"])
 def test_badEndpoint(name: str) -> None:
     """What isn't the description of an endpoint is one line too."""
@@ -645,10 +644,10 @@ class Window:
 
 
 @contextmanager
-def twoWindows(found: Chromium) -> Iterator[tuple[Running, Windows]]:
+def twoWindows(found: Chromium, where: str = LOOPBACK) -> Iterator[tuple[Running, Windows]]:
     """A chat of its own, and a browser at its page."""
     requirePage("chat")
-    with running(command("chat", LOOPBACK)) as example, browse(found) as driver:
+    with running(command("chat", where)) as example, browse(found) as driver:
         yield example, Windows(driver, example.url)
 
 
@@ -737,9 +736,10 @@ def test_refusalsAreShown(chromium: Chromium) -> None:  # noqa: F811
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_serverRestarts(chromium: Chromium) -> None:  # noqa: F811
+def test_serverRestarts(chromium: Chromium, freePort: int) -> None:  # noqa: F811
     """When the server is gone the page says so; when it is back, so is the page, with its name and what it shows."""
-    with twoWindows(chromium) as (first, windows):
+    where = f"tcp:{freePort}:interface=127.0.0.1"
+    with twoWindows(chromium, where) as (first, windows):
         ada, grace = windows.open(), windows.open()
         ada.join("Ada")
         grace.join("Grace")
@@ -749,7 +749,7 @@ def test_serverRestarts(chromium: Chromium) -> None:  # noqa: F811
         for each in (ada, grace):
             each.wait(lambda each=each: each.text("state").startswith("connection lost"), "the loss to be shown")
         ada.driver.find_element("id", "text").send_keys("after")
-        with running(command("chat", f"tcp:{first.port}:interface=127.0.0.1")) as second:
+        with running(command("chat", where)) as second:
             for each in (ada, grace):
                 each.wait(lambda each=each: sorted(each.members()) == ["Ada", "Grace"], "both to be back")
                 each.wait(lambda each=each: each.text("state").startswith("connected"), "the state")

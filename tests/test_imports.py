@@ -15,6 +15,8 @@ from .engines import TwistedEngine
 
 PACKAGE = Path(engineio_twisted.__file__).parent
 
+pytestmark = pytest.mark.once
+
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},

@@ -178,12 +178,10 @@ async def test_serverCloses(serve: Any, client: Run, transports: list[str]) -> N
 
 @overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_reconnect(serve: Any, client: Run, transports: list[str]) -> None:
+async def test_reconnect(serve: Any, client: Run, freePort: int, transports: list[str]) -> None:
     """After a restart of the server a client that tries again gets a new session, which works."""
-    from engineio_twisted import listen
-
     application = Application()
-    running = await serve(application)
+    running = await serve(application, port=freePort)
     program = client(running.url, "reconnect", transports)
     first = await application.session()
     await program.saw("upgrade" if len(transports) > 1 else "open")
@@ -193,15 +191,10 @@ async def test_reconnect(serve: Any, client: Run, transports: list[str]) -> None
     assert first.messages == []
 
     application = Application()
-    server = listen(f"tcp:{running.port}:interface=127.0.0.1")
-    try:
-        application(server)
-        await server.listening
-        second = await application.session()
-        assert await second.closed() == "transport close"
-        await program.finish()
-    finally:
-        await server.close()
+    await serve(application, port=freePort)
+    second = await application.session()
+    assert await second.closed() == "transport close"
+    await program.finish()
     assert second.messages == ["again"]
     assert program.messages == ["again"]
     before, after = program.named("open")

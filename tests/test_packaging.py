@@ -16,6 +16,8 @@ from .conftest import require
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.once
+
 
 def run(*command: object, **options: Any) -> str:
     # Nothing of this environment may help: no path to the checkout, no folder that has it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,11 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
+
+pytestmark = pytest.mark.once
 
 
 def firstProgram() -> str:
@@ -21,19 +24,16 @@ def firstProgram() -> str:
     return "\n".join(line[4:] for line in lines[begin:end])
 
 
-def test_firstProgram() -> None:
+def test_firstProgram(freePort: int) -> None:
     """It runs as it stands, and opens sessions."""
     program = firstProgram()
     assert "listen(3000)" in program
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-c", program.replace("3000", str(port))])
+    process = subprocess.Popen([sys.executable, "-c", program.replace("3000", str(freePort))])
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
-                with urlopen(f"http://127.0.0.1:{port}/engine.io/?EIO=4&transport=polling", timeout=10) as response:
+                with urlopen(f"http://127.0.0.1:{freePort}/engine.io/?EIO=4&transport=polling", timeout=60) as response:
                     assert response.read().startswith(b'0{"sid":"')
                     break
             except URLError:

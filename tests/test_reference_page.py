@@ -7,7 +7,6 @@ import importlib.util
 import inspect
 import re
 import signal
-import socket as sockets
 import subprocess
 import sys
 import time
@@ -19,7 +18,17 @@ from typing import Any
 import attrs
 import pytest
 
-from engineio_twisted import Cookie, Cors, ErrorCode, FastPaths, HttpCompression, PerMessageDeflate, Server, Socket, options
+from engineio_twisted import (
+    Cookie,
+    Cors,
+    ErrorCode,
+    FastPaths,
+    HttpCompression,
+    PerMessageDeflate,
+    Server,
+    Socket,
+    options,
+)
 from engineio_twisted.options import ServerOptions
 
 from .conftest import require
@@ -28,6 +37,8 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "engineio_twisted").glob("*.py"))
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 PYTHON_ENGINEIO = (ROOT / "docs" / "python-engineio.md").read_text(encoding="utf-8")
+
+pytestmark = pytest.mark.once
 
 PARTS = {
     "perMessageDeflate": PerMessageDeflate,
@@ -277,7 +288,7 @@ def test_theBlockOfTheReferencePage() -> None:
 
 def request(port: int, method: str, query: str, body: str | None = None) -> tuple[int, str]:
     """The status and the text of an answer."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, f"/engine.io/?EIO=4&transport=polling&{query}", body)
         response = connection.getresponse()
@@ -286,25 +297,22 @@ def request(port: int, method: str, query: str, body: str | None = None) -> tupl
         connection.close()
 
 
-def test_theEchoAfter() -> None:
+def test_theEchoAfter(freePort: int) -> None:
     """The program that takes the place of the one before does as that does, and ends in order."""
     _, program = programs(PYTHON_ENGINEIO)
     assert program.count("3000") == 1
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", program.replace("3000", str(port))]
+    command = [sys.executable, "-c", program.replace("3000", str(freePort))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            refused = whenListening(process, lambda: request(port, "GET", ""))
+            refused = whenListening(process, lambda: request(freePort, "GET", ""))
             assert refused == (403, '{"code":4,"message":"a name is needed"}')
-            status, opened = request(port, "GET", "name=ann")
+            status, opened = request(freePort, "GET", "name=ann")
             assert status == 200
             sid = opened.split('"')[3]
-            assert request(port, "POST", f"sid={sid}", "4hello\x1ebAQID") == (200, "ok")
-            assert request(port, "GET", f"sid={sid}") == (200, "4hello\x1ebAQID")
+            assert request(freePort, "POST", f"sid={sid}", "4hello\x1ebAQID") == (200, "ok")
+            assert request(freePort, "GET", f"sid={sid}") == (200, "4hello\x1ebAQID")
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=20)
+            said, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     assert said == "ann left: server shutting down\n"
@@ -312,7 +320,7 @@ def test_theEchoAfter() -> None:
 
 def whenListening(process: subprocess.Popen[str], ask: Callable[[], tuple[int, str]]) -> tuple[int, str]:
     """What a program answers, once it listens."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             return ask()

@@ -236,14 +236,6 @@ def test_where(host: str, port: int, url: str) -> None:
 
 
 @pytest.fixture
-def freePort() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "page.html").write_text("<p>hello</p>")
     (tmp_path / "reverse.py").write_text(
@@ -270,7 +262,7 @@ def start(directory: Path) -> Iterator[Any]:
             said.append(line)
             if "Engine.IO is served at" in line:
                 return process
-        process.wait(10)
+        process.wait(60)
         process.said = "".join(said)  # type: ignore[attr-defined]
         return process
 
@@ -278,7 +270,7 @@ def start(directory: Path) -> Iterator[Any]:
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -289,7 +281,7 @@ def environment() -> dict[str, str]:
 
 
 def read(url: str, data: bytes | None = None) -> str:
-    with urlopen(url, data, timeout=10) as response:
+    with urlopen(url, data, timeout=60) as response:
         text: str = response.read().decode()
         return text
 
@@ -308,13 +300,14 @@ def test_process(start: Any, directory: Path, freePort: int) -> None:
     assert read(url + "/page.html") == "<p>hello</p>"
     process.send_signal(signal.SIGTERM)
     # twistd ends by the signal that asked it to, once everything has stopped.
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
     assert not (directory / "twistd.pid").exists()
 
 
 def test_processOnATakenPort(start: Any, directory: Path, freePort: int) -> None:
     """One line that names it, a non-zero exit, and no pid file left."""
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", freePort))
         taken.listen()
         process = start(f"--listen=tcp:{freePort}:interface=127.0.0.1")

@@ -147,13 +147,13 @@ async def pollingSession(running: Listening) -> AsyncIterator[Polling]:
 @pytest_twisted.ensureDeferred
 async def test_polling(running: Any, sockets: list[Any], events: list[tuple[Any, ...]]) -> None:
     """Open, talk in text and binary, be pinged, be closed."""
-    here = await running(pingInterval=200)
+    here = await running(pingInterval=1000)
     async with pollingSession(here) as client:
         handshake = await client.open()
         assert handshake == {
             "sid": sockets[0].id,
             "upgrades": ["websocket"],
-            "pingInterval": 200,
+            "pingInterval": 1000,
             "pingTimeout": 20000,
             "maxPayload": 1000000,
         }
@@ -174,7 +174,7 @@ async def test_polling(running: Any, sockets: list[Any], events: list[tuple[Any,
 @pytest_twisted.ensureDeferred
 async def test_webSocket(running: Any, sockets: list[Any], events: list[tuple[Any, ...]]) -> None:
     """Open, talk in text and binary, be pinged, be closed."""
-    here = await running(pingInterval=200)
+    here = await running(pingInterval=1000)
     client = WebSocket(here.port)
     handshake = await client.open()
     assert (handshake["sid"], handshake["upgrades"]) == (sockets[0].id, [])
