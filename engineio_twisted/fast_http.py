@@ -254,6 +254,10 @@ class FastRequest(EngineIORequest):
         self._isWatched = True
         self._write = write
 
+    @write.deleter
+    def write(self) -> None:
+        self._write = None
+
     @property
     def finish(self) -> Any:
         """What ends the answer, which an application may replace."""
@@ -263,6 +267,10 @@ class FastRequest(EngineIORequest):
     def finish(self, finish: Any) -> None:
         self._isWatched = True
         self._finish = finish
+
+    @finish.deleter
+    def finish(self) -> None:
+        self._finish = None
 
     @Lazily
     def received_cookies(self) -> dict[bytes, bytes]:
@@ -519,16 +527,22 @@ class FastSite(Site):
     """
     A L{Site} that takes the shorter way where it can, and where C{fastPaths} of the server has it. What is served is
     the same.
-
-    @ivar isPlain: whether nothing but the paths captured decides where a request goes.
     """
 
     protocol = FastChannel
 
     def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
         super().__init__(root, requestFactory, **options)
-        names = ("getResourceFor", "getChildWithDefault")
-        self.isPlain = all(getattr(type(self), name) is getattr(server.Site, name) for name in names)
+        self._isPlainClass = (
+            type(self).getResourceFor is server.Site.getResourceFor
+            and type(self).getChildWithDefault is server.Site.getChildWithDefault
+        )
+
+    @property
+    def isPlain(self) -> bool:
+        """Whether nothing but the paths captured decides where a request goes."""
+        own = self.__dict__
+        return self._isPlainClass and "getResourceFor" not in own and "getChildWithDefault" not in own
 
 
 def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any) -> Site:
