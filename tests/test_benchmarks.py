@@ -304,9 +304,9 @@ def test_driver() -> None:
 @pytest.mark.slow
 def test_driverCompares(tmp_path: Path) -> None:
     """It verifies and measures, prints tables, and writes numbers."""
-    chosen = ["--servers", "engineio_twisted", "--modes", "ws-echo-utf8", "--no-plots", "--out", str(tmp_path)]
+    chosen = ["--servers", "engineio_twisted", "--modes", "ws-echo-1k-utf8", "--no-plots", "--out", str(tmp_path)]
     result = driver(*chosen, "--reps", "1", "--duration", "0.1", "--warm", "0.1")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "| `ws-echo-utf8` | " in result.stdout
+    assert "| `ws-echo-1k-utf8` | " in result.stdout
     report = json.loads((tmp_path / "performance.json").read_text())
-    assert report["comparison"]["ws-echo-utf8"]["engineio_twisted"]["ops"] > 0
+    assert report["comparison"]["ws-echo-1k-utf8"]["engineio_twisted"]["ops"] > 0

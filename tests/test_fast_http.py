@@ -248,7 +248,6 @@ class Here:
         events: Iterable[str] = (),
         root: Resource | None = None,
         of: dict[str, Any] | None = None,
-        attachTo: Callable[[Here], None] | None = None,
         **options: Any,
     ) -> None:
         self.clock = Clock()
@@ -262,10 +261,7 @@ class Here:
         if isDecided:
             self.server.generateId = lambda request: next(self.ids)  # type: ignore[method-assign]
         self.site = kind(Hello() if root is None else root, reactor=self.clock, **(of or {}))
-        if attachTo is None:
-            self.server.attach(self.site)
-        else:
-            attachTo(self)
+        self.server.attach(self.site)
         self.server.on("connection", self._connected)
         for event in ("connection_error", *events):
             self.server.on(event, lambda *args, event=event: self.note(event, *[self._told(each) for each in args]))
@@ -1540,6 +1536,49 @@ def test_handlersOfHeaders(name: str, event: str) -> None:
     compare(play, cors={"origin": "*"}, httpCompression={"threshold": 0})
 
 
+CORS: dict[str, dict[str, Any]] = {
+    "any": {"origin": "*"},
+    "one": {"origin": "http://example.org", "credentials": True, "exposedHeaders": "X-A, X-B", "maxAge": 5},
+    "several": {"origin": ["http://example.org", re.compile("b$")], "methods": ["GET"], "allowedHeaders": ["X-A"]},
+    "none": {"origin": False},
+    "function": {"origin": lambda origin: origin == "http://example.org"},
+    "Deferred": {"origin": lambda origin: succeed(origin == "http://example.org")},
+    "coroutine": {"origin": lambda origin: isKnown(origin)},
+    "continued": {"origin": "*", "preflightContinue": True},
+    "status": {"origin": "*", "optionsSuccessStatus": 200},
+}
+
+
+async def isKnown(origin: str | None) -> bool:
+    return origin == "http://example.org"
+
+
+@pytest.mark.parametrize("name", CORS)
+def test_otherOrigins(name: str) -> None:
+    """Who may read the answers is said with each of them."""
+
+    def play(here: Here) -> None:
+        peer = here.say(OPEN)
+        for origin in (b"http://example.org", b"http://b", b"null", b"\xff", b"http://\x7f"):
+            line = b"Origin: " + origin
+            for each in (
+                ask(b"GET", None, line),
+                ask(b"GET", b"sid0", line),
+                push(b"4a", line),
+                push(b"x" * LIMIT * 2, line),
+                ask(b"GET", b"nobody", line),
+                ask(b"OPTIONS", None, line, b"Access-Control-Request-Headers: X-A"),
+                webSocket(line),
+            ):
+                peer.say(each)
+                here.send("x")
+                if peer.isLost:
+                    peer = here.connect()
+
+    compare(play, cors=CORS[name])
+    compare(play, cors=CORS[name], allowedOrigins=["http://example.org"], asked=[False])
+
+
 @pytest.mark.usefixtures("mayLog")
 @pytest.mark.parametrize("answer", [True, False, None, "text", ZeroDivisionError])
 @pytest.mark.parametrize("isLate", [False, True])
@@ -2664,7 +2703,7 @@ def test_notThroughWrappers() -> None:
     "takes", [*TAKEN, [1] * 300, [error(errno.EWOULDBLOCK)] * 5], ids=lambda takes: f"{takes!s:.30}"
 )
 @pytest.mark.parametrize("isAtOnce", [True, False])
-def test_answersOnSuchSockets(takes: list[int | OSError], isAtOnce: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answersOnSuchSockets(takes: list[int | OSError], isAtOnce: bool) -> None:
     """A client gets the same bytes from a connection of the reactor's kind, however much it takes at a time."""
     outcomes = []
     for kind, size in itertools.product((Site, FastSite), (100, 200_000)):

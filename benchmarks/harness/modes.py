@@ -56,7 +56,7 @@ MODES = [
         "frames",
         "writes",
     ),
-    _mode("ws-echo-utf8", "256 bytes of text beyond ASCII", "ws-echo --connections 32 --size 256 --kind utf8"),
+    _mode("ws-echo-1k-utf8", "1024 bytes of text beyond ASCII", "ws-echo --connections 32 --size 1024 --kind utf8"),
     _mode("ws-echo-64k", "65 536 bytes of binary", "ws-echo --connections 32 --size 65536 --kind binary"),
     _mode(
         "polling-echo",
