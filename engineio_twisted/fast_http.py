@@ -401,6 +401,9 @@ class FastChannel(Channel):
     localAddress: Any = None
     timeOut: Any
     _HTTPChannel__first_line: int
+    # Whether there is anything to take, and how large its head may be.
+    _mayTake = False
+    _largestHead = 0
     _idleCall: IDelayedCall | None = None
 
     # The timeout of connections on which nothing happens: one call, that is moved and never made anew
@@ -428,8 +431,15 @@ class FastChannel(Channel):
 
     # Reading
 
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._mayTake = (
+            self.site.isPlain and self.requestFactory is EngineIORequest and not self.site._parsePOSTFormSubmission
+        )
+        self._largestHead = min(self.totalHeadersSize, self.MAX_LENGTH)
+
     def dataReceived(self, data: bytes) -> None:
-        if not (
+        if self._mayTake and not (
             self.requests
             or self._buffer
             or self._busyReceiving
@@ -448,19 +458,14 @@ class FastChannel(Channel):
     def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath, bytes] | None:
         """Return the request that came, where it goes and its head in lower case, if it is one to be served here."""
         match = _REQUEST.match(data)
-        if match is None or match.end() > min(self.totalHeadersSize, self.MAX_LENGTH) or not self.site.isPlain:
+        if match is None or match.end() > self._largestHead:
             return None
         method, uri, head = match.groups()
         path = uri.partition(b"?")[0]
         root = self.site.resource
         while type(root) is CapturedPath and not root.captures(path):
             root = root.rest
-        if (
-            type(root) is not CapturedPath
-            or self.requestFactory is not EngineIORequest
-            or self.site._parsePOSTFormSubmission
-            or not root.engine.opts.fastPaths.http
-        ):
+        if type(root) is not CapturedPath or not root.engine.opts.fastPaths.http:
             return None
         lines = b"\n" + head.lower()
         if _PREFIXES[b"transfer-encoding"] in lines or _PREFIXES[b"expect"] in lines:

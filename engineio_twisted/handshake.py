@@ -99,7 +99,7 @@ def parseQuery(uri: bytes) -> dict[str, list[str]]:
 
 def _parameter(query: Mapping[str, Sequence[str]], name: str) -> str | None:
     values = query.get(name)
-    if not values:
+    if values is None:
         return None
     if len(values) > 1:
         # A proxy that routes by the first while the server reads the last would send it to another's session.
@@ -157,7 +157,8 @@ def classify(
     if transport not in options.transports:
         raise ConnectionRefusal(ErrorCode.UNKNOWN_TRANSPORT, {"transport": transport})
     originTexts = [each.decode("latin-1") for each in origins]
-    _checkOrigin(originTexts)
+    if originTexts:
+        _checkOrigin(originTexts)
     revision = 4 if _parameter(query, "EIO") == "4" else 3
     supportsBinary = not _parameter(query, "b64")
     sid = _parameter(query, "sid")
