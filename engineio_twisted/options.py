@@ -382,6 +382,7 @@ class OptionKeywords(TypedDict, total=False):
     cookie: Cookie | Mapping[str, Any] | bool | None
     cors: Cors | Mapping[str, Any] | bool | None
     wsEngine: Any
+    idPrefix: str
     initialPacket: str | bytes | bytearray | memoryview | None
     allowEIO3: bool
     path: str
@@ -468,6 +469,12 @@ class ServerOptions:
         None,
         _orNone(_webSocketEngine),
         "What implements WebSocket: a class that implements IWebSocketEngine. None is Autobahn.",
+    )
+    idPrefix: str = _option(
+        "",
+        _matching("[0-9A-Za-z._~-]{0,32}", "up to 32 letters, digits and signs of ._~-"),
+        "What every session id begins with, such as the name of this process: by it a balancer knows from the `sid` of"
+        " a request which process has the session. Ids that a replaced `generateId` makes are left as they are.",
     )
     initialPacket: str | bytes | None = _option(
         None, _orNone(_message), "A message for each client that connects, sent with the open packet.", _asBytes

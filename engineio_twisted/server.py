@@ -166,12 +166,12 @@ class Server(EventEmitter):
 
     def generateId(self, request: Any) -> str | Awaitable[str]:
         """
-        Return the id of a new session; replace it in a subclass or on the instance.
+        Return the id of a new session, which begins with C{idPrefix}; replace it in a subclass or on the instance.
 
         @param request: the request that opens the session.
         @return: text that fits into a URL, used by no live session; or a Deferred or coroutine of one.
         """
-        return generateId()
+        return self.opts.idPrefix + generateId()
 
     def attach(self, site: server.Site, **keywords: Any) -> None:
         """
@@ -373,7 +373,7 @@ class Server(EventEmitter):
                 raise ServerClosing
             elif self.opts.allowRequest is None and self._generatesIds():
                 # Nothing that could take time.
-                self._openAs(request, wanted, self._handshakeOf(request, wanted), generateId())
+                self._openAs(request, wanted, self._handshakeOf(request, wanted), self.opts.idPrefix + generateId())
             else:
                 self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime)
         except Exception:

@@ -563,7 +563,8 @@ class Socket(EventEmitter):
     @property
     def logName(self) -> str:
         """The session id as it may stand in a log: shortened, as whoever knows it can take the session over."""
-        return self.id[:6] + "…"
+        prefix = self.server.opts.idPrefix
+        return self.id[: 6 + (len(prefix) if self.id.startswith(prefix) else 0)] + "…"
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, and emit it as C{error}."""

@@ -40,6 +40,7 @@ _FLAGS = {
     "pingInterval": "ping-interval",
     "pingTimeout": "ping-timeout",
     "maxHttpBufferSize": "max-http-buffer-size",
+    "idPrefix": "id-prefix",
 }
 
 
@@ -96,6 +97,7 @@ class Options(usage.Options):
             ServerOptions().maxHttpBufferSize,
             "Bytes of the largest POST body or WebSocket message that a client may send.",
         ],
+        ["id-prefix", None, ServerOptions().idPrefix, "What session ids begin with, for a balancer to route by."],
     ]
 
     def __init__(self) -> None:
@@ -121,7 +123,9 @@ class Options(usage.Options):
         """Check what was given, and make of it C{serverOptions}, C{application} and C{root}."""
         self["listen"] = self["listen"] or [DEFAULT_LISTEN]
         try:
-            self["serverOptions"] = ServerOptions(**{name: _asNumber(self[flag]) for name, flag in _FLAGS.items()})
+            self["serverOptions"] = ServerOptions(
+                **{name: _asOption(name, self[flag]) for name, flag in _FLAGS.items()}
+            )
         except OptionError as error:
             fail(f"--{_FLAGS[error.name]} {error.value}: {error.problem}")
         self["application"] = findApp(self["app"])
@@ -133,9 +137,10 @@ class Options(usage.Options):
             fail(f"--static {self['static']}: there is no such directory")
 
 
-def _asNumber(text: Any) -> Any:
+def _asOption(name: str, given: Any) -> Any:
     # What isn't a number stays text: the option's own check then says what is wrong with it.
-    return int(text) if isinstance(text, str) and text.isdecimal() else text
+    isNumber = isinstance(getattr(ServerOptions(), name), int) and isinstance(given, str) and given.isdecimal()
+    return int(given) if isNumber else given
 
 
 class EngineIOService(Service):

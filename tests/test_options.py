@@ -31,7 +31,7 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.allowUpgrades, options.perMessageDeflate, options.allowRequest) == (True, None, None)
     assert options.httpCompression == HttpCompression(threshold=1024)
     assert (options.cookie, options.cors, options.wsEngine, options.initialPacket) == (None, None, None, None)
-    assert (options.allowEIO3, options.allowedOrigins) == (False, "*")
+    assert (options.allowEIO3, options.allowedOrigins, options.idPrefix) == (False, "*", "")
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
 
@@ -83,6 +83,12 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("cors", "*"),
         ("wsEngine", "autobahn"),
         ("wsEngine", str),
+        ("idPrefix", None),
+        ("idPrefix", 1),
+        ("idPrefix", "a/b"),
+        ("idPrefix", "ä-"),
+        ("idPrefix", "a-\n"),
+        ("idPrefix", "a" * 33),
         ("initialPacket", 5),
         ("initialPacket", "\ud800"),
         ("path", ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -346,6 +347,23 @@ def test_generateId(how: Callable[[Any], Any]) -> None:
     server.handleRequest(request)
     assert opened(request) == "mine"
     server.close()
+
+
+def test_idPrefix() -> None:
+    """Ids begin with it, whether or not opening takes a decision; logs show it and no more of an id than without."""
+    for options in ({}, {"allowRequest": lambda request: True}):
+        server = Server(reactor=Clock(), idPrefix="process-1.", **options)  # type: ignore[arg-type]
+        request = FakeRequest(uri=OPEN)
+        server.handleRequest(request)
+        sid = opened(request)
+        assert re.fullmatch(r"process-1\.[\w-]{28}", sid)
+        assert server.clients[sid].logName == f"{sid[:16]}…"
+        server.generateId = lambda request: "an id of the application's own"  # type: ignore[method-assign]
+        request = FakeRequest(uri=OPEN)
+        server.handleRequest(request)
+        assert opened(request) == "an id of the application's own"
+        assert server.clients[opened(request)].logName == "an id …"
+        server.close()
 
 
 @pytest.mark.parametrize("wrong", [ValueError("broken"), None, 5, "", "taken"])

@@ -57,6 +57,7 @@ def test_options(tmp_path: Path) -> None:
         "--ping-interval=1000",
         "--ping-timeout=500",
         "--max-http-buffer-size=2000",
+        "--id-prefix=1",
         f"--static={tmp_path}",
         "--app=tests.test_tap:application",
     )
@@ -64,6 +65,7 @@ def test_options(tmp_path: Path) -> None:
     service = EngineIOService(options, reactor)
     opts = service.server.opts
     assert (opts.path, opts.pingInterval, opts.pingTimeout, opts.maxHttpBufferSize) == ("/socket", 1000, 500, 2000)
+    assert opts.idPrefix == "1"
     assert CALLS.pop() is service.server
     service.privilegedStartService()
     service.startService()
@@ -87,6 +89,7 @@ def failing(server: Server) -> None:
         (["--ping-interval=abc"], "--ping-interval abc: expected a whole number of milliseconds, 1 or more"),
         (["--ping-timeout=0"], "--ping-timeout 0: expected a whole number"),
         (["--max-http-buffer-size=-1"], "--max-http-buffer-size -1: expected a whole number of bytes"),
+        (["--id-prefix=a/b"], "--id-prefix a/b: expected up to 32 letters, digits and signs of ._~-"),
         (["--path=engine"], "--path engine: expected the path of a URL"),
         (["--static=/no/such/place"], "--static /no/such/place: there is no such directory"),
         (["--app=nowhere:x"], "--app nowhere:x: cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
