@@ -97,7 +97,10 @@ class HTTPRefusal(EngineIOError):
     @ivar status: the HTTP status.
     @ivar message: the text, for a person.
     @ivar headers: further response headers.
+    @ivar name: by what it is counted; of one that an option brings about, the option.
     """
+
+    name = "bad request"
 
     def __init__(self, message: str, headers: Mapping[str, str] | None = None, status: int = 400) -> None:
         super().__init__(message)

@@ -43,10 +43,15 @@ _PREFIXES = {
         b"content-type",
         b"cookie",
         b"expect",
+        b"forwarded",
+        b"host",
         b"origin",
         b"transfer-encoding",
         b"upgrade",
         b"user-agent",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
     )
 }
 """Headers that are looked for in each request, and how one begins in its head."""
@@ -212,6 +217,11 @@ class FastRequest(EngineIORequest):
     args: Any = Lazily(lambda self: parse_qs(self._target[0].partition(b"?")[2], True))
     prepath: Any = Lazily(lambda self: self._segments()[:1])
     postpath: Any = Lazily(lambda self: self._segments()[1:])
+
+    def getClientAddress(self) -> Any:
+        """Return the address of the connection's other end."""
+        # Not made to stay: each session keeps its first request.
+        return self.__dict__.get("client") or self.transport.getPeer()
 
     def _segments(self) -> list[bytes]:
         return [unquote_to_bytes(each) for each in self._target[1][1:].split(b"/")]

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 import attrs
 
 from .errors import ConnectionRefusal, ErrorCode, MethodNotAllowed
-from .headers import originAllowed
+from .headers import noOrigin, originAllowed
 from .options import ServerOptions
 from .packet import Packet, PacketType
 
@@ -115,11 +115,13 @@ def _checkOrigin(origins: Iterable[str]) -> None:
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "INVALID_ORIGIN", "origin": origin})
 
 
-def _checkOriginAllowed(origins: Sequence[str], options: ServerOptions, isJSONP: bool) -> None:
+def _checkOriginAllowed(
+    origins: Sequence[str], options: ServerOptions, isJSONP: bool, own: Callable[[], str | None]
+) -> None:
     # A script tag sends no Origin, so that any page might be behind it.
     asking: Sequence[str | None] = origins or ([None] if isJSONP else [])
     for origin in asking:
-        if not originAllowed(options.allowedOrigins, origin):
+        if not originAllowed(options.allowedOrigins, origin, own):
             context = {"message": "allowedOrigins does not have the origin", "origin": origin}
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, context)
 
@@ -142,6 +144,7 @@ def classify(
     isUpgrade: bool,
     options: ServerOptions,
     find: Callable[[str], SessionT | None],
+    own: Callable[[], str | None] = noOrigin,
 ) -> EngineRequest[SessionT]:
     """
     Decide what a request wants.
@@ -149,6 +152,7 @@ def classify(
     @param origins: the values of its Origin header.
     @param isUpgrade: whether it asks for a WebSocket (L{asksForWebSocket}).
     @param find: returns the live session of an id, or None.
+    @param own: returns the origin of the server's own pages, or None; called where C{allowedOrigins} asks for it.
     @raise ConnectionRefusal: it can't be served.
     @raise MethodNotAllowed: its method is none that a session serves.
     """
@@ -165,7 +169,7 @@ def classify(
     if not sid:
         want = _wantedWithoutSession(method, transport, revision, isUpgrade, options)
         jsonpIndex = _jsonpIndex(query) if want is Want.OPEN else None
-        _checkOriginAllowed(originTexts, options, isJSONP=jsonpIndex is not None)
+        _checkOriginAllowed(originTexts, options, isJSONP=jsonpIndex is not None, own=own)
         return EngineRequest(want, revision, None, supportsBinary and jsonpIndex is None, jsonpIndex)
     session = find(sid)
     if session is None:
@@ -177,7 +181,7 @@ def classify(
         )
     want = _wantedOfSession(method, transport, session.transport.name, isUpgrade, options)
     if want is Want.UPGRADE:
-        _checkOriginAllowed(originTexts, options, isJSONP=False)
+        _checkOriginAllowed(originTexts, options, isJSONP=False, own=own)
     return EngineRequest(want, revision, session, supportsBinary)
 
 

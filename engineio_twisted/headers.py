@@ -8,14 +8,15 @@ characters. docs/protocol.md, "Cookie", "Other origins" and "Compression".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC
 from email.utils import format_datetime
 from urllib.parse import quote
 
 import attrs
 
-from .options import Cookie, Cors, OriginRule
+from .options import SELF, Cookie, Cors, OriginRule
+from .proxies import normalOrigin
 
 _VISIBLE = re.compile(r"[!-~]+")
 _FIELD_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z, -]+")  # tokens, with commas between them
@@ -43,18 +44,26 @@ def cookieHeader(cookie: Cookie, sid: str) -> str:
     return "; ".join(parts)
 
 
-def originAllowed(rule: OriginRule, origin: str | None) -> bool:
-    """Tell whether a rule allows an origin; None, where a client sends none, by a rule for all alone."""
+def noOrigin() -> None:
+    """Stand for an own origin that isn't asked for."""
+
+
+def originAllowed(rule: OriginRule, origin: str | None, own: Callable[[], str | None] = noOrigin) -> bool:
+    """
+    Tell whether a rule allows an origin; None, where a client sends none, by a rule for all alone.
+
+    @param own: returns the origin that C{self} stands for, or None; called where that is asked for.
+    """
     if rule is True or rule == "*":
         return True
     if origin is None or not rule:
         return False
     if isinstance(rule, str):
-        return origin == rule
+        return normalOrigin(origin) == own() if rule == SELF else origin == rule
     if isinstance(rule, re.Pattern):
         return rule.search(origin) is not None
     assert not isinstance(rule, bool)
-    return any(originAllowed(each, origin) for each in rule)
+    return any(originAllowed(each, origin, own) for each in rule)
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 import attrs
 
 from .errors import OptionError
+from .proxies import UNIX, Address, Network, networkOf
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -55,6 +56,25 @@ def _urlPath(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 def _asTuple(value: object) -> object:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
+
+
+def _proxies(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    expected = f"addresses or networks such as '10.0.0.0/8', or '{UNIX}': a list, or text with commas between them"
+    if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
+        raise _refuse(attribute, value, expected)
+    for each in value:
+        try:
+            if each != UNIX:
+                networkOf(each)
+        except ValueError as error:
+            raise OptionError(attribute.name, value, f"expected {expected}; not {each!r} ({error})") from None
+
+
+def _asProxies(value: object) -> object:
+    value = _splitAtCommas(value)
+    if not isinstance(value, tuple):
+        return value
+    return tuple(str(each) if isinstance(each, Address | Network) else each for each in value)
 
 
 def _asBytes(value: object) -> object:
@@ -255,6 +275,9 @@ def originRule(value: object) -> OriginRule:
     return rule  # type: ignore[return-value]
 
 
+SELF = "self"
+"""Among allowed origins: that of the pages which come from where the request goes."""
+
 _ORIGIN = r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[!-.0-~]*"  # the Fetch standard, "`Origin` header"
 _ORIGIN_RULE = "an origin such as 'https://example.com', a pattern of text, a list of those; or '*', True or False"
 
@@ -271,6 +294,12 @@ def _isOriginRule(value: object) -> bool:
 def _origins(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not _isOriginRule(value):
         raise _refuse(attribute, value, _ORIGIN_RULE)
+
+
+def _allowedOrigins(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    others = tuple(each for each in value if each != SELF) if isinstance(value, tuple) else value
+    if others != SELF and not _isOriginRule(others):
+        raise _refuse(attribute, value, f"'{SELF}', {_ORIGIN_RULE}")
 
 
 def _originsOrFunction(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -385,6 +414,7 @@ class OptionKeywords(TypedDict, total=False):
     idPrefix: str
     initialPacket: str | bytes | bytearray | memoryview | None
     allowEIO3: bool
+    trustedProxies: Sequence[str] | str | None
     path: str
     addTrailingSlash: bool
     destroyUpgrade: bool
@@ -436,9 +466,10 @@ class ServerOptions:
     )
     allowedOrigins: OriginRule = _option(
         "*",
-        _origins,
-        "Which origins' pages may open a session or a WebSocket; a client that sends no Origin may, unless it asks for"
-        " JSONP. Browsers let any page open a WebSocket, with the visitor's cookies, and `cors` doesn't change that.",
+        _allowedOrigins,
+        "Which origins' pages may open a session or a WebSocket; 'self' is that of the server's own. A client that"
+        " sends no Origin may, unless it asks for JSONP. Browsers let any page open a WebSocket, with the visitor's"
+        " cookies, and `cors` doesn't change that.",
         _asTuple,
     )
     perMessageDeflate: PerMessageDeflate | None = _option(
@@ -481,6 +512,13 @@ class ServerOptions:
     )
     allowEIO3: bool = _option(
         False, _flag, "Whether clients of revision 3 of the protocol may connect: engine.io-client before version 4."
+    )
+    trustedProxies: tuple[str, ...] | None = _option(
+        None,
+        _orNone(_proxies),
+        "The proxies in front, by address or network, or 'unix' for who connects to a UNIX socket. From them alone,"
+        " X-Forwarded-For, -Proto and -Host, or Forwarded, say who a client is.",
+        _asProxies,
     )
     path: str = _option("/engine.io", _urlPath, "The path that `attach` and `listen` serve.", _withoutTrailingSlash)
     addTrailingSlash: bool = _option(

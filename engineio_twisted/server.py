@@ -9,10 +9,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import attrs
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IListeningPort, IReactorTime, ISSLTransport
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -34,10 +35,11 @@ from .errors import (
 from .factory import SocketFactory, generateId
 from .fast_http import FastRequest, siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
-from .headers import cookieHeader, corsHeaders
-from .options import Cors, OptionKeywords, ServerOptions, originRule
+from .headers import cookieHeader, corsHeaders, noOrigin
+from .options import SELF, Cors, OptionKeywords, ServerOptions, originRule
 from .payload import codecFor
 from .polling import JSONPTransport, PollingTransport, refuse
+from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
 from .transport import Connections, ResponseHeaders, cancel, headerOf, respond
@@ -126,6 +128,8 @@ class Server(EventEmitter):
         self._ownSite: Site | None = None
         self._opening: Deferred[Any]
         self._port: IListeningPort | None = None
+        origins = self.opts.allowedOrigins
+        self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
         cors = self.opts.cors
         if cors is not None:
             if cors.credentials and cors.origin == "*":
@@ -172,6 +176,31 @@ class Server(EventEmitter):
         @return: text that fits into a URL, used by no live session; or a Deferred or coroutine of one.
         """
         return self.opts.idPrefix + generateId()
+
+    def clientOf(self, request: Any) -> Client:
+        """
+        Return who sent a request: its C{address}, and the C{scheme} and C{host} by which it addressed this server.
+
+        As the connection says; where that is one of C{trustedProxies}, as the proxy says. Middlewares that change the
+        headers in question come first.
+
+        @param request: a L{twisted.web.server.Request}.
+        @raise HTTPRefusal: a trusted proxy contradicts itself (docs/protocol.md, "Proxies"). Not for the request of
+            a session, which wouldn't have been opened.
+        """
+        if self.opts.trustedProxies is None:
+            return _connectionOf(request)[0]
+        client: Client | None = getattr(request, "engineIOClient", None)
+        if client is None:
+            connection, isUnix = _connectionOf(request)
+
+            def headers(name: bytes) -> list[bytes]:
+                values: list[bytes] = request.requestHeaders.getRawHeaders(name, [])
+                return values
+
+            client = clientOf(connection, headers, trustedProxies(self.opts.trustedProxies), isUnix)
+            request.engineIOClient = client
+        return client
 
     def attach(self, site: server.Site, **keywords: Any) -> None:
         """
@@ -369,19 +398,27 @@ class Server(EventEmitter):
                 self._session(wanted).transport.push(request)
             elif wanted.want is Want.UPGRADE:
                 self._upgrade(request, wanted)
-            elif self._closed is not None:
-                raise ServerClosing
-            elif self.opts.allowRequest is None and self._generatesIds():
-                # Nothing that could take time.
-                self._openAs(request, wanted, self._handshakeOf(request, wanted), self.opts.idPrefix + generateId())
             else:
-                self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime)
+                self._handshake(request, wanted, isUpgrade)
         except Exception:
             self._notDecided(Failure(), request, isUpgrade, _Decision())
 
+    def _handshake(self, request: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
+        if self._closed is not None:
+            raise ServerClosing
+        if self.opts.trustedProxies is not None:
+            # What a proxy says is made sure of before anything rests on it.
+            self.clientOf(request)
+        if self.opts.allowRequest is None and self._generatesIds():
+            # Nothing that could take time.
+            self._openAs(request, wanted, self._handshakeOf(request, wanted), self.opts.idPrefix + generateId())
+        else:
+            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime)
+
     def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
         origins = request.requestHeaders.getRawHeaders(b"origin", ())
-        return classify(method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self.clients.get)
+        own = partial(self._ownOrigin, request) if self._namesOwnOrigin else noOrigin
+        return classify(method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self.clients.get, own)
 
     @staticmethod
     def _session(wanted: EngineRequest[Socket]) -> Socket:
@@ -441,6 +478,9 @@ class Server(EventEmitter):
             if self._closed is not None:
                 raise ServerClosing
             self._openAs(request, wanted, handshake, sid)
+
+    def _ownOrigin(self, request: Any) -> str | None:
+        return self.clientOf(request).origin
 
     def _handshakeOf(self, request: Any, wanted: EngineRequest[Socket]) -> WebSocketHandshake | None:
         return self._checkWebSocket(request) if wanted.want is Want.WEBSOCKET else None
@@ -655,6 +695,17 @@ def _noDecisionInTime() -> HTTPRefusal:
 def _isAnswered(request: Any) -> bool:
     """Tell whether there is no answering a request any more: somebody did, or the client has gone."""
     return bool(request.startedWriting) or getattr(request, "channel", None) is None
+
+
+def _connectionOf(request: Any) -> tuple[Client, bool]:
+    """Return whose connection a request came on, and whether that is on a UNIX socket."""
+    address = request.getClientAddress()
+    # The request is asked first, which an application may have told; once it is answered, only the connection knows.
+    isSecure = request.isSecure() or ISSLTransport.providedBy(getattr(request, "transport", None))
+    hosts = request.requestHeaders.getRawHeaders(b"host", ())
+    host = validHost(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+    scheme = "https" if isSecure else "http"
+    return Client(plainAddress(address), scheme, host), isinstance(address, UNIXAddress)
 
 
 async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:

@@ -21,6 +21,7 @@ from .emitter import EventEmitter, Handler
 from .errors import CloseReason
 from .handshake import openPacket, upgradesOf
 from .packet import PROBE, Packet, PacketType
+from .proxies import plainAddress
 from .transport import ITransport, ITransportOwner, cancel
 
 if TYPE_CHECKING:
@@ -216,10 +217,10 @@ class Socket(EventEmitter):
 
     @property
     def remoteAddress(self) -> str | None:
-        """The client's IP address, as the connection of the first request has it; None on a UNIX socket."""
-        host: str | None = getattr(self.request.getClientAddress(), "host", None)
-        # How a dual-stack port reports a client that came by IPv4.
-        return host.removeprefix("::ffff:") if host is not None and "." in host else host
+        """The client's IP address, by the first request (L{Server.clientOf}); None on a UNIX socket."""
+        if self.server.opts.trustedProxies is None:
+            return plainAddress(self.request.getClientAddress())
+        return self.server.clientOf(self.request).address
 
     def send(self, data: object, callback: SendCallback | None = None, *, compress: bool = True) -> Socket:
         """

@@ -154,6 +154,9 @@ class FakeRequest:
     def getClientAddress(self) -> IPv4Address:
         return IPv4Address("TCP", "192.0.2.7", 1234)
 
+    def isSecure(self) -> bool:
+        return False
+
     def getHeader(self, name: str) -> str | None:
         values = self.requestHeaders.getRawHeaders(name)
         return values[-1] if values else None

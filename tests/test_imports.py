@@ -19,11 +19,12 @@ pytestmark = pytest.mark.once
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "options": {"errors"},
+    "proxies": {"errors"},
+    "options": {"errors", "proxies"},
     "packet": {"errors"},
     "payload_v3": {"packet", "errors"},
     "payload": {"packet", "payload_v3", "errors"},
-    "headers": {"options"},
+    "headers": {"options", "proxies"},
     "handshake": {"options", "headers", "packet", "errors"},
     "debug": set(),
     "emitter": set(),
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deflate": {"options"},
     "engine_autobahn": {"websocket", "transport", "deflate"},
     "engine_twisted": {"websocket", "transport"},
-    "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "errors"},
+    "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "proxies", "errors"},
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "resource": {"transport", "handshake", "errors"},
     "fast_http": {"resource", "transport", "options"},
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted"}
 MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": EVERYTHING, "__init__": EVERYTHING}
 
-PURE = ["errors", "options", "packet", "payload_v3", "payload", "headers", "handshake"]
+PURE = ["errors", "proxies", "options", "packet", "payload_v3", "payload", "headers", "handshake"]
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import attrs
@@ -32,6 +33,7 @@ def test_defaultsAreTheReferences() -> None:
     assert options.httpCompression == HttpCompression(threshold=1024)
     assert (options.cookie, options.cors, options.wsEngine, options.initialPacket) == (None, None, None, None)
     assert (options.allowEIO3, options.allowedOrigins, options.idPrefix) == (False, "*", "")
+    assert options.trustedProxies is None
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
 
@@ -76,6 +78,15 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("allowedOrigins", "a.example"),
         ("allowedOrigins", "https://a.example/"),
         ("allowedOrigins", re.compile(b"a")),
+        ("allowedOrigins", "own"),
+        ("allowedOrigins", ["self", ["self"]]),
+        ("trustedProxies", True),
+        ("trustedProxies", 5),
+        ("trustedProxies", [5]),
+        ("trustedProxies", "localhost"),
+        ("trustedProxies", ["10.0.0.1", "10.0.0.256"]),
+        ("trustedProxies", ["10.0.0.1/8"]),
+        ("trustedProxies", ["unix:/run/proxy"]),
         ("httpCompression", 1024),
         ("perMessageDeflate", "yes"),
         ("cookie", "io"),
@@ -111,6 +122,22 @@ def test_wrongValuesAreRefusedByName(name: str, value: Any) -> None:
     assert str(caught.value).startswith(f"{name}=")
     assert "expected" in str(caught.value)
     assert (caught.value.name, caught.value.problem) == (name, str(caught.value).partition(": ")[2])
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["10.0.0.0/8, ::1,unix", ["10.0.0.0/8", "::1", "unix"], (ip_network("10.0.0.0/8"), ip_address("::1"), "unix")],
+)
+def test_trustedProxies(given: Any) -> None:
+    """As a list, of text or of what the module ipaddress makes, or as text with commas; kept as text."""
+    assert ServerOptions(trustedProxies=given).trustedProxies == ("10.0.0.0/8", "::1", "unix")
+    assert ServerOptions(trustedProxies=()).trustedProxies == ServerOptions(trustedProxies="").trustedProxies == ()
+
+
+def test_theWrongProxyIsNamed() -> None:
+    """In a long list, which one is wrong, and why."""
+    with pytest.raises(OptionError, match=r"; not '10\.0\.0\.1/8' .*has host bits set"):
+        ServerOptions(trustedProxies=["10.0.0.1", "10.0.0.1/8", "::1"])
 
 
 def test_misspeltNamesAreRefused() -> None:
@@ -204,6 +231,7 @@ def test_defaultsOfSettings() -> None:
         ("cors", "origin", ""),
         ("cors", "origin", "https://a.example\r\nX: y"),
         ("cors", "origin", 5),
+        ("cors", "origin", "self"),
         ("cors", "origin", ["*"]),
         ("cors", "origin", ["https://a.example", True]),
         ("cors", "methods", ["GET", "PO ST"]),
