@@ -80,7 +80,10 @@ class Deflate(AutobahnDeflate):
     _decompressor: Any
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
-        inflated: bytes = super().decompress_message_data(data, max_output_len)
+        # One byte more than there may be: where there is just as much, zlib may hold back what is behind it, and nobody
+        # would know that the message goes on.
+        limit = None if max_output_len is None else max_output_len + 1
+        inflated: bytes = super().decompress_message_data(data, limit)
         # Behind the end there may be one byte (RFC 7692, 7.2.3.4). zlib would keep whatever is there.
         if len(self._decompressor.unused_data) > 1:
             raise PayloadCorruptError("data behind the end of the compressed stream")

@@ -301,7 +301,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a close frame: here every end passes that either side announces."""
-        super().sendCloseFrame(code, reasonUtf8, isReply)
+        # A reply has the client's own code (RFC 6455, 5.5.1).
+        super().sendCloseFrame(self.remoteCloseCode if isReply else code, reasonUtf8, isReply)
         self.setDeadline()
         if isReply:
             self.receiver.closed(f"close frame with code {self.remoteCloseCode or self.CLOSE_STATUS_CODE_NULL}")

@@ -268,6 +268,8 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
             raise refusal(f"header {name.decode('latin-1')}: a byte that some take for the end of a line")
     if method != "GET":
         raise refusal(f"method {method}: expected GET")
+    if len(headers.get(b"host", ())) != 1:
+        raise refusal("expected one Host")
     version = b",".join(headers.get(b"sec-websocket-version", ())).strip()
     if version not in (b"13", b"8"):
         raise refusal(

@@ -232,3 +232,15 @@ def test_twistedCanNotCompress() -> None:
     """Asking for both is an error, and says which."""
     with pytest.raises(OptionError, match="wsEngine TwistedEngine can't compress"):
         ServerOptions(wsEngine=TwistedEngine, perMessageDeflate=True)
+
+
+@pytest.mark.parametrize("over", [1, 2, 100, 257, 258, 259, 1000])
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_justOverTheLimit(size: int, over: int) -> None:
+    """A message that inflates to a little more than the limit is refused, not cut: zlib may hold the rest back."""
+    peer = accept(PLAIN, limit=size)
+    peer.receive(makeFrame(deflate(b"4" * size), 1, reserved=RSV1))
+    assert [packet.data for packet in peer.owner.packets] == ["4" * (size - 1)]
+    peer.receive(makeFrame(deflate(b"4" * (size + over)), 1, reserved=RSV1))
+    assert len(peer.owner.packets) == 1
+    assert peer.closeCode() == 1009

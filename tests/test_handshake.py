@@ -260,6 +260,8 @@ def test_webSocketHandshake(offered: list[bytes], spoken: str | None) -> None:
         ({b"sec-websocket-protocol": [b"a,,b"]}, "GET"),
         ({b"sec-websocket-protocol": [b"a b"]}, "GET"),
         ({b"sec-websocket-protocol": [b"a\xffb"]}, "GET"),
+        ({b"host": []}, "GET"),
+        ({b"host": [b"localhost", b"example.com"]}, "GET"),
         ({}, "POST"),
     ],
 )

@@ -110,6 +110,7 @@ class Frame:
     opcode: int
     payload: bytes
     isFinal: bool = True
+    reserved: int = 0
 
     @property
     def text(self) -> str:
@@ -120,6 +121,35 @@ class Frame:
     def code(self) -> int | None:
         assert self.opcode == CLOSE
         return struct.unpack("!H", self.payload[:2])[0] if self.payload else None
+
+
+def firstFrame(data: bytes | bytearray) -> tuple[Frame, int] | None:
+    """The frame that bytes of the server begin with, and its length; None where it isn't complete."""
+    if len(data) < 2:
+        return None
+    first, second = data[:2]
+    assert not second & 0x80, "a frame masked by the server"
+    length, start = second, 2
+    if second in (126, 127):
+        start = 4 if second == 126 else 10
+        if len(data) < start:
+            return None
+        length = int.from_bytes(data[2:start], "big")
+    if len(data) < start + length:
+        return None
+    payload = bytes(data[start : start + length])
+    return Frame(first & 15, payload, bool(first & 0x80), first >> 4 & 7), start + length
+
+
+def framesOf(data: bytes) -> list[Frame]:
+    """All frames in what a server sent, which has to be frames and nothing else."""
+    frames = []
+    while data:
+        found = firstFrame(data)
+        assert found is not None, f"no frame: {data[:100]!r}"
+        frames.append(found[0])
+        data = data[found[1] :]
+    return frames
 
 
 class Wire(Protocol, Changing):
@@ -198,20 +228,9 @@ class Wire(Protocol, Changing):
             yield (await self._take(length + 2))[:-2]
 
     def _frame(self) -> tuple[Frame, int] | None:
-        if len(self.received) < 2:
-            return None
-        first, second = self.received[:2]
-        assert not first & 0x70, "reserved bits set by the server"
-        assert not second & 0x80, "a frame masked by the server"
-        length, start = second, 2
-        if second in (126, 127):
-            start = 4 if second == 126 else 10
-            if len(self.received) < start:
-                return None
-            length = int.from_bytes(self.received[2:start], "big")
-        if len(self.received) < start + length:
-            return None
-        return Frame(first & 15, bytes(self.received[start : start + length]), bool(first & 0x80)), start + length
+        found = firstFrame(self.received)
+        assert found is None or not found[0].reserved, "reserved bits set by the server"
+        return found
 
     async def frame(self, seconds: float | None = DEADLINE) -> Frame:
         """Read a frame."""
