@@ -16,6 +16,7 @@ from .errors import (
 )
 from .factory import SocketFactory
 from .fast_http import FastSite
+from .observer import IServerObserver, ServerObserver, ServerStats
 from .options import Cookie, Cors, FastPaths, HttpCompression, PerMessageDeflate, ServerOptions
 from .packet import Packet, PacketType
 from .polling import PollingTransport
@@ -38,6 +39,7 @@ __all__ = [
     "FastPaths",
     "FastSite",
     "HttpCompression",
+    "IServerObserver",
     "IWebSocket",
     "IWebSocketEngine",
     "IWebSocketReceiver",
@@ -57,7 +59,9 @@ __all__ = [
     "ReadyState",
     "RequestRefused",
     "Server",
+    "ServerObserver",
     "ServerOptions",
+    "ServerStats",
     "Site",
     "Socket",
     "SocketFactory",

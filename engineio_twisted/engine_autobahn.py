@@ -315,6 +315,12 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         """Learn that the connection is lost."""
         self.receiver.closed(reason or f"connection closed with code {code}")
 
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write what Autobahn sends: the 101, and frames."""
+        if self.state != WebSocketServerProtocol.STATE_CONNECTING:
+            self.countWritten(len(data))
+        super().sendData(data, sync, chopsize)
+
     # From the connection
 
     def connectionMade(self) -> None:
@@ -440,7 +446,12 @@ class FastWebSocket(AutobahnWebSocket):
             self._perMessageCompress = Deflate.create_from_offer_accept(True, deflate)
         # With it goes what the session says first.
         self._gather()
-        self.write("\r\n".join([*lines, "", ""]).encode())
+        opening = "\r\n".join([*lines, "", ""]).encode()
+        # Not as what is written otherwise, which is counted.
+        if self._gathered is None:
+            self.transport.write(opening)
+        else:
+            self._gathered.append(opening)
 
     def answered(self) -> None:
         self._release()
@@ -460,6 +471,7 @@ class FastWebSocket(AutobahnWebSocket):
                 self._release()
                 self._gather()
             return
+        self.countWritten(len(data))
         engine = self.factory
         if not engine.writesAtOnce or self._turn is engine.turn:
             # A second time in a turn of the reactor it costs less to leave it to that.
@@ -474,8 +486,12 @@ class FastWebSocket(AutobahnWebSocket):
 
     def _release(self) -> None:
         gathered, self._gathered = self._gathered, None
-        self._gatheredSize = 0
         if gathered:
+            counters = self.counters
+            counters.bytesSent += self._gatheredSize
+            if counters.observers:
+                counters.tell("bytesSent", self.receiver.owner, self._gatheredSize)
+            self._gatheredSize = 0
             writeAtOnce(self.transport, gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
@@ -502,8 +518,11 @@ class FastWebSocket(AutobahnWebSocket):
     # Reading
 
     def dataReceived(self, data: bytes) -> None:
-        if self._allowance is not None:
+        counters = self.counters
+        if self._allowance is not None or counters.observers:
             self.countRead(data)
+        else:
+            counters.bytesReceived += len(data)
         if self._pieces is not None:
             self._pieces.append(data)
             self._missing -= len(data)

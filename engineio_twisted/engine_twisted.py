@@ -260,11 +260,13 @@ class TwistedWebSocket(WebSocketConnection):
         """Send what Twisted's protocol writes: the 101, and then one frame at a time."""
         if not self.isOpen and self._closeCode is None:
             lines = [f"{name}: {value}\r\n" for name, values in self.headers.items() for value in values]
-            data = data[: -len(b"\r\n")] + "".join(lines).encode() + b"\r\n"
-        elif data[0] == _CLOSE_FRAME:
+            self.transport.write(data[: -len(b"\r\n")] + "".join(lines).encode() + b"\r\n")
+            return
+        if data[0] == _CLOSE_FRAME:
             self._closeCode = int.from_bytes(data[2:4]) if len(data) > _SHORT_HEADER else NO_CODE
             self._closeReason = f": {data[4:].decode('utf-8', 'replace')}" if data[4:] else ""
             self.isOpen = False
+        self.countWritten(len(data))
         self.transport.write(data)
 
     def loseConnection(self) -> None:

@@ -97,16 +97,21 @@ class HTTPRefusal(EngineIOError):
     @ivar status: the HTTP status.
     @ivar message: the text, for a person.
     @ivar headers: further response headers.
-    @ivar name: by what it is counted; of one that an option brings about, the option.
+    @ivar name: by what it is counted: one of few, that never depends on what a client sent; of one that an option
+        brings about, the option.
     """
 
-    name = "bad request"
+    name = ErrorCode.BAD_REQUEST.name
 
-    def __init__(self, message: str, headers: Mapping[str, str] | None = None, status: int = 400) -> None:
+    def __init__(
+        self, message: str, headers: Mapping[str, str] | None = None, status: int = 400, name: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.headers = headers or {}
         self.status = status
+        if name is not None:
+            self.name = name
 
     def asJSON(self) -> str:
         """Return the body of the answer to a plain request."""
@@ -116,6 +121,8 @@ class HTTPRefusal(EngineIOError):
 class ConnectionRefusal(HTTPRefusal):
     """
     A request refused with one of the codes 0 to 5; emitted as `connection_error` too.
+
+    Its C{name} is that of the code, or, of a bad request, the more exact one in the context.
 
     @ivar code: which one.
     @ivar context: what made the server refuse, by name: the values a person needs to find the cause.
@@ -128,7 +135,8 @@ class ConnectionRefusal(HTTPRefusal):
         message: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message or ERROR_MESSAGES[code], headers, 403 if code is ErrorCode.FORBIDDEN else 400)
+        status = 403 if code is ErrorCode.FORBIDDEN else 400
+        super().__init__(message or ERROR_MESSAGES[code], headers, status, str(context.get("name", code.name)))
         self.code = code
         self.context = context
 
@@ -139,6 +147,8 @@ class ConnectionRefusal(HTTPRefusal):
 class MethodNotAllowed(HTTPRefusal):
     """A live session was addressed by a method that is neither GET nor POST. The session isn't touched."""
 
+    name = "METHOD_NOT_ALLOWED"
+
     def __init__(self, method: str) -> None:
         super().__init__(f"{method} is not possible on a session; GET and POST are", {"Allow": "GET, POST"}, 405)
 
@@ -146,12 +156,16 @@ class MethodNotAllowed(HTTPRefusal):
 class PayloadTooLarge(HTTPRefusal):
     """The body of a POST is larger than `maxHttpBufferSize`. Nothing of it is delivered, the session goes on."""
 
+    name = "maxHttpBufferSize"
+
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is larger than maxHttpBufferSize, {limit} bytes", status=413)
 
 
 class ServerClosing(HTTPRefusal):
     """The server is closing, or has closed, and opens no sessions."""
+
+    name = "SERVER_CLOSING"
 
     def __init__(self) -> None:
         super().__init__("the server is closing", {"Retry-After": "5"}, 503)

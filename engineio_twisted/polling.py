@@ -27,6 +27,7 @@ from .transport import ITransport, Transport, respond, watch
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
+    from .observer import Counters
     from .options import HttpCompression, ServerOptions
 
 _debug = DebugScope("engine:polling")
@@ -75,16 +76,23 @@ class CompressedBody:
     @param request: what is answered; its headers are written.
     @param compressor: of zlib.
     @param finished: called with it when all is written, or nobody is there to read it.
+    @param count: called with the size of each piece that is sent.
     """
 
     def __init__(
-        self, request: Request, body: bytes, compressor: Any, finished: Callable[[CompressedBody], object]
+        self,
+        request: Request,
+        body: bytes,
+        compressor: Any,
+        finished: Callable[[CompressedBody], object],
+        count: Callable[[int], object],
     ) -> None:
         self._request = request
         self._channel: Any = request.channel
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished
+        self._count = count
 
     def resumeProducing(self) -> None:
         """Write the next piece."""
@@ -105,12 +113,16 @@ class CompressedBody:
             self._finished(self)
             return
         piece, self._rest = self._rest[:size], self._rest[size:]
-        self._request.write(self._compressor.compress(piece))
+        self._send(self._compressor.compress(piece))
         if not self._rest:
             self._finished(self)
-            self._request.write(self._compressor.flush())
+            self._send(self._compressor.flush())
             self._request.unregisterProducer()
             self._request.finish()
+
+    def _send(self, piece: bytes) -> None:
+        self._count(len(piece))
+        self._request.write(piece)
 
 
 @implementer(ITransport)
@@ -129,8 +141,10 @@ class PollingTransport(Transport):
     _compressed: frozenset[CompressedBody] = frozenset()
     _isClosed = False
 
-    def __init__(self, codec: Codec, supportsBinary: bool, options: ServerOptions) -> None:
-        super().__init__(codec, supportsBinary)
+    def __init__(
+        self, codec: Codec, supportsBinary: bool, options: ServerOptions, counters: Counters | None = None
+    ) -> None:
+        super().__init__(codec, supportsBinary, counters)
         self._maxHttpBufferSize = options.maxHttpBufferSize
         self._compression = options.httpCompression
         self._poll: Request | None = None
@@ -150,7 +164,7 @@ class PollingTransport(Transport):
         """Serve a GET: it waits until there is something to send. A second one while one waits ends the session."""
         if self._poll is not None:
             self._failed("overlapping GET requests")
-            self._refuse(request, HTTPRefusal("a GET of this session is waiting already"))
+            self._refuse(request, HTTPRefusal("a GET of this session is waiting already", name="OVERLAPPING_GET"))
             return
         self._poll = request
         watch(request, self)
@@ -171,7 +185,7 @@ class PollingTransport(Transport):
         """
         if self._body is not None:
             self._failed("overlapping POST requests")
-            raise HTTPRefusal("a POST of this session is being read already")
+            raise HTTPRefusal("a POST of this session is being read already", name="OVERLAPPING_POST")
         self._body = request
 
     def pushLost(self, request: Request) -> None:
@@ -194,8 +208,13 @@ class PollingTransport(Transport):
             self._log.warn("POST refused: {reason}", reason=refusal.message)
             self._refuse(request, refusal)
             return
+        counters = self.counters
+        counters.addBytesReceived(self.owner, len(body))
         try:
             for packet in self.codec.decodePayload(self._payloadOf(request, body)):
+                counters.packetsReceived += 1
+                if counters.observers:
+                    counters.tell("packetsReceived", self.owner, 1)
                 if packet.type is PacketType.CLOSE:
                     self.discard()
                     self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
@@ -204,11 +223,11 @@ class PollingTransport(Transport):
                     _debug.log(f"received {packet}")
                 if not self.owner.transportPacket(self, packet):
                     # Nothing is acknowledged that nobody gets.
-                    self._refuse(request, HTTPRefusal("the session is closing"))
+                    self._refuse(request, HTTPRefusal("the session is closing", name="SESSION_CLOSING"))
                     return
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
-            self._refuse(request, HTTPRefusal(str(error)))
+            self._refuse(request, HTTPRefusal(str(error), name="PARSE_ERROR"))
             return
         respond(request, 200, {"Content-Type": "text/html", **self._commonHeaders(request)}, b"ok", self._announce)
 
@@ -223,6 +242,7 @@ class PollingTransport(Transport):
             return
         headers, body = self._bodyOf(self.codec.encodePayload(packets, self.supportsBinary))
         headers |= self._commonHeaders(request)
+        self.counters.addPacketsSent(self.owner, len(packets))
         coding = None
         if compression and len(body) >= compression.threshold and any(packet.compress for packet in packets):
             coding = contentCoding(request.requestHeaders.getRawHeaders(b"accept-encoding", ()))
@@ -233,19 +253,23 @@ class PollingTransport(Transport):
                 self._sendInPieces(request, headers, body, compressor)
                 return
             body = compressor.compress(body) + compressor.flush()
+        self._sentBytes(len(body))
         respond(request, 200, headers, body, self._announce)
 
     def _sendInPieces(self, request: Request, headers: dict[str, str], body: bytes, compressor: Any) -> None:
         for name, value in headers.items():
             request.setHeader(name, value)
         self._announce(request)
-        compressed = CompressedBody(request, body, compressor, self._isCompressed)
+        compressed = CompressedBody(request, body, compressor, self._isCompressed, self._sentBytes)
         if self._isClosed:
             # By a handler that was to look at the headers.
             compressed.hurry()
         else:
             self._compressed |= {compressed}
             request.registerProducer(compressed, False)
+
+    def _sentBytes(self, size: int) -> None:
+        self.counters.addBytesSent(self.owner, size)
 
     def _isCompressed(self, body: CompressedBody) -> None:
         self._compressed -= {body}
@@ -294,6 +318,7 @@ class PollingTransport(Transport):
         self.owner.transportAnswers(self, request)
 
     def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:
+        self.counters.requestRefused(request, refusal)
         refuse(request, refusal, self._announce)
 
     def _commonHeaders(self, request: Request) -> dict[str, str]:
@@ -318,8 +343,8 @@ class JSONPTransport(PollingTransport):
     @param index: the digits by which the script finds whom to call.
     """
 
-    def __init__(self, codec: Codec, options: ServerOptions, index: str) -> None:
-        super().__init__(codec, False, options)
+    def __init__(self, codec: Codec, options: ServerOptions, index: str, counters: Counters | None = None) -> None:
+        super().__init__(codec, False, options, counters)
         self._index = index
 
     def _payloadOf(self, request: Request, body: bytes) -> str:

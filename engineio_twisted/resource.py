@@ -26,6 +26,7 @@ from .transport import CLOSE_TIMEOUT, Connections, cancel
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from .observer import Counters
     from .options import ServerOptions
     from .polling import PollingTransport
 
@@ -42,6 +43,7 @@ class Engine(Protocol):
 
     opts: ServerOptions
     reading: Connections[EngineIORequest]
+    counters: Counters
 
     def handleRequest(self, request: server.Request) -> None:
         """Answer a plain request, now or later."""
@@ -238,6 +240,8 @@ class EngineIORequest(server.Request):
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
         self._log.warn("A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message)
         self._refused = True
+        assert self._engine is not None
+        self._engine.counters.requestRefused(self, refusal)
         if self._polling is not None:
             self._polling.pushEnded(self)
         # The channel would ask for more, with "100 Continue".
@@ -247,7 +251,6 @@ class EngineIORequest(server.Request):
         self.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
         self.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
         self.responseHeaders.setRawHeaders("Connection", ["close"])
-        assert self._engine is not None
         self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
         self._deciding.addErrback(self._notDecided)
         self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))

@@ -36,6 +36,7 @@ from .factory import SocketFactory, generateId
 from .fast_http import FastRequest, siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders, noOrigin
+from .observer import Counters, ServerStats
 from .options import SELF, Cors, OptionKeywords, ServerOptions, originRule
 from .payload import codecFor
 from .polling import JSONPTransport, PollingTransport, refuse
@@ -101,6 +102,7 @@ class Server(EventEmitter):
     @ivar opts: the L{ServerOptions}.
     @ivar listening: of a server made by L{listen}, a Deferred of the port.
     @ivar reading: the requests whose bodies are being read.
+    @ivar counters: what has happened, for those parts that count; an application asks L{stats}.
     """
 
     _log = Logger()
@@ -118,6 +120,7 @@ class Server(EventEmitter):
             raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
+        self.counters = Counters()
         self._middlewares: list[Callable[[Any], Any]] = []
         # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise.
         self._undecided: set[Callable[[HTTPRefusal], None]] = set()
@@ -240,6 +243,50 @@ class Server(EventEmitter):
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
         return self.factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)
+
+    def addObserver(self, observer: Any) -> None:
+        """
+        Tell an observer of what happens from now on.
+
+        @param observer: provides L{IServerObserver}, such as an instance of a class that extends L{ServerObserver}.
+        @raise TypeError: it doesn't.
+        """
+        self.counters.add(observer)
+
+    def removeObserver(self, observer: Any) -> None:
+        """Tell an observer nothing more. One that wasn't added is no error."""
+        self.counters.remove(observer)
+
+    def stats(self) -> ServerStats:
+        """
+        Return what the server has done so far, and what it has now.
+
+        It looks at every session, which takes a millisecond or so for ten thousand: for now and then.
+        """
+        counters = self.counters
+        buffered = [len(each.writeBuffer) for each in self.clients.values()]
+        return ServerStats(
+            sessions={name: counters.sessions.get(name, 0) for name in ("polling", "websocket")},
+            opened=counters.opened,
+            upgraded=counters.upgraded,
+            closed=dict(counters.closed),
+            refused=dict(counters.refused),
+            limited=dict(counters.limited),
+            packetsReceived=counters.packetsReceived,
+            packetsSent=counters.packetsSent,
+            bytesReceived=counters.bytesReceived,
+            bytesSent=counters.bytesSent,
+            bufferedPackets=sum(buffered),
+            mostBufferedPackets=max(buffered, default=0),
+            undecided=len(self._undecided),
+            reading=len(self.reading),
+            webSockets=len(self.webSockets.connections),
+        )
+
+    @property
+    def isReady(self) -> bool:
+        """Whether the server opens new sessions: it listens, where L{listen} made it, and isn't closing."""
+        return self._closed is None and (self._ownSite is None or self._port is not None)
 
     def close(self) -> Deferred[None]:
         """
@@ -466,7 +513,7 @@ class Server(EventEmitter):
         if not isinstance(refusal, HTTPRefusal):
             if not decision.isGivenUp:
                 self._log.failure("A request could not be answered", failure)
-            refusal = HTTPRefusal("internal error", status=500)
+            refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
         self._refuse(request, isUpgrade, refusal)
 
     async def _open(self, request: Any, wanted: EngineRequest[Socket], decision: _Decision) -> None:
@@ -491,9 +538,9 @@ class Server(EventEmitter):
         codec = codecFor(wanted.revision)
         if handshake is None:
             if wanted.jsonpIndex is None:
-                polling = PollingTransport(codec, wanted.supportsBinary, self.opts)
+                polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.counters)
             else:
-                polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex)
+                polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
             socket = self.factory.open(sid, polling, request, wanted.revision)
             polling.poll(request)
             self._announce(socket)
@@ -502,7 +549,7 @@ class Server(EventEmitter):
             def begin() -> None:
                 self._announce(self.factory.open(sid, transport, request, wanted.revision))
 
-            transport = WebSocketTransport(codec, wanted.supportsBinary, begin)
+            transport = WebSocketTransport(codec, wanted.supportsBinary, begin, self.counters)
             self._accept(request, handshake, transport, sid)
 
     def _announce(self, socket: Socket) -> None:
@@ -555,17 +602,20 @@ class Server(EventEmitter):
         handshake = self._checkWebSocket(request)
 
         def begin() -> None:
-            if not self._session(wanted).tryUpgrade(transport):
+            session = self._session(wanted)
+            # Whatever comes on it comes from the client of that session.
+            transport.owner = session
+            if not session.tryUpgrade(transport):
                 # One WebSocket is there already. The session isn't to suffer from a second.
                 transport.close()
 
-        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin)
+        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         self._accept(request, handshake, transport, None)
 
     def _checkWebSocket(self, request: Any) -> WebSocketHandshake:
         if getattr(request.channel, "transport", None) is None:
             # HTTP/2: there is no connection that could become a WebSocket.
-            raise HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"}, 426)
+            raise HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"}, 426, "UPGRADE_REQUIRED")
         headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
         return checkWebSocketHeaders(request.method.decode("latin-1"), headers)
 
@@ -590,6 +640,7 @@ class Server(EventEmitter):
                 # A middleware has begun to answer, and will not go on.
                 request.loseConnection()
             return
+        self.counters.requestRefused(request, refusal)
         if isinstance(refusal, ConnectionRefusal):
             context = dict(refusal.context)
             if _debug.enabled:

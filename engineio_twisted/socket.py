@@ -274,6 +274,7 @@ class Socket(EventEmitter):
         self._step(Input.START)
         self._heartbeatStep(Input.LISTEN if self._clientPings else Input.START)
         self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
+        self.server.counters.sessionOpened(self)
         self._sendPacket(openPacket(self.id, upgradesOf(self.transport.name, options), options))
         if options.initialPacket is not None:
             self._sendPacket(Packet(PacketType.MESSAGE, options.initialPacket))
@@ -391,6 +392,10 @@ class Socket(EventEmitter):
             self._callbacks.append(callback)
         self.emit("packetCreate", packet)
         self._flush()
+        counters = self.server.counters
+        # What is sent from inside a flush goes out in its next round, where the transport takes that too.
+        if counters.observers and self.writeBuffer and not self._canFlush():
+            counters.tell("buffered", self, len(self.writeBuffer))
 
     def _flush(self) -> None:
         # Handlers and callbacks, run from here, may send: what they send goes out in the next round, in order.
@@ -510,6 +515,7 @@ class Socket(EventEmitter):
         polling, self.transport, self._candidate = self.transport, self._candidate, None
         self._stopUpgradeTimers()
         polling.discard()
+        self.server.counters.sessionUpgraded(self, polling.name)
         self.emit("upgrade", self.transport)
         self._flush()
 
@@ -535,6 +541,7 @@ class Socket(EventEmitter):
         self._abandonUpgrade()
         # First: behind the GET that is answered now another may come at once, which is to find no session.
         self._ended(self)
+        self.server.counters.sessionClosed(self, reason, description)
         self.transport.close()
         self._callbacks = None
         self.emit("close", reason, description)

@@ -12,6 +12,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
 from .errors import CloseReason
+from .observer import Counters
 from .packet import Packet
 from .payload import Codec
 
@@ -76,14 +77,16 @@ class Transport:
 
     @ivar codec: writes and reads packets in the revision of the client.
     @ivar supportsBinary: False where the client wants binary as base64.
+    @ivar counters: where its packets and bytes are counted; by default counters of its own.
     """
 
     name: ClassVar[str]
     owner: Any = None
 
-    def __init__(self, codec: Codec, supportsBinary: bool) -> None:
+    def __init__(self, codec: Codec, supportsBinary: bool, counters: Counters | None = None) -> None:
         self.codec = codec
         self.supportsBinary = supportsBinary
+        self.counters = Counters() if counters is None else counters
 
 
 class Response(Protocol):

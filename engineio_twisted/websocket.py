@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from .handshake import WebSocketHandshake
+    from .observer import Counters
 
 _debug = DebugScope("engine:ws")
 
@@ -88,6 +89,9 @@ class IWebSocket(Interface):
 class IWebSocketReceiver(Interface):
     """What an engine calls. After one of the last two only those may be called again, and change nothing."""
 
+    owner = Attribute("Of the session: what an observer is told of bytes with. None where there is none.")
+    counters = Attribute("The L{Counters} that bytes are added to.")
+
     def opened(webSocket: Any) -> None:
         """Learn that there is a WebSocket, which provides L{IWebSocket}."""
 
@@ -120,8 +124,10 @@ class WebSocketTransport(Transport):
     # Whether the owner knows that this is over, or ended it.
     _ended = False
 
-    def __init__(self, codec: Codec, supportsBinary: bool, begin: Callable[[], None]) -> None:
-        super().__init__(codec, supportsBinary)
+    def __init__(
+        self, codec: Codec, supportsBinary: bool, begin: Callable[[], None], counters: Counters | None = None
+    ) -> None:
+        super().__init__(codec, supportsBinary, counters)
         self._begin = begin
 
     # ITransport
@@ -132,12 +138,16 @@ class WebSocketTransport(Transport):
 
     def send(self, packets: Sequence[Packet]) -> None:
         webSocket = self.webSocket
+        counters = self.counters
         for packet in packets:
             # Sending may find out that the connection is lost.
             if not webSocket.isOpen:
                 return
             if _debug.enabled:
                 _debug.log(f"sending {packet}")
+            counters.packetsSent += 1
+            if counters.observers:
+                counters.tell("packetsSent", self.owner, 1)
             shared = packet.shared
             if packet.utf8 is not None and shared is None:
                 webSocket.sendText(_MESSAGE_DIGIT + packet.utf8, packet.compress)
@@ -174,6 +184,10 @@ class WebSocketTransport(Transport):
         except DecodeError as error:
             self._over(CloseReason.PARSE_ERROR, str(error))
             return
+        counters = self.counters
+        counters.packetsReceived += 1
+        if counters.observers:
+            counters.tell("packetsReceived", self.owner, 1)
         if _debug.enabled:
             _debug.log(f"received {packet}")
         if packet.type is _CLOSE:
@@ -205,6 +219,7 @@ class WebSocketConnection:
     C{stopProducing}; the protocol of the engine everything else.
 
     @ivar transport: the connection, set before anything is called.
+    @ivar counters: where bytes are counted.
     """
 
     _log = Logger()
@@ -220,6 +235,7 @@ class WebSocketConnection:
         self._maxHttpBufferSize = maxHttpBufferSize
         self._connections = connections
         self.receiver = receiver
+        self.counters: Counters = receiver.counters
 
     def connectionBegan(self) -> None:
         """Learn that the connection is there."""
@@ -240,15 +256,21 @@ class WebSocketConnection:
     def messageTooLarge(self) -> str:
         """Log that a client sent a message over the limit, and return the reason."""
         reason = f"a message is larger than maxHttpBufferSize, {self._maxHttpBufferSize} bytes"
+        self.counters.limitReached(self.receiver.owner, "maxHttpBufferSize")
         self._log.warn("WebSocket of {peer} closed with 1009: {reason}", peer=self.transport.getPeer(), reason=reason)
         return reason
 
     def countRead(self, data: bytes) -> None:
         """Count what a client sent, and stop reading where it has sent enough without reading itself."""
+        self.counters.addBytesReceived(self.receiver.owner, len(data))
         if self._allowance is not None:
             self._allowance -= len(data)
             if self._allowance < 0:
                 self.transport.pauseProducing()
+
+    def countWritten(self, size: int) -> None:
+        """Count what is sent to a client, without the 101."""
+        self.counters.addBytesSent(self.receiver.owner, size)
 
     def pauseProducing(self) -> None:
         """

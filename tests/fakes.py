@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
 from engineio_twisted.transport import ITransport, ITransportOwner
@@ -99,6 +100,7 @@ class FakeHost:
 
     def __init__(self, **options: Any) -> None:
         self.opts = ServerOptions(**options)
+        self.counters = Counters()
         self.events: list[tuple[Any, ...]] = []
 
     def emit(self, event: str, *args: Any) -> bool:

@@ -1,0 +1,281 @@
+"""
+What happens in a server, counted, and told to those who want to know.
+
+Every part counts into the L{Counters} of its server, always; an observer, where there is one, is told the same. This
+knows no part of the server, and nothing here changes what the server does. docs/operation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import attrs
+from twisted.logger import Logger
+from zope.interface import Interface, implementer
+
+from .errors import CloseReason, HTTPRefusal
+
+
+class IServerObserver(Interface):
+    """
+    Who is told what happens in a server, by L{Server.addObserver}.
+
+    An observer looks on. It is called in the middle of what it is told of, so it neither sends nor closes anything, and
+    takes little time. What it raises is logged and stops nothing. Extend L{ServerObserver}, and override what you
+    want to know: the interface may grow.
+    """
+
+    def opened(socket: Any) -> None:
+        """Learn that a session was opened; nothing was sent on it yet."""
+
+    def upgraded(socket: Any) -> None:
+        """Learn that a session has moved from polling to WebSocket."""
+
+    def closed(socket: Any, reason: CloseReason, description: str) -> None:
+        """Learn that a session has ended. Of its connection, bytes may still be told after this."""
+
+    def refused(request: Any, refusal: HTTPRefusal) -> None:
+        """
+        Learn that a request is being refused.
+
+        @param request: the L{twisted.web.server.Request}, which is answered next.
+        @param refusal: why, by its C{name}, which is one of few; C{status}, C{message}, and C{code} where it has one.
+        """
+
+    def limited(socket: Any, option: str) -> None:
+        """
+        Learn that a limit was reached other than by a request, which is refused: the session is closed, or held back.
+
+        @param socket: the session; None where there is none.
+        @param option: the name of the option that sets the limit.
+        """
+
+    def packetsReceived(socket: Any, count: int) -> None:
+        """Learn that packets came from a client, of any type; they are delivered next, or were just now."""
+
+    def packetsSent(socket: Any, count: int) -> None:
+        """Learn that packets, of any type, are being given to a transport that can take them."""
+
+    def bytesReceived(socket: Any, size: int) -> None:
+        """Learn that bytes came from a client, as L{ServerStats.bytesReceived} counts them."""
+
+    def bytesSent(socket: Any, size: int) -> None:
+        """Learn that bytes are being sent to a client, as L{ServerStats.bytesSent} counts them."""
+
+    def buffered(socket: Any, packets: int) -> None:
+        """
+        Learn that a packet has to wait, as the transport takes none now.
+
+        @param packets: how many wait, with it.
+        """
+
+
+@implementer(IServerObserver)
+class ServerObserver:
+    """An observer that does nothing, to be extended by those that do something."""
+
+    def opened(self, socket: Any) -> None:
+        pass
+
+    def upgraded(self, socket: Any) -> None:
+        pass
+
+    def closed(self, socket: Any, reason: CloseReason, description: str) -> None:
+        pass
+
+    def refused(self, request: Any, refusal: HTTPRefusal) -> None:
+        pass
+
+    def limited(self, socket: Any, option: str) -> None:
+        pass
+
+    def packetsReceived(self, socket: Any, count: int) -> None:
+        pass
+
+    def packetsSent(self, socket: Any, count: int) -> None:
+        pass
+
+    def bytesReceived(self, socket: Any, size: int) -> None:
+        pass
+
+    def bytesSent(self, socket: Any, size: int) -> None:
+        pass
+
+    def buffered(self, socket: Any, packets: int) -> None:
+        pass
+
+
+@attrs.frozen(kw_only=True)
+class ServerStats:
+    """
+    What a server has done since it was made, and what it has now. From L{Server.stats}.
+
+    Bytes are those of the bodies of GETs' answers and of POSTs that carry packets, as they are sent, compressed or not;
+    and those of WebSocket frames, with their headers, control frames included. Heads of HTTP, refused bodies and TLS
+    aren't counted.
+
+    @ivar sessions: how many sessions are live, by the name of their transport.
+    @ivar opened: how many sessions were opened.
+    @ivar upgraded: how many moved from polling to WebSocket.
+    @ivar closed: how many ended, by reason, a L{CloseReason}.
+    @ivar refused: how many requests were refused, by the name of the refusal.
+    @ivar limited: how often a limit was reached other than by a request, by the option that sets it.
+    @ivar packetsReceived: packets of any type that came.
+    @ivar packetsSent: packets of any type that transports took.
+    @ivar bytesReceived: bytes that came.
+    @ivar bytesSent: bytes that were sent.
+    @ivar bufferedPackets: packets that wait for a transport to take them, of all sessions.
+    @ivar mostBufferedPackets: those of the session that has the most.
+    @ivar undecided: requests that wait for a middleware, C{allowRequest} or C{generateId}.
+    @ivar reading: requests whose bodies are being read.
+    @ivar webSockets: connections that are WebSockets, also of sessions that have ended.
+    """
+
+    sessions: Mapping[str, int]
+    opened: int
+    upgraded: int
+    closed: Mapping[str, int]
+    refused: Mapping[str, int]
+    limited: Mapping[str, int]
+    packetsReceived: int
+    packetsSent: int
+    bytesReceived: int
+    bytesSent: int
+    bufferedPackets: int
+    mostBufferedPackets: int
+    undecided: int
+    reading: int
+    webSockets: int
+
+
+class Counters:
+    """
+    The counters of a server, and its observers.
+
+    Where it is done for each message, what passes is added in place, and observers told after that, if there are any: a
+    call would cost more than all the rest.
+
+    @ivar observers: who is told. Never changed in place, so that nobody who goes through it needs a copy.
+    @ivar sessions: as in L{ServerStats}; so are the others.
+    """
+
+    _log: ClassVar[Logger] = Logger()
+    __slots__ = (
+        "bytesReceived",
+        "bytesSent",
+        "closed",
+        "limited",
+        "observers",
+        "opened",
+        "packetsReceived",
+        "packetsSent",
+        "refused",
+        "sessions",
+        "upgraded",
+    )
+
+    def __init__(self) -> None:
+        self.observers: tuple[Any, ...] = ()
+        self.sessions: dict[str, int] = {}
+        self.opened = 0
+        self.upgraded = 0
+        self.closed = {str(each): 0 for each in CloseReason}
+        self.refused: dict[str, int] = {}
+        self.limited: dict[str, int] = {}
+        self.packetsReceived = 0
+        self.packetsSent = 0
+        self.bytesReceived = 0
+        self.bytesSent = 0
+
+    def add(self, observer: Any) -> None:
+        """
+        Tell an observer from now on.
+
+        @raise TypeError: it is none.
+        """
+        if not IServerObserver.providedBy(observer):
+            raise TypeError(f"observer {observer!r}: expected one that provides IServerObserver")
+        self.observers = (*self.observers, observer)
+
+    def remove(self, observer: Any) -> None:
+        """Tell an observer nothing more. One that wasn't added is no error."""
+        self.observers = tuple(each for each in self.observers if each is not observer)
+
+    def sessionOpened(self, socket: Any) -> None:
+        """Count a session, which is on the transport it was opened on."""
+        self.opened += 1
+        self._moved(socket.transport.name, 1)
+        if self.observers:
+            self.tell("opened", socket)
+
+    def sessionUpgraded(self, socket: Any, before: str) -> None:
+        """
+        Count a session that has moved to another transport.
+
+        @param before: the name of the transport it was on.
+        """
+        self.upgraded += 1
+        self._moved(before, -1)
+        self._moved(socket.transport.name, 1)
+        if self.observers:
+            self.tell("upgraded", socket)
+
+    def sessionClosed(self, socket: Any, reason: CloseReason, description: str) -> None:
+        """Count a session that has ended."""
+        self.closed[reason] = self.closed.get(reason, 0) + 1
+        self._moved(socket.transport.name, -1)
+        if self.observers:
+            self.tell("closed", socket, reason, description)
+
+    def requestRefused(self, request: Any, refusal: HTTPRefusal) -> None:
+        """Count a request that is being refused: whoever answers with a refusal calls this first, once."""
+        self.refused[refusal.name] = self.refused.get(refusal.name, 0) + 1
+        if self.observers:
+            self.tell("refused", request, refusal)
+
+    def limitReached(self, socket: Any, option: str) -> None:
+        """
+        Count that a limit was reached for which no request is refused.
+
+        @param socket: the session; None where there is none.
+        @param option: the name of the option that sets the limit.
+        """
+        self.limited[option] = self.limited.get(option, 0) + 1
+        if self.observers:
+            self.tell("limited", socket, option)
+
+    def addPacketsSent(self, socket: Any, count: int) -> None:
+        """Count packets that are given to a transport."""
+        self.packetsSent += count
+        if self.observers:
+            self.tell("packetsSent", socket, count)
+
+    def addBytesReceived(self, socket: Any, size: int) -> None:
+        """Count bytes that came."""
+        self.bytesReceived += size
+        if self.observers:
+            self.tell("bytesReceived", socket, size)
+
+    def addBytesSent(self, socket: Any, size: int) -> None:
+        """Count bytes that are sent."""
+        self.bytesSent += size
+        if self.observers:
+            self.tell("bytesSent", socket, size)
+
+    def tell(self, event: str, *args: Any) -> None:
+        """
+        Call a method of every observer.
+
+        @param event: its name in L{IServerObserver}.
+        """
+        for observer in self.observers:
+            try:
+                getattr(observer, event)(*args)
+            except Exception:
+                self._log.failure(
+                    "Observer {observer} failed to take {event}", observer=type(observer).__name__, event=event
+                )
+
+    def _moved(self, transport: str, by: int) -> None:
+        self.sessions[transport] = self.sessions.get(transport, 0) + by
