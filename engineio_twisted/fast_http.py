@@ -560,6 +560,10 @@ class FastSite(Site):
         return self._isPlainClass and "getResourceFor" not in own and "getChildWithDefault" not in own
 
 
-def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any) -> Site:
-    """Return a site of ours for a server with these options."""
-    return (FastSite if options.fastPaths.http else Site)(root, reactor=reactor)
+def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any, **arguments: Any) -> Site:
+    """
+    Return a site of ours for a server with these options.
+
+    @param arguments: of the site, besides.
+    """
+    return (FastSite if options.fastPaths.http else Site)(root, reactor=reactor, **arguments)

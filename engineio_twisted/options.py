@@ -92,8 +92,14 @@ def _option(default: object, validator: Validator | None, help: str, converter: 
 PartT = TypeVar("PartT")
 
 
-def _checkNames(given: Mapping[str, Any], part: type[Any], prefix: str = "") -> None:
-    known = [each.name for each in attrs.fields(part)]
+def checkNames(given: Mapping[str, Any], *parts: type[Any], prefix: str = "") -> None:
+    """
+    Refuse options that none of some classes has a field for.
+
+    @param prefix: what is before each name in the error.
+    @raise OptionError: there is such a one.
+    """
+    known = [each.name for part in parts for each in attrs.fields(part)]
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
@@ -114,7 +120,7 @@ def _part(name: str, part: type[PartT], hasDefaults: bool = True) -> Callable[[A
         if not isinstance(value, Mapping):
             what = f"{part.__name__} or a mapping of its settings"
             raise OptionError(name, value, f"expected {what}{', True' if hasDefaults else ''}, or False")
-        _checkNames(value, part, f"{name}.")
+        checkNames(value, part, prefix=f"{name}.")
         try:
             return part(**value)
         except OptionError as error:
@@ -259,7 +265,7 @@ class Cookie:
     )
 
 
-OriginRule: TypeAlias = "bool | str | re.Pattern[str] | Sequence[str | re.Pattern[str]]"
+OriginRule: TypeAlias = bool | str | re.Pattern[str] | Sequence[str | re.Pattern[str]]
 """Which origins: one, those in which a pattern is found, any in a list of both; C{"*"} or True all, False none."""
 
 
@@ -542,7 +548,7 @@ class ServerOptions:
     )
 
     def __init__(self, **options: Unpack[OptionKeywords]) -> None:
-        _checkNames(options, ServerOptions)
+        checkNames(options, ServerOptions)
         # The fields hold what the converters make of what may be given.
         self.__attrs_init__(**options)  # type: ignore[arg-type]
         if self.perMessageDeflate is not None and not getattr(self.wsEngine, "supportsPerMessageDeflate", True):

@@ -13,11 +13,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web import resource, server
-from twisted.web.http import RESPONSES, HTTPChannel, Request
+from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatter
+from twisted.web.iweb import IAccessLogFormatter
+from zope.interface import provider
 
 from .errors import HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
@@ -36,6 +39,10 @@ Seconds to go on reading, and dropping, a body that was refused before its end.
 
 Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
 """
+
+
+SHOWN_OF_ID = 6
+"""Characters of a session id that may be in a log: whoever knows all of it can take the session over."""
 
 
 class Engine(Protocol):
@@ -325,11 +332,52 @@ class Channel(HTTPChannel):
         self.site.channels.remove(self)
 
 
+@provider(IAccessLogFormatter)
+def formatAccess(timestamp: str, request: Any, address: str | None = None, idPrefix: str = "") -> str:
+    """
+    Return a line of an access log, in the combined format; of a session id, which is a secret, the beginning.
+
+    @param address: who sent the request, where it isn't who connected.
+    @param idPrefix: what ids begin with that is no secret.
+    """
+    line: str = combinedLogFormatter(timestamp, _Logged(request, address, idPrefix.encode()))
+    return line
+
+
+class _Logged:
+    """A request as it may stand in a log."""
+
+    def __init__(self, request: Any, address: str | None, idPrefix: bytes) -> None:
+        self._request = request
+        self._address = address
+        self._idPrefix = idPrefix
+
+    def getClientAddress(self) -> Any:
+        if self._address is None:
+            return self._request.getClientAddress()
+        return (IPv6Address if ":" in self._address else IPv4Address)("TCP", self._address, 0)
+
+    @property
+    def uri(self) -> bytes:
+        path, mark, query = self._request.uri.partition(b"?")
+        return bytes(path + mark + b"&".join([self._shortened(each) for each in query.split(b"&")]))
+
+    def _shortened(self, parameter: bytes) -> bytes:
+        name, mark, value = parameter.partition(b"=")
+        shown = SHOWN_OF_ID + (len(self._idPrefix) if value.startswith(self._idPrefix) else 0)
+        isSecret = unquote_to_bytes(name.replace(b"+", b" ")) == b"sid" and len(value) > shown
+        return name + mark + value[:shown] + b"..." if isSecret else parameter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+
 class Site(server.Site):
     """
     A site for L{Server.attach} that never stores more of a body than C{maxHttpBufferSize}.
 
-    Speaks HTTP/1.1. Formats no access log unless it has a path to write it to, and parses no forms unless asked to.
+    Speaks HTTP/1.1. Parses no forms unless asked to, and writes no access log unless it has a path for it; in that,
+    session ids are shortened.
 
     @param root: the resource of everything outside the paths of the servers attached.
     @ivar channels: the connections that are open, without those that have become WebSockets.
@@ -339,7 +387,8 @@ class Site(server.Site):
     protocol = Channel  # type: ignore[assignment]
 
     def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
-        super().__init__(root, requestFactory, **{"parsePOSTFormSubmission": False, **options})
+        ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}
+        super().__init__(root, requestFactory, **{**ours, **options})
         self.channels: Connections[Channel] = Connections()
 
     def acceptableProtocols(self) -> list[bytes]:

@@ -633,6 +633,11 @@ class Server(EventEmitter):
             if not _OF_A_HANDSHAKE.fullmatch(name)
         }
         self.webSockets.accept(request, handshake, headers, transport)
+        site = getattr(request, "site", None)
+        if site is not None:
+            # Nobody else does, as the request is never finished.
+            request.code = 101
+            site.log(request)
 
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
         if _isAnswered(request):
@@ -796,7 +801,7 @@ def listen(
     Make a server that listens by itself; requests outside its path get a 501.
 
     @param endpoint: a port number, for all interfaces, by IPv6 and IPv4; or the description of an endpoint, such as
-        C{"tcp:3000:interface=127.0.0.1"}, C{"unix:/run/app.sock"} or C{"tls:443:…"}.
+        C{"tcp:3000:interface=127.0.0.1"}, C{"unix:/run/app.sock"} or C{"tls:/etc/certificates:443"}.
     @param callback: called when the server listens.
     @param options: as in L{ServerOptions}.
     @return: the L{Server}, whose C{listening} is a Deferred of the port, or of the reason why there is none, such as

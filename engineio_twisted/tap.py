@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from importlib import import_module
 from importlib.metadata import version
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -26,22 +25,12 @@ from twisted.python.filepath import FilePath
 from twisted.web.pages import notFound
 from twisted.web.static import File
 
-from .errors import OptionError
+from .configuration import SETTINGS, ConfigurationError, Given, Path, findObject
+from .errors import HTTPRefusal, OptionError
 from .fast_http import siteFor
-from .options import ServerOptions
+from .resource import formatAccess
 from .server import Server
 from .socket import Socket
-
-DEFAULT_LISTEN = "tcp:3000"
-DEFAULT_APP = "engineio_twisted.tap:echo"
-
-_FLAGS = {
-    "path": "path",
-    "pingInterval": "ping-interval",
-    "pingTimeout": "ping-timeout",
-    "maxHttpBufferSize": "max-http-buffer-size",
-    "idPrefix": "id-prefix",
-}
 
 
 def echo(server: Server) -> None:
@@ -55,23 +44,16 @@ def echo(server: Server) -> None:
 
 def fail(message: str) -> NoReturn:
     """End the command before it runs, with one line and a non-zero exit."""
-    raise SystemExit(f"twistd engineio: {message}")
+    command = "twist" if os.path.basename(sys.argv[0]) == "twist" else "twistd"
+    raise SystemExit(f"{command} engineio: {message}")
 
 
 def findApp(name: str) -> Callable[[Server], object]:
     """Return the callable that C{module:callable} names, or end the command."""
-    moduleName, _, path = name.partition(":")
-    if not moduleName or not path:
-        fail(f"--app {name}: expected module:callable, such as {DEFAULT_APP}")
-    # As with `python -m`: a module beside which the command is run is found.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        found: Any = import_module(moduleName)
-        for attribute in path.split("."):
-            found = getattr(found, attribute)
-    except Exception as error:
-        fail(f"--app {name}: cannot be imported ({type(error).__name__}: {error})")
+        found = findObject("app", name)
+    except OptionError as error:
+        fail(f"--app {name}: {error.problem}")
     if not callable(found):
         fail(f"--app {name}: expected something to call with the server, not {found!r}")
     app: Callable[[Server], object] = found
@@ -79,38 +61,24 @@ def findApp(name: str) -> Callable[[Server], object]:
 
 
 class Options(usage.Options):
-    """The command line of `twistd engineio`."""
+    """The command line of `twistd engineio`: besides what is here, a flag for each of L{SETTINGS}."""
 
     synopsis = "[options]"
     longdesc = (
         "Serve Engine.IO sessions over HTTP long-polling and WebSocket. Without --app, every message is sent back."
     )
-    optParameters: ClassVar[list[list[Any]]] = [
-        ["path", None, ServerOptions().path, "The path of the Engine.IO server."],
-        ["app", None, DEFAULT_APP, "The application, as module:callable; called with the Server."],
-        ["static", None, None, "A directory to serve at /."],
-        ["ping-interval", None, ServerOptions().pingInterval, "Milliseconds from a client's pong to the next ping."],
-        ["ping-timeout", None, ServerOptions().pingTimeout, "Milliseconds a client has to answer a ping."],
-        [
-            "max-http-buffer-size",
-            None,
-            ServerOptions().maxHttpBufferSize,
-            "Bytes of the largest POST body or WebSocket message that a client may send.",
-        ],
-        ["id-prefix", None, ServerOptions().idPrefix, "What session ids begin with, for a balancer to route by."],
-    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self["listen"] = []
+        self.given = Given()
 
     def opt_version(self) -> None:
         """Display the version and exit."""
         raise SystemExit(print(f"engineio_twisted {version('engineio_twisted')}"))  # noqa: T201
 
-    def opt_listen(self, description: str) -> None:
-        """Where to listen, as an endpoint description; may be given more than once. [default: tcp:3000]"""
-        self["listen"].append(description)
+    def opt_config(self, name: str) -> None:
+        """A TOML file with settings by their names: pingInterval = 25000, [cookie] and so on. Flags win."""
+        self.given.file = name
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse the command line; what is wrong with it ends the command with one line."""
@@ -118,29 +86,56 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             fail(f"{error} (twistd engineio --help lists the options)")
+        except ConfigurationError as error:
+            fail(str(error))
 
     def postOptions(self) -> None:
-        """Check what was given, and make of it C{serverOptions}, C{application} and C{root}."""
-        self["listen"] = self["listen"] or [DEFAULT_LISTEN]
-        try:
-            self["serverOptions"] = ServerOptions(
-                **{name: _asOption(name, self[flag]) for name, flag in _FLAGS.items()}
-            )
-        except OptionError as error:
-            fail(f"--{_FLAGS[error.name]} {error.value}: {error.problem}")
-        self["application"] = findApp(self["app"])
-        if self["static"] is None:
+        """Make of what was given C{serviceOptions}, C{serverOptions}, C{application} and C{root}."""
+        self["serviceOptions"], self["serverOptions"] = self.given.options()
+        service = self["serviceOptions"]
+        self["application"] = findApp(service.app)
+        if service.static is None:
             self["root"] = notFound(message="Engine.IO is served here, and nothing else.")
-        elif FilePath(self["static"]).isdir():
-            self["root"] = File(self["static"])
+        elif FilePath(service.static).isdir():
+            self["root"] = File(service.static)
         else:
-            fail(f"--static {self['static']}: there is no such directory")
+            fail(f"--static {service.static}: there is no such directory")
+        if service.accessLog is not None:
+            try:
+                open(service.accessLog, "a").close()
+            except OSError as error:
+                fail(f"--access-log {service.accessLog}: {error.strerror}")
 
 
-def _asOption(name: str, given: Any) -> Any:
-    # What isn't a number stays text: the option's own check then says what is wrong with it.
-    isNumber = isinstance(getattr(ServerOptions(), name), int) and isinstance(given, str) and given.isdecimal()
-    return int(given) if isNumber else given
+def _addFlags() -> None:
+    """Give L{Options} the methods that stand for flags, whose docstrings are their help."""
+
+    def add(flag: str, method: Any, help: str) -> None:  # noqa: A002
+        method.__doc__ = help
+        setattr(Options, f"opt_{flag.replace('-', '_')}", method)
+
+    def addOf(path: Path) -> None:
+        setting = SETTINGS[path]
+        default = setting.field.default
+        if setting.canBeOn:
+            isDefault = " [default]" if default is True else ""
+            add(setting.flag, lambda self: self.given.switch(path, True), setting.help + isDefault)
+        if not setting.isSwitch:
+            default = "" if default is None else f" [default: {_asText(default)}]"
+            add(setting.flag, lambda self, text: self.given.flag(path, text), setting.help + default)
+        if setting.off is not setting:
+            what = f"Not --{setting.flag}." + (" [default]" if default is False else "")
+            add(f"no-{setting.flag}", lambda self: self.given.switch(path, False), what)
+
+    for path in SETTINGS:
+        addOf(path)
+
+
+def _asText(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+_addFlags()
 
 
 class EngineIOService(Service):
@@ -156,11 +151,12 @@ class EngineIOService(Service):
 
     def __init__(self, options: Options, reactor: Any) -> None:
         self._reactor = reactor
-        # twistd removes the file only if the reactor has run.
-        self._pidfile: str | None = (getattr(options, "parent", None) or {}).get("pidfile")
-        self._site = siteFor(options["root"], options["serverOptions"], reactor)
+        self._twistd: Any = getattr(options, "parent", None) or {}
+        service = options["serviceOptions"]
+        log = {"logPath": service.accessLog, "logFormatter": self._formatAccess}
+        self._site = siteFor(options["root"], options["serverOptions"], reactor, **log)
         self.server = Server(self._site, options["serverOptions"], reactor=reactor)
-        self._endpoints = {each: _endpoint(reactor, each) for each in options["listen"]}
+        self._endpoints = {each: _endpoint(reactor, each) for each in service.listen}
         self._opening: list[Deferred[IListeningPort]] = []
         self._ports: list[IListeningPort] = []
         self._problem: str | None = None
@@ -169,9 +165,9 @@ class EngineIOService(Service):
             result = options["application"](self.server)
         except Exception as error:
             self._log.failure("The application could not be set up")
-            fail(f"--app {options['app']}: failed ({type(error).__name__}: {error})")
+            fail(f"--app {service.app}: failed ({type(error).__name__}: {error})")
         if isinstance(result, Awaitable):
-            Deferred.fromCoroutine(_awaited(result)).addErrback(self._stop, f"--app {options['app']}: failed")
+            Deferred.fromCoroutine(_awaited(result)).addErrback(self._stop, f"--app {service.app}: failed")
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are shed; one that can't be opened ends the command with one line."""
@@ -182,14 +178,32 @@ class EngineIOService(Service):
         self._endpoints = {}
         self._isStarted = True
         if self._problem is not None:
-            if self._pidfile and os.path.exists(self._pidfile):
-                os.unlink(self._pidfile)
-            fail(self._problem)
+            self._failToStart(self._problem)
+
+    def _failToStart(self, problem: str) -> NoReturn:
+        if "statusPipe" in self._twistd:
+            # In the background nobody sees what is written, but twistd, in the foreground, is told of an exception.
+            self._log.critical("{problem}", problem=problem)
+            raise OSError(problem)
+        # Which twistd removes only if the reactor has run, or after an exception.
+        pidfile = self._twistd.get("pidfile")
+        if pidfile and os.path.exists(pidfile):
+            os.unlink(pidfile)
+        fail(problem)
 
     def startService(self) -> None:
         """Open the ports, unless L{privilegedStartService} did."""
         super().startService()
         self.privilegedStartService()
+
+    def _formatAccess(self, timestamp: str, request: Any) -> str:
+        try:
+            address = self.server.clientOf(request).address
+        except HTTPRefusal:
+            # A proxy that contradicts itself.
+            address = None
+        line: str = formatAccess(timestamp, request, address, self.server.opts.idPrefix)
+        return line
 
     def _listening(self, port: IListeningPort) -> None:
         self._ports.append(port)
@@ -199,7 +213,8 @@ class EngineIOService(Service):
     def _notListening(self, failure: Failure, description: str) -> None:
         reason: Any = failure.value
         if isinstance(reason, CannotListenError):
-            reason = reason.socketError.strerror or reason.socketError
+            # Of a UNIX socket that is locked it is text.
+            reason = getattr(reason.socketError, "strerror", None) or reason.socketError
         self._problem = f"--listen {description}: cannot listen ({reason})"
         if self._isStarted and not failure.check(CancelledError):
             # An endpoint that took its time.

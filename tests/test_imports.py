@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "resource": {"transport", "handshake", "errors"},
     "fast_http": {"resource", "transport", "options"},
+    "configuration": {"options", "errors"},
 }
 # What needs an extra is imported by those alone who ask for it.
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted"}

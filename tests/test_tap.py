@@ -43,7 +43,7 @@ def failure(*arguments: str) -> str:
 def test_defaults() -> None:
     """Without options: port 3000, the echo application, nothing at /."""
     options = parse()
-    assert options["listen"] == ["tcp:3000"]
+    assert options["serviceOptions"].listen == ("tcp:3000",)
     assert options["application"] is echo
     assert (options["serverOptions"].path, options["serverOptions"].pingInterval) == ("/engine.io", 25000)
 
@@ -100,6 +100,8 @@ def failing(server: Server) -> None:
         (["--listen=tcp:abc"], "--listen tcp:abc: "),
         (["--listen=nonsense:1"], "--listen nonsense:1: Unknown endpoint type"),
         (["--listen=tls:1:privateKey=/no/key.pem"], "--listen tls:1:privateKey=/no/key.pem: "),
+        (["--access-log=/no/such/place/log"], "--access-log /no/such/place/log: No such file or directory"),
+        (["--config=/no/such/file"], "--config /no/such/file: No such file or directory"),
         (["--bogus"], "option --bogus not recognized"),
         (["surplus"], "Wrong number of arguments"),
     ],

@@ -30,6 +30,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
     signed = builder.not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
     folder = tmp_path_factory.mktemp("certificate")
     pem = serialization.Encoding.PEM

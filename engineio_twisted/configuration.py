@@ -1,0 +1,334 @@
+"""
+What an operator sets: each option as a flag of the command line and as a key of a TOML file.
+
+Both are made of the fields of L{ServerOptions}, of its parts such as L{options.Cookie}, and of L{ServiceOptions}: a new
+field is a new flag and a new key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from .errors import OptionError
+from .options import ServerOptions, checkNames
+
+DEFAULT_APP = "engineio_twisted.tap:echo"
+
+Path = tuple[str, ...]
+"""The names that lead to a setting: of an option, or of an option and of a setting of its own."""
+
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""What names a Python object."""
+
+
+def _texts(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    isRight = isinstance(value, tuple) and value and all(isinstance(each, str) for each in value)
+    if not isRight:
+        raise OptionError(attribute.name, value, "expected a list of text")
+
+
+def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str | None):
+        raise OptionError(attribute.name, value, "expected text")
+
+
+def _asTuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _setting(default: object, validator: Any, help: str, **metadata: Any) -> Any:  # noqa: A002
+    converter = _asTuple if isinstance(default, tuple) else None
+    return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help, **metadata})
+
+
+@attrs.frozen(kw_only=True)
+class ServiceOptions:
+    """What the service that twistd runs needs besides the L{ServerOptions}. Each field is a flag and a key too."""
+
+    listen: tuple[str, ...] = _setting(
+        ("tcp:3000",),
+        _texts,
+        "Where to listen, as an endpoint description; may be given more than once.",
+        mayHoldCommas=True,
+    )
+    app: str = _setting(DEFAULT_APP, _text, "The application, as module:callable; called with the Server.")
+    static: str | None = _setting(None, _text, "A directory to serve at /.")
+    accessLog: str | None = _setting(
+        None, _text, "A file for a line about each request, in the combined format; of session ids only the beginning."
+    )
+
+
+def _members(type_: Any) -> Iterator[Any]:
+    """Go through the types that one is made of, by union."""
+    if get_origin(type_) in (Union, UnionType):
+        for each in get_args(type_):
+            yield from _members(each)
+    else:
+        origin = get_origin(type_)
+        yield str if origin is Literal else origin or type_
+
+
+@attrs.frozen
+class Setting:
+    """
+    One thing that can be set.
+
+    @ivar path: the names that lead to it.
+    @ivar types: those that its value may have.
+    @ivar field: the field of a class of options that it is.
+    @ivar help: what it is, in a sentence.
+    """
+
+    path: Path
+    types: frozenset[Any]
+    field: attrs.Attribute[Any]
+    help: str
+
+    @property
+    def name(self) -> str:
+        """Its name in the file, and in errors."""
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line, without what is before it."""
+        return "-".join(re.sub("(?<=[a-z0-9])(?=[A-Z])", "-", each).lower() for each in self.path)
+
+    @property
+    def part(self) -> Any:
+        """The class of its own settings, where it has some."""
+        return next((each for each in self.types if attrs.has(each)), None)
+
+    @property
+    def isSwitch(self) -> bool:
+        """Whether its flag takes nothing behind it."""
+        return self.part is not None or self.types - {NoneType} == {bool}
+
+    @property
+    def canBeOn(self) -> bool:
+        """Whether it can be switched on, which is all that there is to say."""
+        if self.part is None:
+            return self.isSwitch
+        convert: Any = self.field.converter
+        try:
+            # One without a default has to be told more.
+            return bool(convert(True))
+        except OptionError:
+            return False
+
+    @property
+    def off(self) -> Any:
+        """What it is when it is switched off; the option itself where it can't be."""
+        if self.part is not None or bool in self.types:
+            return False
+        return None if NoneType in self.types else self
+
+    def fromText(self, text: str) -> Any:
+        """
+        Return the value that is meant by what stands behind its flag.
+
+        What isn't one is returned as it is: the option's own check then says what is wrong with it.
+
+        @raise OptionError: it names an object that isn't there.
+        """
+        if self.types <= {int, float, NoneType}:
+            return _asNumber(text, float in self.types)
+        if tuple in self.types:
+            return [text] if "mayHoldCommas" in self.field.metadata else [each.strip() for each in text.split(",")]
+        if datetime in self.types:
+            return _asTime(text)
+        if self.types <= {str, bytes, NoneType}:
+            return text
+        if bool in self.types and text in ("true", "false"):
+            return text == "true"
+        if Sequence in self.types and "," in text:
+            return [self._object(each.strip()) for each in text.split(",")]
+        return self._object(text)
+
+    def fromFile(self, value: Any) -> Any:
+        """
+        Return the value that is meant by one in the file.
+
+        @raise OptionError: it names an object that isn't there.
+        """
+        if value is False and self.off is None:
+            # There is no null in the file.
+            return None
+        if self.part is not None or self.types <= {int, float, bool, tuple, datetime, str, bytes, NoneType}:
+            return value
+        if isinstance(value, list):
+            return [self._object(each) for each in value]
+        return self._object(value)
+
+    def _object(self, value: Any) -> Any:
+        """Return the object that a name stands for, or what isn't one, where that may be a value by itself."""
+        if isinstance(value, str) and _OBJECT.fullmatch(value):
+            return findObject(self.name, value)
+        if isinstance(value, str) and str not in self.types:
+            raise OptionError(self.name, value, "expected module:attribute")
+        return value
+
+
+def _asNumber(text: str, mayBeFraction: bool) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text) if mayBeFraction else text
+    except ValueError:
+        return text
+
+
+def _asTime(text: str) -> Any:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
+
+
+def findObject(name: str, path: str) -> Any:
+    """
+    Return the object that C{module:attribute} names.
+
+    @param name: of the option, for the error.
+    @raise OptionError: there is none.
+    """
+    moduleName, _, attributes = path.partition(":")
+    if not moduleName or not attributes:
+        raise OptionError(name, path, f"expected module:callable, such as {DEFAULT_APP}")
+    # As with `python -m`: a module beside which the command is run is found.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = import_module(moduleName)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except Exception as error:
+        raise OptionError(name, path, f"cannot be imported ({type(error).__name__}: {error})") from error
+    return found
+
+
+def _helps(options: Any) -> dict[str, str]:
+    """Return what a class says of its fields in its docstring."""
+    text = re.sub(r"[A-Z]\{([^}]*)\}", r"\1", options.__doc__ or "")
+    found = re.findall(r"@ivar (\w+): (.*?)(?=\n\s*@ivar|\Z)", text, re.DOTALL)
+    return {name: what[0].upper() + " ".join(what[1:].split()) for name, what in found}
+
+
+def _settingsOf(options: Any, above: Path = ()) -> Iterator[Setting]:
+    types = get_type_hints(options)
+    helps = _helps(options)
+    for field in attrs.fields(options):
+        what = field.metadata.get("help") or helps.get(field.name, "")
+        setting = Setting((*above, field.name), frozenset(_members(types[field.name])), field, what)
+        yield setting
+        if setting.part is not None:
+            yield from _settingsOf(setting.part, setting.path)
+
+
+SETTINGS: Mapping[Path, Setting] = {
+    each.path: each for options in (ServiceOptions, ServerOptions) for each in _settingsOf(options)
+}
+"""All that can be set, by the names that lead to it."""
+
+
+class Given:
+    """
+    What is set by flags and by a file: flags win.
+
+    @ivar file: the name of the TOML file, if there is one.
+    """
+
+    def __init__(self) -> None:
+        self.file: str | None = None
+        self._inFile: Mapping[str, Any] = {}
+        self._flags: dict[Path, Any] = {}
+        self._texts: dict[Path, str] = {}
+
+    def flag(self, path: Path, text: str) -> None:
+        """Set something by its flag, and what stands behind that. A list is continued where it is given again."""
+        self._texts[path] = f"--{SETTINGS[path].flag} {text}"
+        value = self._try(lambda: SETTINGS[path].fromText(text))
+        earlier = self._flags.get(path)
+        self._flags[path] = [*earlier, *value] if isinstance(earlier, list) and isinstance(value, list) else value
+
+    def switch(self, path: Path, isOn: bool) -> None:
+        """Set something by a flag alone: on, or off."""
+        self._texts[path] = f"--{'' if isOn else 'no-'}{SETTINGS[path].flag}"
+        self._flags[path] = True if isOn else SETTINGS[path].off
+
+    def options(self) -> tuple[ServiceOptions, ServerOptions]:
+        """
+        Return what all of it comes to.
+
+        @raise ConfigurationError: something can't be read, isn't known, or is wrong.
+        """
+        options: tuple[ServiceOptions, ServerOptions] = self._try(self._options)
+        return options
+
+    def _options(self) -> tuple[ServiceOptions, ServerOptions]:
+        given = self._fromFile()
+        for path, value in self._flags.items():
+            *above, name = path
+            if not above:
+                isTable = isinstance(given.get(name), dict)
+                # A table says more than that it is on.
+                given[name] = given[name] if value is True and isTable else value
+        for path, value in self._flags.items():
+            *above, name = path
+            if above:
+                if self._flags.get(tuple(above)) is False:
+                    raise OptionError(".".join(path), value, f"not together with {self._texts[tuple(above)]}")
+                table = given.get(above[0])
+                given[above[0]] = {**(table if isinstance(table, dict) else {}), name: value}
+        ofService = {each.name for each in attrs.fields(ServiceOptions)}
+        service = ServiceOptions(**{name: value for name, value in given.items() if name in ofService})
+        return service, ServerOptions(**{name: value for name, value in given.items() if name not in ofService})
+
+    def _fromFile(self) -> dict[str, Any]:
+        if self.file is None:
+            return {}
+        try:
+            with open(self.file, "rb") as file:
+                self._inFile = tomllib.load(file)
+        except OSError as error:
+            raise ConfigurationError(f"--config {self.file}: {error.strerror}") from error
+        except ValueError as error:
+            # No TOML, or not even text; of the first the error says the line.
+            raise ConfigurationError(f"--config {self.file}: {error}") from error
+        checkNames(self._inFile, ServiceOptions, ServerOptions)
+        return {name: self._read((name,), value) for name, value in self._inFile.items()}
+
+    def _read(self, path: Path, value: Any) -> Any:
+        setting = SETTINGS[path]
+        if setting.part is None or not isinstance(value, dict):
+            return setting.fromFile(value)
+        checkNames(value, setting.part, prefix=f"{setting.name}.")
+        return {name: self._read((*path, name), each) for name, each in value.items()}
+
+    def _try(self, make: Callable[[], Any]) -> Any:
+        """Do something; what is wrong with an option is said of the flag, or the line of the file, that set it."""
+        try:
+            return make()
+        except OptionError as error:
+            path = tuple(error.name.split("."))
+            flag = self._texts.get(path)
+            if flag is not None:
+                raise ConfigurationError(f"{flag}: {error.problem}") from error
+            where = f"--config {self.file}: " if path[0] in self._inFile else ""
+            raise ConfigurationError(f"{where}{error.name} = {error.value!r}: {error.problem}") from error
+
+
+class ConfigurationError(Exception):
+    """What an operator has set is wrong; the text is one line that says what and where."""

@@ -1,0 +1,161 @@
+"""The server as the process that an operator starts: by twistd or twist, in the foreground or not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .wire import http, target
+
+STARTED = "Engine.IO is served at"
+DEADLINE = 60.0
+
+
+def command(name: str) -> str:
+    """The path of a command that is installed with the package's Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def environment() -> dict[str, str]:
+    # Coverage is measured in this process; a subprocess of it needs no more than the package.
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+class Service:
+    """
+    A process that serves, or has failed to.
+
+    @ivar said: what it has said so far.
+    """
+
+    def __init__(self, arguments: Sequence[str | Path], cwd: Path, **keywords: Any) -> None:
+        self.process = subprocess.Popen(
+            [str(each) for each in arguments],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+            **keywords,
+        )
+        self.said = ""
+
+    def started(self, ports: int = 1) -> Service:
+        """Wait until it serves on so many ports, or has ended."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if self.said.count(STARTED) == ports:
+                return self
+        self.process.wait(DEADLINE)
+        return self
+
+    def ended(self) -> int:
+        """Wait until it has ended, and return its exit status."""
+        assert self.process.stdout is not None
+        self.said += self.process.stdout.read()
+        return self.process.wait(DEADLINE)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it by a signal, and return its exit status."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def kill(self) -> None:
+        """Have it gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(DEADLINE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextmanager
+def services(cwd: Path) -> Iterator[Any]:
+    """A function that starts C{twistd -n engineio} with arguments, or another command; none outlives the context."""
+    started: list[Service] = []
+
+    def start(
+        *arguments: str, by: Sequence[str | Path] = (command("twistd"), "-n"), ports: int = 1, **keywords: Any
+    ) -> Service:
+        service = Service([*by, "engineio", *arguments], cwd, **keywords)
+        started.append(service)
+        return service.started(ports)
+
+    try:
+        yield start
+    finally:
+        for each in started:
+            each.kill()
+
+
+class Talk:
+    """One connection to a service, on which one thing happens after the other."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        connection.settimeout(DEADLINE)
+        self.received = b""
+
+    def _more(self) -> None:
+        data = self.connection.recv(65536)
+        assert data, f"closed behind {self.received!r}"
+        self.received += data
+
+    def response(self) -> tuple[int, bytes]:
+        """Read an answer, and return its status and its body."""
+        while b"\r\n\r\n" not in self.received:
+            self._more()
+        head, _, self.received = self.received.partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        length = int(fields.get(b"content-length", 0))
+        while len(self.received) < length:
+            self._more()
+        body, self.received = self.received[:length], self.received[length:]
+        return int(head.split(b" ")[1]), body
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request, and return the body of its answer, which has to be a good one."""
+        self.connection.sendall(request)
+        status, body = self.response()
+        assert status == 200, (status, body)
+        return body
+
+    def open(self) -> str:
+        """Open a session on polling, and return its id."""
+        return self.ask(http("GET", target())).decode().partition('"sid":"')[2].partition('"')[0]
+
+    def echo(self, text: str, sid: str | None = None) -> str:
+        """Have a message echoed, on a session or a new one; return the session's id."""
+        sid = sid or self.open()
+        assert self.ask(http("POST", target(sid=sid), body=f"4{text}".encode())) == b"ok"
+        assert self.ask(http("GET", target(sid=sid))).decode() == f"4{text}"
+        return sid
+
+    def frame(self) -> tuple[int, bytes]:
+        """Read a short frame, and return its opcode and what is in it."""
+        while len(self.received) < 2 or len(self.received) < 2 + self.received[1]:
+            self._more()
+        end = 2 + self.received[1]
+        frame, self.received = self.received[:end], self.received[end:]
+        return frame[0] & 15, frame[2:]
+
+
+@contextmanager
+def talking(where: int | str | Path) -> Iterator[Talk]:
+    """Connect to a port of loopback, or to a UNIX socket."""
+    if isinstance(where, int):
+        connection = socket.create_connection(("127.0.0.1", where), DEADLINE)
+    else:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(DEADLINE)
+        connection.connect(str(where))
+    with connection:
+        yield Talk(connection)
