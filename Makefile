@@ -10,13 +10,14 @@ PYTEST = -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # A target says itself whether the fast paths are taken.
 unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-plain test-lowest lint bench bench-quick clean
+.PHONY: help run test test-plain test-lowest soak lint bench bench-quick clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
 	@echo "make test   run the tests: lint, types, behaviour, coverage, and again without the fast paths"
 	@echo "make test-plain  the tests without the fast paths alone"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
+	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make bench  compare with other servers, in 25 minutes; writes docs/performance.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
@@ -65,6 +66,10 @@ test-lowest: tests/lowest.txt setup.py
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint tests/lowest.txt --config-settings editable_mode=compat
 	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(PYTEST_ARGS)
+
+# SOAK_SECONDS in the environment makes it shorter.
+soak: $(VENV)/test
+	$(BIN)/python -m tests.soak
 
 # Needs gcc, Node.js and npm besides. The other servers are installed into benchmarks/.build.
 bench: $(VENV)/bench

@@ -1,0 +1,704 @@
+"""
+The clients of the soak: some hundred new ones a second, from one thread, over connections of its own making.
+
+    python -m tests.soak.load PORT SEED FIRST SECONDS RATE
+
+FIRST is the number of the first session. When the last session is over it prints what came of them, as JSON. Progress
+goes to stderr.
+
+A library for clients would cost more than the server: here a session is a few generators, which are all run again
+whenever anything has happened to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+from .plan import COMPLETE, FROM_CLIENT, FROM_SERVER, PING_INTERVAL, PING_TIMEOUT, Checked, Message, message, planOf
+
+Activity = Generator[None, None, Any]
+
+HOST = "127.0.0.1"
+MOST_OPENING = 30
+"""Where the machine doesn't keep up, new sessions wait: else, in the end, none would be served in time."""
+TOO_LONG = 40.0
+"""Seconds; no session is planned to take half of that."""
+SILENCE = PING_INTERVAL + PING_TIMEOUT + 2
+"""Seconds after which the connections of a client that has fallen silent are closed: its machine is switched off."""
+MOST_PROBLEMS = 20
+_BIND_ADDRESS_NO_PORT = 24
+_ABORT = struct.pack("ii", 1, 0)
+_MASK = os.urandom(4)
+_MASKS = _MASK * 50_000
+
+
+class LostError(Exception):
+    """The connection closed before what was waited for had come."""
+
+
+class Connection:
+    """One connection of a session: what came and wasn't read yet, what couldn't be sent yet, whether it is lost."""
+
+    def __init__(self, load: Load, session: Session) -> None:
+        self.load, self.session = load, session
+        self.received = bytearray()
+        self.unsent = b""
+        self.isLost = False
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        # From many addresses: each has some 28 000 ports, of which each is taken for a minute after its connection.
+        self.socket.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        self.socket.bind((f"127.1.{session.plan.serial // 250 % 250}.{session.plan.serial % 250 + 1}", 0))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect_ex((HOST, load.port))
+        self.number = self.socket.fileno()
+        self.events = select.EPOLLIN
+        load.connections[self.number] = self
+        load.epoll.register(self.number, self.events)
+        session.connections.add(self)
+
+    def send(self, data: bytes) -> None:
+        self.unsent += data
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.lost()
+            return
+        self._listen(select.EPOLLIN | select.EPOLLOUT if self.unsent else select.EPOLLIN)
+
+    def _listen(self, events: int) -> None:
+        if events != self.events:
+            self.load.epoll.modify(self.number, events)
+            self.events = events
+
+    def happened(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if events & ~select.EPOLLOUT and not self.isLost:
+            try:
+                data = self.socket.recv(262_144)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self.received += data
+            else:
+                self.lost()
+
+    def lost(self) -> None:
+        self.isLost = True
+        self.close()
+
+    def mute(self) -> None:
+        """Notice nothing any more, but stay."""
+        if self.load.connections.pop(self.number, None) is not None:
+            self.load.epoll.unregister(self.number)
+
+    def close(self, abort: bool = False) -> None:
+        self.mute()
+        self.load.silent.discard(self)
+        if abort:
+            with suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        self.socket.close()
+        self.session.connections.discard(self)
+
+    def take(self, count: int) -> Activity:
+        while len(self.received) < count:
+            self.check()
+            yield
+        taken = bytes(self.received[:count])
+        del self.received[:count]
+        return taken
+
+    def line(self, end: bytes) -> Activity:
+        while (found := self.received.find(end)) < 0:
+            self.check()
+            yield
+        return (yield from self.take(found + len(end)))
+
+    def check(self) -> None:
+        if self.isLost:
+            raise LostError
+
+    def response(self) -> Activity:
+        """Read a response: its status and its body."""
+        head: bytes = yield from self.line(b"\r\n\r\n")
+        status, head = int(head[9:12]), head.lower()
+        body = b""
+        if b"transfer-encoding: chunked" in head:
+            size = -1
+            while size:
+                size = int((yield from self.line(b"\r\n")), 16)
+                body += (yield from self.take(size + 2))[:-2]
+        elif status != 101:
+            body = yield from self.take(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        return status, zlib.decompress(body, 31) if b"content-encoding: gzip" in head else body
+
+    def frame(self) -> Activity:
+        """Read a frame: its opcode and what is in it."""
+        first, second = yield from self.take(2)
+        if second > 125:
+            second = int.from_bytes((yield from self.take(2 if second == 126 else 8)), "big")
+        return first & 15, (yield from self.take(second))
+
+
+def frame(data: Message, opcode: int = 0) -> bytes:
+    opcode, content = (opcode or 1, data.encode()) if isinstance(data, str) else (opcode or 2, data)
+    size = len(content)
+    if size < 126:
+        head = bytes((0x80 | opcode, 0x80 | size))
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
+    else:
+        head = struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)
+    masked = int.from_bytes(content, "big") ^ int.from_bytes(_MASKS[:size], "big")
+    return head + _MASK + masked.to_bytes(size, "big")
+
+
+class Revision4:
+    """How packets are written: text as str with its digit, binary as bytes."""
+
+    digit = b""
+
+    @staticmethod
+    def payload(packets: list[Message]) -> bytes:
+        return b"\x1e".join(
+            each.encode() if isinstance(each, str) else b"b" + base64.b64encode(each) for each in packets
+        )
+
+    @staticmethod
+    def packets(payload: bytes) -> list[Message]:
+        return [base64.b64decode(each[1:]) if each[:1] == b"b" else each.decode() for each in payload.split(b"\x1e")]
+
+
+class Revision3(Revision4):
+    """The same, of revision 3, where the client takes bytes."""
+
+    digit = b"\x04"
+
+    @staticmethod
+    def payload(packets: list[Message]) -> bytes:
+        # Bytes in a payload make all of it bytes.
+        if any(isinstance(each, bytes) for each in packets):
+            parts = [(0, each.encode()) if isinstance(each, str) else (1, b"\x04" + each) for each in packets]
+            return b"".join(
+                bytes((kind, *(int(digit) for digit in str(len(data))), 255)) + data for kind, data in parts
+            )
+        return "".join(f"{len(each.encode('utf-16-le')) // 2}:{each}" for each in map(str, packets)).encode()
+
+    @staticmethod
+    def packets(payload: bytes) -> list[Message]:
+        found: list[Message] = []
+        if payload[:1] in b"\x00\x01":
+            while payload:
+                head, _, rest = payload.partition(b"\xff")
+                size = int("".join(map(str, head[1:])))
+                found.append(rest[1:size] if head[0] else rest[:size].decode())
+                payload = rest[size:]
+            return found
+        text = payload.decode().encode("utf-16-le")
+        while text:
+            head, _, rest = text.partition(b":\x00")
+            size = 2 * int(head.decode("utf-16-le"))
+            packet = rest[:size].decode("utf-16-le")
+            found.append(base64.b64decode(packet[2:]) if packet[0] == "b" else packet)
+            text = rest[size:]
+        return found
+
+
+class VanishedError(Exception):
+    """The plan says that the client is gone from here on."""
+
+
+class Session:
+    """One session, as its plan wants it."""
+
+    def __init__(self, load: Load, serial: int) -> None:
+        self.load = load
+        self.plan = planOf(load.seed, serial)
+        self.codec = Revision3 if self.plan.revision == 3 else Revision4
+        self.checked = Checked(serial, FROM_SERVER)
+        self.connections: set[Connection] = set()
+        self.webSocket: Connection | None = None
+        self.queue: list[Message] = []
+        self.said = 0
+        self.isOpen = self.isOver = self.isGone = self.isPausing = self.isPolling = self.isPosting = False
+        self.isUpgrading = self.plan.way == "upgrade"
+        self.kept: dict[str, Connection] = {}
+        self.activities: list[Activity] = [self.live()]
+        self.load.later(TOO_LONG, self.tooLong)
+
+    # What drives it
+
+    def run(self) -> None:
+        """Let every activity go on, until none gets any further."""
+        state: object = None
+        while not self.isGone and state != (state := self.state):
+            for each in tuple(self.activities):
+                try:
+                    next(each)
+                except StopIteration:
+                    if not self.isGone:
+                        self.activities.remove(each)
+                except VanishedError:
+                    self.vanish()
+                except LostError:
+                    self.finish("a connection was lost")
+                except Exception as error:
+                    self.finish(f"{type(error).__name__}: {error}")
+                if self.isGone:
+                    return
+
+    @property
+    def state(self) -> object:
+        return (
+            len(self.activities),
+            len(self.queue),
+            self.said,
+            self.checked.count,
+            self.webSocket,
+            self.isOpen,
+            self.isOver,
+            self.isPausing,
+            self.isPolling,
+            self.isPosting,
+            self.isUpgrading,
+        )
+
+    def after(self, seconds: float) -> Activity:
+        until = self.load.now + seconds
+        self.load.later(seconds, self.run)
+        while self.load.now < until:
+            yield
+
+    def vanish(self) -> None:
+        """Be gone, without a word."""
+        self.end(self.plan.how)
+        self.load.finished(self, "")
+
+    def finish(self, problem: str) -> None:
+        self.end("fin")
+        self.load.finished(self, problem)
+
+    def end(self, how: str) -> None:
+        self.isGone = True
+        for each in self.activities:
+            # One of them is the caller, and over anyway.
+            with suppress(ValueError):
+                each.close()
+        self.activities = []
+        connections = tuple(self.connections)
+        if how == "silent":
+            for each in connections:
+                each.mute()
+                self.load.silent.add(each)
+                self.load.later(SILENCE, each.close)
+        else:
+            for each in connections:
+                each.close(how == "rst")
+
+    def tooLong(self) -> None:
+        if not self.isGone:
+            self.finish(f"not over after {TOO_LONG} s")
+
+    # HTTP
+
+    def request(self, method: str, transport: str = "polling", headers: str = "", body: bytes | None = None) -> bytes:
+        plan = self.plan
+        sid = f"&sid={self.sid}" if self.isOpen else f"&{plan.query}"
+        lines = f"{method} /engine.io/?EIO={plan.revision}&transport={transport}{sid}"
+        if self.usesBase64:
+            lines += "&b64=1"
+        lines += f" HTTP/1.1\r\nHost: localhost\r\n{headers}"
+        if body is not None:
+            lines += f"Content-Length: {len(body)}\r\n"
+            if self.codec is Revision3 and body[:1] in b"\x00\x01":
+                lines += "Content-Type: application/octet-stream\r\n"
+        elif plan.gzip:
+            lines += "Accept-Encoding: gzip\r\n"
+        return lines.encode() + b"\r\n" + (body or b"")
+
+    @property
+    def usesBase64(self) -> bool:
+        # On a WebSocket of revision 3 it would change what frames are.
+        return self.plan.base64 and self.plan.way == "polling"
+
+    def upgradeRequest(self) -> bytes:
+        return self.request(
+            "GET",
+            "websocket",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        )
+
+    def ask(self, method: str, body: bytes | None = None) -> Activity:
+        connection = self.kept.pop(method, None)
+        if connection is None or connection.isLost:
+            connection = Connection(self.load, self)
+        connection.send(self.request(method, body=body))
+        answer = yield from connection.response()
+        if self.plan.keepAlive:
+            self.kept[method] = connection
+        else:
+            connection.close()
+        return answer
+
+    # The session
+
+    def live(self) -> Activity:
+        plan = self.plan
+        yield from self.open()
+        self.activities.append(self.write())
+        self.activities.append(self.talk())
+        if plan.revision == 3:
+            self.activities.append(self.ping())
+        if plan.end == "deaf":
+            yield from self.after(SILENCE)
+            raise VanishedError
+        self.activities.append(self.listen() if self.webSocket else self.poll())
+        if plan.way != "websocket":
+            self.activities.append(self.moves())
+        if plan.end == "vanish":
+            yield from self.after(plan.vanishAfter)
+            raise VanishedError
+        yield from self.leave()
+        for each in COMPLETE.get(plan.end, ()):
+            if each == "server" and self.checked.count != plan.fromServer:
+                self.finish(f"{self.checked.count} of {plan.fromServer} messages came")
+        if not self.isGone:
+            self.finish("")
+
+    def open(self) -> Activity:
+        plan = self.plan
+        connection = Connection(self.load, self)
+        request = self.upgradeRequest() if plan.way == "websocket" else self.request("GET")
+        if plan.end == "vanish in a handshake":
+            connection.send(request[: plan.serial % len(request)])
+            yield from self.after(0.02)
+            raise VanishedError
+        connection.send(request)
+        if plan.end == "vanish unread":
+            yield from self.after(plan.serial % 3 * 0.01)
+            raise VanishedError
+        status, body = yield from connection.response()
+        if plan.way == "websocket":
+            assert status == 101, f"{status} {body!r}"
+            _, opening = yield from connection.frame()
+            packets: list[Message] = [opening.decode()]
+            self.webSocket = connection
+        else:
+            assert status == 200, f"{status} {body!r}"
+            packets = self.codec.packets(body)
+            connection.close()
+        self.sid = json.loads(str(packets[0])[1:])["sid"]
+        self.isOpen = True
+        self.load.opening -= 1
+        self.load.opened += 1
+        for packet in packets[1:]:
+            self.take(packet)
+
+    def talk(self) -> Activity:
+        """Say what is to be said."""
+        for delay, count in self.plan.delays:
+            yield from self.after(delay)
+            for _ in range(count):
+                data = message(self.plan.serial, FROM_CLIENT, self.said)
+                self.queue.append("4" + data if isinstance(data, str) else data)
+                self.said += 1
+
+    def ping(self) -> Activity:
+        while True:
+            yield from self.after(PING_INTERVAL)
+            self.queue.append("2")
+
+    def write(self) -> Activity:
+        """Send what is in the queue, as the stock client does: all of it with one POST, and none while upgrading."""
+        while True:
+            while not self.queue or self.isPausing or self.isOver:
+                yield
+            packets, self.queue = self.queue, []
+            if self.webSocket is not None:
+                data = b"".join(frame(each if isinstance(each, str) else self.codec.digit + each) for each in packets)
+                if self.plan.end == "vanish in a frame" and self.said:
+                    self.webSocket.send(data[: -1 - self.plan.serial % (len(data) - 1)])
+                    raise VanishedError
+                self.webSocket.send(data)
+                continue
+            self.isPosting = True
+            body = self.codec.payload(packets)
+            if self.plan.end == "vanish in a body" and self.said:
+                request = self.request("POST", body=body)
+                Connection(self.load, self).send(request[: -1 - self.plan.serial % (len(body) + 20)])
+                yield from self.after(0.02)
+                raise VanishedError
+            try:
+                status, answer = yield from self.ask("POST", body)
+            except LostError:
+                if not self.mayEnd:
+                    raise
+            else:
+                assert answer == b"ok" or self.mayEnd, f"POST was answered {status} {answer!r}"
+            self.isPosting = False
+
+    def poll(self) -> Activity:
+        self.isPolling = True
+        while not self.isPausing and not self.isOver:
+            status, body = yield from self.ask("GET")
+            if status != 200:
+                assert self.mayEnd, f"GET was answered {status} {body!r}"
+                self.isOver = True
+                break
+            for packet in self.codec.packets(body):
+                self.take(packet)
+        self.isPolling = False
+
+    def listen(self) -> Activity:
+        connection = self.webSocket
+        assert connection is not None
+        while True:
+            try:
+                opcode, data = yield from connection.frame()
+            except LostError:
+                assert self.mayEnd, "the WebSocket was lost"
+                break
+            if opcode == 8:
+                assert self.mayEnd, f"the WebSocket was closed: {data!r}"
+                connection.send(frame(data[:2], 8))
+            else:
+                self.take(data.decode() if opcode == 1 else data[len(self.codec.digit) :])
+        self.isOver = True
+
+    @property
+    def mayEnd(self) -> bool:
+        """Whether the session may end on the other side: the server is the one to end it, or was told to."""
+        return self.plan.end.startswith(("server", "deaf")) or self.isLeaving or self.isOver
+
+    isLeaving = False
+
+    def take(self, packet: Message) -> None:
+        if isinstance(packet, bytes):
+            self.checked.take(packet)
+        elif packet[0] == "4":
+            self.checked.take(packet[1:])
+        elif packet == "2":
+            self.queue.append("3")
+            self.load.pings += 1
+        elif packet == "1":
+            self.isOver = True
+        else:
+            assert packet in ("3", "6"), f"an odd packet: {packet!r}"
+
+    def moves(self) -> Activity:
+        """Upgrade, perhaps after some attempts that come to nothing, or perhaps only those."""
+        plan = self.plan
+        self.isUpgrading = self.isUpgrading or plan.failures > 0
+        yield from self.after(plan.upgradeAfter)
+        for number in range(plan.failures):
+            yield from self.breakOff((plan.serial + number) % 5, ("fin", "rst")[(plan.serial + number) % 2])
+        if plan.way == "upgrade" and not self.isOver:
+            yield from self.upgrade()
+        self.isUpgrading = False
+
+    def breakOff(self, phase: int, how: str) -> Activity:
+        """Cut an attempt to upgrade, on which the session goes on polling."""
+        connection = Connection(self.load, self)
+        request = self.upgradeRequest() + frame("2probe") * (phase > 1)
+        connection.send(request[: self.plan.serial % len(request)] if phase == 0 else request)
+        if phase > 2:
+            try:
+                yield from connection.response()
+                if phase == 3:
+                    yield from connection.frame()
+                else:
+                    connection.send(frame("4too early"))
+                    while (yield from connection.frame())[0] != 8:
+                        pass
+            except LostError:
+                pass
+        connection.close(how == "rst")
+        # The server is to know of it, as it would close another one that comes meanwhile.
+        yield from self.after(0.5)
+
+    def upgrade(self) -> Activity:
+        plan = self.plan
+        connection = Connection(self.load, self)
+        request = self.upgradeRequest()
+        if plan.end == "vanish in an opening":
+            connection.send(request[: plan.serial % len(request)])
+            yield from self.after(0.02)
+            raise VanishedError
+        connection.send(request)
+        if plan.end == "vanish opened":
+            yield from self.after(plan.serial % 3 * 0.01)
+            raise VanishedError
+        try:
+            status, body = yield from connection.response()
+            assert status == 101, f"{status} {body!r}"
+            connection.send(frame("2probe"))
+            if plan.end == "vanish probing":
+                yield from self.after(plan.serial % 3 * 0.01)
+                raise VanishedError
+            answer = yield from connection.frame()
+            assert answer == (1, b"3probe"), f"the probe was answered {answer!r}"
+        except (LostError, AssertionError):
+            # The session has ended meanwhile, as was planned, and the client hears of that by its poll.
+            if self.mayEnd:
+                return
+            # Or the server doesn't know yet that another attempt was broken off.
+            if not plan.failures:
+                raise
+            connection.close()
+            yield from self.after(0.5)
+            yield from self.upgrade()
+            return
+        if plan.end == "vanish probed":
+            yield from self.after(plan.serial % 3 * 0.01)
+            raise VanishedError
+        self.isPausing = True
+        while self.isPolling or self.isPosting:
+            yield
+        if self.isOver:
+            return
+        connection.send(frame("5"))
+        self.load.upgraded += 1
+        self.webSocket = connection
+        self.isPausing = False
+        self.activities.append(self.listen())
+
+    def leave(self) -> Activity:
+        """Wait until the session is over, by whoever is to end it."""
+        plan = self.plan
+        if plan.end.startswith("vanish"):
+            # The moment in which it was to doesn't come, as it moves or says all before.
+            while self.said < plan.fromClient or self.queue or self.isPosting or self.isUpgrading:
+                yield
+            raise VanishedError
+        if plan.end in ("client", "client early"):
+            while self.said < plan.fromClient or self.isUpgrading:
+                yield
+            if plan.end == "client":
+                while self.queue or self.isPosting or self.checked.count < plan.fromServer:
+                    yield
+                yield from self.after(plan.linger)
+            self.isLeaving = True
+            self.queue.append("1")
+            while self.queue or self.isPosting or (not self.isOver and self.webSocket is not None):
+                yield
+            self.isOver = True
+        while not self.isOver:
+            yield
+        # What a connection still holds would be one message too many.
+        while self.isPolling:
+            yield
+
+
+class Load:
+    """All sessions, and what runs them."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self.port, self.seed = port, seed
+        self.epoll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+        # Those of clients that fell silent.
+        self.silent: set[Connection] = set()
+        self.timers: list[tuple[float, int, Any]] = []
+        self.timerCount = 0
+        self.now = time.monotonic()
+        self.live = self.mostLive = self.opening = self.opened = self.upgraded = self.pings = 0
+        self.said = self.received = self.problemCount = 0
+        self.ends: Counter[str] = Counter()
+        self.ways: Counter[str] = Counter()
+        self.problems: list[str] = []
+
+    def later(self, seconds: float, call: Any) -> None:
+        self.timerCount += 1
+        heapq.heappush(self.timers, (self.now + seconds, self.timerCount, call))
+
+    def begin(self, serial: int) -> None:
+        self.live += 1
+        self.opening += 1
+        self.mostLive = max(self.mostLive, self.live)
+        Session(self, serial).run()
+
+    def finished(self, session: Session, problem: str) -> None:
+        plan = session.plan
+        self.live -= 1
+        self.opening -= not session.isOpen
+        self.said += session.said
+        self.received += session.checked.count
+        self.ends[plan.end if not plan.end.startswith("vanish") else f"{plan.end}: {plan.how}"] += 1
+        self.ways[f"{plan.way}, revision {plan.revision}"] += 1
+        for each in filter(None, (problem, session.checked.problem)):
+            self.problemCount += 1
+            if len(self.problems) < MOST_PROBLEMS:
+                self.problems.append(f"client of session {plan.serial} ({plan.way}, {plan.end}): {each}")
+
+    def turn(self) -> None:
+        """Let happen what there is."""
+        wait = 0.005 if not self.timers else min(max(self.timers[0][0] - time.monotonic(), 0.0), 0.005)
+        happened = self.epoll.poll(wait)
+        self.now = time.monotonic()
+        sessions = {}
+        for number, events in happened:
+            connection = self.connections.get(number)
+            if connection is not None:
+                connection.happened(events)
+                sessions[connection.session] = None
+        for each in sessions:
+            each.run()
+        while self.timers and self.timers[0][0] <= self.now:
+            heapq.heappop(self.timers)[2]()
+
+    def soak(self, first: int, seconds: float, rate: float) -> dict[str, Any]:
+        began = self.now = time.monotonic()
+        serial, told = first, began
+        while self.now - began < seconds:
+            while (serial - first) < (self.now - began) * rate and self.opening < MOST_OPENING:
+                self.begin(serial)
+                serial += 1
+            self.turn()
+            if self.now - told > 30:
+                told = self.now
+                print(f"{serial - first} sessions, {self.live} now, {self.problemCount} problems", file=sys.stderr)
+        took = self.now - began
+        while self.live or self.connections or self.silent:
+            self.turn()
+        return {
+            "sessions": serial - first,
+            "seconds": took,
+            "opened": self.opened,
+            "upgraded": self.upgraded,
+            "mostLive": self.mostLive,
+            "pings": self.pings,
+            "sent": self.said,
+            "received": self.received,
+            "ends": self.ends,
+            "ways": self.ways,
+            "problemCount": self.problemCount,
+            "problems": self.problems,
+        }
+
+
+if __name__ == "__main__":
+    port, seed, first, seconds, rate = sys.argv[1:]
+    print(json.dumps(Load(int(port), int(seed)).soak(int(first), float(seconds), float(rate))))

@@ -1,0 +1,215 @@
+"""
+The server of the soak: it says what is planned, checks what comes, and tells what is left of it.
+
+    python -m tests.soak.server
+
+It prints its port, as JSON. On each line on stdin, whatever it says, it prints what L{measure} returns; at the
+end of stdin it closes the server and goes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+from twisted.internet import reactor as installed
+from twisted.internet.base import DelayedCall
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import deferLater, react
+from twisted.logger import LogEvent, LogLevel, globalLogBeginner
+
+import engineio_twisted.socket
+from engineio_twisted import Server, Socket, listen
+
+from .plan import (
+    CLOSING_TIMEOUT,
+    COMPLETE,
+    FROM_CLIENT,
+    FROM_SERVER,
+    PING_INTERVAL,
+    PING_TIMEOUT,
+    Checked,
+    message,
+    reasonsFor,
+)
+
+reactor: Any = installed
+MOST_PROBLEMS = 20
+MANY_TIMERS = 1000
+
+
+class Totals:
+    """What all sessions came to, in a few numbers."""
+
+    def __init__(self) -> None:
+        self.opened = self.upgraded = self.received = self.sent = self.errors = 0
+        self.ends: Counter[str] = Counter()
+        self.problemCount = 0
+        self.problems: list[str] = []
+
+    def problem(self, text: str) -> None:
+        self.problemCount += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(text)
+
+    def logged(self, event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            self.problem(f"logged: {event.get('log_failure') or event.get('log_format')}")
+
+
+class Talk:
+    """The application's part in one session."""
+
+    def __init__(self, socket: Socket, totals: Totals) -> None:
+        arguments = socket.request.args
+        self.serial, self.fromClient, self.fromServer = (
+            int(arguments[name][0]) for name in (b"serial", b"client", b"server")
+        )
+        self.end = arguments[b"end"][0].decode()
+        self.socket, self.totals = socket, totals
+        self.checked = Checked(self.serial, FROM_CLIENT)
+        self.said = 0
+        self.isClosed = False
+        self.timer: DelayedCall | None = None
+        socket.on("message", self.received)
+        socket.on("upgrade", self.upgraded)
+        socket.on("close", self.closed)
+        totals.opened += 1
+        self.say(self.fromServer // 3)
+        # The rest goes out little by little, also while the session is being upgraded.
+        self.tick()
+
+    def tick(self) -> None:
+        self.timer = None
+        self.say(1)
+        if not self.isClosed and self.said < self.fromServer:
+            self.timer = reactor.callLater(0.005 * (1 + self.serial % 16), self.tick)
+
+    def say(self, count: int) -> None:
+        if self.isClosed:
+            return
+        for _ in range(min(count, self.fromServer - self.said)):
+            self.socket.send(message(self.serial, FROM_SERVER, self.said))
+            self.said += 1
+        self.perhapsClose()
+
+    def received(self, data: str | bytes) -> None:
+        self.checked.take(data)
+        self.say(1)
+
+    def perhapsClose(self) -> None:
+        if self.said < self.fromServer:
+            return
+        if self.end in ("server early", "deaf") or (self.end == "server" and self.checked.count == self.fromClient):
+            self.socket.close()
+        elif self.end == "server discards":
+            self.socket.close(discard=True)
+
+    def upgraded(self, transport: object) -> None:
+        self.totals.upgraded += 1
+
+    def closed(self, reason: str, description: object) -> None:
+        totals, who = self.totals, f"session {self.serial} ({self.end})"
+        if self.isClosed:
+            totals.problem(f"{who} closed twice")
+        self.isClosed = True
+        if self.timer is not None:
+            self.timer.cancel()
+        if reason not in reasonsFor(self.end):
+            totals.problem(f"{who} closed by {reason}: {description}")
+        if self.checked.problem:
+            totals.problem(f"{who}: {self.checked.problem}")
+        if "client" in COMPLETE.get(self.end, ()) and self.checked.count != self.fromClient:
+            totals.problem(f"{who}: {self.checked.count} of {self.fromClient} messages came, then {reason}")
+        totals.received += self.checked.count
+        totals.sent += self.said
+        totals.ends[f"{self.end}: {reason}"] += 1
+
+
+def memory() -> int:
+    """Return the resident memory of this process, in KiB."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+
+async def forgetCancelled() -> None:
+    """
+    Have the reactor forget the timers that were cancelled.
+
+    It keeps them until they would have been due, which for an HTTP connection takes a minute, or until they are many.
+    """
+    calls = [reactor.callLater(3600, int) for _ in range(MANY_TIMERS)]
+    # Now they are among the others,
+    await deferLater(reactor, 0)
+    for each in calls:
+        each.cancel()
+    # and now more of all are cancelled than are not.
+    await deferLater(reactor, 0)
+
+
+async def measure(server: Server, totals: Totals) -> dict[str, Any]:
+    """Return what there is now: of the server, of the reactor, of the process."""
+    await forgetCancelled()
+    for _ in range(3):
+        gc.collect()
+    blocks = sys.getallocatedblocks()
+    # By name, and what is ours by the full one: whatever there is of it belongs to a session or a connection.
+    objects = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
+    return {
+        "clients": server.clientsCount,
+        "webSockets": len(server.webSockets.connections),
+        "timers": sum(call.active() for call in reactor.getDelayedCalls()),
+        "readers": len(reactor.getReaders()) + len(reactor.getWriters()),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "blocks": blocks,
+        "memory": memory(),
+        "objects": dict(objects),
+        "totals": vars(totals),
+    }
+
+
+class Control(Protocol):
+    """What comes on stdin."""
+
+    def __init__(self, server: Server, totals: Totals, ended: Deferred[None]) -> None:
+        self.server, self.totals, self.ended = server, totals, ended
+
+    def dataReceived(self, data: bytes) -> None:
+        Deferred.fromCoroutine(self.answer())
+
+    async def answer(self) -> None:
+        assert self.transport is not None
+        self.transport.write(json.dumps(await measure(self.server, self.totals)).encode() + b"\n")
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.ended.callback(None)
+
+
+async def main(_: object) -> None:
+    engineio_twisted.socket.CLOSING_TIMEOUT = CLOSING_TIMEOUT
+    totals = Totals()
+    # Until it has begun, what is logged is kept.
+    globalLogBeginner.beginLoggingTo([totals.logged], redirectStandardIO=False)
+    server = listen(
+        "tcp:0:interface=127.0.0.1:backlog=1000",
+        pingInterval=int(PING_INTERVAL * 1000),
+        pingTimeout=int(PING_TIMEOUT * 1000),
+        allowEIO3=True,
+    )
+    server.on("connection", lambda socket: Talk(socket, totals) and None)
+    port = (await server.listening).getHost().port
+    ended: Deferred[None] = Deferred()
+    control = StandardIO(Control(server, totals, ended))
+    control.write(json.dumps({"port": port}).encode() + b"\n")
+    await ended
+    await server.close()
+
+
+if __name__ == "__main__":
+    react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
