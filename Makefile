@@ -5,12 +5,14 @@ BIN = $(VENV)/bin
 PORT ?= 3000
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_ARGS ?=
 # In a process for each core; a core that has nothing left to do takes tests over from another.
 PYTEST = -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # A target says itself whether the fast paths are taken.
 unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-plain test-lowest soak lint bench bench-quick clean
+.PHONY: help run test test-plain test-lowest soak lint fuzz bench bench-quick clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -19,6 +21,7 @@ help:
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
+	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
 	@echo "make bench  compare with other servers, in 25 minutes; writes docs/performance.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
 	@echo "make clean  remove what the other targets made"
@@ -34,6 +37,11 @@ $(VENV)/run: setup.py pyproject.toml | $(BIN)/python
 
 $(VENV)/test: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' --config-settings editable_mode=compat
+	@touch $@
+
+# Where there is no wheel of atheris, inputs are made without it.
+$(VENV)/fuzz: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris --editable '.[test,fuzz]' --config-settings editable_mode=compat || echo "no atheris"
 	@touch $@
 
 $(VENV)/bench: setup.py pyproject.toml | $(BIN)/python
@@ -71,6 +79,10 @@ test-lowest: tests/lowest.txt setup.py
 soak: $(VENV)/test
 	$(BIN)/python -m tests.soak
 
+# FUZZ_ARGS names targets, and more (`python -m fuzz --help`). What fails is put into fuzz/found.
+fuzz: $(VENV)/fuzz
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+
 # Needs gcc, Node.js and npm besides. The other servers are installed into benchmarks/.build.
 bench: $(VENV)/bench
 	$(BIN)/python benchmarks/bench.py all --out docs $(BENCH_ARGS)
@@ -79,4 +91,4 @@ bench-quick: $(VENV)/run
 	$(BIN)/python benchmarks/bench.py quick $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build fuzz/found build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -42,6 +42,8 @@ setup(
             "wheel",
             "wsproto>=1.2",
         ],
+        # What leads `make fuzz` by the code that an input reaches; it does without.
+        "fuzz": ["atheris>=3"],
         # What `make bench` draws with, and a reactor's loop that it can try.
         "bench": ["matplotlib>=3.8", "uvloop>=0.19"],
         # Bounded above: what is clean for one version of them needn't be for the next.

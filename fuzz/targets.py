@@ -1,0 +1,474 @@
+"""
+What is fuzzed: each target takes any bytes, and raises where something comes of them that may not.
+
+An input is served, or refused with one of the errors that are documented. Nothing else happens: nothing is raised or
+logged as an error, no session or timer is left, nobody else is harmed, and the shorter ways do what the long ones do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs
+
+import attrs
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+
+from engineio_twisted import AutobahnEngine, Site
+from engineio_twisted.deflate import agreeOn
+from engineio_twisted.errors import ConnectionRefusal, DecodeError, HTTPRefusal, MethodNotAllowed
+from engineio_twisted.fast_http import FastSite
+from engineio_twisted.handshake import checkWebSocketHeaders, classify, parseQuery
+from engineio_twisted.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
+from engineio_twisted.options import Cookie, Cors, PerMessageDeflate, ServerOptions
+from engineio_twisted.packet import Packet, PacketType, decodeText
+from engineio_twisted.payload import codecFor
+from engineio_twisted.websocket import WebSocketTransport
+from tests.engines import PlainAutobahn, TwistedEngine
+from tests.fakes import FakeOwner
+from tests.memory import Connection, Memory
+from tests.test_fast_http import Here, theSame, told
+from tests.test_websocket import HANDSHAKE, Channel
+from tests.test_websocket import Connection as PeerConnection
+from tests.wire import CLOSE, TEXT, framesOf, http, makeFrame, target, upgrade
+
+Target = Callable[[bytes], object]
+
+TARGETS: dict[str, Target] = {}
+"""What is fuzzed, by the name of its folder in fuzz/corpus."""
+
+LIMIT = 2000
+"""The maxHttpBufferSize where it matters."""
+
+
+def fuzzed(function: Target) -> Target:
+    """Make a target of a function."""
+    TARGETS[function.__name__] = function
+    return function
+
+
+def run(name: str, data: bytes) -> None:
+    """Run a target on an input; raises where something came of it that may not."""
+    logged: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_level"] >= LogLevel.error:
+            logged.append(str(event.get("log_failure") or event.get("log_format")))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        TARGETS[name](data)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not logged, f"logged: {logged}"
+
+
+@contextmanager
+def mayRefuse(*errors: type[Exception]) -> Iterator[None]:
+    """For what may be refused: by these errors, and with a text that is bounded."""
+    refusal = None
+    try:
+        yield
+    except errors as error:
+        refusal = error
+    assert len(str(refusal)) < 1000, refusal
+
+
+# Codecs
+
+
+def _theSameAgain(revision: int, packets: list[Packet], supportsBinary: bool) -> None:
+    """What was read can be written, and read again as the same."""
+    codec = codecFor(revision)
+    if packets:
+        written = codec.encodePayload(packets, supportsBinary)
+        assert list(codec.decodePayload(written)) == packets
+    for each in packets:
+        frame = codec.encodePacket(each, supportsBinary)
+        assert codec.decodePacket(frame) == each
+
+
+def _textOf(data: bytes) -> str:
+    """Text of an input, for what is told apart from bytes before."""
+    with mayRefuse(DecodeError):
+        return decodeText(data)
+    return ""
+
+
+def _payload(revision: int, payload: str | bytes) -> None:
+    packets: list[Packet] = []
+    with mayRefuse(DecodeError):
+        for packet in codecFor(revision).decodePayload(payload):
+            packets.append(packet)
+    # Nothing comes out that wasn't in it.
+    assert len(packets) <= len(payload) + 1
+    assert sum(len(each.data) for each in packets) <= len(payload)
+    for each in packets:
+        assert isinstance(each.data, str) or each.type is PacketType.MESSAGE
+    _theSameAgain(revision, packets, True)
+    _theSameAgain(revision, packets, False)
+
+
+@fuzzed
+def payload_v4(data: bytes) -> None:
+    """A payload of revision 4."""
+    _payload(4, _textOf(data))
+    with mayRefuse(DecodeError):
+        list(codecFor(4).decodePayload(data))
+
+
+@fuzzed
+def payload_v3_text(data: bytes) -> None:
+    """A payload of revision 3, as text."""
+    _payload(3, _textOf(data))
+
+
+@fuzzed
+def payload_v3_binary(data: bytes) -> None:
+    """A payload of revision 3, as bytes."""
+    _payload(3, data)
+
+
+@fuzzed
+def packets(data: bytes) -> None:
+    """A packet of each revision, as text and as bytes."""
+    frames: list[str | bytes] = [data, _textOf(data)]
+    for revision in (3, 4):
+        for frame in frames:
+            read: list[Packet] = []
+            with mayRefuse(DecodeError):
+                read.append(codecFor(revision).decodePacket(frame))
+            for packet in read:
+                assert isinstance(packet.data, str) or packet.type is PacketType.MESSAGE
+                # A payload of revision 4 has no way to write what separates its packets.
+                if revision == 3 or isinstance(packet.data, bytes) or "\x1e" not in packet.data:
+                    _theSameAgain(revision, read, True)
+
+
+# Requests
+
+
+@attrs.frozen
+class _Session:
+    """A live session."""
+
+    protocol: int
+    name: str
+
+    @property
+    def transport(self) -> _Session:
+        return self
+
+
+_SESSIONS = {
+    f"{name[0]}{revision}": _Session(revision, name) for name in ("polling", "websocket") for revision in (3, 4)
+}
+_OPTIONS = [
+    ServerOptions(),
+    ServerOptions(allowEIO3=True, allowedOrigins=["https://a.example", re.compile("b")]),
+    ServerOptions(transports=["polling"], allowUpgrades=False),
+    ServerOptions(transports=["websocket"], allowEIO3=True),
+]
+
+
+@fuzzed
+def query(data: bytes) -> None:
+    """
+    What a request wants: its method, its address, and its Origins, a line each.
+
+    The first byte says how the server is set up.
+    """
+    method, uri, *origins = [*data[1:].split(b"\n"), b"", b""]
+    parameters = parseQuery(uri)
+    text = uri.partition(b"?")[2].decode("ascii", "replace")
+    assert parameters == parse_qs(text, keep_blank_values=True, separator="&")
+    way = data[0] if data else 0
+    for isUpgrade in (False, True):
+        options = _OPTIONS[way % len(_OPTIONS)]
+        refusal: HTTPRefusal | None = None
+        try:
+            wanted = classify(method.decode("latin-1"), uri, origins[:-1], isUpgrade, options, _SESSIONS.get)
+        except (ConnectionRefusal, MethodNotAllowed) as error:
+            refusal = error
+        if refusal is not None:
+            assert json.loads(refusal.asJSON())["message"] == refusal.message
+            assert refusal.status in (400, 403, 405)
+        else:
+            assert wanted.revision in (3, 4)
+            assert wanted.jsonpIndex is None or (wanted.jsonpIndex.isascii() and wanted.jsonpIndex.isdigit())
+            sid = parameters.get("sid", [""])[0]
+            assert wanted.session is (_SESSIONS[sid] if sid else None)
+
+
+def _isSafe(value: str) -> None:
+    """A value of a header that can't become another header."""
+    assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value), value
+
+
+_DEFLATES = (PerMessageDeflate(), PerMessageDeflate(serverMaxWindowBits=10, clientMaxWindowBits=9))
+_RULES: list[Any] = [True, "*", "https://a.example", re.compile("^https"), ["https://a.example", re.compile("x")]]
+_CORS = Cors(credentials=True)
+_COOKIE = Cookie()
+
+
+@fuzzed
+def headers(data: bytes) -> None:
+    """What is read from headers, a line each, and what comes back in headers of the answer."""
+    lines = data.split(b"\n")
+    assert contentCoding(lines) in (None, "gzip", "deflate")
+    for deflate in _DEFLATES:
+        accepted = agreeOn(lines, deflate)
+        if accepted is not None:
+            _isSafe(accepted.get_extension_string())
+    texts = [each.decode("latin-1") for each in lines]
+    for origin in (None, *texts[:3]):
+        for rule in _RULES:
+            isAllowed = originAllowed(rule, origin)
+            assert isAllowed in (True, False)
+            for isPreflight in (False, True):
+                said = corsHeaders(_CORS, rule, origin, isPreflight, texts[0])
+                for value in (*said.headers.values(), *said.vary):
+                    _isSafe(value)
+                if rule not in (True, "*", "https://a.example") and not isAllowed:
+                    assert "Access-Control-Allow-Origin" not in said.headers
+    sid = data.decode("utf-8", "replace")
+    cookie = cookieHeader(_COOKIE, sid)
+    _isSafe(cookie)
+    assert re.fullmatch(r"io=[!-+\--:<-~]*; Path=/; HttpOnly; SameSite=Lax", cookie), cookie
+    with mayRefuse(HTTPRefusal):
+        given: dict[bytes, list[bytes]] = {}
+        for line in lines:
+            name, _, value = line.partition(b":")
+            given.setdefault(name.strip().lower(), []).append(value.strip())
+        handshake = checkWebSocketHeaders("GET", given)
+        _isSafe(handshake.key.decode("ascii") + handshake.version.decode("ascii") + (handshake.subprotocol or ""))
+
+
+# Streams
+
+MARK = b"\xf5"
+"""
+Begins an instruction in an input: it is never part of text in UTF-8.
+
+C{|} begins another piece, C{c} another connection, C{f} a frame, whose first byte, in front of its payload, is the
+next one; C{t} lets time pass, C{s} has the server send, C{l} loses the connection, C{p} goes back to the first one. Any
+other byte stands for itself, behind the mark.
+"""
+
+_INSTRUCTION = re.compile(MARK + rb"(.?)", re.DOTALL)
+
+
+def stepsOf(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The instructions in an input, each with the bytes behind it."""
+    first, *rest = _INSTRUCTION.split(data)
+    steps = [(b"c", first)]
+    for name, behind in zip(rest[::2], rest[1::2], strict=True):
+        if name in (b"|", b"c", b"f", b"t", b"s", b"l", b"p"):
+            steps.append((name, behind))
+        else:
+            steps[-1] = (steps[-1][0], steps[-1][1] + MARK + behind)
+    return steps
+
+
+def _framed(behind: bytes) -> bytes:
+    """What is behind the instruction for a frame, as a frame."""
+    first = behind[0] if behind else 0x81
+    return makeFrame(behind[1:], first & 15, bool(first & 0x80), first >> 4 & 7)
+
+
+_DEFLATE = attrs.evolve(HANDSHAKE, extensions=(b"permessage-deflate",))
+
+
+@cache
+def _engineOf(kind: Any, isDeflated: bool) -> tuple[Clock, Any]:
+    # Making one takes longer than all that is done with it.
+    clock = Clock()
+    deflate = {"threshold": 0} if isDeflated else False
+    return clock, kind(clock, ServerOptions(maxHttpBufferSize=LIMIT, perMessageDeflate=deflate, fastPaths=True))
+
+
+def _ofFrames(kind: Any, pieces: Iterable[bytes], isDeflated: bool) -> Any:
+    """What comes of a stream on a WebSocket: what the session is given and told, and what is sent."""
+    clock, engine = _engineOf(kind, isDeflated)
+    connection = PeerConnection()
+    owner = FakeOwner()
+    transport = WebSocketTransport(codecFor(4), True, lambda: setattr(transport, "owner", owner))
+    request = type("Request", (), {"channel": Channel(connection)})()
+    engine.accept(request, _DEFLATE if isDeflated else HANDSHAKE, {}, transport)
+    connection.clear()
+    for each in pieces:
+        if not connection.disconnecting:
+            connection.protocol.dataReceived(each)
+    sent = connection.value()
+    found = (owner.packets, owner.closes, sent, connection.disconnecting)
+    assert all(len(each.data) <= LIMIT for each in owner.packets)
+    assert len(owner.closes) <= 1
+    frames = framesOf(sent)
+    assert all(each.opcode != CLOSE for each in frames[:-1])
+    connection.protocol.connectionLost(Failure(ConnectionDone()))
+    clock.advance(0)
+    assert not clock.getDelayedCalls()
+    assert not len(engine.connections)
+    return found
+
+
+@fuzzed
+def websocket(data: bytes) -> None:
+    """What a client says on a WebSocket: with the shorter way, without it, and with Twisted's engine."""
+    # What came of it, octet by octet and with the frames as they are, is the same.
+    pieces = [_framed(behind) if name == b"f" else behind for name, behind in stepsOf(data[1:])]
+    if data[:1] and data[0] & 2:
+        pieces = [b"".join(pieces)]
+    if data[:1] and data[0] & 4:
+        pieces = [bytes([each]) for each in b"".join(pieces)]
+    isDeflated = bool(data[:1] and data[0] & 1)
+    fast = _ofFrames(AutobahnEngine, pieces, isDeflated)
+    plain = _ofFrames(PlainAutobahn, pieces, isDeflated)
+    assert fast == plain, f"\n{fast}\n{plain}"
+    if TwistedEngine is not None and not isDeflated:
+        received, *_ = _ofFrames(TwistedEngine, pieces, isDeflated)
+        assert received == fast[0], f"\n{fast[0]}\n{received}"
+
+
+_WAYS: list[dict[str, Any]] = [
+    {},
+    {"allowEIO3": True, "cors": {"origin": True, "credentials": True}},
+    {"perMessageDeflate": {"threshold": 0}, "cookie": True},
+    {"allowedOrigins": ["https://a.example"], "httpCompression": {"threshold": 0}, "initialPacket": "hello"},
+]
+
+
+@fuzzed
+def channel(data: bytes) -> None:
+    """What clients say on connections: with the shorter way through twisted.web, and without it."""
+    options = _WAYS[(data[0] if data else 0) % len(_WAYS)]
+
+    def play(here: Here) -> None:
+        peers = []
+        for name, behind in stepsOf(data[1:]):
+            if name == b"c":
+                peers.append(here.connect())
+            elif name == b"t":
+                here.advance(1)
+            elif name == b"s":
+                here.send("sent")
+            elif name == b"l":
+                peers[-1].lose()
+            elif name == b"p":
+                peers.append(peers[0])
+            if behind and not peers[-1].isLost:
+                peers[-1].say(_framed(behind) if name == b"f" else behind)
+
+    theSame(told(Site, play, **options), told(FastSite, play, **options))
+
+
+_SETTINGS = [
+    *_WAYS,
+    {"fastPaths": False},
+    {"allowEIO3": True, "wsEngine": TwistedEngine},
+    {"transports": ["websocket"]},
+    {"pingInterval": 1000, "pingTimeout": 1000},
+]
+
+
+class _Bystanders:
+    """A session on polling and one on WebSocket, which whatever others do must not harm."""
+
+    POLLING, SOCKET = "bystander-on-polling-Zq3v", "bystander-on-websocket-Wk8p"
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        names = [each for each in ("polling", "websocket") if each in memory.server.opts.transports]
+        self.ids = {self.POLLING if each == "polling" else self.SOCKET for each in names}
+        origin = [("Origin", "https://a.example")]
+        given = iter([self.POLLING] if "polling" in names else [])
+        memory.server.generateId = lambda _: next(given)
+        self.polls = "polling" in names
+        if self.polls:
+            memory.connect(http("GET", target(), origin)).lose()
+        given = iter([self.SOCKET])
+        self.socket = memory.connect(upgrade(Origin="https://a.example"))
+        assert set(memory.server.clients) == self.ids
+        for each in memory.server.clients.values():
+            # It is not what is waited for here.
+            each._heartbeat.reset(1e6)
+
+    def check(self) -> None:
+        """Each gets an echo of what it says."""
+        self.socket.taken()
+        self.socket.say(makeFrame("4still there"))
+        (frame,) = framesOf(self.socket.taken())
+        assert (frame.opcode, frame.payload) == (TEXT, b"4still there")
+        if self.polls:
+            says = (http("POST", target(sid=self.POLLING), body=b"4still there"), http("GET", target(sid=self.POLLING)))
+            polling = self.memory.connect(*says)
+            answers = polling.taken()
+            assert answers.count(b"HTTP/1.1 200 OK") == 2, answers
+            assert b"\r\n\r\nok" in answers
+            assert answers.endswith(b"4still there"), answers
+            polling.lose()
+
+
+@fuzzed
+def server(data: bytes) -> None:
+    """
+    What clients say to a whole server, in which others have sessions.
+
+    The first byte says how the server is set up. Ids of sessions are C{sid0} and so on.
+    """
+    options = _SETTINGS[(data[0] if data else 0) % len(_SETTINGS)]
+    if options.get("wsEngine", 0) is None:
+        options = {}
+    if "initialPacket" in options or "httpCompression" in options:
+        options = {name: value for name, value in options.items() if name in ("allowedOrigins",)}
+    if "perMessageDeflate" in options:
+        # The bystander offers none.
+        options = {**options, "perMessageDeflate": True}
+    memory = Memory(**{"maxHttpBufferSize": LIMIT, "fastPaths": True, **options})
+    bystanders = _Bystanders(memory)
+    count = iter(range(10**9))
+    memory.server.generateId = lambda _: f"sid{next(count)}"
+    here: list[Connection] = []
+    for name, behind in stepsOf(data[1:]):
+        if name == b"c":
+            here.append(memory.connect())
+        elif name == b"t":
+            memory.advance(1)
+        elif name == b"s":
+            for socket in list(memory.server.clients.values()):
+                if socket.id not in bystanders.ids:
+                    socket.send("sent")
+        elif name == b"l":
+            here[-1].lose()
+        elif name == b"p":
+            here.append(here[0])
+        if behind:
+            here[-1].say(_framed(behind) if name == b"f" else behind)
+    # Nobody is sent more than comes back of what was said, with an answer to each line of it.
+    written = sum(len(each.value()) for each in set(here))
+    assert written <= 1000 * (len(data) + 10), f"{written} bytes for {len(data)}"
+    bystanders.check()
+    for each in here:
+        each.lose()
+    # A session on polling goes on without a connection, for a time.
+    memory.advance(0)
+    for each in list(memory.server.clients.values()):
+        if each.id not in bystanders.ids:
+            assert each.transport.name == "polling", each
+    for _ in range(4):
+        memory.advance(30)
+    assert set(memory.server.clients) == bystanders.ids
+    assert not len(memory.server.reading)
+    bystanders.check()
+    memory.server.close()
+    memory.advance(50)
+    memory.end()
+    assert not memory.server.clients
+    assert not memory.clock.getDelayedCalls()
