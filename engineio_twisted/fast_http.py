@@ -9,7 +9,7 @@ way of twisted.web. docs/architecture.md, "Fast paths".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from time import time
@@ -23,16 +23,20 @@ from twisted.web import server
 from twisted.web.http import NO_BODY_CODES, RESPONSES, datetimeToString, parse_qs
 from twisted.web.http_headers import Headers
 
+from .connection_group import ConnectionGroup
 from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
-from .transport import Lazily, Watcher, cancel, writeAtOnce
+from .transport import AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce
 
 if TYPE_CHECKING:
     from twisted.web import resource
 
     from .options import ServerOptions
 
-_REQUEST = re.compile(rb"(GET|POST) ([!-~]++) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00\r\n]*+\r\n)*+)\r\n")
-"""The head of a request (RFC 9112, 3 and 5), of those that are taken: its method, address and headers."""
+_REQUEST_LINE = re.compile(rb"(GET|POST) ([!-~]++) HTTP/1\.1\r\n")
+"""The first line of a request (RFC 9112, 3), of those that are taken: its method and address."""
+
+_HEADERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00\r\n]*+\r\n)*+\r\n")
+"""The headers of a request (RFC 9112, 5), and the empty line behind them."""
 
 _PREFIXES = {
     name: b"\n" + name + b":"
@@ -55,6 +59,9 @@ _PREFIXES = {
     )
 }
 """Headers that are looked for in each request, and how one begins in its head."""
+
+_MANY_DIGITS = 16
+"""Of so many a Content-Length is not that of a request that came whole."""
 
 
 class RequestHeaders(Headers):
@@ -120,6 +127,48 @@ def valuesOf(head: bytes, lines: bytes, prefix: bytes) -> list[bytes]:
     return values
 
 
+class RequestHead:
+    """
+    The headers of a request, and what is asked of them with each one.
+
+    Those that come on one connection are mostly the same: what was found out about one head serves the next too.
+
+    @param whole: the lines, each with its end, and the empty one behind them.
+    @ivar lines: the same in lower case, with a line feed before it, without the last.
+    @ivar mayTake: whether a request with these headers can be one that L{FastChannel} takes.
+    @ivar length: the length of the body; None without one.
+    @ivar asksForUpgrade: whether there is the header Upgrade.
+    """
+
+    __slots__ = ("_values", "asksForUpgrade", "length", "lines", "mayTake", "whole")
+
+    def __init__(self, whole: bytes, maxHeaders: int) -> None:
+        self.whole = whole
+        self.lines = lines = b"\n" + whole[:-2].lower()
+        self._values: dict[bytes, tuple[bytes, ...]] = {}
+        lengths = self.valuesOf(b"content-length")
+        connection = self.valuesOf(b"connection")
+        # Python refuses to read numbers of thousands of digits.
+        isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
+        self.length = int(lengths[0]) if isLength else None
+        self.asksForUpgrade = _PREFIXES[b"upgrade"] in lines
+        self.mayTake = (
+            _PREFIXES[b"transfer-encoding"] not in lines
+            and _PREFIXES[b"expect"] not in lines
+            and len(connection) < 2
+            and (not connection or b"close" not in connection[0].lower())
+            and (isLength or not lengths)
+            and lines.count(b"\n") <= maxHeaders
+        )
+
+    def valuesOf(self, name: bytes) -> tuple[bytes, ...]:
+        """Return the values of a header of those that are common."""
+        values = self._values.get(name)
+        if values is None:
+            values = self._values[name] = tuple(valuesOf(self.whole, self.lines, _PREFIXES[name]))
+        return values
+
+
 class _Present:
     """What the present second brings to answers, made once a second."""
 
@@ -161,8 +210,7 @@ class FastRequest(EngineIORequest):
     """
     A request that came whole. What few ask for is made when they do.
 
-    @param head: the lines of its headers, each with its end.
-    @param lines: the same in lower case, with a line feed before it.
+    @param head: its headers.
     """
 
     site: Any
@@ -174,7 +222,7 @@ class FastRequest(EngineIORequest):
     _answer: tuple[tuple[str, str], ...] = ()
     _length: int | None = None
     _watcher: Watcher | None = None
-    _requestHeaders: Headers | None
+    _requestHeaders: Headers | None = None
     _responseHeaders: Headers | None = None
     _content: Any = None
     addedCookies: list[bytes] | None = None
@@ -191,8 +239,7 @@ class FastRequest(EngineIORequest):
         method: bytes,
         uri: bytes,
         path: bytes,
-        head: bytes,
-        lines: bytes,
+        head: RequestHead,
         body: bytes,
         writesAtOnce: bool,
     ) -> None:
@@ -205,7 +252,6 @@ class FastRequest(EngineIORequest):
         # Those may be changed by an application before anything is made of them.
         self._target = (uri, path)
         self._head = head
-        self._requestHeaders = RequestHeaders(head, lines)
         self._body = body
         self._writesAtOnce = writesAtOnce
 
@@ -322,12 +368,19 @@ class FastRequest(EngineIORequest):
     def requestHeaders(self) -> Headers:
         """The headers that came."""
         if self._requestHeaders is None:
-            self._requestHeaders = RequestHeaders(self._head)
+            self._requestHeaders = RequestHeaders(self._head.whole[:-2], self._head.lines)
         return self._requestHeaders
 
     @requestHeaders.setter
     def requestHeaders(self, headers: Headers) -> None:
         self._requestHeaders = headers
+
+    def headerValues(self, name: bytes) -> Sequence[bytes]:
+        """Return the values of a header of those that are common."""
+        if self._requestHeaders is None:
+            return self._head.valuesOf(name)
+        values: Sequence[bytes] = self._requestHeaders.getRawHeaders(name, ())
+        return values
 
     # The answer
 
@@ -340,7 +393,9 @@ class FastRequest(EngineIORequest):
         """
         if self._responseHeaders is not None or self._disconnected or self._isWatched or status in NO_BODY_CODES:
             return False
-        lines, self._answer = _linesOf(tuple(headers.items()))
+        # Most answers have one of few sets of headers.
+        given = headers.given if type(headers) is AnswerHeaders else tuple(headers.items())
+        lines, self._answer = _linesOf(given)
         self._length = len(body)
         self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
         announce(self)
@@ -414,6 +469,8 @@ class FastChannel(Channel):
     # Whether there is anything to take, and how large its head may be.
     _mayTake = False
     _largestHead = 0
+    # Of the last request that was read here.
+    _head: RequestHead | None = None
     _idleCall: IDelayedCall | None = None
 
     # The timeout of connections on which nothing happens: one call, that is moved and never made anew
@@ -465,40 +522,39 @@ class FastChannel(Channel):
                 return
         super().dataReceived(data)
 
-    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath, bytes] | None:
-        """Return the request that came, where it goes and its head in lower case, if it is one to be served here."""
-        match = _REQUEST.match(data)
-        if match is None or match.end() > self._largestHead:
+    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath] | None:
+        """Return the request that came, and where it goes, if it is one to be served here."""
+        match = _REQUEST_LINE.match(data)
+        if match is None:
             return None
-        method, uri, head = match.groups()
+        head, begin = self._head, match.end()
+        if head is None or not data.startswith(head.whole, begin):
+            headers = _HEADERS.match(data, begin)
+            if headers is None or headers.end() > self._largestHead:
+                return None
+            head = self._head = RequestHead(headers[0], self.maxHeaders)
+        begin += len(head.whole)
+        if not head.mayTake or begin > self._largestHead:
+            return None
+        method, uri = match.groups()
+        body = data[begin:]
+        if method == b"GET":
+            if head.length is not None or body:
+                return None
+        elif head.length != len(body):
+            return None
         path = uri.partition(b"?")[0]
         root = self.site.resource
         while type(root) is CapturedPath and not root.captures(path):
             root = root.rest
         if type(root) is not CapturedPath or not root.engine.opts.fastPaths.http:
             return None
-        lines = b"\n" + head.lower()
-        if _PREFIXES[b"transfer-encoding"] in lines or _PREFIXES[b"expect"] in lines:
-            return None
-        if _PREFIXES[b"connection"] in lines:
-            connection = valuesOf(head, lines, _PREFIXES[b"connection"])
-            if len(connection) > 1 or b"close" in connection[0].lower():
-                return None
-        if lines.count(b"\n") > self.maxHeaders:
-            return None
-        body = data[match.end() :]
-        lengths = valuesOf(head, lines, _PREFIXES[b"content-length"]) if _PREFIXES[b"content-length"] in lines else []
-        if method == b"GET":
-            if lengths or body:
-                return None
-        elif len(lengths) != 1 or not lengths[0].isdigit() or int(lengths[0]) != len(body):
-            return None
         if self.localAddress is None:
             self.localAddress = self.transport.getHost()
-        request = FastRequest(self, method, uri, path, head, lines, body, root.engine.opts.fastPaths.writes)
+        request = FastRequest(self, method, uri, path, head, body, root.engine.opts.fastPaths.writes)
         if method == b"POST" and not self._mayBePushed(root.engine, request):
             return None
-        return request, root, lines
+        return request, root
 
     def _mayBePushed(self, engine: Engine, request: FastRequest) -> bool:
         """Tell whether there is nothing to find out about a body by those who count it as it comes."""
@@ -510,7 +566,7 @@ class FastChannel(Channel):
         target = engine.pushTarget(request, request.method, request.uri)
         return target is None or not target.isReading
 
-    def _serve(self, request: FastRequest, root: CapturedPath, lines: bytes) -> None:
+    def _serve(self, request: FastRequest, root: CapturedPath) -> None:
         self.requests.append(request)
         self._handlingRequest = True
         # As the base does: what comes behind is kept until this is answered.
@@ -518,7 +574,7 @@ class FastChannel(Channel):
         if self.timeOut:
             self._savedTimeOut, self.timeOut = self.timeOut, None
         try:
-            if _PREFIXES[b"upgrade"] in lines:
+            if request._head.asksForUpgrade:
                 root.render(request)
             else:
                 root.engine.handleRequest(request)
@@ -566,4 +622,7 @@ def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any, **ar
 
     @param arguments: of the site, besides.
     """
-    return (FastSite if options.fastPaths.http else Site)(root, reactor=reactor, **arguments)
+    site = (FastSite if options.fastPaths.http else Site)(root, reactor=reactor, **arguments)
+    if options.fastPaths.events:
+        site.group = ConnectionGroup(reactor)
+    return site

@@ -360,6 +360,7 @@ class FastPaths:
     @ivar writes: on the ways that `frames` and `http` open, what is sent goes to the system at once, not over TLS,
         and in one piece for each piece read.
     @ivar http: `listen` reads the head of a request in one pass, and makes no more of the request than is asked for.
+    @ivar events: the connections of `listen` are watched by the reactor as if they were one.
     @ivar broadcast: what goes to many is encoded once.
     @ivar heartbeats: the timer of a session's heartbeat is moved, where otherwise it is made anew.
     """
@@ -367,6 +368,7 @@ class FastPaths:
     frames: bool = attrs.field(default=True, validator=_flag)
     writes: bool = attrs.field(default=True, validator=_flag)
     http: bool = attrs.field(default=True, validator=_flag)
+    events: bool = attrs.field(default=True, validator=_flag)
     broadcast: bool = attrs.field(default=True, validator=_flag)
     heartbeats: bool = attrs.field(default=True, validator=_flag)
 

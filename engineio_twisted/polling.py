@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -22,7 +22,7 @@ from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, excerpt
 from .payload import Codec
-from .transport import ITransport, Transport, respond, watch
+from .transport import AnswerHeaders, ITransport, Transport, headerValues, respond, watch
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -229,7 +229,7 @@ class PollingTransport(Transport):
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
             self._refuse(request, HTTPRefusal(str(error), name="PARSE_ERROR"))
             return
-        respond(request, 200, {"Content-Type": "text/html", **self._commonHeaders(request)}, b"ok", self._announce)
+        respond(request, 200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
 
     def send(self, packets: Sequence[Packet]) -> None:
         self._send(packets, self._compression)
@@ -240,14 +240,14 @@ class PollingTransport(Transport):
         request, self._poll = self._poll, None
         if request is None:
             return
-        headers, body = self._bodyOf(self.codec.encodePayload(packets, self.supportsBinary))
-        headers |= self._commonHeaders(request)
+        common, body = self._bodyOf(self.codec.encodePayload(packets, self.supportsBinary))
+        headers = _headersFor(request, common)
         self.counters.addPacketsSent(self.owner, len(packets))
         coding = None
         if compression and len(body) >= compression.threshold and any(packet.compress for packet in packets):
-            coding = contentCoding(request.requestHeaders.getRawHeaders(b"accept-encoding", ()))
+            coding = contentCoding(headerValues(request, b"accept-encoding"))
         if compression and coding:
-            headers["Content-Encoding"] = coding
+            headers = {**headers, "Content-Encoding": coding}
             compressor = _compressor(coding, compression)
             if len(body) > COMPRESSED_AT_ONCE:
                 self._sendInPieces(request, headers, body, compressor)
@@ -256,7 +256,7 @@ class PollingTransport(Transport):
         self._sentBytes(len(body))
         respond(request, 200, headers, body, self._announce)
 
-    def _sendInPieces(self, request: Request, headers: dict[str, str], body: bytes, compressor: Any) -> None:
+    def _sendInPieces(self, request: Request, headers: Mapping[str, str], body: bytes, compressor: Any) -> None:
         for name, value in headers.items():
             request.setHeader(name, value)
         self._announce(request)
@@ -299,15 +299,15 @@ class PollingTransport(Transport):
 
         @raise DecodeError: it carries none.
         """
-        types = request.requestHeaders.getRawHeaders(b"content-type")
-        isBinary = types is not None and types[-1].partition(b";")[0].strip().lower() == b"application/octet-stream"
+        types = headerValues(request, b"content-type")
+        isBinary = types and types[-1].partition(b";")[0].strip().lower() == b"application/octet-stream"
         return body if isBinary else decodeText(body)
 
-    def _bodyOf(self, payload: str | bytes) -> tuple[dict[str, str], bytes]:
+    def _bodyOf(self, payload: str | bytes) -> tuple[AnswerHeaders, bytes]:
         """Return the headers and the body of an answer that carries a payload."""
         if isinstance(payload, bytes):
-            return {"Content-Type": "application/octet-stream"}, payload
-        return {"Content-Type": "text/plain; charset=UTF-8"}, payload.encode()
+            return _BINARY_HEADERS, payload
+        return _TEXT_HEADERS, payload.encode()
 
     # The little that is left
 
@@ -321,13 +321,22 @@ class PollingTransport(Transport):
         self.counters.requestRefused(request, refusal)
         refuse(request, refusal, self._announce)
 
-    def _commonHeaders(self, request: Request) -> dict[str, str]:
-        headers = {"Cache-Control": "no-store"}
-        userAgents = request.requestHeaders.getRawHeaders(b"user-agent")
-        if userAgents is not None and (b";MSIE" in userAgents[-1] or b"Trident/" in userAgents[-1]):
-            # These take a payload for an attempt at cross-site scripting, and change it.
-            headers["X-XSS-Protection"] = "0"
-        return headers
+
+_OK_HEADERS = AnswerHeaders(Content_Type="text/html", Cache_Control="no-store")
+_TEXT_HEADERS = AnswerHeaders(Content_Type="text/plain; charset=UTF-8", Cache_Control="no-store")
+_BINARY_HEADERS = AnswerHeaders(Content_Type="application/octet-stream", Cache_Control="no-store")
+_SCRIPT_HEADERS = AnswerHeaders(
+    Content_Type="text/javascript; charset=UTF-8", X_Content_Type_Options="nosniff", Cache_Control="no-store"
+)
+
+
+def _headersFor(request: Request, headers: AnswerHeaders) -> Mapping[str, str]:
+    """Return the headers of the answer to a request."""
+    userAgents = headerValues(request, b"user-agent")
+    if userAgents and (b";MSIE" in userAgents[-1] or b"Trident/" in userAgents[-1]):
+        # These take a payload for an attempt at cross-site scripting, and change it.
+        return {**headers, "X-XSS-Protection": "0"}
+    return headers
 
 
 _ESCAPED_NEWLINE = re.compile(r"(\\?)\\n")
@@ -360,8 +369,7 @@ class JSONPTransport(PollingTransport):
         text = values[0].replace("\r\n", "\r")
         return _ESCAPED_NEWLINE.sub(lambda match: "\\n" if match[1] else "\n", text)
 
-    def _bodyOf(self, payload: str | bytes) -> tuple[dict[str, str], bytes]:
+    def _bodyOf(self, payload: str | bytes) -> tuple[AnswerHeaders, bytes]:
         # Within a string, JSON allows two characters that end a line in a script.
         text = json.dumps(payload, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-        headers = {"Content-Type": "text/javascript; charset=UTF-8", "X-Content-Type-Options": "nosniff"}
-        return headers, f"___eio[{self._index}]({text});".encode()
+        return _SCRIPT_HEADERS, f"___eio[{self._index}]({text});".encode()

@@ -29,6 +29,7 @@ from .transport import CLOSE_TIMEOUT, Connections, cancel
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from .connection_group import ConnectionGroup
     from .observer import Counters
     from .options import ServerOptions
     from .polling import PollingTransport
@@ -315,6 +316,8 @@ class Channel(HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.site.channels.add(self)
+        if self.site.group is not None:
+            self.site.group.adopt(self.transport)
 
     def loseConnection(self) -> None:
         """Close the connection once all is written, and cut it if that takes too long."""
@@ -381,10 +384,12 @@ class Site(server.Site):
 
     @param root: the resource of everything outside the paths of the servers attached.
     @ivar channels: the connections that are open, without those that have become WebSockets.
+    @ivar group: what watches the connections in the reactor's place; None where the reactor does.
     """
 
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
+    group: ConnectionGroup | None = None
 
     def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
         ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}

@@ -43,7 +43,7 @@ from .polling import JSONPTransport, PollingTransport, refuse
 from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
-from .transport import Connections, ResponseHeaders, cancel, headerOf, respond
+from .transport import Connections, ResponseHeaders, cancel, headerOf, headerValues, respond
 from .websocket import WebSocketTransport
 
 if TYPE_CHECKING:
@@ -463,7 +463,7 @@ class Server(EventEmitter):
             self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime)
 
     def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
-        origins = request.requestHeaders.getRawHeaders(b"origin", ())
+        origins = headerValues(request, b"origin")
         own = partial(self._ownOrigin, request) if self._namesOwnOrigin else noOrigin
         return classify(method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self.clients.get, own)
 

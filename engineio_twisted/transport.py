@@ -98,6 +98,26 @@ class Response(Protocol):
     def finish(self) -> None: ...
 
 
+class AnswerHeaders(dict[str, str]):
+    """
+    Headers that many answers have, which nobody changes.
+
+    @ivar given: their names and values, as what was made of them is found again by.
+    """
+
+    def __init__(self, **headers: str) -> None:
+        super().__init__({name.replace("_", "-"): value for name, value in headers.items()})
+        self.given = tuple(self.items())
+
+
+def headerValues(request: Any, name: bytes) -> Sequence[bytes]:
+    """Return the values of a header of a request, in lower case the name."""
+    # One of ours has a shorter way.
+    short = getattr(request, "headerValues", None)
+    values: Sequence[bytes] = request.requestHeaders.getRawHeaders(name, ()) if short is None else short(name)
+    return values
+
+
 def headerOf(request: Any, name: bytes) -> str | None:
     """
     Return a header of a request, the last where there are several of the name; None without one.

@@ -77,7 +77,7 @@ def test_whatRequestsWant(query: str, method: str, upgrade: bool, want: Want) ->
     request = wanted(query, method, upgrade)
     assert request.want is want
     assert request.revision == 4
-    assert request.session is (SESSIONS.get(parseQuery(b"?" + query.encode()).get("sid", [""])[0]))
+    assert request.session is (SESSIONS.get(parseQuery(b"?" + query.encode()).get("sid", "")))
 
 
 def test_binarySupport() -> None:

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "proxies", "errors"},
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
     "resource": {"transport", "handshake", "errors"},
-    "fast_http": {"resource", "transport", "options"},
+    "connection_group": set(),
+    "fast_http": {"connection_group", "resource", "transport", "options"},
     "configuration": {"options", "errors"},
 }
 # What needs an extra is imported by those alone who ask for it.

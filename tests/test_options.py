@@ -291,7 +291,7 @@ def test_anEngineThatCanNotCompress() -> None:
         ServerOptions(wsEngine=Plain, perMessageDeflate=True)
 
 
-ALL = dict.fromkeys(("frames", "writes", "http", "broadcast", "heartbeats"), True)
+ALL = dict.fromkeys(("frames", "writes", "http", "events", "broadcast", "heartbeats"), True)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,14 @@ def _idle(transport: str) -> Mode:
 
 
 MODES = [
-    _mode("ws-echo", "32 bytes of text, there and back", "ws-echo --connections 32", "frames", "writes"),
+    _mode("ws-echo", "32 bytes of text, there and back", "ws-echo --connections 32", "frames", "writes", "events"),
     _mode(
         "ws-echo-d16",
         "the same, 16 in flight in each session",
         "ws-echo --connections 32 --depth 16",
         "frames",
         "writes",
+        "events",
     ),
     _mode("ws-echo-1k-utf8", "1024 bytes of text beyond ASCII", "ws-echo --connections 32 --size 1024 --kind utf8"),
     _mode("ws-echo-64k", "65 536 bytes of binary", "ws-echo --connections 32 --size 65536 --kind binary"),
@@ -64,6 +65,7 @@ MODES = [
         "polling-echo --connections 32",
         "http",
         "writes",
+        "events",
     ),
     _mode(
         "handshake",
@@ -71,6 +73,7 @@ MODES = [
         "handshake --connections 32",
         "http",
         "writes",
+        "events",
     ),
     _mode(
         "ws-handshake",

@@ -18,7 +18,7 @@ PEERS = BENCHMARKS / "peers"
 _PYTHON = BUILD / "python"
 _NODE = BUILD / "node"
 
-FAST_PATHS = ("frames", "writes", "http", "broadcast", "heartbeats")
+FAST_PATHS = ("frames", "writes", "http", "events", "broadcast", "heartbeats")
 """Shorter ways through the package; the environment variable `ENGINEIO_FAST_PATHS` names those that are taken."""
 
 
