@@ -40,7 +40,7 @@ class _LogContext(dict[Any, Any]):
 
 
 @implementer(IReadDescriptor)
-class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):  # type: ignore[misc]
+class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
     """
     Some connections of a reactor, which asks this whether one of them can be read or written.
 

@@ -2168,7 +2168,7 @@ def test_theAccessLog(tmp_path: Path) -> None:
         told(kind, play, of={"logPath": str(path)})
         logs.append(path.read_text())
     assert logs[1] == logs[0]
-    assert logs[0].count("\n") == 10
+    assert logs[0].count("\n") == 11
 
 
 def test_whatAFormatterSees() -> None:
