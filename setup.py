@@ -26,10 +26,13 @@ setup(
         "tls": ["twisted[tls]>=26.4"],
         # What the WebSocket engine in engine_twisted needs.
         "wsproto": ["twisted[websocket]>=26.10", "wsproto>=1.2"],
+        # What engineio_twisted.metrics needs.
+        "metrics": ["prometheus_client>=0.20"],
         "test": [
             "build",
             "coverage[toml]>=7.4",
             "hypothesis>=6.100",
+            "prometheus_client>=0.20",
             "pytest>=8",
             "pytest-cov>=5",
             "pytest-twisted>=1.14",

@@ -489,7 +489,7 @@ class FastWebSocket(AutobahnWebSocket):
         if gathered:
             counters = self.counters
             counters.bytesSent += self._gatheredSize
-            if counters.observers:
+            if counters.trafficObservers:
                 counters.tell("bytesSent", self.receiver.owner, self._gatheredSize)
             self._gatheredSize = 0
             writeAtOnce(self.transport, gathered[0] if len(gathered) == 1 else b"".join(gathered))
@@ -519,7 +519,7 @@ class FastWebSocket(AutobahnWebSocket):
 
     def dataReceived(self, data: bytes) -> None:
         counters = self.counters
-        if self._allowance is not None or counters.observers:
+        if self._allowance is not None or counters.trafficObservers:
             self.countRead(data)
         else:
             counters.bytesReceived += len(data)

@@ -73,7 +73,11 @@ class IServerObserver(Interface):
 
 @implementer(IServerObserver)
 class ServerObserver:
-    """An observer that does nothing, to be extended by those that do something."""
+    """
+    An observer that does nothing, to be extended by those that do something.
+
+    Where none of the methods from C{packetsReceived} on is overridden, an observer costs messages nothing.
+    """
 
     def opened(self, socket: Any) -> None:
         pass
@@ -149,6 +153,14 @@ class ServerStats:
     webSockets: int
 
 
+TRAFFIC = ("packetsReceived", "packetsSent", "bytesReceived", "bytesSent", "buffered")
+"""What may happen with each message, which is so much that it is told to those alone who want to know."""
+
+
+def _wantsTraffic(observer: Any) -> bool:
+    return any(getattr(getattr(observer, each), "__func__", None) is not vars(ServerObserver)[each] for each in TRAFFIC)
+
+
 class Counters:
     """
     The counters of a server, and its observers.
@@ -157,6 +169,7 @@ class Counters:
     call would cost more than all the rest.
 
     @ivar observers: who is told. Never changed in place, so that nobody who goes through it needs a copy.
+    @ivar trafficObservers: those of them who are told what is in L{TRAFFIC}.
     @ivar sessions: as in L{ServerStats}; so are the others.
     """
 
@@ -172,11 +185,13 @@ class Counters:
         "packetsSent",
         "refused",
         "sessions",
+        "trafficObservers",
         "upgraded",
     )
 
     def __init__(self) -> None:
         self.observers: tuple[Any, ...] = ()
+        self.trafficObservers: tuple[Any, ...] = ()
         self.sessions: dict[str, int] = {}
         self.opened = 0
         self.upgraded = 0
@@ -196,11 +211,15 @@ class Counters:
         """
         if not IServerObserver.providedBy(observer):
             raise TypeError(f"observer {observer!r}: expected one that provides IServerObserver")
-        self.observers = (*self.observers, observer)
+        self._setObservers((*self.observers, observer))
 
     def remove(self, observer: Any) -> None:
         """Tell an observer nothing more. One that wasn't added is no error."""
-        self.observers = tuple(each for each in self.observers if each is not observer)
+        self._setObservers(tuple(each for each in self.observers if each is not observer))
+
+    def _setObservers(self, observers: tuple[Any, ...]) -> None:
+        self.observers = observers
+        self.trafficObservers = tuple(each for each in observers if _wantsTraffic(each))
 
     def sessionOpened(self, socket: Any) -> None:
         """Count a session, which is on the transport it was opened on."""
@@ -248,19 +267,19 @@ class Counters:
     def addPacketsSent(self, socket: Any, count: int) -> None:
         """Count packets that are given to a transport."""
         self.packetsSent += count
-        if self.observers:
+        if self.trafficObservers:
             self.tell("packetsSent", socket, count)
 
     def addBytesReceived(self, socket: Any, size: int) -> None:
         """Count bytes that came."""
         self.bytesReceived += size
-        if self.observers:
+        if self.trafficObservers:
             self.tell("bytesReceived", socket, size)
 
     def addBytesSent(self, socket: Any, size: int) -> None:
         """Count bytes that are sent."""
         self.bytesSent += size
-        if self.observers:
+        if self.trafficObservers:
             self.tell("bytesSent", socket, size)
 
     def tell(self, event: str, *args: Any) -> None:
@@ -269,7 +288,7 @@ class Counters:
 
         @param event: its name in L{IServerObserver}.
         """
-        for observer in self.observers:
+        for observer in self.trafficObservers if event in TRAFFIC else self.observers:
             try:
                 getattr(observer, event)(*args)
             except Exception:

@@ -213,7 +213,7 @@ class PollingTransport(Transport):
         try:
             for packet in self.codec.decodePayload(self._payloadOf(request, body)):
                 counters.packetsReceived += 1
-                if counters.observers:
+                if counters.trafficObservers:
                     counters.tell("packetsReceived", self.owner, 1)
                 if packet.type is PacketType.CLOSE:
                     self.discard()

@@ -284,9 +284,16 @@ class Server(EventEmitter):
         )
 
     @property
+    def whyNotReady(self) -> str | None:
+        """Why no new sessions are opened: the server is closing, or, where L{listen} made it, has no port yet."""
+        if self._closed is not None:
+            return "closing"
+        return "not listening" if self._ownSite is not None and self._port is None else None
+
+    @property
     def isReady(self) -> bool:
-        """Whether the server opens new sessions: it listens, where L{listen} made it, and isn't closing."""
-        return self._closed is None and (self._ownSite is None or self._port is not None)
+        """Whether new sessions are opened."""
+        return self.whyNotReady is None
 
     def close(self) -> Deferred[None]:
         """

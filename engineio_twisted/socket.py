@@ -394,7 +394,7 @@ class Socket(EventEmitter):
         self._flush()
         counters = self.server.counters
         # What is sent from inside a flush goes out in its next round, where the transport takes that too.
-        if counters.observers and self.writeBuffer and not self._canFlush():
+        if counters.trafficObservers and self.writeBuffer and not self._canFlush():
             counters.tell("buffered", self, len(self.writeBuffer))
 
     def _flush(self) -> None:

@@ -146,7 +146,7 @@ class WebSocketTransport(Transport):
             if _debug.enabled:
                 _debug.log(f"sending {packet}")
             counters.packetsSent += 1
-            if counters.observers:
+            if counters.trafficObservers:
                 counters.tell("packetsSent", self.owner, 1)
             shared = packet.shared
             if packet.utf8 is not None and shared is None:
@@ -186,7 +186,7 @@ class WebSocketTransport(Transport):
             return
         counters = self.counters
         counters.packetsReceived += 1
-        if counters.observers:
+        if counters.trafficObservers:
             counters.tell("packetsReceived", self.owner, 1)
         if _debug.enabled:
             _debug.log(f"received {packet}")

@@ -29,6 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "debug": set(),
     "emitter": set(),
     "observer": {"errors"},
+    "metrics": {"observer"},
+    "health": set(),
     "transport": {"observer", "packet", "payload", "errors"},
     "polling": {"debug", "transport", "packet", "payload", "headers", "errors"},
     "websocket": {"debug", "transport", "packet", "payload", "errors"},
@@ -43,8 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configuration": {"options", "errors"},
 }
 # What needs an extra is imported by those alone who ask for it.
-EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted"}
-MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": EVERYTHING, "__init__": EVERYTHING}
+EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics"}
+MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": {*EVERYTHING, "metrics"}, "__init__": EVERYTHING}
 
 PURE = ["errors", "proxies", "options", "packet", "payload_v3", "payload", "headers", "handshake"]
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
