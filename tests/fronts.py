@@ -99,24 +99,43 @@ class Certificate:
     serial: int
 
 
-def makeCertificate(folder: Path) -> Certificate:
-    """Write a new key and its certificate into a folder; what was there under the same names is replaced."""
+def makeCertificate(folder: Path, chained: bool = False) -> Certificate:
+    """
+    Write a new key and its certificate into a folder; what was there under the same names is replaced.
+
+    @param chained: whether another certificate vouches for it, and for that one one more, in `root.pem`.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    signed = builder.not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
     pem = serialization.Encoding.PEM
+    now = datetime.datetime.now(datetime.UTC)
+    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    signer: Any = None
+    chain = b""
+    for name in ["root", "intermediate", "localhost"] if chained else ["localhost"]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        issuer, issuersKey = signer or (subject, key)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+        builder = builder.not_valid_after(now + datetime.timedelta(days=1))
+        if name == "localhost":
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        else:
+            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        signed = builder.sign(issuersKey, hashes.SHA256())
+        signer = (subject, key)
+        if name == "root":
+            (folder / "root.pem").write_bytes(signed.public_bytes(pem))
+        else:
+            chain = signed.public_bytes(pem) + chain
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    chain = signed.public_bytes(pem)
-    certificate = Certificate(folder / "key.pem", folder / "chain.pem", folder / "both.pem", signed.serial_number)
+    # As certbot names them.
+    certificate = Certificate(
+        folder / "privkey.pem", folder / "fullchain.pem", folder / "both.pem", signed.serial_number
+    )
     certificate.key.write_bytes(private)
     certificate.chain.write_bytes(chain)
     certificate.both.write_bytes(chain + private)

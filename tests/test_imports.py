@@ -43,9 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "connection_group": set(),
     "fast_http": {"connection_group", "resource", "transport", "options"},
     "configuration": {"options", "errors"},
+    "tls": set(),
 }
 # What needs an extra is imported by those alone who ask for it.
-EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics"}
+EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls"}
 MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": {*EVERYTHING, "metrics"}, "__init__": EVERYTHING}
 
 PURE = ["errors", "proxies", "options", "packet", "payload_v3", "payload", "headers", "handshake"]

@@ -6,21 +6,25 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
 from .clients import pythonPath
-from .fronts import FILES, blocks, changed, commands, executable, ports
-from .test_tap import QUERY, environment
+from .fronts import FILES, blocks, changed, commands, executable, makeCertificate, ports
+from .services import command, environment
+from .wire import target
 
 UNITS = ("engineio@.socket", "engineio@.service")
 PATIENCE = 60
+QUERY = target()
 
 # Systemd's own need a mount namespace of which containers allow but a part, its own user, or hide the code under test.
 NOT_HERE = ("DynamicUser", "PrivateTmp", "ProtectHome", "ProtectKernelLogs", "ProtectKernelTunables")
@@ -29,10 +33,9 @@ NOT_HERE = ("DynamicUser", "PrivateTmp", "ProtectHome", "ProtectKernelLogs", "Pr
 def units(folder: Path, port: int | None = None) -> list[Path]:
     """Write the units into a folder, with the paths of this environment and, where a port is given, with that."""
     folder.mkdir(parents=True, exist_ok=True)
-    twistd = str(Path(sys.executable).with_name("twistd"))
     texts = {name: (FILES / name).read_text() for name in UNITS}
     texts["engineio@.service"] = changed(
-        texts["engineio@.service"], {"/opt/engineio/bin/twistd": twistd, "/srv/engineio": str(FILES)}
+        texts["engineio@.service"], {"/opt/engineio/bin/twistd": command("twistd"), "/srv/engineio": str(FILES)}
     )
     if port is not None:
         texts["engineio@.socket"] = changed(texts["engineio@.socket"], {"127.0.0.1:300%i": f"127.0.0.1:{port}"})
@@ -66,10 +69,22 @@ def talk(port: int) -> str:
     return sid
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ports(1) as (port,):
+        yield port
+
+
 @pytest.mark.once
-def test_verified(tmp_path: Path) -> None:
+@pytest.mark.parametrize("withTLS", [False, True])
+def test_verified(tmp_path: Path, withTLS: bool) -> None:
     """systemd's own check has nothing to say of the units."""
     units(tmp_path)
+    for unit, name in (("engineio@.socket", "tls-socket.conf"), ("engineio@.service", "tls-service.conf")):
+        text = (FILES / name).read_text().replace("/opt/engineio/bin/twistd", command("twistd"))
+        if withTLS:
+            (tmp_path / f"{unit}.d").mkdir()
+            (tmp_path / f"{unit}.d" / "tls.conf").write_text(text)
     instances = [str(tmp_path / each.replace("@", "@1")) for each in UNITS]
     result = subprocess.run(
         [executable("systemd-analyze"), "verify", "--man=no", *instances], capture_output=True, text=True
@@ -81,40 +96,87 @@ def test_verified(tmp_path: Path) -> None:
 def test_hardened(tmp_path: Path) -> None:
     """By its own measure, which goes to 10 for what is exposed, systemd finds the service well protected."""
     _, service = units(tmp_path)
-    command = [executable("systemd-analyze"), "security", "--offline=true", "--no-pager", str(service)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    asked = [executable("systemd-analyze"), "security", "--offline=true", "--no-pager", str(service)]
+    result = subprocess.run(asked, capture_output=True, text=True)
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", result.stdout)
     assert found is not None, result.stdout + result.stderr
     assert float(found[1]) < 2
 
 
 @pytest.mark.once
-def test_thePageShowsTheFiles() -> None:
-    """What is copied from the page is what is tested here."""
+def test_thePagesShowTheFiles() -> None:
+    """What is copied from a page is what is tested here."""
     assert blocks("systemd.md") == [(FILES / name).read_text() for name in ("application.py", *UNITS)]
+    ofTLS = ("tls-socket.conf", "tls-service.conf", "renewed.sh")
+    assert blocks("tls.md") == [(FILES / name).read_text() for name in ofTLS]
 
 
-def test_activated() -> None:
+@contextmanager
+def activated(name: str, port: int, changes: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """What a file of units starts, as systemd starts it when the first connection comes to the port."""
+    (start,) = re.findall(r"^ExecStart=(\S(?:.*\\\n)*.*)$", (FILES / name).read_text(), re.MULTILINE)
+    here = {"/opt/engineio/bin/twistd": command("twistd"), "\\\n": ""}
+    passed = [f"--setenv={name}={value}" for name, value in {**environment(), **pythonPath()}.items()]
+    arguments = [
+        f"--listen=127.0.0.1:{port}",
+        "--fdname=engineio",
+        *passed,
+        *changed(start, {**here, **changes}).split(),
+    ]
+    started = [executable("systemd-socket-activate"), *arguments]
+    with subprocess.Popen(started, cwd=FILES, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert b"Listening on" in line, line
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == -signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def test_activated(port: int) -> None:
     """The first connection starts the process, on a port that it didn't open itself."""
-    command = executable("systemd-socket-activate")
-    text = (FILES / "engineio@.service").read_text()
-    (start,) = re.findall(r"^ExecStart=((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    arguments = changed(
-        start, {"/opt/engineio/bin/twistd": str(Path(sys.executable).with_name("twistd")), "%i": "7", "\\\n": ""}
-    ).split()
-    with ports(1) as (port,):
-        passed = [f"--setenv={name}={value}" for name, value in {**environment(), **pythonPath()}.items()]
-        activated = [command, f"--listen=127.0.0.1:{port}", "--fdname=engineio", *passed, *arguments]
-        with subprocess.Popen(activated, cwd=FILES, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with activated("engineio@.service", port, {"%i": "7"}):
+        assert talk(port).startswith("7-")
+
+
+def test_tls(port: int, tmp_path: Path) -> None:
+    """It speaks TLS on such a port too, and a new certificate that certbot's hook copies is used without a restart."""
+    lineage, copied = tmp_path / "live", tmp_path / "engineio"
+    for each in (lineage, copied):
+        each.mkdir()
+    hook = changed((FILES / "renewed.sh").read_text(), {" -g engineio-tls": "", "/etc/engineio/": f"{copied}/"})
+
+    def renew() -> int:
+        serial = makeCertificate(lineage).serial
+        subprocess.run(["sh", "-c", hook], env={**environment(), "RENEWED_LINEAGE": str(lineage)}, check=True)
+        return serial
+
+    def seen() -> int:
+        trusting = ssl.create_default_context(cafile=str(copied / "fullchain.pem"))
+        connection = HTTPSConnection("localhost", port, timeout=PATIENCE, context=trusting)
+        try:
+            connection.request("GET", QUERY)
+            certificate: Any = connection.sock.getpeercert()
+            assert connection.getresponse().status == 200
+            return int(certificate["serialNumber"], 16)
+        finally:
+            connection.close()
+
+    first = renew()
+    with activated("tls-service.conf", port, {"/etc/engineio": str(copied)}):
+        assert seen() == first
+        second = renew()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            # Until it has looked, the client trusts another certificate than it sees.
             try:
-                assert process.stdout is not None
-                line = process.stdout.readline()
-                assert b"Listening on" in line, line
-                assert talk(port).startswith("7-")
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(PATIENCE) == -signal.SIGTERM
-            finally:
-                process.kill()
+                assert seen() == second
+                break
+            except ssl.SSLCertVerificationError:
+                assert time.monotonic() < deadline, "the new certificate isn't used"
 
 
 # A manager of systemd, for one user, where nobody sees it
@@ -161,12 +223,6 @@ class Manager:
     def __call__(self, command: str) -> str:
         self.begin(command)
         return self.finish()
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with ports(1) as (port,):
-        yield port
 
 
 @pytest.fixture

@@ -1,6 +1,15 @@
-"""Make `twistd engineio` known; the code behind it is imported only when the command is used."""
+"""
+Make `twistd engineio` and the endpoint C{tls-files:} known.
+
+The code behind them is imported only when one is used.
+"""
+
+from typing import Any
 
 from twisted.application.service import ServiceMaker
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin
+from zope.interface import implementer
 
 engineio = ServiceMaker(
     "Engine.IO server",
@@ -8,3 +17,19 @@ engineio = ServiceMaker(
     "Serve Engine.IO sessions over HTTP long-polling and WebSocket.",
     "engineio",
 )
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class _TLSFilesParser:
+    prefix = "tls-files"
+
+    def parseStreamServer(self, reactor: Any, *args: str, **keywords: str) -> Any:
+        """Return the endpoint of a description."""
+        try:
+            from engineio_twisted.tls import parse
+        except ImportError as error:
+            raise ValueError(f"needs the extra `tls` of engineio_twisted ({error})") from error
+        return parse(reactor, *args, **keywords)
+
+
+tlsFiles = _TLSFilesParser()

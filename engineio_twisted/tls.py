@@ -1,0 +1,165 @@
+"""
+TLS with a certificate that is renewed while the server runs: the endpoint C{tls-files:}.
+
+Twisted's C{ssl:} reads its files once, and C{tls:} its folder again only when a client asks for a name that it doesn't
+know. `twisted/plugins/engineio_plugin.py` makes this endpoint known; it needs the extra C{tls}.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, PKey
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.ssl import CertificateOptions
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+CHECK_INTERVAL = 1.0
+"""Seconds: how often it is looked whether the files are others, at most, and only when somebody connects."""
+
+T = TypeVar("T")
+
+
+class CertificateError(ValueError):
+    """A certificate or its key can't be used; the text names the file, and says why."""
+
+
+def _read(path: str, load: Callable[[bytes], T], expected: str) -> T:
+    try:
+        with open(path, "rb") as file:
+            return load(file.read())
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise CertificateError(f"{path}: expected {expected}, as PEM") from None
+
+
+def _asBytes(public: Any) -> bytes:
+    written: bytes = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return written
+
+
+def loadContext(certificate: str, key: str) -> tuple[SSL.Context, str]:
+    """
+    Read a certificate and its key, and make a context of them for servers: TLS 1.2 and later.
+
+    @param certificate: the path of a PEM file: the certificate, and behind it those that vouch for it.
+    @param key: the path of the PEM file of its private key, which may be the same.
+    @return: the context, and until when the certificate is valid.
+    @raise CertificateError: they can't be used.
+    """
+    chain = _read(certificate, load_pem_x509_certificates, "certificates")
+    private: Any = _read(key, partial(load_pem_private_key, password=None), "a private key without a password")
+    if _asBytes(chain[0].public_key()) != _asBytes(private.public_key()):
+        raise CertificateError(f"{key}: isn't the key of the first certificate in {certificate}")
+    first, *others = map(X509.from_cryptography, chain)
+    try:
+        options = CertificateOptions(
+            privateKey=PKey.from_cryptography_key(private), certificate=first, extraCertChain=others
+        )
+        return options.getContext(), f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
+    except (SSL.Error, TypeError) as error:
+        raise CertificateError(f"{certificate}: cannot be used by OpenSSL ({error})") from None
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class RenewedCertificate:
+    """
+    What makes the TLS side of each connection, with the certificate that the files hold at that time.
+
+    Connections that are there keep theirs. Where new files can't be used, the certificate stays, and the log says why.
+
+    @param certificate: as of L{loadContext}.
+    @param key: the same.
+    @raise CertificateError: the files can't be used.
+    """
+
+    _log = Logger()
+
+    def __init__(self, certificate: str, key: str, clock: IReactorTime) -> None:
+        self._files = (certificate, key)
+        self._clock = clock
+        self._checked = clock.seconds()
+        # Looked at before they are read: what changes meanwhile is read once more.
+        self._seen = self._look()
+        self._context, _ = loadContext(*self._files)
+
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        """Return the TLS side of a new connection."""
+        now = self._clock.seconds()
+        if now - self._checked >= CHECK_INTERVAL:
+            self._checked = now
+            self._renew()
+        return SSL.Connection(self._context, None)
+
+    def _look(self) -> list[tuple[int, ...] | None]:
+        """Return what differs after a file was replaced or written."""
+        found: list[tuple[int, ...] | None] = []
+        for path in self._files:
+            try:
+                status = os.stat(path)
+                found.append((status.st_mtime_ns, status.st_dev, status.st_ino, status.st_size))
+            except OSError:
+                found.append(None)
+        return found
+
+    def _renew(self) -> None:
+        seen, self._seen = self._seen, self._look()
+        if seen == self._seen:
+            return
+        try:
+            self._context, until = loadContext(*self._files)
+        except CertificateError as error:
+            self._log.error("The TLS certificate stays as it was: {problem}", problem=error)
+        else:
+            self._log.info("The TLS certificate is that of {file} now, until {until}", file=self._files[0], until=until)
+
+
+@implementer(IStreamServerEndpoint)
+class TLSFilesEndpoint:
+    """Another endpoint, whose connections are TLS."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint, certificate: RenewedCertificate, clock: IReactorTime) -> None:
+        self._endpoint = endpoint
+        self._certificate = certificate
+        self._clock = clock
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen with a factory, as the other endpoint does."""
+        wrapped = TLSMemoryBIOFactory(self._certificate, False, factory, self._clock)
+        listening: Deferred[IListeningPort] = self._endpoint.listen(wrapped)
+        return listening
+
+
+def parse(reactor: Any, *args: str, certificate: str = "", key: str = "", **keywords: str) -> TLSFilesEndpoint:
+    """
+    Return the endpoint of a description: C{tls-files:tcp:443:certificate=fullchain.pem:key=privkey.pem}.
+
+    @param args: with C{keywords} the description of another endpoint, which connections come by.
+    @param key: the certificate's own file where left out.
+    @raise ValueError: there is no other endpoint, no certificate, or it can't be used.
+    """
+    if not args or not certificate:
+        raise ValueError(
+            "expected tls-files:tcp:443:certificate=FILE:key=FILE, or another endpoint in place of tcp:443"
+        )
+    named = [f"{name}={quoteStringArgument(value)}" for name, value in keywords.items()]
+    inner = serverFromString(reactor, ":".join([*map(quoteStringArgument, args), *named]))
+    return TLSFilesEndpoint(inner, RenewedCertificate(certificate, key or certificate, reactor), reactor)
