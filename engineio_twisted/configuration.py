@@ -66,6 +66,15 @@ class ServiceOptions:
     accessLog: str | None = _setting(
         None, _text, "A file for a line about each request, in the combined format; of session ids only the beginning."
     )
+    metrics: str | None = _setting(
+        None,
+        _text,
+        "Where to serve /metrics for Prometheus, as an endpoint description such as tcp:9100:interface=127.0.0.1; or"
+        " listen, for where sessions are served.",
+    )
+    health: str | None = _setting(
+        None, _text, "Where to serve /health and /ready, in the same way; it may be the same place."
+    )
 
 
 def _members(type_: Any) -> Iterator[Any]:

@@ -261,7 +261,7 @@ class Server(EventEmitter):
         """
         Return what the server has done so far, and what it has now.
 
-        It looks at every session, which takes a millisecond or so for ten thousand: for now and then.
+        It looks at every session, which takes a millisecond or two for ten thousand: for now and then.
         """
         counters = self.counters
         buffered = [len(each.writeBuffer) for each in self.clients.values()]

@@ -23,12 +23,14 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 from twisted.web.pages import notFound
+from twisted.web.resource import Resource
 from twisted.web.static import File
 
-from .configuration import SETTINGS, ConfigurationError, Given, Path, findObject
+from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, findObject
 from .errors import HTTPRefusal, OptionError
 from .fast_http import siteFor
-from .resource import formatAccess
+from .health import HealthResource, ReadyResource
+from .resource import Site, formatAccess
 from .server import Server
 from .socket import Socket
 
@@ -157,6 +159,9 @@ class EngineIOService(Service):
         self._site = siteFor(options["root"], options["serverOptions"], reactor, **log)
         self.server = Server(self._site, options["serverOptions"], reactor=reactor)
         self._endpoints = {each: _endpoint(reactor, each) for each in service.listen}
+        self._missing = len(self._endpoints)
+        self._inside = self._placesInside(service, options["root"])
+        self._portsInside: list[tuple[IListeningPort, Site]] = []
         self._opening: list[Deferred[IListeningPort]] = []
         self._ports: list[IListeningPort] = []
         self._problem: str | None = None
@@ -171,10 +176,16 @@ class EngineIOService(Service):
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are shed; one that can't be opened ends the command with one line."""
-        for description, endpoint in self._endpoints.items():
-            listening: Deferred[IListeningPort] = endpoint.listen(self._site)
+        listening: Deferred[IListeningPort]
+        for what, endpoint, site in self._inside:
+            listening = endpoint.listen(site)
             self._opening.append(listening)
-            listening.addCallbacks(self._listening, self._notListening, errbackArgs=(description,))
+            listening.addCallbacks(self._listeningInside, self._notListening, callbackArgs=(site,), errbackArgs=(what,))
+        self._inside = []
+        for description, endpoint in self._endpoints.items():
+            listening = endpoint.listen(self._site)
+            self._opening.append(listening)
+            listening.addCallbacks(self._listening, self._notListening, errbackArgs=(f"--listen {description}",))
         self._endpoints = {}
         self._isStarted = True
         if self._problem is not None:
@@ -196,6 +207,44 @@ class EngineIOService(Service):
         super().startService()
         self.privilegedStartService()
 
+    def _placesInside(self, service: ServiceOptions, root: Any) -> list[tuple[str, Any, Site]]:
+        """
+        Return where what is for operators alone is to be served, with the flag that says so.
+
+        @param root: what is served beside the sessions, to which is added what goes there.
+        """
+        places: dict[str, tuple[str, Any]] = {}
+
+        def put(flag: str, where: str, **resources: Resource) -> None:
+            if where == "listen":
+                there = root
+            else:
+                _, there = places.setdefault(where, (f"--{flag} {where}", Resource()))
+            for name, each in resources.items():
+                there.putChild(name.encode(), each)
+
+        if service.metrics is not None:
+            try:
+                from .metrics import MetricsResource
+            except ImportError as error:
+                fail(f"--metrics {service.metrics}: {error}")
+            put("metrics", service.metrics, metrics=MetricsResource(self.server))
+        if service.health is not None:
+            ready = ReadyResource(self.server, [self._whyNotListening])
+            put("health", service.health, health=HealthResource(), ready=ready)
+        return [
+            (what, _endpoint(self._reactor, where, what), Site(resource, reactor=self._reactor))
+            for where, (what, resource) in places.items()
+        ]
+
+    def _whyNotListening(self) -> str | None:
+        return "not listening" if self._missing else None
+
+    def _listeningInside(self, port: IListeningPort, site: Site) -> None:
+        self._portsInside.append((port, site))
+        paths = ", ".join(sorted(f"/{name.decode()}" for name in site.resource.listNames()))
+        self._log.info("For operators: {paths} at {where}", paths=paths, where=_asURL(port.getHost()))
+
     def _formatAccess(self, timestamp: str, request: Any) -> str:
         try:
             address = self.server.clientOf(request).address
@@ -207,15 +256,16 @@ class EngineIOService(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._ports.append(port)
+        self._missing -= 1
         where = _asURL(port.getHost())
         self._log.info("Engine.IO is served at {where}{path}/", where=where, path=self.server.opts.path)
 
-    def _notListening(self, failure: Failure, description: str) -> None:
+    def _notListening(self, failure: Failure, what: str) -> None:
         reason: Any = failure.value
         if isinstance(reason, CannotListenError):
             # Of a UNIX socket that is locked it is text.
             reason = getattr(reason.socketError, "strerror", None) or reason.socketError
-        self._problem = f"--listen {description}: cannot listen ({reason})"
+        self._problem = f"{what}: cannot listen ({reason})"
         if self._isStarted and not failure.check(CancelledError):
             # An endpoint that took its time.
             self._stop(failure, self._problem)
@@ -239,19 +289,27 @@ class EngineIOService(Service):
         # At the same time as the ports, which are closed at once, so that no client waits for another's end.
         closed = self.server.close()
         both: Deferred[Any] = gatherResults([stopped, closed])
-        return both.addCallback(lambda _: self._site.closeConnections())
+        both.addCallback(lambda _: self._site.closeConnections())
+        return both.addBoth(self._stopInside)
+
+    def _stopInside(self, result: Any) -> Deferred[Any]:
+        # The last to go, so that all else can be watched as it goes.
+        inside, self._portsInside = self._portsInside, []
+        stopped: Deferred[Any] = gatherResults([maybeDeferred(port.stopListening) for port, _ in inside])
+        stopped.addCallback(lambda _: gatherResults([site.closeConnections() for _, site in inside]))
+        return stopped.addCallback(lambda _: result)
 
 
 async def _awaited(result: Awaitable[object]) -> None:
     await result
 
 
-def _endpoint(reactor: Any, description: str) -> Any:
+def _endpoint(reactor: Any, description: str, what: str = "") -> Any:
     try:
         return serverFromString(reactor, description)
     except Exception as error:
         # Whatever a parser of descriptions, Twisted's or a plugin's, may raise at a wrong one.
-        fail(f"--listen {description}: {error}")
+        fail(f"{what or f'--listen {description}'}: {error}")
 
 
 def _asURL(address: object) -> str:
