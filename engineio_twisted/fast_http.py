@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from io import BytesIO
 from time import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import NO_BODY_CODES, RESPONSES, datetimeToString, parse_qs
+from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString, parse_qs
 from twisted.web.http_headers import Headers
 
 from .connection_group import ConnectionGroup
@@ -178,32 +178,26 @@ class _Present:
 
     def date(self) -> bytes:
         """Return the value of the header Date."""
-        second = int(time())
-        if second != self._second:
-            self._second, self._date = second, datetimeToString(second)
-            self._beginning = self._beginningOf(200, RESPONSES[200])
+        if int(time()) != self._second:
+            self._begin()
         return self._date
 
     def beginning(self, status: int, reason: bytes) -> bytes:
         """Return the beginning of an answer: the status, and the headers that all have."""
-        self.date()
-        return self._beginning if status == 200 else self._beginningOf(status, reason)
+        if int(time()) != self._second:
+            self._begin()
+        return self._beginning if status == OK else self._beginningOf(status, reason)
+
+    def _begin(self) -> None:
+        self._second = int(time())
+        self._date = datetimeToString(self._second)
+        self._beginning = self._beginningOf(OK, RESPONSES[OK])
 
     def _beginningOf(self, status: int, reason: bytes) -> bytes:
         return b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (status, reason, server.version, self._date)
 
 
 _present = _Present()
-
-
-@lru_cache(maxsize=64)
-def _linesOf(headers: tuple[tuple[str, str], ...]) -> tuple[bytes, tuple[tuple[str, str], ...]]:
-    """Return headers as they are written, and themselves, the same each time: few answers have what others don't."""
-    written = Headers()
-    for name, value in headers:
-        written.setRawHeaders(name, [value])
-    lines = [b"%b: %b\r\n" % (name, value) for name, values in written.getAllRawHeaders() for value in values]
-    return b"".join(lines), headers
 
 
 class FastRequest(EngineIORequest):
@@ -219,7 +213,7 @@ class FastRequest(EngineIORequest):
     queued = False
     _parsePOSTFormSubmission = False
     # The headers of the answer, and the length of its body.
-    _answer: tuple[tuple[str, str], ...] = ()
+    _answer: Mapping[str, str] = MappingProxyType({})
     _length: int | None = None
     _watcher: Watcher | None = None
     _requestHeaders: Headers | None = None
@@ -354,7 +348,7 @@ class FastRequest(EngineIORequest):
             self._responseHeaders = Headers()
             self._responseHeaders.setRawHeaders(b"Server", [server.version])
             self._responseHeaders.setRawHeaders(b"Date", [_present.date()])
-            for name, value in self._answer:
+            for name, value in self._answer.items():
                 self._responseHeaders.setRawHeaders(name, [value])
             if self._length is not None:
                 self._responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % self._length])
@@ -393,11 +387,12 @@ class FastRequest(EngineIORequest):
         """
         if self._responseHeaders is not None or self._disconnected or self._isWatched or status in NO_BODY_CODES:
             return False
-        # Most answers have one of few sets of headers.
-        given = headers.given if type(headers) is AnswerHeaders else tuple(headers.items())
-        lines, self._answer = _linesOf(given)
-        self._length = len(body)
-        self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
+        if type(headers) is not AnswerHeaders:
+            headers = AnswerHeaders(headers)
+        self._answer = headers
+        self._length = length = len(body)
+        if status != OK:
+            self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
         announce(self)
         if self._responseHeaders is not None or self.etag is not None or self.lastModified is not None:
             # Somebody looked at them, and may have changed them.
@@ -405,9 +400,9 @@ class FastRequest(EngineIORequest):
             self.finish()
             return True
         self.startedWriting = 1
-        self.sentLength = len(body)
+        self.sentLength = length
         beginning = _present.beginning(status, self.code_message)
-        answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, lines, len(body), body)
+        answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, headers.lines, length, body)
         if self._writesAtOnce:
             writeAtOnce(self.transport, answer)
         else:

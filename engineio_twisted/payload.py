@@ -71,8 +71,10 @@ class CodecV4:
             raise DecodeError(
                 "content type application/octet-stream: expected text, as revision 4 has no other payload"
             )
-        for each in payload.split(SEPARATOR):
-            yield packets.decodePacket(each)
+        if SEPARATOR not in payload:
+            # Most have one.
+            return iter((packets.decodePacket(payload),))
+        return map(packets.decodePacket, payload.split(SEPARATOR))
 
 
 _CODECS: dict[int, Codec] = {each.revision: each for each in (CodecV3(), CodecV4())}

@@ -322,11 +322,15 @@ class PollingTransport(Transport):
         refuse(request, refusal, self._announce)
 
 
-_OK_HEADERS = AnswerHeaders(Content_Type="text/html", Cache_Control="no-store")
-_TEXT_HEADERS = AnswerHeaders(Content_Type="text/plain; charset=UTF-8", Cache_Control="no-store")
-_BINARY_HEADERS = AnswerHeaders(Content_Type="application/octet-stream", Cache_Control="no-store")
+_OK_HEADERS = AnswerHeaders({"Content-Type": "text/html", "Cache-Control": "no-store"})
+_TEXT_HEADERS = AnswerHeaders({"Content-Type": "text/plain; charset=UTF-8", "Cache-Control": "no-store"})
+_BINARY_HEADERS = AnswerHeaders({"Content-Type": "application/octet-stream", "Cache-Control": "no-store"})
 _SCRIPT_HEADERS = AnswerHeaders(
-    Content_Type="text/javascript; charset=UTF-8", X_Content_Type_Options="nosniff", Cache_Control="no-store"
+    {
+        "Content-Type": "text/javascript; charset=UTF-8",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
 )
 
 

@@ -102,12 +102,16 @@ class AnswerHeaders(dict[str, str]):
     """
     Headers that many answers have, which nobody changes.
 
-    @ivar given: their names and values, as what was made of them is found again by.
+    @ivar lines: as they are written.
     """
 
-    def __init__(self, **headers: str) -> None:
-        super().__init__({name.replace("_", "-"): value for name, value in headers.items()})
-        self.given = tuple(self.items())
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(headers)
+        written = Headers()
+        for name, value in headers.items():
+            written.setRawHeaders(name, [value])
+        lines = [b"%b: %b\r\n" % (name, value) for name, values in written.getAllRawHeaders() for value in values]
+        self.lines = b"".join(lines)
 
 
 def headerValues(request: Any, name: bytes) -> Sequence[bytes]:
