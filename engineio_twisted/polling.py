@@ -166,9 +166,13 @@ class PollingTransport(Transport):
             self._failed("overlapping GET requests")
             self._refuse(request, HTTPRefusal("a GET of this session is waiting already", name="OVERLAPPING_GET"))
             return
+        self.park(request)
+        self.owner.transportReady(self)
+
+    def park(self, request: Request) -> None:
+        """Have a GET wait, without telling the owner: it is the one that opens the session, which is about to send."""
         self._poll = request
         watch(request, self)
-        self.owner.transportReady(self)
 
     def requestLost(self, request: Request) -> None:
         """Learn that the connection of a GET is lost. The session ends."""

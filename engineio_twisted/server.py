@@ -548,9 +548,8 @@ class Server(EventEmitter):
                 polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.counters)
             else:
                 polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
-            socket = self.factory.open(sid, polling, request, wanted.revision)
-            polling.poll(request)
-            self._announce(socket)
+            polling.park(request)
+            self._announce(self.factory.open(sid, polling, request, wanted.revision))
         else:
 
             def begin() -> None:

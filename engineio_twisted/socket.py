@@ -275,9 +275,17 @@ class Socket(EventEmitter):
         self._heartbeatStep(Input.LISTEN if self._clientPings else Input.START)
         self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
         self.server.counters.sessionOpened(self)
-        self._sendPacket(openPacket(self.id, upgradesOf(self.transport.name, options), options))
+        packets = [openPacket(self.id, upgradesOf(self.transport.name, options), options)]
         if options.initialPacket is not None:
-            self._sendPacket(Packet(PacketType.MESSAGE, options.initialPacket))
+            packets.append(Packet(_MESSAGE, options.initialPacket))
+        # In one payload.
+        if self.transport.writable and not self.hearsSending and not self.server.hearsSending:
+            self.transport.send(packets)
+            return
+        for packet in packets:
+            self.writeBuffer.append(packet)
+            self.emit("packetCreate", packet)
+        self._flush()
 
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
@@ -305,7 +313,8 @@ class Socket(EventEmitter):
     # ITransportOwner
 
     def transportReady(self, transport: ITransport) -> None:
-        if transport is self.transport:
+        # Nearly always there is nothing to send.
+        if transport is self.transport and (self.writeBuffer or self._readyState is ReadyState.CLOSING):
             self._flush()
 
     def transportAnswers(self, transport: ITransport, request: Any) -> None:
