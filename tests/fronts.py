@@ -207,7 +207,9 @@ class Visitor:
         """Send a message, and have it come back in the answer to the next request."""
         response = await self.ask("POST", b"4" + text.encode(), sid=self.sid)
         assert (response.status, response.body) == (200, b"ok")
-        assert (await self.ask("GET", sid=self.sid)).packets == ["4" + text]
+        response = await self.ask("GET", sid=self.sid)
+        assert response.status == 200, response
+        assert response.packets == ["4" + text]
 
     async def lost(self) -> None:
         """Wait until the proxy closes the connection."""

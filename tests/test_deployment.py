@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
 from engineio_twisted import ServerOptions, Site
@@ -31,9 +34,11 @@ from .fronts import (
     executable,
     front,
     makeCertificate,
+    ports,
     write,
 )
-from .wire import Client, Record, eventually, http, makeFrame, target, upgrade, within
+from .services import Service, command, services
+from .wire import Client, Record, eventually, http, makeFrame, pause, target, upgrade, within
 
 BALANCING = [name for name in PROGRAMS if name != "nginx-one.conf"]
 
@@ -445,6 +450,62 @@ async def test_takingAProcessOut(serve: Any, through: Through, name: str) -> Non
     assert {(await Visitor(here).open())[:2] for _ in range(12)} == {"1-", "2-", "3-"}
 
 
+@pytest.mark.slow
+@overEveryBalancer
+@pytest_twisted.ensureDeferred
+async def test_processes(serve: Any, tmp_path: Path, certificate: Certificate, name: str) -> None:
+    """The commands of the pages start processes of which one is stopped and started again, and others take over."""
+    page = "nginx.md" if PROGRAMS[name] == "nginx" else "haproxy.md"
+    starts = [shlex.split(each) for each in commands(page) if "--id-prefix" in each]
+    with ExitStack() as stack:
+        start = stack.enter_context(services(tmp_path))
+        backends = stack.enter_context(ports(3))
+
+        def run(number: int) -> Service:
+            twistd, *rest = starts[number - 1]
+            listening = [
+                changed(each, {f":{3000 + number}:": f":{backends[number - 1]}:"}) for each in rest if ":" in each
+            ]
+            before = rest.index("engineio")
+            arguments = [listening[0] if ":" in each else each for each in rest[before + 1 :]]
+            started: Service = start(*arguments, by=[command(twistd), *rest[:before]])
+            assert started.process.poll() is None, started.said
+            return started
+
+        processes = {number: run(number) for number in (1, 2, 3)}
+        here = stack.enter_context(front(name, tmp_path, certificate, backends))
+        sockets = [await here.openWebSocket() for _ in range(6)]
+        visitors = [Visitor(here) for _ in range(9)]
+        await all_(each.open() for each in visitors)
+        assert {each.sid[:2] for each in visitors} == {sid[:2] for sid, _ in sockets} == {"1-", "2-", "3-"}
+        mine = [each for each in visitors if each.sid.startswith("2-")]
+        polls = [Deferred.fromCoroutine(each.ask("GET", sid=each.sid)) for each in mine]
+        # The stop comes behind these requests: each waits in its process by then.
+        for each in visitors:
+            if each not in mine:
+                await each.echo("hello")
+        await deferToThread(processes[2].stop)
+        assert [(await each).packets for each in polls] == [["1"]] * len(mine)
+        for sid, wire in sockets:
+            if sid.startswith("2-"):
+                assert await wire.closed() in (1000, 1001)
+        for each in visitors:
+            if each not in mine:
+                await each.echo("still here")
+        for each in mine:
+            assert (await each.open())[:2] in ("1-", "3-")
+            await each.echo("here again")
+        await deferToThread(run, 2)
+        # A check notices, or the time is over in which nginx doesn't try again.
+        deadline = time.monotonic() + 60
+        while (await Visitor(here).open())[:2] != "2-":
+            assert time.monotonic() < deadline, "the process gets no sessions"
+            await pause(0.1)
+        for wire in here.wires:
+            if not wire.isLost:
+                wire.drop()
+
+
 @pytest.mark.parametrize("name", ["nginx.conf", "nginx-one.conf"])
 @pytest_twisted.ensureDeferred
 async def test_reloaded(serve: Any, through: Through, name: str) -> None:
@@ -505,9 +566,10 @@ def test_checked(name: str, tmp_path: Path, certificate: Certificate) -> None:
     page = "nginx.md" if PROGRAMS[name] == "nginx" else "haproxy.md"
     check = {"nginx.md": "nginx -t ", "haproxy.md": "haproxy -c "}[page]
     assert any(check in each for each in commands(page))
-    command = write(name, tmp_path, certificate, [1443, 1080], [3001, 3002, 3003][: 1 if "one" in name else 3])
-    flag = check.split()[1]
-    result = subprocess.run([command[0], flag, *command[1:]], capture_output=True, text=True)
+    program, *arguments = write(
+        name, tmp_path, certificate, [1443, 1080], [3001, 3002, 3003][: 1 if "one" in name else 3]
+    )
+    result = subprocess.run([program, check.split()[1], *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not re.search("warn|emerg|alert", result.stdout + result.stderr, re.IGNORECASE), result.stderr
 
