@@ -250,14 +250,21 @@ def waitUntilListening(port: int, process: subprocess.Popen[Any], log: Path) -> 
 
 
 def write(
-    name: str, folder: Path, certificate: Certificate, listen: Sequence[int], backends: Sequence[int], **changes: str
+    name: str,
+    folder: Path,
+    certificate: Certificate,
+    listen: Sequence[int],
+    backends: Sequence[int],
+    changes: Mapping[str, str],
+    isHealthServed: bool,
 ) -> list[str]:
     """
     Write a configuration of examples/deployment into a folder; return the command that runs it in the foreground.
 
     @param listen: the ports for TLS and for what is redirected there.
     @param backends: the ports of the processes.
-    @param changes: what else is replaced; for a text that is no name, C{**{"60s": "2s"}}.
+    @param changes: what else is replaced.
+    @param isHealthServed: whether the processes have `/ready`; otherwise the proxy looks whether they listen.
     """
     secure, plain = listen
     replaced = {f"127.0.0.1:{3000 + number}": f"127.0.0.1:{port}" for number, port in enumerate(backends, 1)}
@@ -286,17 +293,24 @@ def write(
         "log /dev/log local0": "log stdout format raw local0",
         "    user haproxy\n    group haproxy\n": "",
     }
+    if not isHealthServed:
+        replaced["    option httpchk GET /ready\n"] = ""
     (folder / "haproxy.cfg").write_text(changed((FILES / name).read_text(), replaced | changes))
     return [executable("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
 
 
 @contextmanager
 def front(
-    name: str, folder: Path, certificate: Certificate, backends: Sequence[int], **changes: str
+    name: str,
+    folder: Path,
+    certificate: Certificate,
+    backends: Sequence[int],
+    changes: Mapping[str, str] | None = None,
+    isHealthServed: bool = False,
 ) -> Iterator[Front]:
     """Run a proxy with a configuration of examples/deployment; parameters as of L{write}."""
     with ports(2) as listen:
-        command = write(name, folder, certificate, listen, backends, **changes)
+        command = write(name, folder, certificate, listen, backends, changes or {}, isHealthServed)
         log = folder / "output.log"
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

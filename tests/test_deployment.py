@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def through(serve: Any, tmp_path: Path, certificate: Certificate) -> Iterator[Through]:
-    """Starts a proxy in front of servers: `through("nginx.conf", [running, …], **changes)`; it ends with the test."""
+    """Starts a proxy in front of servers: `through("nginx.conf", [running, …], changes)`; it ends with the test."""
     with ExitStack() as stack:
         started: list[Front] = []
 
-        def start(name: str, servers: list[Any], **changes: str) -> Front:
+        def start(name: str, servers: list[Any], changes: Mapping[str, str] | None = None) -> Front:
             # Where there are fewer servers than the configuration names, the last one is the others too.
             backends = [each.port for each in servers] + [servers[-1].port] * (3 - len(servers))
             backends = backends[:1] if name == "nginx-one.conf" else backends
-            started.append(stack.enter_context(front(name, tmp_path, certificate, backends, **changes)))
+            started.append(stack.enter_context(front(name, tmp_path, certificate, backends, changes)))
             return started[-1]
 
         yield start
@@ -181,7 +181,7 @@ async def test_idle(serve: Any, through: Through, name: str) -> None:
     records: list[Record] = []
     running = await serve(Application(), idPrefix="1-", pingInterval=500)
     running.server.on("connection", lambda socket: records.append(Record(socket)))
-    here = through(name, [running], **times(name, 3))
+    here = through(name, [running], times(name, 3))
     clients = [await Client(here).start(each) for each in ("polling", "websocket")]
     for record in records:
         # Twice the time of the proxy.
@@ -198,7 +198,7 @@ async def test_idleTooLong(serve: Any, through: Through, name: str) -> None:
     """A pingInterval longer than the proxy's time costs the session: what the page says about the two is needed."""
     application = Application()
     running = await serve(application, idPrefix="1-", pingInterval=90_000)
-    here = through(name, [running], **times(name, 1))
+    here = through(name, [running], times(name, 1))
     visitor = Visitor(here)
     await visitor.open()
     assert (await visitor.ask("GET", sid=visitor.sid)).status == 504
@@ -270,6 +270,15 @@ async def test_withoutTLS(serve: Any, through: Through, name: str) -> None:
     response = await wire.response("HEAD")
     assert response.status in (301, 302)
     assert response.headers["location"] == f"https://localhost{target()}"
+
+
+@overEveryProxy
+@pytest_twisted.ensureDeferred
+async def test_whatIsForNobodyOutside(serve: Any, through: Through, name: str) -> None:
+    """What a process serves beside sessions, its health for one, isn't passed on."""
+    here = through(name, [await serve(Application(), idPrefix="1-")])
+    for path in ("/ready", "/health", "/metrics"):
+        assert (await here.ask(http("GET", path))).status == (404 if PROGRAMS[name] == "nginx" else 503)
 
 
 @pytest.mark.parametrize("name", ["nginx.conf", "nginx-one.conf"])
@@ -385,7 +394,7 @@ async def test_notSticky(serve: Any, through: Through, name: str) -> None:
     refusals: list[Any] = []
     for each in servers:
         each.server.on("connection_error", refusals.append)
-    visitor = Visitor(through(name, servers, **NOT_STICKY[name]))
+    visitor = Visitor(through(name, servers, NOT_STICKY[name]))
     await visitor.open()
     # Of three requests one comes to the right process.
     answers = [await visitor.ask("POST", b"4hello", sid=visitor.sid) for _ in range(3)]
@@ -473,7 +482,7 @@ async def test_processes(serve: Any, tmp_path: Path, certificate: Certificate, n
             return started
 
         processes = {number: run(number) for number in (1, 2, 3)}
-        here = stack.enter_context(front(name, tmp_path, certificate, backends))
+        here = stack.enter_context(front(name, tmp_path, certificate, backends, isHealthServed=True))
         sockets = [await here.openWebSocket() for _ in range(6)]
         visitors = [Visitor(here) for _ in range(9)]
         await all_(each.open() for each in visitors)
@@ -566,9 +575,8 @@ def test_checked(name: str, tmp_path: Path, certificate: Certificate) -> None:
     page = "nginx.md" if PROGRAMS[name] == "nginx" else "haproxy.md"
     check = {"nginx.md": "nginx -t ", "haproxy.md": "haproxy -c "}[page]
     assert any(check in each for each in commands(page))
-    program, *arguments = write(
-        name, tmp_path, certificate, [1443, 1080], [3001, 3002, 3003][: 1 if "one" in name else 3]
-    )
+    backends = [3001] if name == "nginx-one.conf" else [3001, 3002, 3003]
+    program, *arguments = write(name, tmp_path, certificate, [1443, 1080], backends, {}, True)
     result = subprocess.run([program, check.split()[1], *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not re.search("warn|emerg|alert", result.stdout + result.stderr, re.IGNORECASE), result.stderr

@@ -140,6 +140,7 @@ def test_activated(port: int) -> None:
     """The first connection starts the process, on a port that it didn't open itself."""
     with activated("engineio@.service", port, {"%i": "7"}):
         assert talk(port).startswith("7-")
+        assert "ready" in ask(port, "/ready")
 
 
 def test_tls(port: int, tmp_path: Path) -> None:
