@@ -46,6 +46,16 @@ TOKENS = [
     *(b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Sec-WebSocket-Version: 13\r\n"),
     *(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"Sec-WebSocket-Extensions: permessage-deflate\r\n"),
     *(b"Content-Type: application/octet-stream\r\n", b"Origin: https://a.example\r\n", b"Accept-Encoding: gzip\r\n"),
+    *(
+        b"for=10.0.0.2",
+        b'for="[2001:db8::1]:80"',
+        b";proto=https",
+        b";host=h",
+        b"10.0.0.3, ",
+        b'\\"',
+        b'for="_x',
+        b"[::1]",
+    ),
     *(b"permessage-deflate", b"; server_max_window_bits=10", b"; client_max_window_bits", b"gzip;q=0.5", b"deflate"),
 ]
 """What inputs are made of."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import cycle
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -30,6 +31,7 @@ from engineio_twisted.headers import contentCoding, cookieHeader, corsHeaders, o
 from engineio_twisted.options import Cookie, Cors, PerMessageDeflate, ServerOptions
 from engineio_twisted.packet import Packet, PacketType, decodeText
 from engineio_twisted.payload import codecFor
+from engineio_twisted.proxies import Client, ForwardedContradiction, addressOf, clientOf, trustedProxies, validHost
 from engineio_twisted.websocket import WebSocketTransport
 from tests.engines import PlainAutobahn, TwistedEngine
 from tests.fakes import FakeOwner
@@ -251,6 +253,51 @@ def headers(data: bytes) -> None:
         _isSafe(handshake.key.decode("ascii") + handshake.version.decode("ascii") + (handshake.subprotocol or ""))
 
 
+_PROXIES = trustedProxies(("10.0.0.0/8", "::1", "unix"))
+_PEERS = ("10.0.0.1", "198.51.100.7", "::1", None)
+_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
+
+
+@fuzzed
+def proxies(data: bytes) -> None:
+    """
+    What proxies say of a client: X-Forwarded-For, -Proto and -Host, and Forwarded, a line each; more lines begin again.
+
+    The first byte says who sends it.
+    """
+    peer = _PEERS[(data[0] if data else 0) % len(_PEERS)]
+    connection = Client(peer, "http", "localhost")
+    said: dict[bytes, list[bytes]] = {name: [] for name in _FORWARDED}
+    for name, line in zip(cycle(_FORWARDED), data[1:].split(b"\n"), strict=False):
+        if line:
+            said[name].append(line)
+
+    def heard(extra: dict[bytes, bytes] | None = None, only: Iterable[bytes] = _FORWARDED) -> Client | None:
+        """Who the client is, with what the last proxy adds on the right; None where that can't be told."""
+        values = {
+            name: [b", ".join([*said[name], *([extra[name]] if extra and name in extra else [])])] for name in only
+        }
+        with mayRefuse(ForwardedContradiction):
+            return clientOf(connection, lambda name: [each for each in values.get(name, ()) if each], _PROXIES, True)
+        return None
+
+    client = heard()
+    if client is not None:
+        assert client.scheme in ("http", "https")
+        assert client.address == peer or str(addressOf(client.address or "")) == client.address
+        assert client.host == validHost(client.host)
+        _isSafe(client.origin or "")
+    if peer == "198.51.100.7":
+        # Whoever isn't trusted is not listened to.
+        assert client == connection
+        return
+    # What a client says itself changes nothing about what its proxy says.
+    real = Client("203.0.113.9", "https", "real.example")
+    assert heard({b"forwarded": b'for=203.0.113.9;proto=https;host="real.example"'}, [b"forwarded"]) == real
+    added = {b"x-forwarded-for": b"203.0.113.9", b"x-forwarded-proto": b"https", b"x-forwarded-host": b"real.example"}
+    assert heard(added, _FORWARDED[:3]) == real
+
+
 # Streams
 
 MARK = b"\xf5"
@@ -328,6 +375,8 @@ def websocket(data: bytes) -> None:
         pieces = [b"".join(pieces)]
     if data[:1] and data[0] & 4:
         pieces = [bytes([each]) for each in b"".join(pieces)]
+    # Nobody reads nothing.
+    pieces = [each for each in pieces if each]
     isDeflated = bool(data[:1] and data[0] & 1)
     fast = _ofFrames(AutobahnEngine, pieces, isDeflated)
     plain = _ofFrames(PlainAutobahn, pieces, isDeflated)
@@ -373,7 +422,7 @@ _SETTINGS = [
     *_WAYS,
     {"fastPaths": False},
     {"allowEIO3": True, "wsEngine": TwistedEngine},
-    {"transports": ["websocket"]},
+    {"transports": ["websocket"], "trustedProxies": ["192.168.1.1"]},
     {"pingInterval": 1000, "pingTimeout": 1000},
 ]
 

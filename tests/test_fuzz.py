@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engineio_twisted import engine_autobahn, fast_http, headers, packet, payload, payload_v3, socket
+from engineio_twisted import engine_autobahn, fast_http, headers, packet, payload, payload_v3, proxies, socket
 from fuzz import runner, targets
 from fuzz.runner import CORPUS, corpusOf, mutations, randomly
 from fuzz.targets import TARGETS, run
@@ -92,6 +92,11 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
     "packets": [(packet, "b64decode", lambda *_, **__: b"wrong"), (payload.CodecV4, "decodePacket", _wrongDigit)],
     "query": [(targets, "classify", _raise), (targets, "parseQuery", lambda uri: {})],
     "headers": [(headers, "quote", lambda text, safe: text), (targets, "contentCoding", lambda _: "br")],
+    "proxies": [
+        (targets, "addressOf", lambda _: None),
+        (proxies, "_forwardedElements", lambda text: iter([{"for": text[4:]}])),
+        (proxies.TrustedProxies, "trust", lambda *_: True),
+    ],
     "websocket": [
         (engine_autobahn, "_unmasked", lambda mask, payload: payload),
         (engine_autobahn.FastWebSocket, "_release", _raise),
