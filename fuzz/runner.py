@@ -35,6 +35,8 @@ TOKENS = [
     ),
     *(b"\xf5|", b"\xf5c", b"\xf5f\x81", b"\xf5f\x82", b"\xf5f\x01", b"\xf5f\x80", b"\xf5f\x88\x03\xe8", b"\xf5f\x89"),
     *(b"\xf5f\xc1", b"\xf5t", b"\xf5s", b"\xf5l", b"\xf5p", b"\xf5f\x814", b"\xf5f\x812probe", b"\xf5f\x815"),
+    *(b"\xf5o", b"\xf5w", b"\xf5g0", b"\xf5g1", b"\xf5b04hello", b"\xf5b02", b"\xf5b03", b"\xf5b01", b"\xf5b14a\x1e4b"),
+    *(b"\xf5u0", b"\xf5u0\xf5f\x812probe", b"\xf5u1", b"\xf5c\xf5o", b"\xf5c\xf5w", b"\xf5c\xf5g0", b"\xf5c\xf5b04"),
     *(b"GET ", b"POST ", b"OPTIONS ", b"/engine.io/", b"?EIO=4&transport=polling", b"&transport=websocket"),
     *(b"&sid=sid0", b"&sid=sid1", b"&j=0", b"&b64=1", b"EIO=3", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"Host: h\r\n"),
     *(
