@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from itertools import cycle
@@ -188,9 +188,12 @@ def query(data: bytes) -> None:
     The first byte says how the server is set up.
     """
     method, uri, *origins = [*data[1:].split(b"\n"), b"", b""]
-    parameters = parseQuery(uri)
-    text = uri.partition(b"?")[2].decode("ascii", "replace")
-    assert parameters == parse_qs(text, keep_blank_values=True, separator="&")
+    several = parse_qs(uri.partition(b"?")[2].decode("ascii", "replace"), keep_blank_values=True)
+    parameters: Mapping[str, str] | None = None
+    with mayRefuse(ConnectionRefusal):
+        parameters = parseQuery(uri)
+    isRefused = any(len(several.get(name, ())) > 1 for name in ("transport", "EIO", "b64", "sid", "j"))
+    assert parameters == (None if isRefused else {name: values[-1] for name, values in several.items()})
     way = data[0] if data else 0
     for isUpgrade in (False, True):
         options = _OPTIONS[way % len(_OPTIONS)]
@@ -205,7 +208,8 @@ def query(data: bytes) -> None:
         else:
             assert wanted.revision in (3, 4)
             assert wanted.jsonpIndex is None or (wanted.jsonpIndex.isascii() and wanted.jsonpIndex.isdigit())
-            sid = parameters.get("sid", [""])[0]
+            assert parameters is not None
+            sid = parameters.get("sid")
             assert wanted.session is (_SESSIONS[sid] if sid else None)
 
 

@@ -100,6 +100,9 @@ DEVIATIONS = {
     " both.",
     "1014": "The code 1014, which was registered long after the RFC, is refused by both implementations, 1002: it is"
     " for gateways, and no client sends it.",
+    "behind": "What comes behind a client's close frame isn't read, as the connection is closed when both sides have"
+    " sent theirs: where that is much, the system may reset the connection, and the client miss what came before. So the"
+    " case is played in memory alone.",
     "63 bits": "A length over 63 bits is wrong (1002) and too large (1009). With `TwistedEngine` the size is looked at"
     " first: 1009.",
 }
@@ -562,7 +565,7 @@ ends(
     makeFrame("4hel", isFinal=False) + BYE + makeFrame("lo", CONTINUATION),
     1000,
 )
-ends("7.1", "with 256 KiB behind it", BYE + makeFrame(b"x" * 262144), 1000)
+ends("7.1", "with 256 KiB behind it", BYE + makeFrame(b"x" * 262144), 1000, deviation="behind")
 ends("7.1", "by a close packet", makeFrame("1"), 1000)
 ends("7.1", "a broken frame, and then a close frame", makeFrame("4x", 3) + BYE, 1002)
 ends("7.1", "a broken frame, and then a message", makeFrame("4x", 3) + HELLO, 1002)
@@ -1232,7 +1235,7 @@ async def test_overSockets(serve: Any, way: str) -> None:
     failures = Failures()
     byOptions: dict[Any, list[Case]] = {}
     for case in CASES:
-        if applies(way, case):
+        if applies(way, case) and case.deviation != "behind":
             byOptions.setdefault(optionsOf(case), []).append(case)
     for options, cases in byOptions.items():
         running = await serve(echoing, maxHttpBufferSize=LIMIT, **WAYS[way], **dictOf(options))
