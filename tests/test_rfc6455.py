@@ -101,8 +101,8 @@ DEVIATIONS = {
     "1014": "The code 1014, which was registered long after the RFC, is refused by both implementations, 1002: it is"
     " for gateways, and no client sends it.",
     "behind": "What comes behind a client's close frame isn't read, as the connection is closed when both sides have"
-    " sent theirs: where that is much, the system may reset the connection, and the client miss what came before. So the"
-    " case is played in memory alone.",
+    " sent theirs: where that is much, the system may reset the connection, and the client miss what came before. So"
+    " the case is played in memory alone.",
     "63 bits": "A length over 63 bits is wrong (1002) and too large (1009). With `TwistedEngine` the size is looked at"
     " first: 1009.",
 }
