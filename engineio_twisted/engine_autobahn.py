@@ -21,8 +21,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from .deflate import Deflate, agreeOn
-from .transport import Connections, Lazily, writeAtOnce
-from .websocket import MANY_PIECES, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+from .transport import CLOSE_TIMEOUT, Connections, Lazily, writeAtOnce
+from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
     from autobahn.websocket.compress import PerMessageDeflateOfferAccept
@@ -201,6 +201,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     _perMessageCompress: Any
     # Of the 101, while it is being written.
     _opening: tuple[str | None, Mapping[str, Sequence[str]]] = (None, {})
+    # From our close frame to the end of the connection.
+    _closeSeconds = CLOSE_TIMEOUT
 
     def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
         WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
@@ -264,9 +266,11 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         else:
             self.sendFrame(opcode=opcode, payload=payload)
 
-    def close(self) -> None:
+    def close(self, code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
         if self.isOpen:
-            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+            # Not sendClose, which leaves some codes to applications, and those that are left to nobody.
+            self._closeSeconds = seconds
+            self.sendCloseFrame(code)
 
     # From Autobahn
 
@@ -303,7 +307,7 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         """Send a close frame: here every end passes that either side announces."""
         # A reply has the client's own code (RFC 6455, 5.5.1).
         super().sendCloseFrame(self.remoteCloseCode if isReply else code, reasonUtf8, isReply)
-        self.setDeadline()
+        self.setDeadline(self._closeSeconds)
         if isReply:
             self.receiver.closed(f"close frame with code {self.remoteCloseCode or self.CLOSE_STATUS_CODE_NULL}")
         elif self.failedByMe:

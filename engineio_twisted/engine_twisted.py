@@ -19,8 +19,8 @@ from zope.interface import implementer
 
 from twisted import __version__ as twistedVersion
 
-from .transport import Connections
-from .websocket import MANY_PIECES, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+from .transport import CLOSE_TIMEOUT, Connections
+from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -33,7 +33,7 @@ if tuple(int(each) for each in twistedVersion.split(".")[:2]) < (26, 10):
     # Before, twisted.web.websocket delivered each piece of a message as a message.
     raise ImportError(f"engineio_twisted.engine_twisted needs Twisted 26.10 or newer; this is {twistedVersion}")
 
-NORMAL, PROTOCOL_ERROR, NOT_UTF8, TOO_LARGE = 1000, 1002, 1007, 1009
+PROTOCOL_ERROR, NOT_UTF8, TOO_LARGE = 1002, 1007, 1009
 """Codes of close frames (RFC 6455, 7.4.1)."""
 
 NO_CODE = 1005
@@ -200,6 +200,8 @@ class TwistedWebSocket(WebSocketConnection):
     _isClosing = False
     _isTooLarge = False
     _isOver = False
+    # From our close frame to the end of the connection.
+    _closeSeconds = CLOSE_TIMEOUT
 
     def __init__(self, engine: TwistedEngine, receiver: Any) -> None:
         super().__init__(engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
@@ -216,9 +218,10 @@ class TwistedWebSocket(WebSocketConnection):
     def sendText(self, utf8: bytes, compress: bool) -> None:
         self.wire.sendTextMessage(utf8.decode())
 
-    def close(self) -> None:
+    def close(self, code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
         if self.isOpen:
-            self._close(NORMAL)
+            self._closeSeconds = seconds
+            self._close(code)
 
     def _close(self, code: int) -> None:
         self._isClosing = True
@@ -271,9 +274,10 @@ class TwistedWebSocket(WebSocketConnection):
 
     def loseConnection(self) -> None:
         """Learn that Twisted's protocol has sent a close frame: ours, a reply, or one that says what is wrong."""
-        self.setDeadline()
         if self._isClosing and not self._sizes.closeCame:
+            self.setDeadline(self._closeSeconds)
             return
+        self.setDeadline()
         self._isOver = True
         # Over TLS nothing says goodbye while a producer is there.
         self.transport.unregisterProducer()

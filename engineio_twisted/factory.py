@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -35,6 +36,7 @@ class SocketFactory:
         self._clock = clock
         # One for all sessions.
         self._ended = self._remove
+        self._waiting: list[Deferred[None]] = []
 
     def open(self, sid: str, transport: Any, request: Any, protocol: int) -> Socket:
         """Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs."""
@@ -45,6 +47,19 @@ class SocketFactory:
 
     def _remove(self, socket: Socket) -> None:
         del self.clients[socket.id]
+        if self._waiting and not self.clients:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Return a Deferred that fires when no session is live."""
+        deferred: Deferred[None] = Deferred()
+        if self.clients:
+            self._waiting.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
 
     def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
         """Send a message to every session but some, and return to how many."""
@@ -66,9 +81,16 @@ class SocketFactory:
 
     def closeAll(self) -> None:
         """End every session, because the server closes."""
+        self._each(Socket.shutDown)
+
+    def drainAll(self, closesBy: float) -> None:
+        """Let every session end in its own time, because the server is drained; as L{Socket.goAway}."""
+        self._each(lambda socket: socket.goAway(closesBy))
+
+    def _each(self, end: Callable[[Socket], None]) -> None:
         for socket in list(self.clients.values()):
             try:
-                socket.shutDown()
+                end(socket)
             except Exception:
                 # Whatever it is, the others are to end too.
                 self._log.failure("Session {session} could not be ended", session=socket.logName)

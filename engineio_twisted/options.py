@@ -427,6 +427,7 @@ class OptionKeywords(TypedDict, total=False):
     addTrailingSlash: bool
     destroyUpgrade: bool
     destroyUpgradeTimeout: int
+    drainTimeout: int
     fastPaths: FastPaths | Mapping[str, Any] | bool | None
 
 
@@ -540,6 +541,12 @@ class ServerOptions:
     )
     destroyUpgradeTimeout: int = _option(
         1000, _wholeNumber("milliseconds"), "After how many milliseconds `destroyUpgrade` does."
+    )
+    drainTimeout: int = _option(
+        5000,
+        _wholeNumber("milliseconds"),
+        "Milliseconds that sessions have to take what was sent to them, and to end, when the server is drained. Three"
+        " seconds more may pass for connections: keep below the time after which whoever stops the process kills it.",
     )
     fastPaths: FastPaths = _option(
         None,

@@ -22,7 +22,7 @@ from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, excerpt
 from .payload import Codec
-from .transport import AnswerHeaders, ITransport, Transport, headerValues, respond, watch
+from .transport import CLOSE_TIMEOUT, AnswerHeaders, ITransport, Transport, headerValues, respond, watch
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -278,7 +278,9 @@ class PollingTransport(Transport):
     def _isCompressed(self, body: CompressedBody) -> None:
         self._compressed -= {body}
 
-    def close(self, packets: Sequence[Packet] = ()) -> None:
+    def close(
+        self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
+    ) -> None:
         body, self._body = self._body, None
         if body is not None:
             body.loseConnection()

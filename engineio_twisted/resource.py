@@ -312,12 +312,31 @@ class Channel(HTTPChannel):
     callLater: Any
     transport: Any
     _deadline: IDelayedCall | None = None
+    _isLast = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.site.channels.add(self)
         if self.site.group is not None:
             self.site.group.adopt(self.transport)
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Tell whether another request may come on this connection."""
+        return not self._isLast and bool(super().checkPersistence(request, version))
+
+    def finish(self, seconds: float) -> None:
+        """
+        Close the connection once what is being asked is answered, and all is written.
+
+        @param seconds: the time for that; then it is cut.
+        """
+        cancel(self._deadline)
+        self._deadline = self.callLater(max(seconds, CLOSE_TIMEOUT), self.transport.abortConnection)
+        if seconds > 0 and self.requests:
+            self._isLast = True
+            self.persistent = False
+        else:
+            self.loseConnection()
 
     def loseConnection(self) -> None:
         """Close the connection once all is written, and cut it if that takes too long."""
@@ -405,12 +424,14 @@ class Site(server.Site):
         if self.logPath is not None:
             super().log(request)
 
-    def closeConnections(self) -> Deferred[None]:
+    def closeConnections(self, seconds: float = 0) -> Deferred[None]:
         """
         Close every open connection; what was written to it goes out first, if it can.
 
+        @param seconds: how long requests that have come have to be answered; answers may be cut off without it. For
+            what was written there are three seconds anyway.
         @return: a Deferred that fires when none is left.
         """
         for channel in self.channels:
-            channel.loseConnection()
+            channel.finish(seconds)
         return self.channels.whenEmpty()

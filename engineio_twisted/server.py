@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succe
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, ISSLTransport
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -122,11 +123,15 @@ class Server(EventEmitter):
         self._givenReactor = reactor
         self.counters = Counters()
         self._middlewares: list[Callable[[Any], Any]] = []
-        # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise.
-        self._undecided: set[Callable[[HTTPRefusal], None]] = set()
+        # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise, and
+        # whether it is known to be one that would open a session.
+        self._undecided: dict[Callable[[HTTPRefusal], None], bool] = {}
         self.reading: Connections[EngineIORequest] = Connections()
         self._foreignUpgrades: set[IDelayedCall] = set()
+        self._drained: Deferred[None] | None = None
+        self._drainsUntil = 0.0
         self._closed: Deferred[None] | None = None
+        self._stopped: Deferred[Any] | None = None
         # Of a server made by listen.
         self._ownSite: Site | None = None
         self._opening: Deferred[Any]
@@ -285,9 +290,9 @@ class Server(EventEmitter):
 
     @property
     def whyNotReady(self) -> str | None:
-        """Why no new sessions are opened: the server is closing, or, where L{listen} made it, has no port yet."""
-        if self._closed is not None:
-            return "closing"
+        """Why no new sessions are opened: the server drains or closes, or, where L{listen} made it, has no port yet."""
+        if not self._opens:
+            return "draining" if self._closed is None else "closing"
         return "not listening" if self._ownSite is not None and self._port is None else None
 
     @property
@@ -295,23 +300,54 @@ class Server(EventEmitter):
         """Whether new sessions are opened."""
         return self.whyNotReady is None
 
-    def close(self) -> Deferred[None]:
+    @property
+    def _opens(self) -> bool:
+        return self._closed is None and self._drained is None
+
+    def drain(self) -> Deferred[None]:
+        """
+        Let every session end in its own time, and open no new ones, from here on and for good.
+
+        L{isReady} is False before anything else happens, and new sessions are refused with 503. What was sent goes out
+        at the pace of the client: on WebSocket, and then a close frame with 1001; on polling with the client's next
+        GET, and a close packet. Until then messages of the client are received, and an upgrade goes on; nothing more
+        can be sent. What is left after C{drainTimeout} is ended as by L{close}. Causes C{close} with C{server shutting
+        down} on each session. The server listens as before.
+
+        @return: a Deferred that fires when no session and no WebSocket is left.
+        """
+        if self._drained is None:
+            self._drained = Deferred()
+            self._drainsUntil = self.reactor.seconds() + self.opts.drainTimeout / 1000
+            maybeDeferred(self._drainAll).addErrback(self._closingFailed).chainDeferred(self._drained)
+        return _alsoWhen(self._drained)
+
+    @property
+    def drainSeconds(self) -> float:
+        """How many seconds clients still have to take what was sent to them, once the server is drained."""
+        seconds: float = max(0.0, self._drainsUntil - self.reactor.seconds())
+        return seconds
+
+    def close(self, *, drain: bool = False) -> Deferred[None]:
         """
         Close the server: stop listening, where L{listen} made it, and end every session.
 
         What a session has buffered goes out if its transport can take it now. New sessions are refused with 503,
         from here on and for good. Causes C{close} with C{server shutting down} on each session.
 
+        @param drain: when nothing is listened on any more, do first what L{drain} does, and give other requests on a
+            site of L{listen}'s as long to be answered. Closing without it meanwhile ends the waiting.
         @return: a Deferred that fires when no session, timer or connection of the server is left. Idle
             connections that a site of the application keeps open are not the server's.
         """
+        if self._closed is None and drain:
+            self._stopPort()
+            return self.drain().addCallback(lambda _: self.close())
         if self._closed is None:
             self._closed = Deferred()
             # Whatever fails to close: whoever waits isn't to wait for ever.
             maybeDeferred(self._closeAll).addErrback(self._closingFailed).chainDeferred(self._closed)
-        waiting: Deferred[None] = Deferred()
-        self._closed.addCallback(waiting.callback)
-        return waiting
+        return _alsoWhen(self._closed)
 
     # For resources
 
@@ -458,7 +494,7 @@ class Server(EventEmitter):
             self._notDecided(Failure(), request, isUpgrade, _Decision())
 
     def _handshake(self, request: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
-        if self._closed is not None:
+        if not self._opens:
             raise ServerClosing
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
@@ -467,7 +503,7 @@ class Server(EventEmitter):
             # Nothing that could take time.
             self._openAs(request, wanted, self._handshakeOf(request, wanted), self.opts.idPrefix + generateId())
         else:
-            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime)
+            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime, True)
 
     def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
         origins = headerValues(request, b"origin")
@@ -485,6 +521,7 @@ class Server(EventEmitter):
         isUpgrade: bool,
         ask: Callable[[_Decision], Coroutine[Any, Any, None]],
         tooSlow: Callable[[], HTTPRefusal],
+        opensSession: bool = False,
     ) -> None:
         """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
         decision = _Decision()
@@ -495,7 +532,7 @@ class Server(EventEmitter):
 
         def over(_: object = None) -> None:
             cancel(timer)
-            self._undecided.discard(giveUp)
+            self._undecided.pop(giveUp, None)
 
         def giveUp(refusal: HTTPRefusal) -> None:
             over()
@@ -508,11 +545,11 @@ class Server(EventEmitter):
             giveUp(tooSlow())
 
         timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)
-        self._undecided.add(giveUp)
+        self._undecided[giveUp] = opensSession
         deciding.addCallback(over)
         # A client that has gone gets no answer, but what it waited for is cancelled.
         request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
-        if self._closed is not None:
+        if self._closed is not None or (opensSession and not self._opens):
             giveUp(ServerClosing())
 
     def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool, decision: _Decision) -> None:
@@ -529,7 +566,7 @@ class Server(EventEmitter):
         sid = await self._newId(request, decision)
         # What was cancelled may have taken no notice.
         if not decision.isGivenUp:
-            if self._closed is not None:
+            if not self._opens:
                 raise ServerClosing
             self._openAs(request, wanted, handshake, sid)
 
@@ -629,7 +666,7 @@ class Server(EventEmitter):
         self, request: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
     ) -> None:
         self.announceHeaders(request, openedId)
-        if self._closed is not None:
+        if self._closed is not None or (openedId is not None and not self._opens):
             request.responseHeaders.removeHeader("Set-Cookie")
             raise ServerClosing
         # As text for engines, which write it as UTF-8.
@@ -695,6 +732,21 @@ class Server(EventEmitter):
 
     # The end
 
+    def _drainAll(self) -> Deferred[Any]:
+        for giveUp, opensSession in list(self._undecided.items()):
+            if opensSession:
+                giveUp(ServerClosing())
+        timer = self.reactor.callLater(self.drainSeconds, self.factory.closeAll)
+        self.factory.drainAll(self._drainsUntil)
+
+        def sessionsEnded(_: object) -> Deferred[None]:
+            cancel(timer)
+            # The last of them is about to tell its client, and the application.
+            return deferLater(self.reactor, 0, lambda: None)
+
+        ended = self.factory.whenEmpty().addCallback(sessionsEnded)
+        return ended.addCallback(lambda _: self.webSockets.connections.whenEmpty())
+
     def _closeAll(self) -> Deferred[Any]:
         for giveUp in list(self._undecided):
             giveUp(ServerClosing())
@@ -704,9 +756,11 @@ class Server(EventEmitter):
             cancel(call)
         self._foreignUpgrades.clear()
         ends = [self.reading.whenEmpty()]
-        if self._ownSite is not None:
+        site = self._ownSite
+        if site is not None:
             # First, so that nobody connects while the sessions end.
-            ends.append(self._stopListening(self._ownSite))
+            closed = self._stopPort().addCallback(lambda _: site.closeConnections(self.drainSeconds))
+            ends.append(closed)
         self.factory.closeAll()
         ends.append(self.webSockets.connections.whenEmpty())
         return gatherResults(ends).addCallback(lambda _: None)
@@ -723,11 +777,15 @@ class Server(EventEmitter):
 
         self._opening.addCallbacks(listening, self.listening.errback)
 
-    def _stopListening(self, site: Site) -> Deferred[Any]:
-        # An endpoint may take its time to open a port.
-        self._opening.cancel()
-        stopped = succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
-        return stopped.addErrback(self._closingFailed).addCallback(lambda _: site.closeConnections())
+    def _stopPort(self) -> Deferred[None]:
+        if self._stopped is None:
+            self._stopped = succeed(None)
+            if self._ownSite is not None:
+                # An endpoint may take its time to open a port.
+                self._opening.cancel()
+            if self._port is not None:
+                self._stopped = maybeDeferred(self._port.stopListening).addErrback(self._closingFailed)
+        return _alsoWhen(self._stopped)
 
     def _closingFailed(self, failure: Failure) -> None:
         self._log.failure("Something could not be closed", failure)
@@ -768,6 +826,18 @@ def _connectionOf(request: Any) -> tuple[Client, bool]:
     host = validHost(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
     scheme = "https" if isSecure else "http"
     return Client(plainAddress(address), scheme, host), isinstance(address, UNIXAddress)
+
+
+def _alsoWhen(deferred: Deferred[Any]) -> Deferred[None]:
+    """Return another Deferred that fires when one does, for whoever asks."""
+    waiting: Deferred[None] = Deferred()
+
+    def fire(result: object) -> object:
+        waiting.callback(None)
+        return result
+
+    deferred.addCallback(fire)
+    return waiting
 
 
 async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:

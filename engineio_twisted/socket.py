@@ -7,7 +7,7 @@ in that state. docs/protocol.md, "Sessions"; docs/architecture.md, "The states o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from .errors import CloseReason
 from .handshake import openPacket, upgradesOf
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
-from .transport import ITransport, ITransportOwner, cancel
+from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, cancel
 
 if TYPE_CHECKING:
     from .server import Server
@@ -69,6 +69,7 @@ class HeartbeatState(Enum):
 # Asked for with each message, which this makes a little shorter.
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
 _MESSAGE = PacketType.MESSAGE
+_SHUTTING_DOWN = CloseReason.SERVER_SHUTTING_DOWN, "the server is closing"
 _NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
 
 State = ReadyState | UpgradeState | HeartbeatState
@@ -177,6 +178,9 @@ class Socket(EventEmitter):
     _upgradeDeadline: IDelayedCall | None = None
     _noopCall: IDelayedCall | None = None
     _closeDeadline: IDelayedCall | None = None
+    # Why the server closes the session, and until when its connection may take what it is sent.
+    _ending = CloseReason.FORCED_CLOSE, "closed by the server"
+    _closesBy = 0.0
 
     def __init__(
         self,
@@ -287,13 +291,29 @@ class Socket(EventEmitter):
             self.emit("packetCreate", packet)
         self._flush()
 
+    def goAway(self, closesBy: float) -> None:
+        """
+        Close the session because its server is drained: what is buffered goes out first, then the client is told.
+
+        It takes as long as the client does, and what the client sends is received. Whoever calls this ends what is
+        left.
+
+        @param closesBy: the time until which the connection may take what it is sent.
+        """
+        if self._readyState is ReadyState.OPEN:
+            self._ending = _SHUTTING_DOWN
+            self._closesBy = closesBy
+            self.close()
+            cancel(self._closeDeadline)
+
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
+        self._ending = _SHUTTING_DOWN
         if self.writeBuffer and self.transport.writable:
             packets, callbacks = self._takeBuffer()
-            self.transport.close(packets)
+            self._closeTransport(packets)
             self._callBack(callbacks, self.transport)
-        self._end(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing")
+        self._end(*_SHUTTING_DOWN)
 
     def tryUpgrade(self, candidate: Any) -> bool:
         """
@@ -326,6 +346,10 @@ class Socket(EventEmitter):
             return True
         if transport is self._candidate:
             self._receiveProbe(packet)
+            return True
+        if transport is self.transport and self._readyState is ReadyState.CLOSING and self._ending is _SHUTTING_DOWN:
+            # A client that is refused a message would go away without fetching what there is for it.
+            self._receive(packet)
             return True
         return False
 
@@ -431,14 +455,18 @@ class Socket(EventEmitter):
         transport = self.transport
         isLast = self._readyState is ReadyState.CLOSING
         if isLast:
-            transport.close(packets)
+            self._closeTransport(packets)
         else:
             transport.send(packets)
         self._callBack(callbacks, transport)
         if packets:
             self._emitWithServer("drain")
         if isLast:
-            self._end(CloseReason.FORCED_CLOSE, "closed by the server")
+            self._end(*self._ending)
+
+    def _closeTransport(self, packets: Sequence[Packet]) -> None:
+        reason, _ = self._ending
+        self.transport.close(packets, reason, max(CLOSE_TIMEOUT, self._closesBy - self._clock.seconds()))
 
     def _takeBuffer(self) -> tuple[list[Packet], list[SendCallback]]:
         self._heartbeatIsBuffered = False
@@ -528,12 +556,12 @@ class Socket(EventEmitter):
         self.emit("upgrade", self.transport)
         self._flush()
 
-    def _abandonUpgrade(self) -> None:
+    def _abandonUpgrade(self, reason: CloseReason | None = None) -> None:
         candidate, self._candidate = self._candidate, None
         self._upgradeStep(Input.ABANDON)
         self._stopUpgradeTimers()
         if candidate is not None:
-            candidate.close()
+            candidate.close((), reason)
 
     def _stopUpgradeTimers(self) -> None:
         cancel(self._upgradeDeadline)
@@ -547,11 +575,11 @@ class Socket(EventEmitter):
             return
         self._stopHeartbeat()
         cancel(self._closeDeadline)
-        self._abandonUpgrade()
+        self._abandonUpgrade(reason)
         # First: behind the GET that is answered now another may come at once, which is to find no session.
         self._ended(self)
         self.server.counters.sessionClosed(self, reason, description)
-        self.transport.close()
+        self.transport.close((), reason)
         self._callbacks = None
         self.emit("close", reason, description)
 

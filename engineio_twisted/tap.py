@@ -7,6 +7,7 @@ twistd finds this through `twisted/plugins/engineio_plugin.py` and imports it on
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
@@ -277,7 +278,7 @@ class EngineIOService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop listening, end every session, and close every connection.
+        Stop listening, drain the server, then close every connection.
 
         @return: a Deferred that fires when nothing is left.
         """
@@ -286,10 +287,9 @@ class EngineIOService(Service):
             each.cancel()
         ports, self._ports = self._ports, []
         stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports])
-        # At the same time as the ports, which are closed at once, so that no client waits for another's end.
-        closed = self.server.close()
-        both: Deferred[Any] = gatherResults([stopped, closed])
-        both.addCallback(lambda _: self._site.closeConnections())
+        # The ports are closed at once, whenever that is done.
+        both: Deferred[Any] = gatherResults([stopped, self.server.close(drain=True)])
+        both.addCallback(lambda _: self._site.closeConnections(self.server.drainSeconds))
         return both.addBoth(self._stopInside)
 
     def _stopInside(self, result: Any) -> Deferred[Any]:
@@ -298,6 +298,21 @@ class EngineIOService(Service):
         stopped: Deferred[Any] = gatherResults([maybeDeferred(port.stopListening) for port, _ in inside])
         stopped.addCallback(lambda _: gatherResults([site.closeConnections() for _, site in inside]))
         return stopped.addCallback(lambda _: result)
+
+    def hurryOnSignal(self) -> None:
+        """Have another SIGTERM or Ctrl-C end what is still waited for."""
+
+        def hurry(*_: object) -> None:
+            self._reactor.callFromThread(self._hurry)
+
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, hurry)
+
+    def _hurry(self) -> None:
+        self._log.info("Nothing is waited for any more")
+        self.server.close()
+        self._site.closeConnections()
 
 
 async def _awaited(result: Awaitable[object]) -> None:
@@ -325,4 +340,7 @@ def makeService(options: Options) -> EngineIOService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor
 
-    return EngineIOService(options, reactor)
+    service = EngineIOService(options, reactor)
+    trigger: Any = reactor
+    trigger.addSystemEventTrigger("before", "shutdown", service.hurryOnSignal)
+    return service

@@ -40,11 +40,16 @@ class ITransport(Interface):
     def send(packets: Sequence[Packet]) -> None:
         """Send packets, at least one. Only while writable. They are taken when this returns."""
 
-    def close(packets: Sequence[Packet] = ()) -> None:
+    def close(
+        packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
+    ) -> None:
         """
         Send packets if writable, tell the client that this is the end, and let go of the client.
 
         Doing it again does nothing, and the owner isn't told of what it did itself.
+
+        @param reason: why, where it is the session that ends.
+        @param seconds: how long the client has to take what it is sent, on a connection that is the transport's own.
         """
 
     def discard() -> None:

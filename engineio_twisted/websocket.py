@@ -39,6 +39,10 @@ MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
 
 
+NORMAL, GOING_AWAY = 1000, 1001
+"""Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is."""
+
+
 class IWebSocketEngine(Interface):
     """
     What implements WebSocket (RFC 6455): the option C{wsEngine} is a class that implements this.
@@ -82,8 +86,8 @@ class IWebSocket(Interface):
     def sendText(utf8: bytes, compress: bool) -> None:
         """Send a message of text that is in UTF-8 already."""
 
-    def close() -> None:
-        """Send a close frame with the code 1000, and close the connection within L{CLOSE_TIMEOUT} seconds."""
+    def close(code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
+        """Send a close frame with a code of RFC 6455, 7.4.1, and close the connection within so many seconds."""
 
 
 class IWebSocketReceiver(Interface):
@@ -161,10 +165,12 @@ class WebSocketTransport(Transport):
                 shared[form] = message = self.codec.encodePacket(packet, self.supportsBinary)
             webSocket.send(message, packet.compress, shared)
 
-    def close(self, packets: Sequence[Packet] = ()) -> None:
+    def close(
+        self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
+    ) -> None:
         self.send(packets)
         self._ended = True
-        self.webSocket.close()
+        self.webSocket.close(GOING_AWAY if reason is CloseReason.SERVER_SHUTTING_DOWN else NORMAL, seconds)
 
     # Nothing comes after a WebSocket that a session could go on with.
     discard = close
@@ -248,10 +254,12 @@ class WebSocketConnection:
         cancel(self._deadline)
         self._connections.remove(self)
 
-    def setDeadline(self) -> None:
-        """Have the connection cut in a while, where it isn't lost by then."""
+    def setDeadline(self, seconds: float = CLOSE_TIMEOUT) -> None:
+        """Have the connection cut in a while, where it isn't lost by then. An earlier deadline stays."""
         if self._deadline is None:
-            self._deadline = self._clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+            self._deadline = self._clock.callLater(seconds, self.transport.abortConnection)
+        elif self._deadline.active() and self._deadline.getTime() > self._clock.seconds() + seconds:
+            self._deadline.reset(seconds)
 
     def messageTooLarge(self) -> str:
         """Log that a client sent a message over the limit, and return the reason."""

@@ -15,10 +15,11 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from engineio_twisted.errors import CloseReason
 from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
-from engineio_twisted.transport import ITransport, ITransportOwner
+from engineio_twisted.transport import CLOSE_TIMEOUT, ITransport, ITransportOwner
 
 
 @implementer(ITransport)
@@ -31,6 +32,9 @@ class FakeTransport:
         self.owner: Any = None
         self.sent: list[Packet] = []
         self.ends: list[str] = []
+        # Of the first close.
+        self.reason: CloseReason | None = None
+        self.seconds = 0.0
 
     def send(self, packets: Sequence[Packet]) -> None:
         assert self.writable, "sent on a transport that isn't writable"
@@ -39,9 +43,13 @@ class FakeTransport:
         if self.name == "polling":
             self.writable = False
 
-    def close(self, packets: Sequence[Packet] = ()) -> None:
+    def close(
+        self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
+    ) -> None:
         if packets:
             self.send(packets)
+        if self.ends == []:
+            self.reason, self.seconds = reason, seconds
         self.writable = False
         self.ends.append("close")
 

@@ -142,7 +142,9 @@ def test_aPortThatIsFoundTakenLate(loggedErrors: list[Any]) -> None:
     assert stopped == [True]
     assert "too late" in loggedErrors[0]["problem"]
     loggedErrors.clear()
-    assert service.stopService().called
+    stopping = service.stopService()
+    reactor.advance(0)
+    assert stopping.called
 
 
 async def failingLater(server: Server) -> None:
@@ -189,7 +191,13 @@ def test_stop() -> None:
     (socket,) = service.server.clients.values()
     socket.on("close", lambda reason, _: reasons.append(reason))
     stopped = service.stopService()
+    assert not service.server.isReady
+    # The client has the time to fetch what is there for it.
+    reactor.advance(service.server.opts.drainTimeout / 1000 - 0.001)
+    assert (reasons, stopped.called) == ([], False)
+    reactor.advance(0.001)
     assert reasons == ["server shutting down"]
+    reactor.advance(0)
     assert stopped.called
     assert reactor.getDelayedCalls() == []
 
@@ -292,9 +300,13 @@ def read(url: str, data: bytes | None = None) -> str:
 
 
 def test_process(start: Any, directory: Path, freePort: int) -> None:
-    """It serves sessions and files, and SIGTERM ends it at once, cleanly, with a session open."""
+    """It serves sessions and files, and SIGTERM ends it after `drainTimeout`, cleanly, with a session open."""
     process = start(
-        f"--listen=tcp:{freePort}:interface=127.0.0.1", "--static=.", "--app=reverse:application", "--ping-interval=999"
+        f"--listen=tcp:{freePort}:interface=127.0.0.1",
+        "--static=.",
+        "--app=reverse:application",
+        "--ping-interval=999",
+        "--drain-timeout=1",
     )
     url = f"http://127.0.0.1:{freePort}"
     opening = read(url + QUERY)

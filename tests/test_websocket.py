@@ -15,6 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
+from engineio_twisted.errors import CloseReason
 from engineio_twisted.handshake import WebSocketHandshake
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
@@ -355,6 +356,25 @@ def test_aWebSocketNobodyWants(Peer: MakePeer) -> None:
     peer.send(1, b"4a")
     peer.send(8, b"\x03\xe8")
     assert peer.owner.closes == []
+    assert peer.isOver()
+
+
+def test_timeToTake(Peer: MakePeer) -> None:
+    """A client that goes on reading has the time that it is given; once it has answered, only as long as any."""
+    peer = Peer()
+    peer.transport.close([Packet(PacketType.MESSAGE, "last")], CloseReason.SERVER_SHUTTING_DOWN, 20)
+    assert peer.closeCode() == 1001
+    peer.clock.advance(19.9)
+    assert not peer.connection.aborted
+    peer.clock.advance(0.1)
+    assert peer.connection.aborted
+    assert peer.isOver()
+
+    peer = Peer()
+    peer.transport.close((), CloseReason.SERVER_SHUTTING_DOWN, 20)
+    peer.send(8, b"\x03\xe9")
+    peer.clock.advance(CLOSE_TIMEOUT)
+    assert peer.connection.aborted
     assert peer.isOver()
 
 
