@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import struct
 from base64 import b64encode
 from collections import deque
@@ -94,6 +95,7 @@ class AutobahnEngine(WebSocketServerFactory):
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
         )
+        self._ownOptions = self._protocolOptions()
         self.writesAtOnce = options.fastPaths.writes
         self.turn = object()
         self._turnIsNoted = False
@@ -102,7 +104,13 @@ class AutobahnEngine(WebSocketServerFactory):
     @cached_property
     def _open(self) -> Callable[..., AutobahnWebSocket]:
         # When it is first needed: a subclass may set options of Autobahn's.
-        return type("FastWebSocket", (FastWebSocket,), _opened(self)) if self._isFast else AutobahnWebSocket
+        # What those options ask for is Autobahn's to do.
+        if not self._isFast or self._protocolOptions() != self._ownOptions:
+            return AutobahnWebSocket
+        return type("FastWebSocket", (FastWebSocket,), _opened(self))
+
+    def _protocolOptions(self) -> list[Any]:
+        return [getattr(self, name) for name in WebSocketServerProtocol.CONFIG_ATTRS if hasattr(self, name)]
 
     def accept(
         self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
@@ -138,6 +146,8 @@ _LEAST = {_MEDIUM: _SHORT + 1, _LONG: 2**16}
 
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
 """The first byte of a frame that is a whole message, not compressed."""
+
+_newDecoder = codecs.getincrementaldecoder("utf-8")
 
 _SHORT_HEADERS = {
     first: [bytes((first, length)) for length in range(_SHORT + 1)] for first in (_WHOLE_TEXT, _WHOLE_BINARY)
@@ -382,6 +392,63 @@ def _opened(engine: AutobahnEngine) -> dict[str, Any]:
     return {name: value for name, value in vars(nobody).items() if isinstance(value, isSame) and name not in own}
 
 
+class _IncompleteFrame:
+    """
+    A frame that is a whole message, of which not all has come: Autobahn would look at each byte of it.
+
+    Text is read as it comes, as RFC 6455, 8.1 has what isn't UTF-8 end at once. That is left to Autobahn, which gets
+    all that came.
+
+    @param data: what there is of it, and nothing else.
+    @param start: where its payload begins.
+    @param missing: how many bytes are.
+    @param first: its first byte.
+    @ivar isWrong: whether it holds text that isn't UTF-8.
+    """
+
+    isWrong = False
+    _rest = b""
+
+    def __init__(self, data: bytes, start: int, missing: int, first: int) -> None:
+        self._pieces = [data]
+        self._missing = missing
+        self._isText = first == _WHOLE_TEXT
+        if self._isText:
+            self._texts: list[str] = []
+            self._decode = _newDecoder().decode
+            # As it is for the next byte.
+            self._mask = data[start - 4 : start]
+            self._read(data[start:])
+
+    def add(self, data: bytes) -> bool:
+        """Take what came next; return whether there is nothing to wait for any more."""
+        self._pieces.append(data)
+        if self._isText:
+            if len(data) > self._missing:
+                data, self._rest = data[: self._missing], data[self._missing :]
+            self._read(data)
+        self._missing -= len(data)
+        if self._missing > 0 and len(self._pieces) > MANY_PIECES:
+            self._pieces = [b"".join(self._pieces)]
+            if self._isText:
+                self._texts = ["".join(self._texts)]
+        return self._missing <= 0 or self.isWrong
+
+    def _read(self, payload: bytes) -> None:
+        try:
+            self._texts.append(self._decode(_unmasked(self._mask, payload), len(payload) == self._missing))
+        except UnicodeDecodeError:
+            self.isWrong = True
+        turned = len(payload) % 4
+        self._mask = self._mask[turned:] + self._mask[:turned]
+
+    def taken(self) -> tuple[bytes, str | None]:
+        """Return what is to be read next, and the message, if that isn't part of it."""
+        if self._isText and not self.isWrong:
+            return self._rest, "".join(self._texts)
+        return b"".join(self._pieces), None
+
+
 class FastWebSocket(AutobahnWebSocket):
     """
     A WebSocket whose opening handshake, and frames that are a whole message, go past Autobahn, which does all else.
@@ -400,9 +467,7 @@ class FastWebSocket(AutobahnWebSocket):
     _gatheredSize = 0
     # The turn of the reactor in which something was written at once.
     _turn: object = None
-    # The pieces of a binary frame that isn't complete, and how many bytes are missing.
-    _pieces: list[bytes] | None = None
-    _missing = 0
+    _incomplete: _IncompleteFrame | None = None
 
     def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
         WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
@@ -527,19 +592,19 @@ class FastWebSocket(AutobahnWebSocket):
             self.countRead(data)
         else:
             counters.bytesReceived += len(data)
-        if self._pieces is not None:
-            self._pieces.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                if len(self._pieces) > MANY_PIECES:
-                    self._pieces = [b"".join(self._pieces)]
+        message = None
+        if self._incomplete is not None:
+            if not self._incomplete.add(data):
                 return
-            data, self._pieces = b"".join(self._pieces), None
+            data, message = self._incomplete.taken()
+            self._incomplete = None
         # It is there where this came behind the request: the session is just about to begin.
         isNested = self._gathered is not None
         if not isNested and self.factory.writesAtOnce:
             self._gathered = []
         try:
+            if message is not None:
+                self.receiver.received(message)
             # Between messages; otherwise what came goes on with what Autobahn has begun to read.
             if self.current_frame is None and not self.data and not self.inside_message and self.isOpen:
                 data = self._takeWholeMessages(data)
@@ -576,11 +641,11 @@ class FastWebSocket(AutobahnWebSocket):
             if length < 0 or length > self._maxHttpBufferSize:
                 break
             if end > available:
-                if first == _WHOLE_BINARY:
-                    # Autobahn would look at each piece. Text it has to: what is wrong is to end at once.
-                    self._pieces = [data[position:]]
-                    self._missing = end - available
-                    return b""
+                if first in _SHORT_HEADERS and start <= available:
+                    incomplete = _IncompleteFrame(data[position:], start - position, end - available, first)
+                    if not incomplete.isWrong:
+                        self._incomplete = incomplete
+                        return b""
                 break
             if first == _WHOLE_TEXT:
                 try:

@@ -64,6 +64,7 @@ class SocketFactory:
     def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
         """Send a message to every session but some, and return to how many."""
         message, _ = messageOf(data)
+        exclude = frozenset(exclude)
         shared: dict[Any, Any] | None = {} if self._server.opts.fastPaths.broadcast else None
         packet = Packet(PacketType.MESSAGE, message, compress, shared)
         count = 0

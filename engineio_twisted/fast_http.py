@@ -25,7 +25,7 @@ from twisted.web.http_headers import Headers
 
 from .connection_group import ConnectionGroup
 from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
-from .transport import AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce
+from .transport import AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce, writtenHeaders
 
 if TYPE_CHECKING:
     from twisted.web import resource
@@ -348,15 +348,18 @@ class FastRequest(EngineIORequest):
             self._responseHeaders = Headers()
             self._responseHeaders.setRawHeaders(b"Server", [server.version])
             self._responseHeaders.setRawHeaders(b"Date", [_present.date()])
-            for name, value in self._answer.items():
-                self._responseHeaders.setRawHeaders(name, [value])
-            if self._length is not None:
-                self._responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % self._length])
+            self._addAnswer(self._responseHeaders)
         return self._responseHeaders
 
     @responseHeaders.setter
     def responseHeaders(self, headers: Headers) -> None:
         self._responseHeaders = headers
+
+    def _addAnswer(self, headers: Headers) -> None:
+        for name, value in self._answer.items():
+            headers.setRawHeaders(name, [value])
+        if self._length is not None:
+            headers.setRawHeaders(b"Content-Length", [b"%d" % self._length])
 
     @property
     def requestHeaders(self) -> Headers:
@@ -380,29 +383,35 @@ class FastRequest(EngineIORequest):
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
         """
-        Answer in one piece, with the headers given, the length of the body and no others.
+        Answer in one piece, with the headers given, those set before, and the length of the body.
 
         @param announce: called before that.
         @return: whether that could be done; if not, nothing was.
         """
-        if self._responseHeaders is not None or self._disconnected or self._isWatched or status in NO_BODY_CODES:
+        if self._disconnected or self._isWatched or status in NO_BODY_CODES:
             return False
         if type(headers) is not AnswerHeaders:
             headers = AnswerHeaders(headers)
         self._answer = headers
         self._length = length = len(body)
-        if status != OK:
+        if status != self.code:
             self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
+        if self._responseHeaders is not None:
+            self._addAnswer(self._responseHeaders)
         announce(self)
-        if self._responseHeaders is not None or self.etag is not None or self.lastModified is not None:
-            # Somebody looked at them, and may have changed them.
+        if self._hasMore():
             self.write(body)
             self.finish()
             return True
         self.startedWriting = 1
         self.sentLength = length
-        beginning = _present.beginning(status, self.code_message)
-        answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, headers.lines, length, body)
+        if self._responseHeaders is None:
+            beginning = _present.beginning(status, self.code_message)
+            answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, headers.lines, length, body)
+        else:
+            # Somebody looked at them, and may have changed them.
+            beginning = b"HTTP/1.1 %d %b\r\n" % (self.code, self.code_message)
+            answer = b"%b%b\r\n%b" % (beginning, writtenHeaders(self._responseHeaders), body)
         if self._writesAtOnce:
             writeAtOnce(self.transport, answer)
         else:
@@ -411,6 +420,17 @@ class FastRequest(EngineIORequest):
         self.finished = 1
         self._cleanup()
         return True
+
+    def _hasMore(self) -> bool:
+        """Tell whether there is something about the answer that the base is to see to."""
+        headers = self._responseHeaders
+        return (
+            self.etag is not None
+            or self.lastModified is not None
+            or bool(self.addedCookies)
+            or bool(self.startedWriting)
+            or (headers is not None and headers.getRawHeaders(b"content-length") is None)
+        )
 
     def bodyUpTo(self, size: int) -> bytes:
         """Return so much of the body, from its beginning."""

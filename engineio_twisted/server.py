@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -38,7 +38,7 @@ from .fast_http import FastRequest, siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders, noOrigin
 from .observer import Counters, ServerStats
-from .options import SELF, Cors, OptionKeywords, ServerOptions, originRule
+from .options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
 from .payload import codecFor
 from .polling import JSONPTransport, PollingTransport, refuse
 from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
@@ -428,30 +428,40 @@ class Server(EventEmitter):
         """The same for an answer that is given before the middlewares are asked, when a body is refused."""
         try:
             if self.opts.cors is not None:
-                await self._addCorsHeaders(request, self.opts.cors)
+                self._addCorsHeaders(request, self.opts.cors, await self._originRule(request, self.opts.cors))
         finally:
             self.announceHeaders(request)
 
-    async def _addCorsHeaders(self, request: Any, cors: Cors) -> bool:
-        """Say which pages may read the answer; return whether anything is said."""
-        origin = headerOf(request, b"origin")
+    async def _originRule(self, request: Any, cors: Cors) -> OriginRule:
+        """Return which pages may read the answer, where a function is to be asked."""
         rule = cors.origin
-        if callable(rule):
-            rule = originRule(await _settled(rule(origin)))
+        return originRule(await _settled(rule(headerOf(request, b"origin")))) if callable(rule) else rule
+
+    def _addCorsHeaders(self, request: Any, cors: Cors, rule: OriginRule) -> None:
+        """Say which pages may read the answer."""
+        origin = headerOf(request, b"origin")
         asked = headerOf(request, b"access-control-request-headers")
         said = corsHeaders(cors, rule, origin, request.method == b"OPTIONS", asked)
         for name, value in said.headers.items():
             request.setHeader(name, value)
         if said.vary:
             request.setHeader("Vary", ", ".join(said.vary))
-        return rule is not False
 
-    async def _allowOrigins(self, request: Any) -> None:
+    def _allowOrigins(self, request: Any) -> Awaitable[None] | None:
         """Be the middleware of C{cors}, which answers a request that only asks what it may do."""
         cors = self.opts.cors
         assert cors is not None
-        isSaid = await self._addCorsHeaders(request, cors)
-        if isSaid and request.method == b"OPTIONS" and not cors.preflightContinue:
+        if callable(cors.origin):
+            return self._askWhichOrigins(request, cors)
+        self._sayOrigins(request, cors, cors.origin)
+        return None
+
+    async def _askWhichOrigins(self, request: Any, cors: Cors) -> None:
+        self._sayOrigins(request, cors, await self._originRule(request, cors))
+
+    def _sayOrigins(self, request: Any, cors: Cors, rule: OriginRule) -> None:
+        self._addCorsHeaders(request, cors, rule)
+        if rule is not False and request.method == b"OPTIONS" and not cors.preflightContinue:
             respond(request, cors.optionsSuccessStatus, {}, b"", self.announceHeaders)
 
     # Requests
@@ -463,21 +473,42 @@ class Server(EventEmitter):
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             request.channel.persistent = False
-        if self._middlewares:
-            self._decide(request, isUpgrade, partial(self._afterMiddlewares, request, isUpgrade), _noMiddlewareInTime)
-        else:
-            self._route(request, isUpgrade)
-
-    async def _afterMiddlewares(self, request: Any, isUpgrade: bool, decision: _Decision) -> None:
-        for middleware in self._middlewares:
+        middlewares = iter(self._middlewares)
+        for middleware in middlewares:
             try:
-                await _settled(middleware(request))
+                answer = middleware(request)
             except Exception:
-                self._logUnlessGivenUp("A middleware failed", decision)
-                raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"}) from None
+                self._log.failure("A middleware failed")
+                self._refuse(request, isUpgrade, _middlewareFailure())
+                return
+            if isinstance(answer, Awaitable):
+                rest = partial(self._afterMiddlewares, request, isUpgrade, answer, middlewares)
+                self._decide(request, isUpgrade, rest, _noMiddlewareInTime)
+                return
             if _isAnswered(request):
                 return
         self._route(request, isUpgrade)
+
+    async def _afterMiddlewares(
+        self,
+        request: Any,
+        isUpgrade: bool,
+        answer: Awaitable[object],
+        rest: Iterator[Callable[[Any], Any]],
+        decision: _Decision,
+    ) -> None:
+        """Wait for a middleware, and go on with those behind it."""
+        try:
+            await answer
+            for middleware in rest:
+                if _isAnswered(request):
+                    return
+                await _settled(middleware(request))
+        except Exception:
+            self._logUnlessGivenUp("A middleware failed", decision)
+            raise _middlewareFailure() from None
+        if not _isAnswered(request):
+            self._route(request, isUpgrade)
 
     def _route(self, request: Any, isUpgrade: bool) -> None:
         try:
@@ -802,6 +833,10 @@ class Server(EventEmitter):
 
 _OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
 """Headers that have a meaning of their own in a 101, where those of other answers would break it."""
+
+
+def _middlewareFailure() -> HTTPRefusal:
+    return ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"})
 
 
 def _noMiddlewareInTime() -> HTTPRefusal:

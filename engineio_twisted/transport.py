@@ -115,8 +115,12 @@ class AnswerHeaders(dict[str, str]):
         written = Headers()
         for name, value in headers.items():
             written.setRawHeaders(name, [value])
-        lines = [b"%b: %b\r\n" % (name, value) for name, values in written.getAllRawHeaders() for value in values]
-        self.lines = b"".join(lines)
+        self.lines = writtenHeaders(written)
+
+
+def writtenHeaders(headers: Headers) -> bytes:
+    """Return the lines of headers."""
+    return b"".join([b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values])
 
 
 def headerValues(request: Any, name: bytes) -> Sequence[bytes]:

@@ -30,6 +30,8 @@ FRAMES = [
     makeFrame(b"x" * (INTEGER_UNMASKED + 1)),
     makeFrame(b"x" * 65_535),
     makeFrame(b"x" * 65_536),
+    makeFrame("4" + "é😀" * 300),
+    makeFrame("4" + "a" * 65_536),
     makeFrame("4pieces", isFinal=False),
     makeFrame(" of one", 0),
     makeFrame("", 0, isFinal=False),
@@ -39,6 +41,8 @@ FRAMES = [
 
 WRONG = [
     makeFrame("4\xff".encode("latin-1"), 1),
+    makeFrame(b"4" + b"x" * 700 + b"\xff" + b"y" * 700, 1),
+    makeFrame(b"4" + b"x" * 700 + b"\xe2\x82", 1),
     makeFrame(b"x" * (LIMIT + 1)),
     makeFrame("4a", reserved=4),
     makeFrame("4a", isMasked=False),
@@ -62,6 +66,46 @@ def outcome(engine: Any, data: bytes, cuts: list[int]) -> Any:
     for start, end in itertools.pairwise(places):
         peer.receive(data[start:end])
     return peer.owner.packets, peer.owner.closes, peer.connection.value(), peer.connection.disconnecting
+
+
+@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("text", ["4" + "a" * 5000, "4" + "€" * 2000])
+def test_textByteByByte(engine: Any, text: str) -> None:
+    """However it comes, it arrives; and what comes behind it in one piece with its end."""
+    peer = AcceptedPeer(engine, LIMIT)
+    frame = makeFrame(text)
+    for each in frame[:-1]:
+        peer.receive(bytes([each]))
+    assert peer.owner.packets == []
+    peer.receive(frame[-1:] + makeFrame("4next"))
+    assert [packet.data for packet in peer.owner.packets] == [text[1:], "next"]
+
+
+@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("before", [0, 10, 700])
+def test_wrongTextEndsAtOnce(engine: Any, before: int) -> None:
+    """A frame of text is refused at the byte that isn't UTF-8, however much of it is still to come."""
+    peer = AcceptedPeer(engine, LIMIT)
+    frame = makeFrame(b"4" + b"x" * before + b"\xff" + b"y" * 5000, 1)
+    wrong = len(frame) - 5001
+    for start in range(0, wrong, 100):
+        peer.receive(frame[start : min(start + 100, wrong)])
+    assert peer.closeCode() is None
+    peer.receive(frame[wrong : wrong + 1])
+    assert peer.closeCode() == 1007
+
+
+def test_optionsOfAutobahn() -> None:
+    """An engine that sets options of Autobahn's has them, with the shorter way on too."""
+
+    class Masking(AutobahnEngine):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.setProtocolOptions(maskServerFrames=True)
+
+    peer = AcceptedPeer(Masking, LIMIT)
+    peer.transport.send([Packet(PacketType.MESSAGE, "hello")])
+    assert peer.connection.value()[:2] == b"\x81\x86"
 
 
 @given(
