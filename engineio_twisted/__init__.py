@@ -16,7 +16,7 @@ from .errors import (
 )
 from .factory import SocketFactory
 from .fast_http import FastSite
-from .observer import IServerObserver, ServerObserver, ServerStats
+from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
 from .options import Cookie, Cors, FastPaths, HttpCompression, PerMessageDeflate, ServerOptions
 from .packet import Packet, PacketType
 from .polling import PollingTransport
@@ -52,6 +52,7 @@ __all__ = [
     "EngineIOResource",
     "ErrorCode",
     "ITransport",
+    "LogObserver",
     "OptionError",
     "Packet",
     "PacketType",

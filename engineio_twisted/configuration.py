@@ -42,6 +42,11 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise OptionError(attribute.name, value, "expected text")
 
 
+def _boolean(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(attribute.name, value, "expected true or false")
+
+
 def _asTuple(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
@@ -65,6 +70,9 @@ class ServiceOptions:
     static: str | None = _setting(None, _text, "A directory to serve at /.")
     accessLog: str | None = _setting(
         None, _text, "A file for a line about each request, in the combined format; of session ids only the beginning."
+    )
+    logSessions: bool = _setting(
+        False, _boolean, "Log the beginning and the end of each session, and each request that is refused."
     )
     metrics: str | None = _setting(
         None,

@@ -298,3 +298,50 @@ class Counters:
 
     def _moved(self, transport: str, by: int) -> None:
         self.sessions[transport] = self.sessions.get(transport, 0) + by
+
+
+class LogObserver(ServerObserver):
+    """
+    Logs the beginning and the end of each session, each refused request and each limit that is reached.
+
+    By twisted.logger at the level info, with fields: C{session}, as much of its id as may stand in a log; C{peer}, the
+    client's address; C{transport}, C{reason}, C{name}, C{status}, C{option}. What a client sent is in none of them.
+
+    @param server: the L{Server} that it is added to.
+    """
+
+    _log = Logger()
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def opened(self, socket: Any) -> None:
+        self._log.info(
+            "Session {session} of {peer} opened on {transport}",
+            session=socket.logName,
+            peer=socket.remoteAddress,
+            transport=socket.transport.name,
+        )
+
+    def upgraded(self, socket: Any) -> None:
+        self._log.info(
+            "Session {session} moved to {transport}", session=socket.logName, transport=socket.transport.name
+        )
+
+    def closed(self, socket: Any, reason: CloseReason, description: str) -> None:
+        # Not the description, which may show what the client sent.
+        self._log.info("Session {session} closed: {reason}", session=socket.logName, reason=str(reason))
+
+    def refused(self, request: Any, refusal: HTTPRefusal) -> None:
+        try:
+            peer = self._server.clientOf(request).address
+        except HTTPRefusal:
+            # A proxy that contradicts itself, which may be why.
+            peer = None
+        self._log.info(
+            "A request of {peer} was refused: {name}, {status}", peer=peer, name=refusal.name, status=refusal.status
+        )
+
+    def limited(self, socket: Any, option: str) -> None:
+        session = None if socket is None else socket.logName
+        self._log.info("Session {session} reached {option}", session=session, option=option)

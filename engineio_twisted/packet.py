@@ -46,6 +46,12 @@ class Packet:
     utf8: bytes | None = attrs.field(default=None, eq=False, repr=False)
 
 
+def describe(packet: Packet) -> str:
+    """Return what may stand in a log about a packet: its type and its size, and nothing of what is in it."""
+    unit = "bytes" if isinstance(packet.data, bytes) else "characters"
+    return f"{packet.type.name.lower()}, {len(packet.data)} {unit}"
+
+
 PROBE = "probe"
 """The data of the ping and the pong that try out a WebSocket before an upgrade."""
 

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from .debug import DebugScope
 from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .headers import contentCoding
-from .packet import Packet, PacketType, decodeText, excerpt
+from .packet import Packet, PacketType, decodeText, describe, excerpt
 from .payload import Codec
 from .transport import CLOSE_TIMEOUT, AnswerHeaders, ITransport, Transport, headerValues, respond, watch
 
@@ -209,7 +209,12 @@ class PollingTransport(Transport):
         if len(body) > self._maxHttpBufferSize:
             # Only a site whose request class isn't ours lets such a body come this far.
             refusal = PayloadTooLarge(self._maxHttpBufferSize)
-            self._log.warn("POST refused: {reason}", reason=refusal.message)
+            self._log.warn(
+                "POST of session {session} refused: {reason}",
+                session=self.owner.logName,
+                reason=refusal.message,
+                name=refusal.name,
+            )
             self._refuse(request, refusal)
             return
         counters = self.counters
@@ -224,7 +229,7 @@ class PollingTransport(Transport):
                     self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
                     break
                 if _debug.enabled:
-                    _debug.log(f"received {packet}")
+                    _debug.log(f"{self.owner.logName}: received {describe(packet)}")
                 if not self.owner.transportPacket(self, packet):
                     # Nothing is acknowledged that nobody gets.
                     self._refuse(request, HTTPRefusal("the session is closing", name="SESSION_CLOSING"))
@@ -240,7 +245,7 @@ class PollingTransport(Transport):
 
     def _send(self, packets: Sequence[Packet], compression: HttpCompression | None) -> None:
         if _debug.enabled:
-            _debug.log(f"sending {packets}")
+            _debug.log(f"{self.owner.logName}: sending {'; '.join(map(describe, packets))}")
         request, self._poll = self._poll, None
         if request is None:
             return

@@ -24,7 +24,7 @@ from zope.interface import provider
 
 from .errors import HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
-from .transport import CLOSE_TIMEOUT, Connections, cancel
+from .transport import CLOSE_TIMEOUT, Connections, beginningOfId, cancel
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -40,10 +40,6 @@ Seconds to go on reading, and dropping, a body that was refused before its end.
 
 Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
 """
-
-
-SHOWN_OF_ID = 6
-"""Characters of a session id that may be in a log: whoever knows all of it can take the session over."""
 
 
 class Engine(Protocol):
@@ -246,7 +242,9 @@ class EngineIORequest(server.Request):
 
     def _refuse(self, refusal: HTTPRefusal) -> None:
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
-        self._log.warn("A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message)
+        self._log.warn(
+            "A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message, name=refusal.name
+        )
         self._refused = True
         assert self._engine is not None
         self._engine.counters.requestRefused(self, refusal)
@@ -386,9 +384,9 @@ class _Logged:
 
     def _shortened(self, parameter: bytes) -> bytes:
         name, mark, value = parameter.partition(b"=")
-        shown = SHOWN_OF_ID + (len(self._idPrefix) if value.startswith(self._idPrefix) else 0)
-        isSecret = unquote_to_bytes(name.replace(b"+", b" ")) == b"sid" and len(value) > shown
-        return name + mark + value[:shown] + b"..." if isSecret else parameter
+        if unquote_to_bytes(name.replace(b"+", b" ")) != b"sid" or not value:
+            return parameter
+        return name + mark + beginningOfId(value, self._idPrefix) + b"..."
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._request, name)

@@ -572,7 +572,11 @@ class Server(EventEmitter):
             deciding.cancel()
 
         def tooLong() -> None:
-            self._log.warn("A request was not decided about in {seconds} seconds", seconds=DECISION_TIMEOUT)
+            self._log.warn(
+                "A request from {peer} was not decided about in {seconds} seconds",
+                peer=request.getClientAddress(),
+                seconds=DECISION_TIMEOUT,
+            )
             giveUp(tooSlow())
 
         timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)
@@ -657,7 +661,7 @@ class Server(EventEmitter):
         try:
             sid: Any = await _settled(self.generateId(request))
             if not isinstance(sid, str) or not sid:
-                raise TypeError(f"generateId returned {sid!r}: expected text")
+                raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
             sid.encode()
             if sid in self.clients:
@@ -720,10 +724,11 @@ class Server(EventEmitter):
                 request.loseConnection()
             return
         self.counters.requestRefused(request, refusal)
+        if _debug.enabled:
+            # No more: what is in the query, and so in the context, may be a secret.
+            _debug.log(f"refused {request.method!r} {request.path!r}: {refusal.name}, {refusal.message}")
         if isinstance(refusal, ConnectionRefusal):
             context = dict(refusal.context)
-            if _debug.enabled:
-                _debug.log(f"refused {request.method!r} {request.uri!r}: {refusal.message}, {context}")
             self.emit(
                 "connection_error", ConnectionErrorEvent(request, refusal.code, ERROR_MESSAGES[refusal.code], context)
             )

@@ -22,7 +22,7 @@ from .errors import CloseReason
 from .handshake import openPacket, upgradesOf
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
-from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, cancel
+from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, beginningOfId, cancel
 
 if TYPE_CHECKING:
     from .server import Server
@@ -608,8 +608,7 @@ class Socket(EventEmitter):
     @property
     def logName(self) -> str:
         """The session id as it may stand in a log: shortened, as whoever knows it can take the session over."""
-        prefix = self.server.opts.idPrefix
-        return self.id[: 6 + (len(prefix) if self.id.startswith(prefix) else 0)] + "…"
+        return beginningOfId(self.id, self.server.opts.idPrefix) + "…"
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, and emit it as C{error}."""

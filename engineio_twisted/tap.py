@@ -31,6 +31,7 @@ from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOpt
 from .errors import HTTPRefusal, OptionError
 from .fast_http import siteFor
 from .health import HealthResource, ReadyResource
+from .observer import LogObserver
 from .resource import Site, formatAccess
 from .server import Server
 from .socket import Socket
@@ -161,6 +162,8 @@ class EngineIOService(Service):
         self.server = Server(self._site, options["serverOptions"], reactor=reactor)
         self._endpoints = {each: _endpoint(reactor, each) for each in service.listen}
         self._missing = len(self._endpoints)
+        if service.logSessions:
+            self.server.addObserver(LogObserver(self.server))
         self._inside = self._placesInside(service, options["root"])
         self._portsInside: list[tuple[IListeningPort, Site]] = []
         self._opening: list[Deferred[IListeningPort]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, AnyStr, ClassVar, Generic, Protocol, TypeVar
 
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
@@ -23,6 +23,20 @@ Seconds from the end of a connection, as far as we are concerned, until it is cu
 Time for a slow network to carry a last answer or a close frame; a client that has gone, or doesn't read, or, over TLS,
 doesn't say goodbye, must not keep a socket open.
 """
+
+
+SHOWN_OF_ID = 6
+"""Characters of a session id that may stand in a log: whoever knows all of it can take the session over."""
+
+
+def beginningOfId(sid: AnyStr, prefix: AnyStr) -> AnyStr:
+    """
+    Return what of a session id may stand in a log: its first characters, of a short one the first half.
+
+    @param prefix: what ids begin with that is no secret.
+    """
+    known = len(prefix) if sid.startswith(prefix) else 0
+    return sid[: known + min(SHOWN_OF_ID, (len(sid) - known) // 2)]
 
 
 class ITransport(Interface):
@@ -58,6 +72,8 @@ class ITransport(Interface):
 
 class ITransportOwner(Interface):
     """What a transport may call on the session it belongs to."""
+
+    logName = Attribute("What the session is called in a log, which its id isn't.")
 
     def transportReady(transport: ITransport) -> None:
         """Learn that the transport has become writable."""

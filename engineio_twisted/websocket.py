@@ -18,7 +18,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from .debug import DebugScope
 from .errors import CloseReason, DecodeError
-from .packet import Packet, PacketType
+from .packet import Packet, PacketType, describe
 from .payload import Codec
 from .transport import CLOSE_TIMEOUT, Connections, ITransport, Transport, cancel
 
@@ -148,7 +148,7 @@ class WebSocketTransport(Transport):
             if not webSocket.isOpen:
                 return
             if _debug.enabled:
-                _debug.log(f"sending {packet}")
+                _debug.log(f"{self.owner.logName}: sending {describe(packet)}")
             counters.packetsSent += 1
             if counters.trafficObservers:
                 counters.tell("packetsSent", self.owner, 1)
@@ -195,7 +195,7 @@ class WebSocketTransport(Transport):
         if counters.trafficObservers:
             counters.tell("packetsReceived", self.owner, 1)
         if _debug.enabled:
-            _debug.log(f"received {packet}")
+            _debug.log(f"{self.owner.logName}: received {describe(packet)}")
         if packet.type is _CLOSE:
             self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
         else:
@@ -265,7 +265,13 @@ class WebSocketConnection:
         """Log that a client sent a message over the limit, and return the reason."""
         reason = f"a message is larger than maxHttpBufferSize, {self._maxHttpBufferSize} bytes"
         self.counters.limitReached(self.receiver.owner, "maxHttpBufferSize")
-        self._log.warn("WebSocket of {peer} closed with 1009: {reason}", peer=self.transport.getPeer(), reason=reason)
+        self._log.warn(
+            "WebSocket of {peer} closed with 1009: {reason}",
+            peer=self.transport.getPeer(),
+            reason=reason,
+            session=getattr(self.receiver.owner, "logName", None),
+            option="maxHttpBufferSize",
+        )
         return reason
 
     def countRead(self, data: bytes) -> None:

@@ -78,6 +78,8 @@ class FakeTransport:
 class FakeOwner:
     """A session that remembers what its transport told it."""
 
+    logName = "fake…"
+
     def __init__(self) -> None:
         self.readies = 0
         self.packets: list[Packet] = []

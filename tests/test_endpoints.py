@@ -223,7 +223,7 @@ def test_accessLog(paths: str, start: Any, freePort: int, tmp_path: Path) -> Non
     ]
     assert requests[3:] == [
         f'POST /engine.io/?EIO=4&transport=polling&%73id={shown} HTTP/1.1" 200 2 "/x" "A"',
-        'GET /engine.io/?EIO=4&transport=polling&sid=none HTTP/1.1" 400 41 "-" "-"',
+        'GET /engine.io/?EIO=4&transport=polling&sid=no... HTTP/1.1" 400 41 "-" "-"',
         f'GET /engine.io/?EIO=4&transport=websocket&sid={shown} HTTP/1.1" 101 - "-" "-"',
     ]
 

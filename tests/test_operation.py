@@ -74,6 +74,19 @@ def test_besideTheSessions(start: Any, tmp_path: Path) -> None:
         assert service.stop() == -signal.SIGTERM
 
 
+def test_logSessions(start: Any, tmp_path: Path) -> None:
+    """The log has a line for the beginning and the end of a session if asked to, and no whole id."""
+    path = tmp_path / "app.sock"
+    for flag in ("--log-sessions", "--no-log-sessions"):
+        service = start(f"--listen=unix:{path}", flag)
+        with talking(path) as talk:
+            sid = talk.open()
+        service.stop()
+        lines = [f"Session {sid[:6]}… of None opened on polling", f"Session {sid[:6]}… closed: server shutting down"]
+        assert [line in service.said for line in lines] == [flag == "--log-sessions"] * 2
+        assert sid not in service.said
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -65,7 +65,7 @@ class Session:
         self.ended: list[Socket] = []
         self.events: list[tuple[Any, ...]] = []
         self.socket = Socket(
-            "sid-1234567", self.host, self.transport, FakeRequest(), protocol, self.clock, self.ended.append
+            "sid-12345678", self.host, self.transport, FakeRequest(), protocol, self.clock, self.ended.append
         )
         if isOpen:
             self.socket.open()
@@ -119,7 +119,7 @@ def test_openPacket() -> None:
     assert session.socket.readyState == "open"
     (packet,) = session.transport.sent
     assert packet.type is PacketType.OPEN
-    assert json.loads(packet.data)["sid"] == "sid-1234567"
+    assert json.loads(packet.data)["sid"] == "sid-12345678"
     assert session.names() == ["packetCreate", "flush", "drain"]
 
 
@@ -148,7 +148,7 @@ def test_initialPacket(name: str, initial: str | bytes) -> None:
 def test_attributes() -> None:
     """What an application sees."""
     socket = Session().socket
-    assert (socket.id, socket.protocol, socket.remoteAddress) == ("sid-1234567", 4, "192.0.2.7")
+    assert (socket.id, socket.protocol, socket.remoteAddress) == ("sid-12345678", 4, "192.0.2.7")
     assert (socket.upgraded, socket.upgrading, socket.transport.name) == (False, False, "websocket")
     assert isinstance(socket.request, FakeRequest)
     assert isinstance(socket.server, FakeHost)
