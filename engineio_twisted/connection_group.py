@@ -69,23 +69,30 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         # All else that a connection may want of a reactor.
         return getattr(self._reactor, name)
 
-    def adopt(self, connection: Any) -> None:
+    def adopt(self, connection: Any) -> bool:
         """
         Watch a connection in the reactor's place, where that comes to the same.
 
         @param connection: a transport that has just been made; all but a plain C{tcp.Server} is left to its reactor.
+        @return: whether it is watched here.
         """
-        if (
+        if not (
             hasattr(select, "epoll")
             and type(connection) is tcp.Server
             and not connection.TLS
             and connection.reactor is self._reactor
             and IReactorFDSet.providedBy(self._reactor)
         ):
-            connection.stopReading()
-            # As far as a connection needs one.
-            connection.reactor = cast("Any", self)
-            connection.startReading()
+            return False
+        connection.stopReading()
+        # As far as a connection needs one.
+        connection.reactor = cast("Any", self)
+        connection.startReading()
+        return True
+
+    def isReading(self, connection: Any) -> bool:
+        """Tell whether a connection is watched here for something to read."""
+        return connection.fileno() in self._reads
 
     # The reactor of the connections
 

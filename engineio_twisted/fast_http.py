@@ -25,7 +25,7 @@ from twisted.web.http_headers import Headers
 
 from .connection_group import ConnectionGroup
 from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
-from .transport import AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce, writtenHeaders
+from .transport import KNOWN_HEADERS, AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce, writtenHeaders
 
 if TYPE_CHECKING:
     from twisted.web import resource
@@ -135,19 +135,20 @@ class RequestHead:
 
     @param whole: the lines, each with its end, and the empty one behind them.
     @ivar lines: the same in lower case, with a line feed before it, without the last.
+    @ivar known: the values of L{KNOWN_HEADERS}, by name.
     @ivar mayTake: whether a request with these headers can be one that L{FastChannel} takes.
     @ivar length: the length of the body; None without one.
     @ivar asksForUpgrade: whether there is the header Upgrade.
     """
 
-    __slots__ = ("_values", "asksForUpgrade", "length", "lines", "mayTake", "whole")
+    __slots__ = ("asksForUpgrade", "known", "length", "lines", "mayTake", "whole")
 
     def __init__(self, whole: bytes, maxHeaders: int) -> None:
         self.whole = whole
         self.lines = lines = b"\n" + whole[:-2].lower()
-        self._values: dict[bytes, tuple[bytes, ...]] = {}
-        lengths = self.valuesOf(b"content-length")
-        connection = self.valuesOf(b"connection")
+        self.known = {name: self._valuesOf(name) for name in KNOWN_HEADERS}
+        lengths = self._valuesOf(b"content-length")
+        connection = self._valuesOf(b"connection")
         # Python refuses to read numbers of thousands of digits.
         isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
         self.length = int(lengths[0]) if isLength else None
@@ -161,12 +162,9 @@ class RequestHead:
             and lines.count(b"\n") <= maxHeaders
         )
 
-    def valuesOf(self, name: bytes) -> tuple[bytes, ...]:
-        """Return the values of a header of those that are common."""
-        values = self._values.get(name)
-        if values is None:
-            values = self._values[name] = tuple(valuesOf(self.whole, self.lines, _PREFIXES[name]))
-        return values
+    def _valuesOf(self, name: bytes) -> tuple[bytes, ...]:
+        prefix = _PREFIXES[name]
+        return tuple(valuesOf(self.whole, self.lines, prefix)) if prefix in self.lines else ()
 
 
 class _Present:
@@ -246,6 +244,7 @@ class FastRequest(EngineIORequest):
         # Those may be changed by an application before anything is made of them.
         self._target = (uri, path)
         self._head = head
+        self.knownHeaders: Mapping[bytes, Sequence[bytes]] | None = head.known
         self._body = body
         self._writesAtOnce = writesAtOnce
 
@@ -365,19 +364,15 @@ class FastRequest(EngineIORequest):
     def requestHeaders(self) -> Headers:
         """The headers that came."""
         if self._requestHeaders is None:
+            # From here on they may be changed.
+            self.knownHeaders = None
             self._requestHeaders = RequestHeaders(self._head.whole[:-2], self._head.lines)
         return self._requestHeaders
 
     @requestHeaders.setter
     def requestHeaders(self, headers: Headers) -> None:
+        self.knownHeaders = None
         self._requestHeaders = headers
-
-    def headerValues(self, name: bytes) -> Sequence[bytes]:
-        """Return the values of a header of those that are common."""
-        if self._requestHeaders is None:
-            return self._head.valuesOf(name)
-        values: Sequence[bytes] = self._requestHeaders.getRawHeaders(name, ())
-        return values
 
     # The answer
 
@@ -602,11 +597,14 @@ class FastChannel(Channel):
             return
         del self.requests[0]
         # Whoever looked at the request may have stopped it.
-        self._networkProducer.resumeProducing()
+        if self.group is None or not self.group.isReading(self.transport):
+            self._networkProducer.resumeProducing()
         self._handlingRequest = False
         self.line_mode = 1
-        if self._savedTimeOut:
-            self.setTimeout(self._savedTimeOut)
+        if self._savedTimeOut and self._idleCall is not None:
+            # What setTimeout does.
+            self.timeOut = self._savedTimeOut
+            self._idleCall.reset(self.timeOut)
 
 
 class FastSite(Site):

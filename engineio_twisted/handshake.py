@@ -8,6 +8,7 @@ buffer: a request that isn't exactly what it should be never touches a session. 
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
@@ -79,6 +80,7 @@ class EngineRequest(Generic[SessionT]):
     jsonpIndex: str | None = None
 
 
+_PARAMETERS = re.compile("(?:^|&)([^&=]+)=([^&]*)")
 _OURS = ("transport", "EIO", "b64", "sid", "j")
 
 
@@ -93,15 +95,9 @@ def parseQuery(uri: bytes) -> Mapping[str, str]:
     query = uri.partition(b"?")[2].decode("ascii", "replace")
     if "%" not in query and "+" not in query:
         # Nothing is escaped, as in nearly all of them: the same in a fifth of the time.
-        parts = query.split("&")
-        try:
-            parameters = dict([each.split("=", 1) for each in parts])
-        except ValueError:
-            # One has no value.
-            pass
-        else:
-            if len(parameters) == len(parts):
-                return parameters
+        parameters = dict(_PARAMETERS.findall(query))
+        if len(parameters) == query.count("&") + 1:
+            return parameters
     several = parse_qs(query, keep_blank_values=True)
     for name in _OURS:
         values = several.get(name, ())

@@ -309,14 +309,16 @@ class Channel(HTTPChannel):
     site: Site
     callLater: Any
     transport: Any
+    # What watches it in the reactor's place.
+    group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
     _isLast = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.site.channels.add(self)
-        if self.site.group is not None:
-            self.site.group.adopt(self.transport)
+        if self.site.group is not None and self.site.group.adopt(self.transport):
+            self.group = self.site.group
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Tell whether another request may come on this connection."""
