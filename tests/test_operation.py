@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,11 @@ def test_order() -> None:
     request: Any = FakeRequest()
     root.children[b"ready"].render_GET(request)
     assert request.status == 200
-    assert service.stopService().called
-    root.children[b"ready"].render_GET(request)
+    stopped = service.stopService()
+    # What is for operators is still there, and says so.
+    assert json.loads(root.children[b"ready"].render_GET(request))["reason"] == "draining"
     assert request.status == 503
+    assert len(service._portsInside) == 1
+    reactor.advance(0)
+    assert stopped.called
+    assert service._portsInside == []
