@@ -279,7 +279,7 @@ def write(
         }
         (folder / "html").mkdir(exist_ok=True)
         (folder / "html" / "index.html").write_text("<p>the site</p>")
-        (folder / "site.conf").write_text(changed((FILES / name).read_text(), replaced | changes))
+        (folder / "site.conf").write_text(changed((FILES / name).read_text(), {**changes, **replaced}))
         # The workers of an administrator's nginx give the rights up that the folder of a test asks for.
         user = "user root;" if os.getuid() == 0 else ""
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, user=user))
@@ -295,7 +295,7 @@ def write(
     }
     if not isHealthServed:
         replaced["    option httpchk GET /ready\n"] = ""
-    (folder / "haproxy.cfg").write_text(changed((FILES / name).read_text(), replaced | changes))
+    (folder / "haproxy.cfg").write_text(changed((FILES / name).read_text(), {**changes, **replaced}))
     return [executable("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
 
 

@@ -20,7 +20,16 @@ from twisted.web.resource import Resource
 
 from engineio_twisted import ServerOptions, Site, listen
 
-from .clients import Application, Run, assertTransport, assertUneventful, firstDifference, overEveryTransport, pack
+from .clients import (
+    INTEROP,
+    Application,
+    Run,
+    assertTransport,
+    assertUneventful,
+    firstDifference,
+    overEveryTransport,
+    pack,
+)
 from .conftest import Listening
 from .fronts import (
     FILES,
@@ -258,6 +267,34 @@ async def test_addresses(serve: Any, through: Through, name: str) -> None:
         assert (await here.ask(http("GET", target(), [("Origin", origin)]))).status == 403
 
 
+@pytest.mark.node
+@pytest.mark.parametrize(("name", "isSocketTaken"), [("nginx.conf", False), ("haproxy.cfg", True)])
+@pytest_twisted.ensureDeferred
+async def test_http2(serve: Any, through: Through, node: str, start: Run, name: str, isSocketTaken: bool) -> None:
+    """Over HTTP/2 sessions poll, and with HAProxy WebSockets share the connection."""
+    application = Application()
+    running = await serve(application, idPrefix="1-", trustedProxies="127.0.0.1")
+    switch = {"listen 443 ssl;": "listen 443 ssl http2;"} if PROGRAMS[name] == "nginx" else {}
+    if switch:
+        assert all(each.removesuffix(";") in (PAGES / "nginx.md").read_text() for each in switch.values())
+    here = through(name, [running], switch)
+    program = start([node, INTEROP / "http2.mjs", here.url])
+    await program.finish()
+    opened, posted, polled = program.named("answer")
+    assert [each["status"] for each in (opened, posted, polled)] == [200, 200, 200]
+    assert opened["text"].startswith('0{"sid":"1-')
+    assert (posted["text"], polled["text"]) == ("ok", "4hello")
+    session = await application.session()
+    assert session.messages == ["hello"]
+    assert running.server.clientOf(session.socket.request).scheme == "https"
+    assert program.named("settings")[0]["enableConnectProtocol"] is isSocketTaken
+    if isSocketTaken:
+        assert program.named("webSocket")[0]["status"] == 200
+        (frame,) = program.named("frame")
+        assert (frame["opcode"], frame["text"][:8]) == (1, '0{"sid":')
+        assert (await application.session()).socket.transport.name == "websocket"
+
+
 @pytest_twisted.ensureDeferred
 async def test_proxyProtocol(through: Through) -> None:
     """Without headers, and without trusting any, each client has its own address too, on both transports."""
@@ -268,7 +305,7 @@ async def test_proxyProtocol(through: Through) -> None:
     try:
         application(behind)
         port = (await behind.listening).getHost().port
-        proxied = {f"127.0.0.1:{port}\n": f"127.0.0.1:{port}{option}\n"}
+        proxied = {f"127.0.0.1:300{number}\n": f"127.0.0.1:300{number}{option}\n" for number in (1, 2, 3)}
         here = through("haproxy.cfg", [Listening(behind, port)], proxied)
         for address in ("127.0.0.77", "127.0.0.78"):
             here.address = address
