@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
-from engineio_twisted import ServerOptions, Site, listen
+from engineio_twisted import Server, ServerOptions, Site, attach, listen
+from engineio_twisted.health import ReadyResource
 
 from .clients import (
     INTEROP,
@@ -483,7 +485,7 @@ async def test_aProcessEnds(serve: Any, through: Through, name: str) -> None:
     assert [(await each).packets for each in polls] == [["1"]] * len(mine)
     for sid, wire in sockets:
         if sid.startswith("2-"):
-            assert await wire.closed() in (1000, 1001)
+            assert await wire.closed() == 1001
         else:
             wire.send(makeFrame("4still here"))
             assert await wire.text() == "4still here"
@@ -494,6 +496,84 @@ async def test_aProcessEnds(serve: Any, through: Through, name: str) -> None:
     for each in mine + [Visitor(here) for _ in range(12)]:
         assert (await each.open())[:2] in ("1-", "3-")
         await each.echo("hello")
+
+
+@attrs.define
+class Ready:
+    """A server beside which `/ready` is served, as twistd does."""
+
+    server: Server
+    site: Site
+    listening: Any
+
+    @property
+    def port(self) -> int:
+        port: int = self.listening.getHost().port
+        return port
+
+
+@pytest.fixture
+def ready(serve: Any) -> Iterator[Callable[[int], Ready]]:
+    """Starts such a server, with the number of its prefix."""
+    from twisted.internet import reactor
+
+    started: list[Ready] = []
+
+    def start(number: int) -> Ready:
+        root = Resource()
+        site = Site(root)
+        server = attach(site, idPrefix=f"{number}-")
+        Application()(server)
+        root.putChild(b"ready", ReadyResource(server))
+        listening: Any = cast(Any, reactor).listenTCP(0, site, interface="127.0.0.1")
+        started.append(Ready(server, site, listening))
+        return started[-1]
+
+    yield start
+    for each in started:
+        pytest_twisted.blockon(each.listening.stopListening())
+        pytest_twisted.blockon(each.server.close())
+        pytest_twisted.blockon(each.site.closeConnections())
+
+
+@overEveryBalancer
+@pytest_twisted.ensureDeferred
+async def test_drained(ready: Any, tmp_path: Path, certificate: Certificate, name: str) -> None:
+    """A process that drains gets no new sessions from that moment on, and those it has get all they were sent."""
+    servers = [ready(number) for number in (1, 2, 3)]
+    draining = servers[1].server
+    # By a cookie those on polling have to be quicker than the checks, as the page says.
+    changes = {"check inter 2s": "check inter 20ms"} if name == "haproxy.cfg" else {}
+    with front(name, tmp_path, certificate, [each.port for each in servers], changes, isHealthServed=True) as here:
+        sockets = [await here.openWebSocket() for _ in range(6)]
+        visitors = [Visitor(here) for _ in range(9)]
+        await all_(each.open() for each in visitors)
+        mine = [each for each in visitors if each.sid in draining.clients]
+        assert mine
+        for socket in draining.clients.values():
+            socket.send("the last word")
+        drained = draining.drain()
+        for _ in range(12):
+            assert (await Visitor(here).open())[:2] in ("1-", "3-")
+        if changes:
+            await eventually(lambda: "engineio/engineio2 is DOWN" in here.log(), "the check")
+        for each in mine:
+            packets = (await each.ask("GET", sid=each.sid)).packets
+            assert packets + ([] if "1" in packets else (await each.ask("GET", sid=each.sid)).packets) == [
+                "4the last word",
+                "1",
+            ]
+        for sid, wire in sockets:
+            if sid.startswith("2-"):
+                assert await wire.text() == "4the last word"
+                assert await wire.closed() == 1001
+        await within(drained, "the last session")
+        for each in visitors:
+            if each not in mine:
+                await each.echo("still here")
+        for wire in here.wires:
+            if not wire.isLost:
+                wire.drop()
 
 
 @pytest.mark.parametrize("name", ["haproxy.cfg", "haproxy-cookie.cfg"])
@@ -557,7 +637,7 @@ async def test_processes(serve: Any, tmp_path: Path, certificate: Certificate, n
         assert [(await each).packets for each in polls] == [["1"]] * len(mine)
         for sid, wire in sockets:
             if sid.startswith("2-"):
-                assert await wire.closed() in (1000, 1001)
+                assert await wire.closed() == 1001
         for each in visitors:
             if each not in mine:
                 await each.echo("still here")
