@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,30 @@ def test_whatIsFound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_forATime() -> None:
     """It ends when the time is over."""
     assert randomly("packets", run, random.Random(1), seconds=0.05) > 0
+
+
+def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fuzz", *arguments]
+    return subprocess.run(command, cwd=runner.HERE.parent, capture_output=True, text=True, timeout=300)
+
+
+def test_theCommand() -> None:
+    """It fuzzes the targets that it is told, and says what came of it."""
+    done = fuzz("--at-random", "--seconds", "0", "packets", "payload_v4")
+    assert done.returncode == 0, done.stderr
+    assert "--- packets\n" in done.stdout
+    assert "--- payload_v4\n" in done.stdout
+    assert done.stdout.endswith("nothing was found\n")
+
+
+def test_theCommandIsTold(tmp_path: Path) -> None:
+    """A target that there isn't is refused; one input is tried alone, and what comes of it shown."""
+    refused = fuzz("nonsense")
+    assert refused.returncode == 2
+    assert "nonsense: expected one of" in refused.stderr
+    path = corpusOf("server")[0]
+    assert fuzz("--try", str(path), "server").returncode == 0
+    assert fuzz("--try", str(tmp_path / "missing"), "server").returncode != 0
 
 
 def _raise(*args: object, **options: object) -> Any:
