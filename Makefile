@@ -22,7 +22,7 @@ help:
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
-	@echo "make bench  compare with other servers, in 25 minutes; writes docs/performance.*"
+	@echo "make bench  compare with other servers, in 35 minutes; writes docs/performance.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
 	@echo "make clean  remove what the other targets made"
 

@@ -125,8 +125,8 @@ def main(given: Sequence[str]) -> int:
     parser.add_argument("--reps", type=int, metavar="N", help="how often each is measured: 3, for quick 5")
     parser.add_argument("--growth-reps", type=int, metavar="N", default=1, help="the same for growth: %(default)s")
     parser.add_argument("--sessions", metavar="NUMBERS", default="10,1000,10000", help="for growth: %(default)s")
-    parser.add_argument("--duration", type=float, metavar="S", help="seconds that are measured: 1.5, for quick 0.7")
-    parser.add_argument("--warm", type=float, metavar="S", default=1.0, help="seconds before: %(default)s")
+    parser.add_argument("--duration", type=float, metavar="S", help="seconds that are measured: 2, for quick 0.7")
+    parser.add_argument("--warm", type=float, metavar="S", default=Settings.warm, help="seconds before: %(default)s")
     parser.add_argument("--out", metavar="DIR", help="a folder for numbers and plots, and for the page if it is there")
     parser.add_argument("--no-plots", action="store_true", help="do without matplotlib")
     parser.add_argument("--verify-only", action="store_true", help="only see whether the servers echo as they should")
@@ -136,7 +136,7 @@ def main(given: Sequence[str]) -> int:
     arguments = parser.parse_args(given)
     isQuick = arguments.what == "quick"
     arguments.reps = arguments.reps or (5 if isQuick else 3)
-    arguments.duration = arguments.duration or (0.7 if isQuick else 1.5)
+    arguments.duration = arguments.duration or (0.7 if isQuick else Settings.duration)
     try:
         if arguments.list:
             listAll()

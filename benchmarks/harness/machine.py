@@ -12,7 +12,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .processes import cores, findCompiler
+from .processes import ROOT, cores, findCompiler
 from .servers import PEERS
 
 
@@ -27,6 +27,7 @@ def describe() -> dict[str, str]:
     locked = json.loads((PEERS / "package-lock.json").read_text())["packages"]
     versions |= {name: locked[f"node_modules/{name}"]["version"] for name in ("engine.io", "ws")}
     return {
+        "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -37,6 +38,12 @@ def describe() -> dict[str, str]:
         "compiler": _said(findCompiler(), "--version").split("\n")[0],
         **versions,
     }
+
+
+def _commit() -> str:
+    """Return what was measured, where this is a repository."""
+    said = _said("git", "-C", str(ROOT), "describe", "--always", "--dirty")
+    return said or "unknown"
 
 
 def _installed(name: str) -> str:

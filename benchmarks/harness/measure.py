@@ -20,12 +20,12 @@ class Settings:
     How long and how often.
 
     @ivar duration: seconds that are measured.
-    @ivar warm: seconds before, of the same load.
+    @ivar warm: seconds before, of the same load. The reference's are slower until its code is compiled.
     @ivar repetitions: how often each is measured.
     """
 
-    duration: float = 1.5
-    warm: float = 1.0
+    duration: float = 2.0
+    warm: float = 3.0
     repetitions: int = 3
 
 

@@ -16,6 +16,14 @@ Values = Mapping[str, float]
 
 NOTHING = "-"
 
+NOTABLE = 0.15
+"""How much repetitions may differ without being told."""
+
+COSTS = (
+    "CPU of the server, µs per operation; in brackets as a multiple of the reference's; the least and the most of the"
+    f" repetitions, where they differ by more than {NOTABLE:.0%}."
+)
+
 
 def number(value: float) -> str:
     """Write a number with three digits or more, and a space between thousands."""
@@ -37,12 +45,18 @@ def _grid(results: Mapping[str, Any], servers: Sequence[str], cell: Callable[[st
     return table(["", *present], rows)
 
 
-def _withRatio(results: Mapping[str, Mapping[str, Values]], reference: str) -> Callable[[str, str], str]:
+def _withRatio(
+    results: Mapping[str, Mapping[str, Values]], reference: str, spread: Mapping[str, Mapping[str, Sequence[float]]]
+) -> Callable[[str, str], str]:
     def cell(mode: str, server: str) -> str:
         cost = results[mode][server]["cpuPerOp"]
-        if reference not in results[mode] or server == reference:
-            return number(cost)
-        return f"{number(cost)} ({cost / results[mode][reference]['cpuPerOp']:.2f})"
+        shown = number(cost)
+        if reference in results[mode] and server != reference:
+            shown += f" ({cost / results[mode][reference]['cpuPerOp']:.2f})"
+        each = spread.get(mode, {}).get(server, [cost])
+        if max(each) > min(each) * (1 + NOTABLE):
+            shown += f" {number(min(each))} to {number(max(each))}"
+        return shown
 
     return cell
 
@@ -66,7 +80,7 @@ def operations() -> str:
 
 def costs(report: Report) -> str:
     results = report["comparison"]
-    return _grid(results, _shown(report), _withRatio(results, REFERENCE))
+    return _grid(results, _shown(report), _withRatio(results, REFERENCE, report["cpuPerOpOfEachRepetition"]))
 
 
 def throughput(report: Report) -> str:
@@ -88,7 +102,7 @@ def memory(report: Report) -> str:
 def fastPaths(report: Report) -> str:
     results = {mode: each for mode, each in report["comparison"].items() if NONE.name in each}
     names = [OURS, NONE.name, *(server.name for server in WITHOUT.values())]
-    cell = _withRatio(results, OURS)
+    cell = _withRatio(results, OURS, {})
     present = [name for name in names if any(name in each for each in results.values())]
     head = ["", *(name.removeprefix(f"{OURS}-").replace("-", " ") if name != OURS else "all on" for name in present)]
     rows = [[f"`{mode}`", *(cell(mode, name) if name in results[mode] else "" for name in present)] for mode in results]
@@ -134,7 +148,7 @@ def sections(report: Report) -> dict[str, str]:
     found = {}
     if report.get("comparison"):
         parts = [
-            ("CPU of the server, µs per operation; in brackets as a multiple of the reference's.", costs(report)),
+            (COSTS, costs(report)),
             ("Operations per second.", throughput(report)),
             ("Latency, median / 99th percentile, in ms.", latency(report)),
             ("Memory of an idle session, KiB.", memory(report)),
