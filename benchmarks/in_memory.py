@@ -174,9 +174,8 @@ def main() -> None:
     for fastPaths in (True, False):
         print("with the fast paths" if fastPaths else "without")
         for framesARead in (1, 16):
-            print(
-                f"  echo on WebSocket, {framesARead} a read: {cost(webSockets(Echo(fastPaths), 64, framesARead)):.2f} µs"
-            )
+            took = cost(webSockets(Echo(fastPaths), 64, framesARead))
+            print(f"  echo on WebSocket, {framesARead} a read: {took:.2f} µs")
         print(f"  echo on polling: {cost(polling(Echo(fastPaths), 64), OPERATIONS // 4):.1f} µs")
         print(f"  handshake on polling: {cost(handshakes(Echo(fastPaths)), 2000):.1f} µs")
     print("by the number of sessions, with the fast paths")
