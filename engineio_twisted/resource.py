@@ -345,12 +345,12 @@ class Channel(HTTPChannel):
             self._deadline = self.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        cancel(self._deadline)
         super().connectionLost(reason)
         self.released()
 
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
+        cancel(self._deadline)
         self.site.channels.remove(self)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -146,16 +146,26 @@ async def test_clientCloses(serve: Any, client: Run, transports: list[str]) -> N
     assert session.happened.count("close: transport close") == 1
 
 
+@pytest.mark.parametrize(
+    ("close", "ending"),
+    [
+        (lambda socket: socket.close(), "forced close"),
+        (lambda socket: socket.server.drain(), "server shutting down"),
+    ],
+    ids=["session", "server"],
+)
 @overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_serverCloses(serve: Any, client: Run, transports: list[str]) -> None:
-    """When the server closes, the client still gets what was sent before, and then notices the end."""
+async def test_serverCloses(
+    serve: Any, client: Run, transports: list[str], close: Callable[[Any], object], ending: str
+) -> None:
+    """When the server closes, or is drained, the client still gets what was sent before, and then notices the end."""
     goodbyes: list[Message] = [f"goodbye {number}" for number in range(100)]
 
     def leave(socket: Any, *_: object) -> None:
         for message in goodbyes:
             socket.send(message)
-        socket.close()
+        close(socket)
 
     def handler(socket: Any) -> None:
         if len(transports) > 1:
@@ -167,7 +177,7 @@ async def test_serverCloses(serve: Any, client: Run, transports: list[str]) -> N
     running = await serve(application)
     program = client(running.url, "listen", transports)
     session = await application.session()
-    assert await session.closed() == "forced close"
+    assert await session.closed() == ending
     await program.finish()
     assert program.messages == goodbyes
     assert program.named("close") == [{"event": "close", "reason": "transport close"}]

@@ -171,6 +171,7 @@ CLOSES: dict[str, tuple[Callable[[Any], object], str]] = {
     "session": (lambda socket: socket.close(), "forced close"),
     "session, at once": (lambda socket: socket.close(discard=True), "forced close"),
     "server": (lambda socket: socket.server.close(), "server shutting down"),
+    "server, in order": (lambda socket: socket.server.close(drain=True), "server shutting down"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -60,15 +61,25 @@ async def test_echo(serve: Any, client: Run, transports: list[str], messages: li
     assert running.server.clientsCount == 0
 
 
+@pytest.mark.parametrize(
+    ("close", "ending"),
+    [
+        (lambda socket: socket.close(), "forced close"),
+        (lambda socket: socket.server.drain(), "server shutting down"),
+    ],
+    ids=["session", "server"],
+)
 @overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_serverCloses(serve: Any, client: Run, transports: list[str]) -> None:
-    """When the server closes, this client gets what was sent before, and notices the end."""
+async def test_serverCloses(
+    serve: Any, client: Run, transports: list[str], close: Callable[[Any], object], ending: str
+) -> None:
+    """When the server closes, or is drained, this client gets what was sent before, and notices the end."""
 
     def handler(socket: Any) -> None:
         def leave(message: Message) -> None:
             socket.send("goodbye")
-            socket.close()
+            close(socket)
 
         socket.on("message", leave)
 
@@ -76,7 +87,7 @@ async def test_serverCloses(serve: Any, client: Run, transports: list[str]) -> N
     running = await serve(application)
     program = client(running.url, "listen", transports, ["hello"])
     session = await application.session()
-    assert await session.closed() == "forced close"
+    assert await session.closed() == ending
     await program.finish()
     assert session.messages == ["hello"]
     assert program.messages == ["goodbye"]

@@ -245,6 +245,75 @@ def test_where(host: str, port: int, url: str) -> None:
     assert _asURL("something else") == "something else"
 
 
+def test_aPortThatIsTakenInTheBackground(loggedErrors: list[Any]) -> None:
+    """twistd, which waits in the foreground, is told by an exception; the log has the line."""
+    options = parse()
+    options.parent = {"statusPipe": 5, "pidfile": "none"}
+    with pytest.raises(OSError, match=r"^--listen tcp:3000: cannot listen \(Address already in use\)$"):
+        EngineIOService(options, TakenPort()).privilegedStartService()
+    assert [event["problem"] for event in loggedErrors] == ["--listen tcp:3000: cannot listen (Address already in use)"]
+    loggedErrors.clear()
+
+
+class LockedPort(MemoryReactorClock):
+    """A reactor on which every UNIX socket is somebody's."""
+
+    def listenUNIX(self, address: str, *_: Any, **keywords: Any) -> Any:
+        raise CannotListenError(None, address, "Cannot acquire lock")  # type: ignore[arg-type]
+
+
+def test_aLockedSocket() -> None:
+    """The line has the reason, also where the system has no error for it."""
+    with pytest.raises(SystemExit, match=r"--listen unix:/run/app: cannot listen \(Cannot acquire lock\)"):
+        EngineIOService(parse("--listen=unix:/run/app"), LockedPort()).privilegedStartService()
+
+
+def test_accessLogOfRequests() -> None:
+    """Who sent a request is said by trusted proxies; of one that contradicts itself only who connected is known."""
+    service = EngineIOService(parse("--trusted-proxies=192.0.2.7", "--id-prefix=a."), MemoryReactorClock())
+
+    def line(uri: bytes, **headers: str) -> str:
+        request: Any = FakeRequest(
+            uri=uri, headers={name.replace("_", "-"): [value] for name, value in headers.items()}
+        )
+        request.code, request.sentLength = 200, 5
+        return service._formatAccess("[now]", request)
+
+    assert line(b"/engine.io/?sid=a.123456789012345&x=y", X_Forwarded_For="203.0.113.9") == (
+        '"203.0.113.9" - - [now] "GET /engine.io/?sid=a.123456...&x=y HTTP/1.1" 200 5 "-" "-"'
+    )
+    assert line(b"/x", X_Forwarded_For="2001:db8::1").startswith('"2001:db8::1" - - ')
+    assert line(b"/x", X_Forwarded_For="203.0.113.9", Forwarded="for=203.0.113.8").startswith('"192.0.2.7" - - ')
+
+
+def test_anotherSignal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the waiting for clients; one that is to be ignored stays so."""
+    handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
+    monkeypatch.setattr(signal, "getsignal", handlers.__getitem__)
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    reactor = MemoryReactorClock()
+    reactor.callFromThread = lambda call: call()
+    service = EngineIOService(parse(), reactor)
+    service.startService()
+    service.server.handleRequest(FakeRequest())
+    service.hurryOnSignal()
+    stopped = service.stopService()
+    reactor.advance(0)
+    assert (stopped.called, service.server.clientsCount) == (False, 1)
+    assert handlers[signal.SIGINT] is signal.SIG_IGN
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    reactor.advance(0)
+    assert (stopped.called, service.server.clientsCount) == (True, 0)
+    assert reactor.getDelayedCalls() == []
+
+
+def test_theNameOfTheCommand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line names the command that was given."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/twist"])
+    with pytest.raises(SystemExit, match=r"^twist engineio: --ping-interval x: expected"):
+        parse("--ping-interval=x")
+
+
 # The process
 
 
