@@ -221,7 +221,8 @@ class Here:
 
 
 @pytest_twisted.async_yield_fixture
-async def here(files: Certificate) -> Any:
+async def here(files: Certificate, serve: Any) -> Any:
+    # `serve` isn't called; with it the check for leaks waits until closed connections have left the reactor.
     here = Here(files)
     yield here
     for wire in here.wires:
