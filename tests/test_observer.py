@@ -133,6 +133,37 @@ def test_interface() -> None:
     verifyObject(IServerObserver, ServerObserver())
 
 
+def test_whatIsNotOverridden() -> None:
+    """Who wants to know one thing is told the rest to no effect; who wants no traffic isn't told of it at all."""
+
+    class One(ServerObserver):
+        sent = 0
+
+        def packetsSent(self, socket: Any, count: int) -> None:
+            self.sent += count
+
+    server, _ = make(maxHttpBufferSize=10)
+    observer = One()
+    server.addObserver(observer)
+    server.addObserver(ServerObserver())
+    assert server.counters.trafficObservers == (observer,)
+    address = session(server)
+    socket = next(iter(server.clients.values()))
+    socket.send("waits")
+    ask(server, address, b"4one")
+    candidate = FakeTransport()
+    socket.tryUpgrade(candidate)
+    candidate.receive(PacketType.PING, "probe")
+    candidate.receive(PacketType.UPGRADE)
+    server.counters.limitReached(socket, "someLimit")
+    ask(server, OPEN + b"&sid=none")
+    server.close()
+    # The open packet. What stands in for a WebSocket counts nothing.
+    assert observer.sent == server.stats().packetsSent == 1
+    server.removeObserver(observer)
+    assert server.counters.trafficObservers == ()
+
+
 def test_onlyObservers() -> None:
     """Whatever isn't one is named, at once and not when something happens."""
     server, _ = make()
