@@ -29,8 +29,8 @@ def withAtheris(name: str, seconds: int) -> None:
     arguments = {
         "max_total_time": seconds,
         "max_len": LONGEST,
-        # Seconds for one input, and the memory for all: whatever comes, little is done for it.
-        "timeout": 20,
+        # Seconds of the clock, for what never ends, and the memory for all: whatever comes, little is done for it.
+        "timeout": 300,
         "rss_limit_mb": 1024,
         "dict": tokens,
         "artifact_prefix": f"{FOUND}/{name}-",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from itertools import cycle
+from time import process_time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -50,6 +51,10 @@ LIMIT = 2000
 """The maxHttpBufferSize where it matters."""
 
 
+SECONDS = 5
+"""What an input may take, far more than any does."""
+
+
 def fuzzed(function: Target) -> Target:
     """Make a target of a function."""
     TARGETS[function.__name__] = function
@@ -65,11 +70,15 @@ def run(name: str, data: bytes) -> None:
             logged.append(str(event.get("log_failure") or event.get("log_format")))
 
     globalLogPublisher.addObserver(observe)
+    # Of the processor, not of the clock: others may want it too.
+    began = process_time()
     try:
         TARGETS[name](data)
     finally:
         globalLogPublisher.removeObserver(observe)
+    taken = process_time() - began
     assert not logged, f"logged: {logged}"
+    assert taken < SECONDS, f"{taken} s for {len(data)} bytes"
 
 
 @contextmanager

@@ -75,6 +75,13 @@ def test_forATime() -> None:
     assert randomly("packets", run, random.Random(1), seconds=0.05) > 0
 
 
+def test_howLongItTakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that takes too long fails."""
+    monkeypatch.setattr(targets, "SECONDS", 0)
+    with pytest.raises(AssertionError, match="s for 6 bytes"):
+        run("packets", b"4hello")
+
+
 def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fuzz", *arguments]
     return subprocess.run(command, cwd=runner.HERE.parent, capture_output=True, text=True, timeout=300)
