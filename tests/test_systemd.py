@@ -194,6 +194,8 @@ while read -r line; do
     eval "$line" </dev/null
     echo "status $?"
 done
+# It takes away the groups of processes that it has made.
+systemctl --user exit && wait
 """
 
 
@@ -247,6 +249,10 @@ def manager(tmp_path: Path, port: int) -> Iterator[Manager]:
             # No program is missing: it is the rights of a container.
             pytest.skip("no systemd can be started here")
         yield here
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+        process.wait(PATIENCE)
     finally:
         process.kill()
         process.communicate()
