@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ def command(name: str) -> str:
 def environment() -> dict[str, str]:
     # Coverage is measured in this process; a subprocess of it needs no more than the package.
     return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+def waitUntil(condition: Callable[[], object], what: str) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {DEADLINE} s for {what}"
+        time.sleep(0.01)
 
 
 class Service:

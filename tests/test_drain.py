@@ -25,7 +25,7 @@ from engineio_twisted.transport import CLOSE_TIMEOUT
 
 from .engines import ENGINES
 from .fakes import FakeRequest
-from .services import Talk, services, talking
+from .services import Talk, services, talking, waitUntil
 from .test_socket import Session
 from .test_tls import certificate as certificate
 from .test_tls import connect as connect
@@ -519,6 +519,14 @@ def stopping(tmp_path: Path, freePort: int) -> Iterator[Any]:
         yield run
 
 
+def isRefused(port: int) -> bool:
+    try:
+        create_connection(("127.0.0.1", port)).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
 def openedWebSocket(talk: Talk) -> None:
     talk.connection.sendall(upgrade())
     assert talk.response()[0] == 101
@@ -538,8 +546,8 @@ def test_sigterm(stopping: Any) -> None:
         assert webSocket.frame() == (1, b"4last")
         assert webSocket.frame() == (CLOSE, GOING_AWAY)
         webSocket.connection.sendall(makeFrame(GOING_AWAY, CLOSE))
-        with pytest.raises(ConnectionRefusedError):
-            create_connection(("127.0.0.1", stopping.port))
+        # The port is closed in the turn of the reactor that comes next.
+        waitUntil(lambda: isRefused(stopping.port), "the end of the port")
         # Who is connected is told to come back, and may do so elsewhere.
         idle.connection.sendall(http("GET", target()))
         assert idle.response()[0] == 503

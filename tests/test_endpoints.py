@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import pytest_twisted
 
 from engineio_twisted import listen
 
-from .services import DEADLINE, Talk, command, services, talking
+from .services import DEADLINE, Talk, command, services, talking, waitUntil
 from .test_tls import certificate as certificate
 from .wire import Wire, connectTo, http, makeFrame, target, upgrade
 
@@ -259,13 +258,6 @@ def isAlive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def waitUntil(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE} s for {what}"
-        time.sleep(0.01)
 
 
 def test_inTheBackground(tmp_path: Path, freePort: int) -> None:
