@@ -7,6 +7,7 @@ L{EngineIOResource} are for everything else. docs/ has the protocol, the archite
 
 from .engine_autobahn import AutobahnEngine
 from .errors import (
+    BufferLimitExceeded,
     CloseReason,
     DecodeError,
     EngineIOError,
@@ -34,6 +35,7 @@ transports: dict[str, type[Transport]] = {each.name: each for each in (PollingTr
 
 __all__ = [
     "AutobahnEngine",
+    "BufferLimitExceeded",
     "Cookie",
     "Cors",
     "FastPaths",

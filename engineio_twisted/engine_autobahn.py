@@ -461,6 +461,7 @@ class FastWebSocket(AutobahnWebSocket):
     data: bytes
     # What the base asks its state for each time, and asked for with each message.
     isOpen = True
+    writable = True
     _state = _OPEN
     # What is written while something is being read, to go out in one piece; None at other times.
     _gathered: list[bytes] | None = None
@@ -491,6 +492,22 @@ class FastWebSocket(AutobahnWebSocket):
     def state(self, state: int) -> None:
         self._state = state
         self.isOpen = state == _OPEN
+        self.writable = self.isOpen and self._allowance is None
+
+    # The pace of the client
+
+    @property
+    def bufferedAmount(self) -> int:
+        return super().bufferedAmount + self._gatheredSize
+
+    def pauseProducing(self) -> None:
+        super().pauseProducing()
+        self.writable = False
+
+    def resumeProducing(self) -> None:
+        # Before anybody is told.
+        self.writable = self.isOpen
+        super().resumeProducing()
 
     # Opening and closing
 

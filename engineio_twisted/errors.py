@@ -6,6 +6,7 @@ What can go wrong, and what is answered.
     EngineIOError
     ├── OptionError           an option with an unknown name, a wrong type or a value out of range
     ├── DecodeError           text or bytes of a peer that are not a packet or a payload
+    ├── BufferLimitExceeded   a message for a client that doesn't take what it is sent
     ├── RequestRefused        raised by an application's allowRequest
     └── HTTPRefusal           what a request gets instead of what it asked for
         ├── ConnectionRefusal with one of the protocol's codes 0 to 5; also emitted as `connection_error`
@@ -33,6 +34,7 @@ class CloseReason(StrEnum):
     PARSE_ERROR = "parse error"
     FORCED_CLOSE = "forced close"
     SERVER_SHUTTING_DOWN = "server shutting down"
+    BUFFER_LIMIT_EXCEEDED = "buffer limit exceeded"
 
 
 class ErrorCode(IntEnum):
@@ -76,6 +78,19 @@ class OptionError(EngineIOError, ValueError):
 
 class DecodeError(EngineIOError, ValueError):
     """Text or bytes of a peer are not a packet or a payload; the session they came on ends with `parse error`."""
+
+
+class BufferLimitExceeded(EngineIOError):
+    """
+    A message was not sent, as its client doesn't take what it is sent and no more is buffered for it.
+
+    @ivar option: the option that set the limit: C{maxBufferedPackets} or C{maxBufferedBytes}.
+    @ivar limit: its value.
+    """
+
+    def __init__(self, option: str, limit: int) -> None:
+        super().__init__(f"the client doesn't take what it is sent: more than {option}, {limit}, would be buffered")
+        self.option, self.limit = option, limit
 
 
 class RequestRefused(EngineIOError):

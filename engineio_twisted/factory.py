@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from .errors import BufferLimitExceeded
 from .packet import Packet, PacketType
 from .socket import ReadyState, Socket, messageOf
 
@@ -73,8 +74,13 @@ class SocketFactory:
                 continue
             try:
                 # Without something to share, each has a packet of its own.
-                socket.sendShared(Packet(PacketType.MESSAGE, message, compress) if shared is None else packet)
-                count += 1
+                if socket.sendShared(Packet(PacketType.MESSAGE, message, compress) if shared is None else packet):
+                    count += 1
+            except BufferLimitExceeded as error:
+                # There is nobody to raise it at who would know which session it was.
+                self._log.warn(
+                    "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)
+                )
             except Exception:
                 # Whatever it is, the others are to get theirs.
                 self._log.failure("Session {session} could not be sent a message", session=socket.logName)

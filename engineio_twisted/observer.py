@@ -45,7 +45,8 @@ class IServerObserver(Interface):
 
     def limited(socket: Any, option: str) -> None:
         """
-        Learn that a limit was reached other than by a request, which is refused: the session is closed, or held back.
+        Learn that a limit was reached other than by a request, which is refused: the session is closed, or held back,
+        or a message not sent.
 
         @param socket: the session; None where there is none.
         @param option: the name of the option that sets the limit.

@@ -410,6 +410,9 @@ class OptionKeywords(TypedDict, total=False):
     pingTimeout: int
     upgradeTimeout: int
     maxHttpBufferSize: int
+    maxBufferedPackets: int
+    maxBufferedBytes: int
+    bufferLimitAction: str
     transports: Sequence[str]
     allowUpgrades: bool
     allowRequest: Callable[[Any], Any] | None
@@ -462,6 +465,23 @@ class ServerOptions:
         1_000_000,
         _wholeNumber("bytes"),
         "Bytes of the largest POST body, and of the largest WebSocket message, that a client may send.",
+    )
+    maxBufferedPackets: int = _option(
+        100_000,
+        _wholeNumber("packets"),
+        "How many packets may wait for a client that doesn't take what it is sent.",
+    )
+    maxBufferedBytes: int = _option(
+        32_000_000,
+        _wholeNumber("bytes"),
+        "How many bytes may, with those that its connection hasn't taken. A message that is larger is sent where"
+        " nothing else waits.",
+    )
+    bufferLimitAction: str = _option(
+        "close",
+        _oneOf("close", "drop", "raise"),
+        "What becomes of a message over these limits: close ends the session, drop leaves the message out and tells"
+        " its callback, raise raises BufferLimitExceeded where it is sent.",
     )
     transports: tuple[str, ...] = _option(
         TRANSPORTS, _transportNames, "The transports on which clients may connect.", _asTuple

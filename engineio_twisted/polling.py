@@ -22,7 +22,7 @@ from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, describe, excerpt
 from .payload import Codec
-from .transport import CLOSE_TIMEOUT, AnswerHeaders, ITransport, Transport, headerValues, respond, watch
+from .transport import CLOSE_TIMEOUT, AnswerHeaders, ITransport, Transport, headerValues, respond, unsent, watch
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -39,6 +39,18 @@ Bytes of a payload that are compressed without a pause. More goes out in pieces 
 A piece takes about a millisecond, a payload of ten megabytes a sixth of a second, in which nobody else would be
 served (docs/architecture.md, "Compression in pieces").
 """
+
+
+UNREAD = 65536
+"""
+Bytes of earlier answers that a client may leave unread and have its next GET answered all the same.
+
+As many as Twisted writes to a connection before it stops a producer. A client that polls has read the answer before, so
+there are none but of one that polls on ever new connections without reading.
+"""
+
+MAX_UNREAD = 16
+"""On how many connections they may be."""
 
 
 def refuse(request: Request, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
@@ -77,6 +89,7 @@ class CompressedBody:
     @param compressor: of zlib.
     @param finished: called with it when all is written, or nobody is there to read it.
     @param count: called with the size of each piece that is sent.
+    @ivar connection: to which it is written.
     """
 
     def __init__(
@@ -89,10 +102,16 @@ class CompressedBody:
     ) -> None:
         self._request = request
         self._channel: Any = request.channel
+        self.connection: Any = getattr(request.channel, "transport", None)
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished
         self._count = count
+
+    @property
+    def left(self) -> int:
+        """How many bytes are to be compressed yet."""
+        return len(self._rest)
 
     def resumeProducing(self) -> None:
         """Write the next piece."""
@@ -125,6 +144,17 @@ class CompressedBody:
         self._request.write(piece)
 
 
+def _sessionClosing() -> HTTPRefusal:
+    return HTTPRefusal("the session is closing", name="SESSION_CLOSING")
+
+
+def _cut(connection: Any) -> None:
+    # Other than those of Twisted, where nothing is known of what is unread, may not be able to.
+    abort = getattr(connection, "abortConnection", None)
+    if abort is not None:
+        abort()
+
+
 @implementer(ITransport)
 class PollingTransport(Transport):
     """
@@ -132,14 +162,20 @@ class PollingTransport(Transport):
 
     Three things call this: the server, with each GET (L{poll}) and POST (L{push}) of the session; the request class
     of our own site, while it reads the body of a POST (L{pushStarted}, L{pushEnded}, L{pushLost}); and the session. It
-    owns the GET that waits and the POST whose body is being read, at most one of each, and answers being compressed.
+    owns the GET that waits and the POST whose body is being read or whose answer waits, at most one of each, answers
+    being compressed, and knows where answers are that the client hasn't read.
     """
 
     name = "polling"
+    takesAll = True
     _log = Logger()
     # Few sessions have one of these.
     _compressed: frozenset[CompressedBody] = frozenset()
+    _unread: tuple[Any, ...] = ()
     _isClosed = False
+    # Whether the session wants nothing to be received, and the POST that is answered when it does.
+    _isHeldBack = False
+    _held: Request | None = None
 
     def __init__(
         self, codec: Codec, supportsBinary: bool, options: ServerOptions, counters: Counters | None = None
@@ -153,7 +189,22 @@ class PollingTransport(Transport):
     @property
     def writable(self) -> bool:
         # When its connection is lost, others may hear of it before we do.
-        return self._poll is not None and self._poll.channel is not None
+        return self._poll is not None and self._poll.channel is not None and not (self._unread and self._isUnread())
+
+    @property
+    def bufferedAmount(self) -> int:
+        """How many bytes of earlier answers the client hasn't taken."""
+        if not self._unread and not self._compressed:
+            return 0
+        return sum([each.left for each in self._compressed]) + sum(map(unsent, self._connections()))
+
+    def _connections(self) -> set[Any]:
+        return {*self._unread, *(each.connection for each in self._compressed)}
+
+    def _isUnread(self) -> bool:
+        """Tell whether so much of earlier answers is unread that no other is given."""
+        self._unread = tuple([each for each in self._unread if unsent(each)])
+        return len(self._unread) > MAX_UNREAD or self.bufferedAmount > UNREAD
 
     @property
     def isReading(self) -> bool:
@@ -175,7 +226,11 @@ class PollingTransport(Transport):
         watch(request, self)
 
     def requestLost(self, request: Request) -> None:
-        """Learn that the connection of a GET is lost. The session ends."""
+        """Learn that the connection of a GET, or of a POST that is complete, is lost. The session ends."""
+        if self._held is request:
+            self._held = None
+            self._failed("data request connection closed prematurely")
+            return
         # One whose answer is still being compressed may be lost while another waits.
         if self._poll is request:
             self._poll = None
@@ -187,10 +242,13 @@ class PollingTransport(Transport):
 
         @raise HTTPRefusal: the body of another is. The session has ended.
         """
-        if self._body is not None:
-            self._failed("overlapping POST requests")
-            raise HTTPRefusal("a POST of this session is being read already", name="OVERLAPPING_POST")
+        if self._body is not None or self._held is not None:
+            raise self._overlap()
         self._body = request
+
+    def _overlap(self) -> HTTPRefusal:
+        self._failed("overlapping POST requests")
+        return HTTPRefusal("a POST of this session is being read already", name="OVERLAPPING_POST")
 
     def pushLost(self, request: Request) -> None:
         """Learn that the body of a POST will not be complete: its connection has gone. The session ends."""
@@ -217,6 +275,9 @@ class PollingTransport(Transport):
             )
             self._refuse(request, refusal)
             return
+        if self._held is not None:
+            self._refuse(request, self._overlap())
+            return
         counters = self.counters
         counters.addBytesReceived(self.owner, len(body))
         try:
@@ -232,16 +293,38 @@ class PollingTransport(Transport):
                     _debug.log(f"{self.owner.logName}: received {describe(packet)}")
                 if not self.owner.transportPacket(self, packet):
                     # Nothing is acknowledged that nobody gets.
-                    self._refuse(request, HTTPRefusal("the session is closing", name="SESSION_CLOSING"))
+                    self._refuse(request, _sessionClosing())
                     return
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
             self._refuse(request, HTTPRefusal(str(error), name="PARSE_ERROR"))
             return
+        if self._isHeldBack:
+            # Nothing is acknowledged before the application has it.
+            self._held = request
+            watch(request, self)
+            return
+        self._acknowledge(request)
+
+    def _acknowledge(self, request: Request) -> None:
         respond(request, 200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
 
-    def send(self, packets: Sequence[Packet]) -> None:
+    def pauseReceiving(self) -> None:
+        self._isHeldBack = True
+
+    def resumeReceiving(self, isDelivered: bool = True) -> None:
+        self._isHeldBack = False
+        request, self._held = self._held, None
+        if request is None:
+            return
+        if isDelivered:
+            self._acknowledge(request)
+        else:
+            self._refuse(request, _sessionClosing())
+
+    def send(self, packets: Sequence[Packet]) -> int:
         self._send(packets, self._compression)
+        return len(packets)
 
     def _send(self, packets: Sequence[Packet], compression: HttpCompression | None) -> None:
         if _debug.enabled:
@@ -263,7 +346,10 @@ class PollingTransport(Transport):
                 return
             body = compressor.compress(body) + compressor.flush()
         self._sentBytes(len(body))
+        connection = getattr(request.channel, "transport", None)
         respond(request, 200, headers, body, self._announce)
+        if unsent(connection) and connection not in self._unread:
+            self._unread += (connection,)
 
     def _sendInPieces(self, request: Request, headers: Mapping[str, str], body: bytes, compressor: Any) -> None:
         for name, value in headers.items():
@@ -282,14 +368,25 @@ class PollingTransport(Transport):
 
     def _isCompressed(self, body: CompressedBody) -> None:
         self._compressed -= {body}
+        self._unread += (body.connection,)
 
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> None:
+    ) -> int:
+        self._hurry()
+        self._sayGoodbye(packets)
+        return len(packets)
+
+    def abandon(self, reason: CloseReason) -> None:
+        self._isClosed = True
+        for each in self._connections():
+            _cut(each)
+        self._sayGoodbye()
+
+    def _sayGoodbye(self, packets: Sequence[Packet] = ()) -> None:
         body, self._body = self._body, None
         if body is not None:
             body.loseConnection()
-        self._hurry()
         self._send([*packets, Packet(PacketType.CLOSE)], None)
 
     def discard(self) -> None:

@@ -7,18 +7,19 @@ in that state. docs/protocol.md, "Sessions"; docs/architecture.md, "The states o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
-from .errors import CloseReason
+from .errors import BufferLimitExceeded, CloseReason
 from .handshake import openPacket, upgradesOf
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 _debug = DebugScope("engine:socket")
 
 CLOSING_TIMEOUT = 30.0
-"""Seconds that a session closed by the server waits for the client's next poll, to tell it; as the reference does."""
+"""
+Seconds that a session closed by the server waits for the client to poll, or to take what is buffered, to tell it; as
+the reference does.
+"""
+
+HIGH_MARK = 65536
+"""Bytes buffered above which a producer is paused: as many as Twisted writes to a connection before it pauses one."""
 
 MILLISECOND = 0.001
 """What the protocol counts in; less of it than that is left of no time."""
@@ -70,6 +77,7 @@ class HeartbeatState(Enum):
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
 _MESSAGE = PacketType.MESSAGE
 _SHUTTING_DOWN = CloseReason.SERVER_SHUTTING_DOWN, "the server is closing"
+_HEARTBEATS = (PacketType.PING, PacketType.PONG)
 _NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
 
 State = ReadyState | UpgradeState | HeartbeatState
@@ -141,18 +149,24 @@ def messageOf(data: object) -> tuple[str | bytes, bytes | None]:
         ) from None
 
 
-@implementer(ITransportOwner)
+def sizeOf(data: str | bytes) -> int:
+    """Return how many bytes the data of a packet takes, text as UTF-8."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
+
+
+@implementer(ITransportOwner, IConsumer)
 class Socket(EventEmitter):
     """
     One session, from its handshake to its end, on whatever transport it is.
 
     Three things call this: its transports, with what the client did; the application, which sends and closes; and
     the clock. It owns its transport, the WebSocket that tries to replace it, and three timers: the heartbeat's,
-    the upgrade's and the close's.
+    the upgrade's and the close's. It is an C{IConsumer}: a producer may write to it, at the pace of the client.
 
     Events, with their arguments: C{open}; C{packet(packet)} for each packet received and C{packetCreate(packet)} for
     each made; C{data(data)} and C{message(data)} for a message; C{heartbeat} for a pong, or, in revision 3, a ping;
-    C{flush(packets)} before and C{drain} after the buffer goes to the transport; C{upgrading(transport)},
+    C{flush(packets)} before and C{drain} after the buffer goes to the transport, and C{drain} when the socket is
+    L{writable} again after somebody asked and it wasn't; C{upgrading(transport)},
     C{upgrade(transport)}; C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
 
     @ivar id: the session id, which is a secret of the client.
@@ -168,8 +182,21 @@ class Socket(EventEmitter):
     _upgradeState: UpgradeState = UpgradeState.NONE
     _heartbeatState: HeartbeatState = HeartbeatState.STOPPED
     _candidate: Any = None
-    _callbacks: list[SendCallback] | None = None
+    _callbacks: list[tuple[Packet, SendCallback]] | None = None
     _flushing = False
+    _bufferedBytes = 0
+    _hasDropped = False
+    # Whether somebody waits for drain, as he was told that this isn't writable.
+    _isAwaited = False
+    # While receiving is paused, and until what came meanwhile is delivered.
+    _held: deque[Packet] | None = None
+    _heldEnd: tuple[CloseReason, str] | None = None
+    _isReceivingPaused = False
+    _isDelivering = False
+    _producer: Any = None
+    _isStreaming = False
+    _isProducerPaused = False
+    _pullCall: IDelayedCall | None = None
     # Whether our ping or pong is in the buffer still.
     _heartbeatIsBuffered = False
     _heartbeat: IDelayedCall | None = None
@@ -226,22 +253,46 @@ class Socket(EventEmitter):
             return plainAddress(self.request.getClientAddress())
         return self.server.clientOf(self.request).address
 
-    def send(self, data: object, callback: SendCallback | None = None, *, compress: bool = True) -> Socket:
+    @property
+    def bufferedAmount(self) -> int:
+        """How many bytes wait for the client: of messages in the buffer, and those that its connection hasn't taken."""
+        amount: int = self.transport.bufferedAmount
+        return self._bufferedBytes + amount
+
+    @property
+    def writable(self) -> bool:
+        """
+        Whether a message sent now goes out without waiting for the client.
+
+        Once this was False, the event C{drain} says when it is True again.
+        """
+        isWritable = self._readyState is _OPEN and bool(self.transport.writable)
+        self._isAwaited = not isWritable
+        return isWritable
+
+    def send(  # type: ignore[override]
+        self, data: object, callback: SendCallback | None = None, *, compress: bool = True
+    ) -> Socket:
         """
         Send a message. It waits in the buffer until the transport can take it. After L{close} this does nothing.
 
-        Causes the events C{packetCreate}, and then or later C{flush} and C{drain}.
+        Causes the events C{packetCreate}, and then or later C{flush} and C{drain}. A message that would have to wait
+        with more than C{maxBufferedPackets} and C{maxBufferedBytes} allow isn't sent: by C{bufferLimitAction} the
+        session ends with C{buffer limit exceeded}, or the callback is told, or this raises.
 
         @param data: text as str; binary as bytes, bytearray, memoryview or array, copied at once; anything else
             is sent as the text that C{str} makes of it.
-        @param callback: called with the transport when it has taken the message, in the order of sending; never
-            for a message that wasn't sent.
+        @param callback: called with the transport when it has taken the message, in the order of sending; or at once
+            with a L{BufferLimitExceeded}, where the message is dropped; otherwise never for one that wasn't sent.
         @param compress: whether the message may be compressed.
         @return: this socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
+        @raise BufferLimitExceeded: more is buffered than may be, and C{bufferLimitAction} is C{"raise"}.
         """
         message, utf8 = messageOf(data)
         self._sendPacket(Packet(_MESSAGE, message, compress), callback, utf8)
+        if self._producer is not None:
+            self._pace()
         return self
 
     write = send
@@ -250,27 +301,99 @@ class Socket(EventEmitter):
         """
         Close the session: what is buffered goes out first, then the client is told.
 
-        On polling without a waiting GET this takes until the next one, 30 seconds at most. Causes C{close} with
-        the reason C{forced close}.
+        With a client that doesn't take it, or on polling without a waiting GET, this takes until it does, 30 seconds at
+        most. Nothing is received any more. Causes C{close} with the reason C{forced close}.
 
         @param discard: drop what is buffered, and close at once.
         """
         if discard:
             self.writeBuffer = []
+            self._bufferedBytes = 0
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
         elif self._step(Input.CLOSE):
             self._stopHeartbeat()
+            polls = self.transport.takesAll
+            description = "the client did not poll again" if polls else "the client did not take what was buffered"
             self._closeDeadline = self._clock.callLater(
-                CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, "the client did not poll again"
+                CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
             )
+            self._stopProducer()
+            if not self._isReceiving:
+                self._letGoOfHeld()
             self._flush()
+
+    @property
+    def _isReceiving(self) -> bool:
+        """Whether what the client sends reaches the application; while the server is drained it still does."""
+        return self._readyState is _OPEN or (self._readyState is ReadyState.CLOSING and self._ending is _SHUTTING_DOWN)
+
+    def pauseReceiving(self) -> None:
+        """
+        Hold the client back: nothing that it sends is read, and no message is emitted, until L{resumeReceiving}.
+
+        What has come already is held, in order: what was read at once, or one POST, whose answer waits too. It is
+        delivered when receiving goes on, before the session ends where the client has left meanwhile; it is dropped
+        where the server ends the session. Heartbeats go on, but no pong is expected.
+
+        Where a handler of a message calls this, the other events of that message are still emitted. Does nothing a
+        second time, and on a session that isn't open.
+        """
+        if self._isReceiving and not self._isReceivingPaused:
+            self._isReceivingPaused = True
+            if self._held is None:
+                self._held = deque()
+                self.transport.pauseReceiving()
+
+    def resumeReceiving(self) -> None:
+        """Go on after L{pauseReceiving}: deliver what was held, and read again. Without a pause this does nothing."""
+        if self._isReceivingPaused:
+            self._isReceivingPaused = False
+            self._deliverHeld()
+
+    # IConsumer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Have a producer write to this socket at the pace of the client: each C{write} is a message.
+
+        A push producer is paused while more than 64 KiB are buffered that the client doesn't take, and resumed when
+        nothing is. A pull producer is asked for more in a turn of the reactor after it has written, while there is
+        room. When the session ends, or begins to close, the producer is told to stop.
+
+        @param producer: an C{IPushProducer}, or, where not C{streaming}, an C{IPullProducer} such as
+            L{twisted.protocols.basic.FileSender}.
+        @raise RuntimeError: there is one already.
+        """
+        if self._producer is not None:
+            raise RuntimeError(f"{producer!r} can't be registered: {self._producer!r} is, and never was unregistered")
+        if self._readyState is not ReadyState.OPEN:
+            self.callHandler("producer", producer.stopProducing)
+            return
+        self._producer = producer
+        self._isStreaming = streaming
+        self._isProducerPaused = not streaming
+        if streaming:
+            self._pace()
+        else:
+            self._letProduce()
+
+    def unregisterProducer(self) -> None:
+        """Let go of the producer, if there is one. The session goes on."""
+        self._producer = None
+        cancel(self._pullCall)
+        self._pullCall = None
 
     # For the factory
 
-    def sendShared(self, packet: Packet) -> None:
-        """Send a message that goes to others too."""
-        self._sendPacket(packet)
+    def sendShared(self, packet: Packet) -> bool:
+        """
+        Send a message that goes to others too.
+
+        @return: whether it is sent, or buffered.
+        @raise BufferLimitExceeded: as L{send} does.
+        """
+        return self._sendPacket(packet)
 
     def open(self) -> None:
         """Send the open packet, and the initial one where there is one, and start the heartbeat."""
@@ -281,6 +404,7 @@ class Socket(EventEmitter):
         self.server.counters.sessionOpened(self)
         packets = [openPacket(self.id, upgradesOf(self.transport.name, options), options)]
         if options.initialPacket is not None:
+            # It counts for nothing: no application sent it.
             packets.append(Packet(_MESSAGE, options.initialPacket))
         # In one payload.
         if self.transport.writable and not self.hearsSending and not self.server.hearsSending:
@@ -288,6 +412,7 @@ class Socket(EventEmitter):
             return
         for packet in packets:
             self.writeBuffer.append(packet)
+            self._bufferedBytes += sizeOf(packet.data)
             self.emit("packetCreate", packet)
         self._flush()
 
@@ -310,9 +435,8 @@ class Socket(EventEmitter):
         """End the session because its server closes: what can be sent at once is, the client is told."""
         self._ending = _SHUTTING_DOWN
         if self.writeBuffer and self.transport.writable:
-            packets, callbacks = self._takeBuffer()
-            self._closeTransport(packets)
-            self._callBack(callbacks, self.transport)
+            transport = self.transport
+            self._callBack(self._give(self._closeTransport), transport)
         self._end(*_SHUTTING_DOWN)
 
     def tryUpgrade(self, candidate: Any) -> bool:
@@ -333,29 +457,44 @@ class Socket(EventEmitter):
     # ITransportOwner
 
     def transportReady(self, transport: ITransport) -> None:
-        # Nearly always there is nothing to send.
-        if transport is self.transport and (self.writeBuffer or self._readyState is ReadyState.CLOSING):
+        if transport is not self.transport:
+            return
+        # Nearly always there is nothing to send, and nobody waits for it.
+        if self.writeBuffer or self._producer is not None or self._readyState is ReadyState.CLOSING:
             self._flush()
+        if self._isAwaited and self._isDrained():
+            self._isAwaited = False
+            self._emitWithServer("drain")
 
     def transportAnswers(self, transport: ITransport, request: Any) -> None:
         self.server.announceHeaders(request, self.id if request is self.request else None)
 
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
         if transport is self.transport and self._readyState is _OPEN:
-            self._receive(packet)
+            if self._held is None:
+                self._receive(packet)
+            else:
+                self._held.append(packet)
             return True
         if transport is self._candidate:
             self._receiveProbe(packet)
             return True
         if transport is self.transport and self._readyState is ReadyState.CLOSING and self._ending is _SHUTTING_DOWN:
             # A client that is refused a message would go away without fetching what there is for it.
-            self._receive(packet)
+            if self._held is None:
+                self._receive(packet)
+            else:
+                self._held.append(packet)
             return True
         return False
 
     def transportClosed(self, transport: ITransport, reason: CloseReason, description: str) -> None:
         if transport is self.transport:
-            self._end(reason, description)
+            if not self._held:
+                self._end(reason, description)
+            elif self._heldEnd is None:
+                # Behind what came before it.
+                self._heldEnd = (reason, description)
         elif transport is self._candidate:
             self._abandonUpgrade()
 
@@ -395,11 +534,37 @@ class Socket(EventEmitter):
         else:
             self._abandonUpgrade()
 
+    def _deliverHeld(self) -> None:
+        # A handler may pause and resume as often as it likes.
+        if self._isDelivering or self._held is None:
+            return
+        self._isDelivering = True
+        try:
+            while self._held and not self._isReceivingPaused:
+                self._receive(self._held.popleft())
+        finally:
+            self._isDelivering = False
+        if self._held is not None and not self._isReceivingPaused:
+            self._held = None
+            self._expectHeartbeat()
+            self.transport.resumeReceiving()
+            end, self._heldEnd = self._heldEnd, None
+            if end is not None:
+                self._end(*end)
+
+    def _letGoOfHeld(self) -> None:
+        """Drop what is held: the server is ending the session."""
+        if self._held is not None:
+            self._held = self._heldEnd = None
+            self._isReceivingPaused = False
+            self.transport.resumeReceiving(False)
+
     # Packets out
 
-    def _sendPacket(self, packet: Packet, callback: SendCallback | None = None, utf8: bytes | None = None) -> None:
+    def _sendPacket(self, packet: Packet, callback: SendCallback | None = None, utf8: bytes | None = None) -> bool:
+        """Send a packet, or buffer it; return whether that was done."""
         if self._readyState is not _OPEN:
-            return
+            return False
         transport = self.transport
         if (
             callback is None
@@ -413,22 +578,63 @@ class Socket(EventEmitter):
             self._heartbeatIsBuffered = False
             packet.utf8 = utf8
             transport.send((packet,))
-            return
+            return True
         if packet.shared is not None:
             # Handlers may change it, and whoever looks at the buffer.
             packet = Packet(packet.type, packet.data, packet.compress)
+        if packet.type is _MESSAGE and (self.writeBuffer or not transport.writable):
+            exceeded = self._limitExceededBy(packet)
+            if exceeded is not None:
+                self._refuse(exceeded, callback)
+                return False
+        self._enqueue(packet, callback)
+        return True
+
+    def _enqueue(self, packet: Packet, callback: SendCallback | None = None) -> None:
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
-        self.writeBuffer.append(packet)
+        if packet.type is _MESSAGE or self.transport.takesAll:
+            self.writeBuffer.append(packet)
+        else:
+            # A slow client is to hear of us before it has taken all that waits.
+            self.writeBuffer.insert(0, packet)
+        self._bufferedBytes += sizeOf(packet.data)
         if callback is not None:
             if self._callbacks is None:
                 self._callbacks = []
-            self._callbacks.append(callback)
+            self._callbacks.append((packet, callback))
         self.emit("packetCreate", packet)
         self._flush()
         counters = self.server.counters
         # What is sent from inside a flush goes out in its next round, where the transport takes that too.
         if counters.trafficObservers and self.writeBuffer and not self._canFlush():
             counters.tell("buffered", self, len(self.writeBuffer))
+
+    def _limitExceededBy(self, packet: Packet) -> BufferLimitExceeded | None:
+        """Return which limit a message that has to wait would exceed, if one."""
+        options = self.server.opts
+        if len(self.writeBuffer) >= options.maxBufferedPackets:
+            return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets)
+        amount = self.bufferedAmount
+        if amount and amount + sizeOf(packet.data) > options.maxBufferedBytes:
+            return BufferLimitExceeded("maxBufferedBytes", options.maxBufferedBytes)
+        return None
+
+    def _refuse(self, exceeded: BufferLimitExceeded, callback: SendCallback | None) -> None:
+        """Do with a message that is over a limit what C{bufferLimitAction} says: the one place where that happens."""
+        self.server.counters.limitReached(self, exceeded.option)
+        action = self.server.opts.bufferLimitAction
+        if action == "raise":
+            raise exceeded
+        if action == "drop":
+            if not self._hasDropped:
+                # Until all is taken, there may be many more.
+                self._hasDropped = True
+                self._log.warn("Messages to {session} dropped: {reason}", session=self.logName, reason=str(exceeded))
+            if callback is not None:
+                self.callHandler("send callback", callback, exceeded)
+            return
+        self._log.warn("Session {session} closed: {reason}", session=self.logName, reason=str(exceeded))
+        self._end(CloseReason.BUFFER_LIMIT_EXCEEDED, str(exceeded))
 
     def _flush(self) -> None:
         # Handlers and callbacks, run from here, may send: what they send goes out in the next round, in order.
@@ -440,6 +646,8 @@ class Socket(EventEmitter):
                 self._flushOnce()
         finally:
             self._flushing = False
+        if self._producer is not None:
+            self._letProduce()
 
     def _canFlush(self) -> bool:
         if self._readyState is ReadyState.CLOSING:
@@ -451,31 +659,51 @@ class Socket(EventEmitter):
             self._emitWithServer("flush", self.writeBuffer)
             if not self._canFlush():
                 return
-        packets, callbacks = self._takeBuffer()
         transport = self.transport
-        isLast = self._readyState is ReadyState.CLOSING
-        if isLast:
-            self._closeTransport(packets)
-        else:
-            transport.send(packets)
+        # Of a transport that takes no more than the client does, the end comes when all is taken.
+        isLast = self._readyState is ReadyState.CLOSING and (transport.takesAll or not self.writeBuffer)
+        hadPackets = bool(self.writeBuffer)
+        callbacks = self._give(self._closeTransport if isLast else transport.send)
+        isEmpty = not self.writeBuffer
         self._callBack(callbacks, transport)
-        if packets:
+        if hadPackets and isEmpty:
+            self._hasDropped = False
+            self._isAwaited = self._isAwaited and not transport.writable
             self._emitWithServer("drain")
         if isLast:
             self._end(*self._ending)
 
-    def _closeTransport(self, packets: Sequence[Packet]) -> None:
+    def _closeTransport(self, packets: Sequence[Packet]) -> int:
         reason, _ = self._ending
-        self.transport.close(packets, reason, max(CLOSE_TIMEOUT, self._closesBy - self._clock.seconds()))
+        taken: int = self.transport.close(packets, reason, max(CLOSE_TIMEOUT, self._closesBy - self._clock.seconds()))
+        return taken
 
-    def _takeBuffer(self) -> tuple[list[Packet], list[SendCallback]]:
-        self._heartbeatIsBuffered = False
+    def _give(self, take: Callable[[Sequence[Packet]], int]) -> list[tuple[Packet, SendCallback]]:
+        """Give the transport what it takes of the buffer, and return the callbacks of that."""
         packets, self.writeBuffer = self.writeBuffer, []
-        callbacks, self._callbacks = self._callbacks, None
-        return packets, callbacks or []
+        callbacks, self._callbacks = self._callbacks or [], None
+        size, self._bufferedBytes = self._bufferedBytes, 0
+        hadHeartbeat, self._heartbeatIsBuffered = self._heartbeatIsBuffered, False
+        taken = take(packets)
+        if taken == len(packets):
+            return callbacks
+        # The rest comes before what was sent meanwhile. What there is to do here depends on what was taken alone.
+        rest = packets[taken:]
+        self.writeBuffer = rest + self.writeBuffer
+        self._bufferedBytes += max(0, size - sum([sizeOf(each.data) for each in packets[:taken]]))
+        if hadHeartbeat and any(each.type in _HEARTBEATS for each in rest):
+            self._heartbeatIsBuffered = True
+        gone = {id(each) for each in packets[:taken]}
+        count = next((index for index, (each, _) in enumerate(callbacks) if id(each) not in gone), len(callbacks))
+        self._callbacks = [*callbacks[count:], *(self._callbacks or ())] or None
+        return callbacks[:count]
 
-    def _callBack(self, callbacks: list[SendCallback], transport: ITransport) -> None:
-        for callback in callbacks:
+    def _isDrained(self) -> bool:
+        """Tell whether nothing waits for the client, and a message would not have to."""
+        return self._readyState is ReadyState.OPEN and not self.writeBuffer and bool(self.transport.writable)
+
+    def _callBack(self, callbacks: list[tuple[Packet, SendCallback]], transport: ITransport) -> None:
+        for _, callback in callbacks:
             self.callHandler("send callback", callback, transport)
 
     def _emitWithServer(self, event: str, *args: Any) -> None:
@@ -484,6 +712,40 @@ class Socket(EventEmitter):
             self.emit(event, *args)
         if self._readyState is not ReadyState.CLOSED:
             self.server.emit(event, self, *args)
+
+    # The producer
+
+    def _pace(self) -> None:
+        """Pause a producer that has written enough, or ask one that waits to be asked for more."""
+        if self._isProducerPaused:
+            self._letProduce()
+        elif not self.transport.writable and self.bufferedAmount > HIGH_MARK:
+            self._isProducerPaused = True
+            self.callHandler("producer", self._producer.pauseProducing)
+
+    def _letProduce(self) -> None:
+        if not self._isProducerPaused or self._flushing:
+            return
+        if self._isStreaming:
+            if self._isDrained():
+                self._isProducerPaused = False
+                self.callHandler("producer", self._producer.resumeProducing)
+        elif self._pullCall is None and self._hasRoom():
+            self._pullCall = self._clock.callLater(0, self._pull)
+
+    def _hasRoom(self) -> bool:
+        return bool(self.transport.writable) or self.bufferedAmount <= HIGH_MARK
+
+    def _pull(self) -> None:
+        self._pullCall = None
+        if self._hasRoom():
+            self.callHandler("producer", self._producer.resumeProducing)
+
+    def _stopProducer(self) -> None:
+        producer = self._producer
+        if producer is not None:
+            self.unregisterProducer()
+            self.callHandler("producer", producer.stopProducing)
 
     # Heartbeat
 
@@ -504,12 +766,19 @@ class Socket(EventEmitter):
             self._heartbeat = self._clock.callLater(left, self._heartbeatDue)
             return
         if not self._heartbeatStep(Input.INTERVAL):
+            if self._held is not None and not self._heartbeatIsBuffered:
+                self._beatUnanswered()
+                return
             if self._clientPings:
                 description = f"no ping within pingInterval and pingTimeout, {self._heartbeatTime} ms"
             else:
                 description = f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms"
             self._end(CloseReason.PING_TIMEOUT, description)
             return
+        self._awaitPong()
+        self._sendHeartbeat(PacketType.PING)
+
+    def _awaitPong(self) -> None:
         # Not later than the next ping, if a pong comes soon: then the call is moved to a later time, where moving it to
         # an earlier one would take the reactor a look at all it has.
         options = self.server.opts
@@ -517,7 +786,20 @@ class Socket(EventEmitter):
         if wait < options.pingTimeout:
             self._pongDue = self._clock.seconds() + options.pingTimeout / 1000
         self._heartbeat = self._clock.callLater(wait / 1000, self._heartbeatDue)
-        self._sendHeartbeat(PacketType.PING)
+
+    def _beatUnanswered(self) -> None:
+        """Go on while nothing is received: the client is to hear of us, but what it answers isn't read."""
+        self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
+        if not self._clientPings:
+            self._sendHeartbeat(PacketType.PING)
+
+    def _expectHeartbeat(self) -> None:
+        """Give the client the time that it would have, now that what it sends is received again."""
+        if self._heartbeatState is HeartbeatState.AWAITING:
+            cancel(self._heartbeat)
+            self._awaitPong()
+        elif self._heartbeatState is HeartbeatState.LISTENING:
+            self._moveHeartbeat(self._heartbeatTime / 1000)
 
     def _sendHeartbeat(self, type_: PacketType) -> None:
         # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
@@ -552,6 +834,10 @@ class Socket(EventEmitter):
         polling, self.transport, self._candidate = self.transport, self._candidate, None
         self._stopUpgradeTimers()
         polling.discard()
+        if self._held is not None:
+            # What came by polling is held here; for its answer the client needs to wait no longer.
+            polling.resumeReceiving()
+            self.transport.pauseReceiving()
         self.server.counters.sessionUpgraded(self, polling.name)
         self.emit("upgrade", self.transport)
         self._flush()
@@ -579,8 +865,13 @@ class Socket(EventEmitter):
         # First: behind the GET that is answered now another may come at once, which is to find no session.
         self._ended(self)
         self.server.counters.sessionClosed(self, reason, description)
-        self.transport.close((), reason)
+        if reason is CloseReason.BUFFER_LIMIT_EXCEEDED:
+            self.transport.abandon(reason)
+        else:
+            self.transport.close((), reason)
+        self._letGoOfHeld()
         self._callbacks = None
+        self._stopProducer()
         self.emit("close", reason, description)
 
     # States

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from typing import Any, AnyStr, ClassVar, Generic, Protocol, TypeVar
 
 from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
@@ -49,25 +51,43 @@ class ITransport(Interface):
 
     name = Attribute("Its name, as in the query: polling or websocket.")
     writable = Attribute("Whether it can take packets now.")
+    takesAll = Attribute("Whether, where it takes packets, it takes all that there are, and is not writable any more.")
+    bufferedAmount = Attribute("How many bytes of what it took its connections have not given to the system.")
     owner = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
 
-    def send(packets: Sequence[Packet]) -> None:
-        """Send packets, at least one. Only while writable. They are taken when this returns."""
-
-    def close(
-        packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> None:
+    def send(packets: Sequence[Packet]) -> int:
         """
-        Send packets if writable, tell the client that this is the end, and let go of the client.
+        Send packets, of at least one, the first of them at least. Only while writable.
+
+        @return: how many were taken: those that come first. It isn't writable any more where that isn't all.
+        """
+
+    def close(packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT) -> int:
+        """
+        Send packets as far as writable, tell the client that this is the end, and let go of the client.
 
         Doing it again does nothing, and the owner isn't told of what it did itself.
 
         @param reason: why, where it is the session that ends.
         @param seconds: how long the client has to take what it is sent, on a connection that is the transport's own.
+        @return: how many of the packets were taken.
         """
+
+    def abandon(reason: CloseReason) -> None:
+        """Close, and leave a client that doesn't read no more than L{CLOSE_TIMEOUT} seconds to take what there is."""
 
     def discard() -> None:
         """Let go of the client without telling it of an end: its session goes on, on another transport."""
+
+    def pauseReceiving() -> None:
+        """Hold the client back: as soon as what has come of it is delivered, nothing more is read."""
+
+    def resumeReceiving(isDelivered: bool = True) -> None:
+        """
+        Go on.
+
+        @param isDelivered: whether what was given to the owner meanwhile has reached the application.
+        """
 
 
 class ITransportOwner(Interface):
@@ -304,6 +324,26 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
         data = data[taken:]
     connection.write(data)
     return False
+
+
+def unsent(connection: Any) -> int:
+    """
+    Return how many bytes that were written to a connection the system hasn't taken.
+
+    What Twisted's own connections keep, with TLS and other wrappers around them; nothing is known of others.
+    """
+    amount = 0
+    while isinstance(connection, ProtocolWrapper):
+        # Of TLS: what waits for the client's part of a handshake, and what is written together.
+        for each in getattr(connection, "_appSendBuffer", ()):
+            amount += len(each)
+        aggregator: Any = getattr(connection, "_aggregator", None)
+        if isinstance(left := getattr(aggregator, "_bufferLeft", None), int):
+            amount += aggregator.MAX_BUFFER_SIZE - left
+        connection = connection.transport
+    if isinstance(connection, FileDescriptor) and connection.connected:
+        amount += len(connection.dataBuffer) - connection.offset + connection._tempDataLen
+    return amount
 
 
 def cancel(call: IDelayedCall | None) -> None:

@@ -20,7 +20,7 @@ from .debug import DebugScope
 from .errors import CloseReason, DecodeError
 from .packet import Packet, PacketType, describe
 from .payload import Codec
-from .transport import CLOSE_TIMEOUT, Connections, ITransport, Transport, cancel
+from .transport import CLOSE_TIMEOUT, Connections, ITransport, Transport, cancel, unsent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,8 @@ class IWebSocket(Interface):
     """A WebSocket, as an engine gives it to its receiver."""
 
     isOpen = Attribute("Whether messages can be sent: neither side has begun to close it.")
+    writable = Attribute("Whether they can, and the client takes what is sent to it. Asked with each message.")
+    bufferedAmount = Attribute("How many bytes of what was sent the connection has not given to the system.")
 
     def send(data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         """
@@ -89,6 +91,12 @@ class IWebSocket(Interface):
     def close(code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
         """Send a close frame with a code of RFC 6455, 7.4.1, and close the connection within so many seconds."""
 
+    def pauseReceiving() -> None:
+        """Read no more of what the client sends; messages of what was read may still come."""
+
+    def resumeReceiving() -> None:
+        """Go on reading."""
+
 
 class IWebSocketReceiver(Interface):
     """What an engine calls. After one of the last two only those may be called again, and change nothing."""
@@ -101,6 +109,9 @@ class IWebSocketReceiver(Interface):
 
     def received(data: str | bytes) -> None:
         """Take a message."""
+
+    def ready() -> None:
+        """Learn that the WebSocket is writable again."""
 
     def closed(description: str) -> None:
         """Learn that the client has closed the WebSocket, or its connection is lost."""
@@ -124,6 +135,7 @@ class WebSocketTransport(Transport):
     """
 
     name = "websocket"
+    takesAll = False
     webSocket: Any
     # Whether the owner knows that this is over, or ended it.
     _ended = False
@@ -138,15 +150,22 @@ class WebSocketTransport(Transport):
 
     @property
     def writable(self) -> bool:
-        return bool(self.webSocket.isOpen)
+        return bool(self.webSocket.writable)
 
-    def send(self, packets: Sequence[Packet]) -> None:
+    @property
+    def bufferedAmount(self) -> int:
+        amount: int = self.webSocket.bufferedAmount
+        return amount
+
+    def send(self, packets: Sequence[Packet]) -> int:
         webSocket = self.webSocket
         counters = self.counters
+        taken = 0
         for packet in packets:
-            # Sending may find out that the connection is lost.
-            if not webSocket.isOpen:
-                return
+            # Sending may find out that the client takes no more now, or that the connection is lost.
+            if not webSocket.writable and (taken or not webSocket.isOpen):
+                return taken
+            taken += 1
             if _debug.enabled:
                 _debug.log(f"{self.owner.logName}: sending {describe(packet)}")
             counters.packetsSent += 1
@@ -164,16 +183,28 @@ class WebSocketTransport(Transport):
             if message is None:
                 shared[form] = message = self.codec.encodePacket(packet, self.supportsBinary)
             webSocket.send(message, packet.compress, shared)
+        return taken
 
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> None:
-        self.send(packets)
+    ) -> int:
+        taken = self.send(packets) if self.webSocket.writable else 0
         self._ended = True
         self.webSocket.close(GOING_AWAY if reason is CloseReason.SERVER_SHUTTING_DOWN else NORMAL, seconds)
+        return taken
 
-    # Nothing comes after a WebSocket that a session could go on with.
-    discard = close
+    def abandon(self, reason: CloseReason) -> None:
+        self.close((), reason)
+
+    def discard(self) -> None:
+        # Nothing comes after a WebSocket that a session could go on with.
+        self.close()
+
+    def pauseReceiving(self) -> None:
+        self.webSocket.pauseReceiving()
+
+    def resumeReceiving(self, isDelivered: bool = True) -> None:
+        self.webSocket.resumeReceiving()
 
     # IWebSocketReceiver
 
@@ -201,6 +232,10 @@ class WebSocketTransport(Transport):
         else:
             self.owner.transportPacket(self, packet)
 
+    def ready(self) -> None:
+        if not self._ended:
+            self.owner.transportReady(self)
+
     def closed(self, description: str) -> None:
         self._over(CloseReason.TRANSPORT_CLOSE, description)
 
@@ -219,10 +254,11 @@ class WebSocketTransport(Transport):
 @implementer(IPushProducer)
 class WebSocketConnection:
     """
-    What a connection needs whatever implements WebSocket: a place in the list, a bound on what is read, a deadline.
+    What a connection needs whatever implements WebSocket: a place in the list, the pace of the client, a bound on what
+    is read, a deadline.
 
-    A base of the protocols of engines. The connection calls C{pauseProducing}, C{resumeProducing} and
-    C{stopProducing}; the protocol of the engine everything else.
+    A base of the protocols of engines, and half of an L{IWebSocket}. The connection calls C{pauseProducing},
+    C{resumeProducing} and C{stopProducing}; the protocol of the engine everything else.
 
     @ivar transport: the connection, set before anything is called.
     @ivar counters: where bytes are counted.
@@ -230,9 +266,12 @@ class WebSocketConnection:
 
     _log = Logger()
     transport: Any
+    isOpen: Any
     _deadline: IDelayedCall | None = None
     # How many bytes more are read from a client that doesn't read; None while it does.
     _allowance: int | None = None
+    # Whether the session wants nothing to be read.
+    _isHeldBack = False
 
     def __init__(
         self, clock: IReactorTime, maxHttpBufferSize: int, connections: Connections[WebSocketConnection], receiver: Any
@@ -256,6 +295,8 @@ class WebSocketConnection:
 
     def setDeadline(self, seconds: float = CLOSE_TIMEOUT) -> None:
         """Have the connection cut in a while, where it isn't lost by then. An earlier deadline stays."""
+        # The client's part of a closing handshake is to be read.
+        self.resumeReceiving()
         if self._deadline is None:
             self._deadline = self._clock.callLater(seconds, self.transport.abortConnection)
         elif self._deadline.active() and self._deadline.getTime() > self._clock.seconds() + seconds:
@@ -286,6 +327,32 @@ class WebSocketConnection:
         """Count what is sent to a client, without the 101."""
         self.counters.addBytesSent(self.receiver.owner, size)
 
+    @property
+    def writable(self) -> bool:
+        """Whether the WebSocket is open, and the client takes what is sent to it."""
+        return bool(self.isOpen) and self._allowance is None
+
+    @property
+    def bufferedAmount(self) -> int:
+        """How many bytes of what was sent the connection has not given to the system."""
+        return unsent(self.transport)
+
+    def pauseReceiving(self) -> None:
+        """Read no more of what the client sends."""
+        self._isHeldBack = True
+        self.transport.pauseProducing()
+
+    def resumeReceiving(self) -> None:
+        """Go on reading."""
+        if self._isHeldBack:
+            self._isHeldBack = False
+            self._read()
+
+    def _read(self) -> None:
+        # There are two reasons not to.
+        if not self._isHeldBack and (self._allowance is None or self._allowance >= 0):
+            self.transport.resumeProducing()
+
     def pauseProducing(self) -> None:
         """
         Learn that the client doesn't read as fast as it is sent to.
@@ -299,7 +366,8 @@ class WebSocketConnection:
     def resumeProducing(self) -> None:
         """Learn that the client has taken what was sent to it."""
         self._allowance = None
-        self.transport.resumeProducing()
+        self._read()
+        self.receiver.ready()
 
     def stopProducing(self) -> None:
         """Learn that the connection is lost; the protocol is told too, and does what is to be done."""

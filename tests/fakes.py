@@ -26,8 +26,16 @@ from engineio_twisted.transport import CLOSE_TIMEOUT, ITransport, ITransportOwne
 class FakeTransport:
     """A transport that remembers what it was told. One for polling is writable once after each `ready()`."""
 
+    bufferedAmount = 0
+
     def __init__(self, name: str = "websocket", writable: bool = True) -> None:
         self.name = name
+        self.takesAll = name == "polling"
+        # How many packets a WebSocket takes until it is ready again; None for all.
+        self.room: int | None = None
+        # What became of the client that was held back: whether what came was delivered.
+        self.isHeldBack = False
+        self.delivered: list[bool] = []
         self.writable = writable
         self.owner: Any = None
         self.sent: list[Packet] = []
@@ -36,30 +44,49 @@ class FakeTransport:
         self.reason: CloseReason | None = None
         self.seconds = 0.0
 
-    def send(self, packets: Sequence[Packet]) -> None:
+    def send(self, packets: Sequence[Packet]) -> int:
         assert self.writable, "sent on a transport that isn't writable"
         assert packets, "sent nothing"
-        self.sent.extend(packets)
-        if self.name == "polling":
+        taken = len(packets) if self.room is None else min(self.room, len(packets))
+        self.sent.extend(packets[:taken])
+        if self.room is not None:
+            self.room -= taken
+        if self.name == "polling" or self.room == 0:
             self.writable = False
+        return taken
 
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> None:
-        if packets:
-            self.send(packets)
+    ) -> int:
+        taken = self.send(packets) if packets and self.writable else 0
         if self.ends == []:
             self.reason, self.seconds = reason, seconds
         self.writable = False
         self.ends.append("close")
+        return taken
+
+    def abandon(self, reason: CloseReason) -> None:
+        self.writable = False
+        self.reason = reason
+        self.ends.append("abandon")
+
+    def pauseReceiving(self) -> None:
+        assert not self.isHeldBack
+        self.isHeldBack = True
+
+    def resumeReceiving(self, isDelivered: bool = True) -> None:
+        assert self.isHeldBack
+        self.isHeldBack = False
+        self.delivered.append(isDelivered)
 
     def discard(self) -> None:
         self.writable = False
         self.ends.append("discard")
 
-    def ready(self) -> None:
-        """As if a GET had come."""
+    def ready(self, room: int | None = None) -> None:
+        """As if a GET had come, or the client had taken what was sent: there is room for so many packets."""
         self.writable = True
+        self.room = room
         self.owner.transportReady(self)
 
     def receive(self, type: PacketType, data: str | bytes = "") -> None:  # noqa: A002

@@ -28,6 +28,8 @@ def test_defaultsAreTheReferences() -> None:
     options = ServerOptions()
     assert (options.pingInterval, options.pingTimeout, options.upgradeTimeout) == (25000, 20000, 10000)
     assert options.maxHttpBufferSize == 1_000_000
+    assert (options.maxBufferedPackets, options.maxBufferedBytes) == (100_000, 32_000_000)
+    assert options.bufferLimitAction == "close"
     assert options.transports == ("polling", "websocket")
     assert (options.allowUpgrades, options.perMessageDeflate, options.allowRequest) == (True, None, None)
     assert options.httpCompression == HttpCompression(threshold=1024)
@@ -62,6 +64,10 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("upgradeTimeout", 0),
         ("maxHttpBufferSize", 0),
         ("maxHttpBufferSize", 1e6),
+        ("maxBufferedPackets", 0),
+        ("maxBufferedBytes", None),
+        ("bufferLimitAction", "ignore"),
+        ("bufferLimitAction", None),
         ("transports", []),
         ("transports", "polling"),
         ("transports", ["polling", "polling"]),
