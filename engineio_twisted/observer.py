@@ -64,11 +64,12 @@ class IServerObserver(Interface):
     def bytesSent(socket: Any, size: int) -> None:
         """Learn that bytes are being sent to a client, as L{ServerStats.bytesSent} counts them."""
 
-    def buffered(socket: Any, packets: int) -> None:
+    def buffered(socket: Any, packets: int, size: int) -> None:
         """
         Learn that a packet has to wait, as the transport takes none now.
 
         @param packets: how many wait, with it.
+        @param size: the bytes that wait, L{Socket.bufferedAmount}.
         """
 
 
@@ -107,7 +108,7 @@ class ServerObserver:
     def bytesSent(self, socket: Any, size: int) -> None:
         pass
 
-    def buffered(self, socket: Any, packets: int) -> None:
+    def buffered(self, socket: Any, packets: int, size: int) -> None:
         pass
 
 
@@ -132,6 +133,9 @@ class ServerStats:
     @ivar bytesSent: bytes that were sent.
     @ivar bufferedPackets: packets that wait for a transport to take them, of all sessions.
     @ivar mostBufferedPackets: those of the session that has the most.
+    @ivar bufferedBytes: what clients haven't taken of what was sent to them, as far as it is here, of all sessions
+        (L{Socket.bufferedAmount}).
+    @ivar mostBufferedBytes: that of the session that has the most.
     @ivar undecided: requests that wait for a middleware, C{allowRequest} or C{generateId}.
     @ivar reading: requests whose bodies are being read.
     @ivar webSockets: connections that are WebSockets, also of sessions that have ended.
@@ -149,6 +153,8 @@ class ServerStats:
     bytesSent: int
     bufferedPackets: int
     mostBufferedPackets: int
+    bufferedBytes: int
+    mostBufferedBytes: int
     undecided: int
     reading: int
     webSockets: int

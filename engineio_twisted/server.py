@@ -266,10 +266,12 @@ class Server(EventEmitter):
         """
         Return what the server has done so far, and what it has now.
 
-        It looks at every session, which takes a millisecond or two for ten thousand: for now and then.
+        It looks at every session, which takes some five milliseconds for ten thousand: for now and then.
         """
         counters = self.counters
-        buffered = [len(each.writeBuffer) for each in self.clients.values()]
+        sessions = self.clients.values()
+        packets = [len(each.writeBuffer) for each in sessions]
+        amounts = [each.bufferedAmount for each in sessions]
         return ServerStats(
             sessions={name: counters.sessions.get(name, 0) for name in ("polling", "websocket")},
             opened=counters.opened,
@@ -281,8 +283,10 @@ class Server(EventEmitter):
             packetsSent=counters.packetsSent,
             bytesReceived=counters.bytesReceived,
             bytesSent=counters.bytesSent,
-            bufferedPackets=sum(buffered),
-            mostBufferedPackets=max(buffered, default=0),
+            bufferedPackets=sum(packets),
+            mostBufferedPackets=max(packets, default=0),
+            bufferedBytes=sum(amounts),
+            mostBufferedBytes=max(amounts, default=0),
             undecided=len(self._undecided),
             reading=len(self.reading),
             webSockets=len(self.webSockets.connections),

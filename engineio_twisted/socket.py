@@ -607,7 +607,7 @@ class Socket(EventEmitter):
         counters = self.server.counters
         # What is sent from inside a flush goes out in its next round, where the transport takes that too.
         if counters.trafficObservers and self.writeBuffer and not self._canFlush():
-            counters.tell("buffered", self, len(self.writeBuffer))
+            counters.tell("buffered", self, len(self.writeBuffer), self.bufferedAmount)
 
     def _limitExceededBy(self, packet: Packet) -> BufferLimitExceeded | None:
         """Return which limit a message that has to wait would exceed, if one."""

@@ -114,10 +114,14 @@ def test_buffers() -> None:
         session(server)
         socket = list(server.clients.values())[-1]
         for _ in range(count):
-            socket.send("x")
+            socket.send("x" * 100)
+    stats = server.stats()
     numbers = numbersOf(scrape(resource)[1])
     assert number(numbers, "engineio_buffered_packets") == 4
     assert number(numbers, "engineio_buffered_packets_max") == 3
+    assert number(numbers, "engineio_buffered_bytes") == stats.bufferedBytes >= 400
+    assert number(numbers, "engineio_buffered_bytes_max") == stats.mostBufferedBytes >= 300
+    assert stats.mostBufferedBytes < stats.bufferedBytes
     server.close()
 
 

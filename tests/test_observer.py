@@ -81,7 +81,8 @@ class Watch(ServerObserver):
         assert socket is not None
         self.sums["bytesSent"] += size
 
-    def buffered(self, socket: Any, packets: int) -> None:
+    def buffered(self, socket: Any, packets: int, size: int) -> None:
+        assert size == socket.bufferedAmount
         self.told.append(("buffered", packets))
 
     def named(self, event: str) -> list[tuple[Any, ...]]:
@@ -237,6 +238,7 @@ def test_buffered() -> None:
     socket.send("two")
     assert watch.told == [("buffered", 1), ("buffered", 2)]
     assert (server.stats().bufferedPackets, server.stats().mostBufferedPackets) == (2, 2)
+    assert server.stats().bufferedBytes == server.stats().mostBufferedBytes == socket.bufferedAmount >= len("onetwo")
     socket.once("flush", lambda packets: socket.send("too"))
     assert ask(server, address).written == b"4one\x1e4two\x1e4too"
     assert watch.told == [("buffered", 1), ("buffered", 2)]
@@ -260,7 +262,7 @@ def test_nothing() -> None:
     assert {name: getattr(stats, name) for name in NOTHING if name != "closed"} == {
         name: value for name, value in NOTHING.items() if name != "closed"
     }
-    assert (stats.undecided, stats.reading, stats.webSockets, stats.bufferedPackets) == (0, 0, 0, 0)
+    assert (stats.undecided, stats.reading, stats.webSockets, stats.bufferedPackets, stats.bufferedBytes) == (0,) * 5
 
 
 def test_statsAreAMoment() -> None:
