@@ -12,6 +12,10 @@ What can go wrong, and what is answered.
         ├── ConnectionRefusal with one of the protocol's codes 0 to 5; also emitted as `connection_error`
         ├── MethodNotAllowed  405
         ├── PayloadTooLarge   413
+        ├── TooManyPackets    413
+        ├── HeadRefused       408, 414 or 431: before it is known what a request wants
+        ├── RateLimitExceeded 429
+        ├── SessionLimitExceeded 429 or 503, in `limits`
         └── ServerClosing     503
 
 A refusal carries its status and text, so that whoever catches one has nothing left to decide
@@ -35,6 +39,7 @@ class CloseReason(StrEnum):
     FORCED_CLOSE = "forced close"
     SERVER_SHUTTING_DOWN = "server shutting down"
     BUFFER_LIMIT_EXCEEDED = "buffer limit exceeded"
+    RATE_LIMIT_EXCEEDED = "rate limit exceeded"
 
 
 class ErrorCode(IntEnum):
@@ -175,6 +180,29 @@ class PayloadTooLarge(HTTPRefusal):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is larger than maxHttpBufferSize, {limit} bytes", status=413)
+
+
+class HeadRefused(HTTPRefusal):
+    """A request was too large, or too slow, before its headers were complete. Its connection is closed."""
+
+    def __init__(self, message: str, status: int, name: str) -> None:
+        super().__init__(message, {"Connection": "close"}, status, name)
+
+
+class TooManyPackets(HTTPRefusal):
+    """The body of a POST holds more packets than `maxPacketsPerPayload`. None is delivered, the session goes on."""
+
+    name = "maxPacketsPerPayload"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body holds more packets than maxPacketsPerPayload, {limit}", status=413)
+
+
+class RateLimitExceeded(HTTPRefusal):
+    """A POST brought a session over `maxMessagesPerSecond` or `maxBytesPerSecond`; the session has ended."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(f"more came in a second than {name} allows, {limit}", None, 429, name)
 
 
 class ServerClosing(HTTPRefusal):

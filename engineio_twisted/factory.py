@@ -13,8 +13,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from .errors import BufferLimitExceeded
+from .limits import Admission, SessionLimitExceeded, SessionLimits
 from .packet import Packet, PacketType
-from .socket import ReadyState, Socket, messageOf
+from .socket import LimitedSocket, ReadyState, Socket, messageOf
 
 if TYPE_CHECKING:
     from .server import Server
@@ -35,19 +36,47 @@ class SocketFactory:
         self.clients: dict[str, Socket] = {}
         self._server = server
         self._clock = clock
+        self._limits = SessionLimits(server.opts)
+        options = server.opts
+        isLimited = (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) != (None,) * 3
+        self._class = LimitedSocket if isLimited else Socket
         # One for all sessions.
         self._ended = self._remove
         self._waiting: list[Deferred[None]] = []
 
-    def open(self, sid: str, transport: Any, request: Any, protocol: int) -> Socket:
-        """Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs."""
-        socket = Socket(sid, self._server, transport, request, protocol, self._clock, self._ended)
+    def admit(self, findAddress: Callable[[], str | None]) -> Admission:
+        """
+        Let a handshake in, so that it may open a session.
+
+        @param findAddress: returns the client's address; called where a limit asks for it.
+        @raise SessionLimitExceeded: a limit is reached.
+        """
+        now = self._clock.seconds()
+        address = findAddress() if self._limits.needsAddress else None
+        try:
+            return self._limits.admit(address, len(self.clients), now)
+        except SessionLimitExceeded as refusal:
+            if self._limits.news.isNew(refusal.name, now):
+                self._log.warn("A handshake was refused: {reason}", reason=refusal.message, name=refusal.name)
+            raise
+
+    def open(self, sid: str, transport: Any, request: Any, protocol: int, admission: Admission | None = None) -> Socket:
+        """
+        Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs.
+
+        @param admission: of its handshake, whose place it takes.
+        """
+        socket = self._class(sid, self._server, transport, request, protocol, self._clock, self._ended)
+        place = None if admission is None else admission.take()
+        if place is not None:
+            socket.place = place
         self.clients[sid] = socket
         socket.open()
         return socket
 
     def _remove(self, socket: Socket) -> None:
         del self.clients[socket.id]
+        self._limits.leave(socket.place)
         if self._waiting and not self.clients:
             waiting, self._waiting = self._waiting, []
             for each in waiting:

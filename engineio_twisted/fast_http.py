@@ -478,7 +478,7 @@ class FastChannel(Channel):
     _HTTPChannel__first_line: int
     # Whether there is anything to take, and how large its head may be.
     _mayTake = False
-    _largestHead = 0
+    _largestHead = _smallHead = 0
     # Of the last request that was read here.
     _head: RequestHead | None = None
     _idleCall: IDelayedCall | None = None
@@ -514,6 +514,8 @@ class FastChannel(Channel):
             self.site.isPlain and self.requestFactory is EngineIORequest and not self.site._parsePOSTFormSubmission
         )
         self._largestHead = min(self.totalHeadersSize, self.MAX_LENGTH)
+        # With a head up to this, the address can't be too long.
+        self._smallHead = min(self._largestHead, self.site.maxUrlLength)
 
     def dataReceived(self, data: bytes) -> None:
         if self._mayTake and not (
@@ -547,6 +549,8 @@ class FastChannel(Channel):
         if not head.mayTake or begin > self._largestHead:
             return None
         method, uri = match.groups()
+        if begin > self._smallHead and len(uri) > self.site.maxUrlLength:
+            return None
         body = data[begin:]
         if method == b"GET":
             if head.length is not None or body:
@@ -561,6 +565,8 @@ class FastChannel(Channel):
             return None
         if self.localAddress is None:
             self.localAddress = self.transport.getHost()
+            # From here on a head that comes whole is none that is awaited.
+            self._headCame()
         request = FastRequest(self, method, uri, path, head, body, root.engine.opts.fastPaths.writes)
         if method == b"POST" and not self._mayBePushed(root.engine, request):
             return None

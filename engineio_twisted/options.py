@@ -426,6 +426,17 @@ class OptionKeywords(TypedDict, total=False):
     initialPacket: str | bytes | bytearray | memoryview | None
     allowEIO3: bool
     trustedProxies: Sequence[str] | str | None
+    maxSessions: int | None
+    maxSessionsPerAddress: int | None
+    maxHandshakesPerSecondPerAddress: int | None
+    maxPacketsPerPayload: int
+    maxMessagesPerSecond: int | None
+    maxBytesPerSecond: int | None
+    maxHeaderSize: int
+    maxUrlLength: int
+    headersTimeout: int | None
+    bodyTimeout: int | None
+    firstPacketTimeout: int | None
     path: str
     addTrailingSlash: bool
     destroyUpgrade: bool
@@ -548,6 +559,67 @@ class ServerOptions:
         "The proxies in front, by address or network, or 'unix' for who connects to a UNIX socket. From them alone,"
         " X-Forwarded-For, -Proto and -Host, or Forwarded, say who a client is.",
         _asProxies,
+    )
+    maxSessions: int | None = _option(
+        100_000,
+        _orNone(_wholeNumber("sessions")),
+        "How many sessions there may be; further ones are refused with 503. None is any number.",
+    )
+    maxSessionsPerAddress: int | None = _option(
+        10_000,
+        _orNone(_wholeNumber("sessions")),
+        "How many sessions one client's address, or one /64 network of IPv6, may have; further ones are refused with"
+        " 429. Addresses that aren't of the Internet don't count unless `trustedProxies` is set. None is any number.",
+    )
+    maxHandshakesPerSecondPerAddress: int | None = _option(
+        1000,
+        _orNone(_wholeNumber("handshakes")),
+        "How many sessions one such address may ask for in a second; further ones are refused with 429. None is any"
+        " number.",
+    )
+    maxPacketsPerPayload: int = _option(
+        10_000,
+        _wholeNumber("packets"),
+        "How many packets a POST may hold; one with more is refused with 413, and nothing of it delivered.",
+    )
+    maxMessagesPerSecond: int | None = _option(
+        None,
+        _orNone(_wholeNumber("packets")),
+        "How many packets a client may send in a second, before its session ends with `rate limit exceeded`. None is"
+        " any number.",
+    )
+    maxBytesPerSecond: int | None = _option(
+        None,
+        _orNone(_wholeNumber("bytes")),
+        "How many bytes of packets it may. None is any number.",
+    )
+    maxHeaderSize: int = _option(
+        16384,
+        _wholeNumber("bytes"),
+        "Bytes of a request's line and headers; one with more is refused with 431. Of connections of a Site of ours.",
+    )
+    maxUrlLength: int = _option(
+        8192,
+        _wholeNumber("bytes"),
+        "Bytes of a request's address; a longer one is refused with 414. Of connections of a Site of ours.",
+    )
+    headersTimeout: int | None = _option(
+        20000,
+        _orNone(_wholeNumber("milliseconds")),
+        "Milliseconds in which the headers of a request have to come, from its first byte, or, of the first on a"
+        " connection, from the beginning of that; then 408. Of connections of a Site of ours. None is no limit.",
+    )
+    bodyTimeout: int | None = _option(
+        None,
+        _orNone(_wholeNumber("milliseconds")),
+        "Milliseconds in which the body of a POST has to come, before its connection is cut. None is `pingInterval` and"
+        " `pingTimeout`, after which its session would be over anyway.",
+    )
+    firstPacketTimeout: int | None = _option(
+        None,
+        _orNone(_wholeNumber("milliseconds")),
+        "Milliseconds from the opening of a session to the client's first request or packet, before it ends with"
+        " `ping timeout`. None is as long as heartbeats allow.",
     )
     path: str = _option("/engine.io", _urlPath, "The path that `attach` and `listen` serve.", _withoutTrailingSlash)
     addTrailingSlash: bool = _option(

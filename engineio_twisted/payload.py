@@ -43,6 +43,10 @@ class Codec(Protocol):
         """
         ...
 
+    def holdsMore(self, payload: str | bytes, count: int) -> bool:
+        """Tell whether a payload holds more packets than that, without reading them."""
+        ...
+
     def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         """
         Read a payload, one packet after the other, so that those before a broken one are delivered.
@@ -65,6 +69,9 @@ class CodecV4:
             return packets.encodePacket(payload[0], False)
         # Without binary every packet is text, which the type of encodePacket can't say.
         return SEPARATOR.join(str(packets.encodePacket(each, False)) for each in payload)
+
+    def holdsMore(self, payload: str | bytes, count: int) -> bool:
+        return isinstance(payload, str) and payload.count(SEPARATOR) >= count
 
     def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         if isinstance(payload, bytes):

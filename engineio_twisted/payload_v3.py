@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from . import packet as packets
 from .errors import DecodeError
@@ -56,12 +57,22 @@ class CodecV3:
         texts = [str(each) for each in frames]
         return "".join(f"{_utf16Length(each)}:{each}" for each in texts)
 
+    def holdsMore(self, payload: str | bytes, count: int) -> bool:
+        try:
+            return any(True for _ in islice(_framesOf(payload), count, None))
+        except DecodeError:
+            # On the way, before there were as many.
+            return False
+
     def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         if not payload:
             raise DecodeError("an empty payload: expected a length")
-        frames = _framesOfBinary(payload) if isinstance(payload, bytes) else _framesOfText(payload)
-        for frame in frames:
+        for frame in _framesOf(payload):
             yield self.decodePacket(frame)
+
+
+def _framesOf(payload: str | bytes) -> Iterator[str | bytes]:
+    return _framesOfBinary(payload) if isinstance(payload, bytes) else _framesOfText(payload)
 
 
 def _withHeader(frame: str | bytes) -> bytes:

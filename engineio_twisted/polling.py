@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from .debug import DebugScope
-from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge
+from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, TooManyPackets
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, describe, excerpt
 from .payload import Codec
@@ -182,6 +182,7 @@ class PollingTransport(Transport):
     ) -> None:
         super().__init__(codec, supportsBinary, counters)
         self._maxHttpBufferSize = options.maxHttpBufferSize
+        self._maxPackets = options.maxPacketsPerPayload
         self._compression = options.httpCompression
         self._poll: Request | None = None
         self._body: Request | None = None
@@ -266,22 +267,20 @@ class PollingTransport(Transport):
         body = _contentOf(request, self._maxHttpBufferSize + 1)
         if len(body) > self._maxHttpBufferSize:
             # Only a site whose request class isn't ours lets such a body come this far.
-            refusal = PayloadTooLarge(self._maxHttpBufferSize)
-            self._log.warn(
-                "POST of session {session} refused: {reason}",
-                session=self.owner.logName,
-                reason=refusal.message,
-                name=refusal.name,
-            )
-            self._refuse(request, refusal)
+            self._refuseAsTooMuch(request, PayloadTooLarge(self._maxHttpBufferSize))
             return
         if self._held is not None:
             self._refuse(request, self._overlap())
             return
         counters = self.counters
-        counters.addBytesReceived(self.owner, len(body))
         try:
-            for packet in self.codec.decodePayload(self._payloadOf(request, body)):
+            payload = self._payloadOf(request, body)
+            # The shortest packet is a byte.
+            if len(payload) > self._maxPackets and self.codec.holdsMore(payload, self._maxPackets):
+                self._refuseAsTooMuch(request, TooManyPackets(self._maxPackets))
+                return
+            counters.addBytesReceived(self.owner, len(body))
+            for packet in self.codec.decodePayload(payload):
                 counters.packetsReceived += 1
                 if counters.trafficObservers:
                     counters.tell("packetsReceived", self.owner, 1)
@@ -293,7 +292,7 @@ class PollingTransport(Transport):
                     _debug.log(f"{self.owner.logName}: received {describe(packet)}")
                 if not self.owner.transportPacket(self, packet):
                     # Nothing is acknowledged that nobody gets.
-                    self._refuse(request, _sessionClosing())
+                    self._refuse(request, self.owner.refusal or _sessionClosing())
                     return
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
@@ -424,6 +423,15 @@ class PollingTransport(Transport):
 
     def _announce(self, request: Request) -> None:
         self.owner.transportAnswers(self, request)
+
+    def _refuseAsTooMuch(self, request: Request, refusal: HTTPRefusal) -> None:
+        self._log.warn(
+            "POST of session {session} refused: {reason}",
+            session=self.owner.logName,
+            reason=refusal.message,
+            name=refusal.name,
+        )
+        self._refuse(request, refusal)
 
     def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:
         self.counters.requestRefused(request, refusal)

@@ -9,10 +9,12 @@ reads one already is refused as soon as its headers are there (docs/architecture
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
+import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -22,8 +24,10 @@ from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatt
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import provider
 
-from .errors import HTTPRefusal, PayloadTooLarge
+from .errors import HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
+from .limits import News
+from .options import ServerOptions
 from .transport import CLOSE_TIMEOUT, Connections, beginningOfId, cancel
 
 if TYPE_CHECKING:
@@ -31,8 +35,9 @@ if TYPE_CHECKING:
 
     from .connection_group import ConnectionGroup
     from .observer import Counters
-    from .options import ServerOptions
     from .polling import PollingTransport
+
+_OPTIONS: dict[str, Any] = attrs.fields_dict(ServerOptions)
 
 LINGER_TIME = 2.0
 """
@@ -208,7 +213,7 @@ class EngineIORequest(server.Request):
         engine.reading.add(self)
         self._limit = engine.opts.maxHttpBufferSize
         # A session without a pong for this long is over, and a client that sends a body can't send one.
-        seconds = (engine.opts.pingInterval + engine.opts.pingTimeout) / 1000
+        seconds = (engine.opts.bodyTimeout or engine.opts.pingInterval + engine.opts.pingTimeout) / 1000
         self._timer = self.channel.callLater(seconds, self._tooSlow, seconds)
         # Never more than maxHttpBufferSize, so there is no need for a file.
         self.content = BytesIO()
@@ -233,6 +238,8 @@ class EngineIORequest(server.Request):
         super().handleContentChunk(data)
 
     def _tooSlow(self, seconds: float) -> None:
+        assert self._engine is not None
+        self._engine.counters.limitReached(None, "bodyTimeout")
         self._log.info("A body from {peer} took more than {seconds} s", peer=self.client, seconds=seconds)
         self.abort()
 
@@ -309,16 +316,31 @@ class Channel(HTTPChannel):
     site: Site
     callLater: Any
     transport: Any
+    _log = Logger()
+    # Private names of the base.
+    _HTTPChannel__first_line: int
+    _receivedHeaderSize: int
+    _buffer: bytes
     # What watches it in the reactor's place.
     group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
     _isLast = False
+    _headDeadline: IDelayedCall | None = None
+    # Whether there was anything to read; whether a request was refused before it was known what it wants.
+    _hasRead = False
+    _isRefused = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.site.channels.add(self)
-        if self.site.group is not None and self.site.group.adopt(self.transport):
-            self.group = self.site.group
+        site = self.site
+        site.channels.add(self)
+        if self.totalHeadersSize == HTTPChannel.totalHeadersSize:
+            self.totalHeadersSize = site.maxHeaderSize
+        if self.MAX_LENGTH == HTTPChannel.MAX_LENGTH:
+            self.MAX_LENGTH = site.maxHeaderSize
+        self._awaitHead()
+        if site.group is not None and site.group.adopt(self.transport):
+            self.group = site.group
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Tell whether another request may come on this connection."""
@@ -338,8 +360,99 @@ class Channel(HTTPChannel):
         else:
             self.loseConnection()
 
+    # The head of a request: how large it may be, and when it has to be there
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read what came: that is requests, or pieces of one."""
+        if self._isRefused:
+            return
+        self._hasRead = True
+        super().dataReceived(data)
+        # Not for each piece: the time runs from the first.
+        if self._headDeadline is None and self._isInHead():
+            self._awaitHead()
+
+    def _isInHead(self) -> bool:
+        """Tell whether a request has begun whose headers aren't complete."""
+        isGoingOn = self.line_mode and not self._isRefused and self._deadline is None
+        return bool(isGoingOn and (self._buffer or not self._HTTPChannel__first_line))
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of the head of a request."""
+        if self._HTTPChannel__first_line and len(line) > self.site.maxUrlLength:
+            address = line.partition(b" ")[2].rpartition(b" ")[0] or line
+            if len(address) > self.site.maxUrlLength:
+                self._addressTooLong()
+                return
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line, the first bytes of which are given, that is longer than the whole head may be."""
+        if self._HTTPChannel__first_line and len(line) > self.site.maxUrlLength:
+            self._addressTooLong()
+        else:
+            self._headTooLarge()
+
+    def allHeadersReceived(self) -> None:
+        """Learn that the head of a request is complete."""
+        self._headCame()
+        super().allHeadersReceived()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            self._headTooLarge()
+        else:
+            super()._respondToBadRequestAndDisconnect()
+
+    def _addressTooLong(self) -> None:
+        limit = self.site.maxUrlLength
+        self._refuse(HeadRefused(f"the address is longer than maxUrlLength, {limit} bytes", 414, "maxUrlLength"))
+
+    def _headTooLarge(self) -> None:
+        limit = min(self.totalHeadersSize, self.MAX_LENGTH)
+        self._refuse(HeadRefused(f"the headers are larger than maxHeaderSize, {limit} bytes", 431, "maxHeaderSize"))
+
+    def _awaitHead(self) -> None:
+        timeout = self.site.headersTimeout
+        if timeout is not None:
+            self._headDeadline = self.callLater(timeout / 1000, self._headTooSlow, timeout)
+
+    def _headCame(self) -> None:
+        cancel(self._headDeadline)
+        self._headDeadline = None
+
+    def _headTooSlow(self, timeout: int) -> None:
+        self._headDeadline = None
+        message = f"the headers did not come within headersTimeout, {timeout} ms"
+        self._refuse(HeadRefused(message, 408, "headersTimeout"))
+
+    def _refuse(self, refusal: HeadRefused) -> None:
+        """Answer a request of which no more is known than that it is too much, and take nothing any more."""
+        self._isRefused = True
+        self.persistent = False
+        self.site.refused(refusal, self.transport.getPeer())
+        self._headCame()
+        self.setTimeout(None)
+        self.clearLineBuffer()
+        if not self._hasRead:
+            # Nobody has asked, and a client that just begins would take it for the answer to that.
+            self.loseConnection()
+            return
+        body = refusal.asJSON().encode()
+        lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self.transport.write(
+            f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n{head}\r\n".encode() + body
+        )
+        if refusal.status == HTTPStatus.REQUEST_TIMEOUT:
+            self.loseConnection()
+        elif self._deadline is None:
+            # There is more to come, which would make the client's system discard the answer.
+            self._deadline = self.callLater(LINGER_TIME, self.transport.abortConnection)
+
     def loseConnection(self) -> None:
         """Close the connection once all is written, and cut it if that takes too long."""
+        self._headCame()
         super().loseConnection()
         if self._deadline is None:
             self._deadline = self.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
@@ -351,6 +464,7 @@ class Channel(HTTPChannel):
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
         cancel(self._deadline)
+        self._headCame()
         self.site.channels.remove(self)
 
 
@@ -403,9 +517,13 @@ class Site(server.Site):
 
     @param root: the resource of everything outside the paths of the servers attached.
     @ivar channels: the connections that are open, without those that have become WebSockets.
+    @ivar maxHeaderSize: bytes of a request's line and headers.
+    @ivar maxUrlLength: bytes of its address.
+    @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
     @ivar group: what watches the connections in the reactor's place; None where the reactor does.
     """
 
+    _log = Logger()
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
     group: ConnectionGroup | None = None
@@ -414,6 +532,37 @@ class Site(server.Site):
         ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}
         super().__init__(root, requestFactory, **{**ours, **options})
         self.channels: Connections[Channel] = Connections()
+        self.maxHeaderSize: int = _OPTIONS["maxHeaderSize"].default
+        self.maxUrlLength: int = _OPTIONS["maxUrlLength"].default
+        self.headersTimeout: int | None = _OPTIONS["headersTimeout"].default
+        self._engines: tuple[Engine, ...] = ()
+        self._news = News()
+
+    def addEngine(self, engine: Engine) -> None:
+        """
+        Have the limits of a server on the heads of requests hold here. L{Server.attach} does.
+
+        Whose a request is isn't known before its head has come: of several servers, the largest of each holds.
+
+        @param engine: the L{Server}.
+        """
+        if engine in self._engines:
+            return
+        self._engines += (engine,)
+        options = [each.opts for each in self._engines]
+        timeouts = [each.headersTimeout for each in options]
+        self.maxHeaderSize = max(each.maxHeaderSize for each in options)
+        self.maxUrlLength = max(each.maxUrlLength for each in options)
+        self.headersTimeout = None if None in timeouts else max(each for each in timeouts if each is not None)
+
+    def refused(self, refusal: HeadRefused, peer: object) -> None:
+        """Count a request that is refused before it is known whose it is, with each server, and log it."""
+        for engine in self._engines:
+            engine.counters.limitReached(None, refusal.name)
+        if self._news.isNew(refusal.name, self.reactor.seconds()):
+            self._log.warn(
+                "A request from {peer} was refused: {reason}", peer=peer, reason=refusal.message, name=refusal.name
+            )
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/1.1 alone: HTTP/2 gives no hold on bodies, and its connections can't become WebSockets."""

@@ -37,6 +37,7 @@ from .factory import SocketFactory, generateId
 from .fast_http import FastRequest, siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders, noOrigin
+from .limits import Admission
 from .observer import Counters, ServerStats
 from .options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
 from .payload import codecFor
@@ -81,9 +82,21 @@ class ConnectionErrorEvent:
 
 @attrs.define
 class _Decision:
-    """A decision about a request: whether it is given up, as nobody needs it any more, or it took too long."""
+    """
+    A decision about a request.
 
+    @ivar admission: of the handshake that is decided about, if it is about one.
+    @ivar isGivenUp: whether nobody needs it any more, or it took too long.
+    """
+
+    admission: Admission | None = None
     isGivenUp: bool = False
+
+    def giveUp(self) -> None:
+        """Give it up, whatever those who were asked still do."""
+        self.isGivenUp = True
+        if self.admission is not None:
+            self.admission.giveUp()
 
 
 class Server(EventEmitter):
@@ -232,6 +245,8 @@ class Server(EventEmitter):
             site.resource,
             lambda request: self._destroyLater(request, timeout),
         )
+        if isinstance(site, Site):
+            site.addEngine(self)
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 
@@ -534,11 +549,23 @@ class Server(EventEmitter):
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
             self.clientOf(request)
+        admission = self.factory.admit(partial(self._addressOf, request))
         if self.opts.allowRequest is None and self._generatesIds():
             # Nothing that could take time.
-            self._openAs(request, wanted, self._handshakeOf(request, wanted), self.opts.idPrefix + generateId())
+            try:
+                sid = self.opts.idPrefix + generateId()
+                self._openAs(request, wanted, self._handshakeOf(request, wanted), sid, admission)
+            finally:
+                admission.giveUp()
         else:
-            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime, True)
+            decision = _Decision(admission)
+            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime, decision)
+
+    def _addressOf(self, request: Any) -> str | None:
+        # What proxies say is looked for where it counts, and never otherwise.
+        if self.opts.trustedProxies is None:
+            return plainAddress(request.getClientAddress())
+        return self.clientOf(request).address
 
     def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
         origins = headerValues(request, b"origin")
@@ -556,10 +583,11 @@ class Server(EventEmitter):
         isUpgrade: bool,
         ask: Callable[[_Decision], Coroutine[Any, Any, None]],
         tooSlow: Callable[[], HTTPRefusal],
-        opensSession: bool = False,
+        decision: _Decision | None = None,
     ) -> None:
         """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
-        decision = _Decision()
+        decision = decision or _Decision()
+        opensSession = decision.admission is not None
         deciding = Deferred.fromCoroutine(ask(decision))
         deciding.addErrback(self._notDecided, request, isUpgrade, decision)
         if deciding.called:
@@ -571,7 +599,7 @@ class Server(EventEmitter):
 
         def giveUp(refusal: HTTPRefusal) -> None:
             over()
-            decision.isGivenUp = True
+            decision.giveUp()
             self._refuse(request, isUpgrade, refusal)
             deciding.cancel()
 
@@ -600,14 +628,18 @@ class Server(EventEmitter):
         self._refuse(request, isUpgrade, refusal)
 
     async def _open(self, request: Any, wanted: EngineRequest[Socket], decision: _Decision) -> None:
-        handshake = self._handshakeOf(request, wanted)
-        await self._askWhetherAllowed(request, decision)
-        sid = await self._newId(request, decision)
-        # What was cancelled may have taken no notice.
-        if not decision.isGivenUp:
-            if not self._opens:
-                raise ServerClosing
-            self._openAs(request, wanted, handshake, sid)
+        assert decision.admission is not None
+        try:
+            handshake = self._handshakeOf(request, wanted)
+            await self._askWhetherAllowed(request, decision)
+            sid = await self._newId(request, decision)
+            # What was cancelled may have taken no notice.
+            if not decision.isGivenUp:
+                if not self._opens:
+                    raise ServerClosing
+                self._openAs(request, wanted, handshake, sid, decision.admission)
+        finally:
+            decision.admission.giveUp()
 
     def _ownOrigin(self, request: Any) -> str | None:
         return self.clientOf(request).origin
@@ -616,7 +648,12 @@ class Server(EventEmitter):
         return self._checkWebSocket(request) if wanted.want is Want.WEBSOCKET else None
 
     def _openAs(
-        self, request: Any, wanted: EngineRequest[Socket], handshake: WebSocketHandshake | None, sid: str
+        self,
+        request: Any,
+        wanted: EngineRequest[Socket],
+        handshake: WebSocketHandshake | None,
+        sid: str,
+        admission: Admission,
     ) -> None:
         codec = codecFor(wanted.revision)
         if handshake is None:
@@ -625,11 +662,11 @@ class Server(EventEmitter):
             else:
                 polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
             polling.park(request)
-            self._announce(self.factory.open(sid, polling, request, wanted.revision))
+            self._announce(self.factory.open(sid, polling, request, wanted.revision, admission))
         else:
 
             def begin() -> None:
-                self._announce(self.factory.open(sid, transport, request, wanted.revision))
+                self._announce(self.factory.open(sid, transport, request, wanted.revision, admission))
 
             transport = WebSocketTransport(codec, wanted.supportsBinary, begin, self.counters)
             self._accept(request, handshake, transport, sid)

@@ -19,8 +19,9 @@ from zope.interface import implementer
 
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
-from .errors import BufferLimitExceeded, CloseReason
+from .errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
 from .handshake import openPacket, upgradesOf
+from .limits import Meter
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
 from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, beginningOfId, cancel
@@ -175,9 +176,12 @@ class Socket(EventEmitter):
     @ivar protocol: the revision of the protocol.
     @ivar transport: the transport it is on.
     @ivar writeBuffer: packets that the transport hasn't taken yet; on C{close}, those that it never will.
+    @ivar place: where it is counted by address, for its factory; None where it isn't.
     """
 
     _log = Logger()
+    place: str | None = None
+    refusal: HTTPRefusal | None = None
     _readyState: ReadyState = ReadyState.OPENING
     _upgradeState: UpgradeState = UpgradeState.NONE
     _heartbeatState: HeartbeatState = HeartbeatState.STOPPED
@@ -906,3 +910,62 @@ class Socket(EventEmitter):
         self._log.failure("Handler of {event} of session {session} failed", failure, event=event, session=self.logName)
         if event != "error":
             self.emit("error", failure.value)
+
+
+class LimitedSocket(Socket):
+    """
+    A session whose client may send only so much in a second, or is to be heard of within some time of its opening.
+
+    Where options say nothing of that, sessions are plain ones, which it costs nothing.
+    """
+
+    _firstDeadline: IDelayedCall | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        options = self.server.opts
+        self._meter = Meter(options.maxMessagesPerSecond, options.maxBytesPerSecond)
+
+    def open(self) -> None:
+        timeout = self.server.opts.firstPacketTimeout
+        if timeout is not None:
+            self._firstDeadline = self._clock.callLater(timeout / 1000, self._nothingCame, timeout)
+        super().open()
+
+    def tryUpgrade(self, candidate: Any) -> bool:
+        cancel(self._firstDeadline)
+        return super().tryUpgrade(candidate)
+
+    def transportReady(self, transport: ITransport) -> None:
+        if transport.name == "polling":
+            cancel(self._firstDeadline)
+        super().transportReady(transport)
+
+    def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
+        if transport is self.transport and self._readyState is not _CLOSED:
+            cancel(self._firstDeadline)
+            data = packet.data
+            size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+            exceeded = self._meter.count(size + 1, self._clock.seconds())
+            if exceeded is not None:
+                self._tooMuchCame(*exceeded)
+                return False
+        return super().transportPacket(transport, packet)
+
+    def _tooMuchCame(self, option: str, limit: int) -> None:
+        self.refusal = RateLimitExceeded(option, limit)
+        self._log.warn(
+            "Session {session} ends: {reason}", session=self.logName, reason=self.refusal.message, name=option
+        )
+        if self.transport.name != "polling":
+            # There the request is refused, and counted by that.
+            self.server.counters.limitReached(self, option)
+        self._end(CloseReason.RATE_LIMIT_EXCEEDED, self.refusal.message)
+
+    def _nothingCame(self, timeout: int) -> None:
+        self.server.counters.limitReached(self, "firstPacketTimeout")
+        self._end(CloseReason.PING_TIMEOUT, f"nothing came within firstPacketTimeout, {timeout} ms")
+
+    def _end(self, reason: CloseReason, description: str) -> None:
+        cancel(self._firstDeadline)
+        super()._end(reason, description)

@@ -94,6 +94,7 @@ class ITransportOwner(Interface):
     """What a transport may call on the session it belongs to."""
 
     logName = Attribute("What the session is called in a log, which its id isn't.")
+    refusal = Attribute("Why packets of a POST aren't taken, as an L{HTTPRefusal}; None where the session closes.")
 
     def transportReady(transport: ITransport) -> None:
         """Learn that the transport has become writable."""

@@ -39,8 +39,14 @@ MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
 
 
-NORMAL, GOING_AWAY = 1000, 1001
-"""Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is."""
+NORMAL, GOING_AWAY, POLICY_VIOLATION = 1000, 1001, 1008
+"""Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is; the client does what it may not."""
+
+_CODES = {
+    CloseReason.SERVER_SHUTTING_DOWN: GOING_AWAY,
+    CloseReason.RATE_LIMIT_EXCEEDED: POLICY_VIOLATION,
+}
+"""What a client is told where a session ends for one of these reasons."""
 
 
 class IWebSocketEngine(Interface):
@@ -190,7 +196,7 @@ class WebSocketTransport(Transport):
     ) -> int:
         taken = self.send(packets) if self.webSocket.writable else 0
         self._ended = True
-        self.webSocket.close(GOING_AWAY if reason is CloseReason.SERVER_SHUTTING_DOWN else NORMAL, seconds)
+        self.webSocket.close(NORMAL if reason is None else _CODES.get(reason, NORMAL), seconds)
         return taken
 
     def abandon(self, reason: CloseReason) -> None:

@@ -116,6 +116,7 @@ class FakeOwner:
         self.readies += 1
 
     isClosing = False
+    refusal = None
 
     def transportAnswers(self, transport: ITransport, request: Any) -> None:
         request.responseHeaders.setRawHeaders("x-announced", ["yes"])

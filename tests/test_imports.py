@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "proxies": {"errors"},
     "options": {"errors", "proxies"},
+    "limits": {"errors", "proxies"},
     "packet": {"errors"},
     "payload_v3": {"packet", "errors"},
     "payload": {"packet", "payload_v3", "errors"},
@@ -37,9 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deflate": {"options"},
     "engine_autobahn": {"websocket", "transport", "deflate"},
     "engine_twisted": {"websocket", "transport"},
-    "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "proxies", "errors"},
-    "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "errors"},
-    "resource": {"transport", "handshake", "errors"},
+    "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "limits", "proxies", "errors"},
+    "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "limits", "errors"},
+    "resource": {"transport", "handshake", "limits", "options", "errors"},
     "connection_group": set(),
     "fast_http": {"connection_group", "resource", "transport", "options"},
     "configuration": {"options", "errors"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls"}
 MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": {*EVERYTHING, "metrics"}, "__init__": EVERYTHING}
 
-PURE = ["errors", "proxies", "options", "packet", "payload_v3", "payload", "headers", "handshake"]
+PURE = ["errors", "proxies", "options", "limits", "packet", "payload_v3", "payload", "headers", "handshake"]
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
 
 

@@ -36,6 +36,11 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.cookie, options.cors, options.wsEngine, options.initialPacket) == (None, None, None, None)
     assert (options.allowEIO3, options.allowedOrigins, options.idPrefix) == (False, "*", "")
     assert options.trustedProxies is None
+    assert (options.maxSessions, options.maxSessionsPerAddress) == (100_000, 10_000)
+    assert (options.maxHandshakesPerSecondPerAddress, options.maxPacketsPerPayload) == (1000, 10_000)
+    assert (options.maxHeaderSize, options.maxUrlLength) == (16384, 8192)
+    assert (options.headersTimeout, options.bodyTimeout) == (20000, None)
+    assert (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) == (None,) * 3
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
 
@@ -86,6 +91,17 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("allowedOrigins", re.compile(b"a")),
         ("allowedOrigins", "own"),
         ("allowedOrigins", ["self", ["self"]]),
+        ("maxSessions", 0),
+        ("maxSessionsPerAddress", 1.5),
+        ("maxHandshakesPerSecondPerAddress", "many"),
+        ("maxPacketsPerPayload", None),
+        ("maxMessagesPerSecond", 0),
+        ("maxBytesPerSecond", True),
+        ("firstPacketTimeout", 0),
+        ("maxHeaderSize", None),
+        ("maxUrlLength", 0),
+        ("headersTimeout", 0.5),
+        ("bodyTimeout", False),
         ("trustedProxies", True),
         ("trustedProxies", 5),
         ("trustedProxies", [5]),
