@@ -607,10 +607,14 @@ class FastChannel(Channel):
             self._networkProducer.resumeProducing()
         self._handlingRequest = False
         self.line_mode = 1
-        if self._savedTimeOut and self._idleCall is not None:
-            # What setTimeout does.
-            self.timeOut = self._savedTimeOut
-            self._idleCall.reset(self.timeOut)
+        if self._savedTimeOut:
+            if self._idleCall is None:
+                # It was due while this was being answered.
+                self.setTimeout(self._savedTimeOut)
+            else:
+                # What that does.
+                self.timeOut = self._savedTimeOut
+                self._idleCall.reset(self.timeOut)
 
 
 class FastSite(Site):
