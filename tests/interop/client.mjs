@@ -148,6 +148,22 @@ const scenarios = {
     socket.on("close", () => clearInterval(timer));
   },
 
+  // Sends so many messages, one every other millisecond, whatever becomes of an upgrade, and leaves when all have come
+  // back. input: {count}
+  steady() {
+    const socket = open();
+    let sent = 0;
+    let missing = input.count;
+    socket.once("open", () => {
+      const timer = setInterval(() => {
+        socket.send(String(sent++));
+        if (sent === input.count) clearInterval(timer);
+      }, 2);
+      socket.on("close", () => clearInterval(timer));
+    });
+    socket.on("message", () => --missing || socket.close());
+  },
+
   // Stays connected, but has no heartbeat: answers no ping or, as client 3, sends none.
   mute() {
     const socket = open();

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from .plan import COMPLETE
+from .plan import COMPLETE, PING_TIMEOUT
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 RATE = float(os.environ.get("SOAK_RATE", "300"))
@@ -152,6 +152,7 @@ def main(*server: str) -> int:
         ("messages that clients sent", load["sent"]),
         ("messages that clients received", load["received"]),
         ("pings answered", load["pings"]),
+        ("longest turn of the clients (s)", f"{load['longest']:.1f}"),
         *sorted((f"  {name}", count) for name, count in load["ways"].items()),
         ("all that the server saw", f"{totals['opened']} sessions, {totals['received']} messages"),
         *sorted((f"  {name}", count) for name, count in totals["ends"].items()),
@@ -167,6 +168,9 @@ def main(*server: str) -> int:
         problems.append(f"the server ended with {status}")
     for problem in problems:
         print("PROBLEM:", problem)
+    stood = max(warm["longest"], load["longest"])
+    if problems and stood > PING_TIMEOUT / 2:
+        print(f"Once the clients were not run for {stood:.0f} s: sessions may have ended because of that. Soak again.")
     print("nothing left, nothing lost" if not problems else f"{len(problems)} problems")
     return int(bool(problems))
 

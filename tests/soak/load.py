@@ -110,7 +110,9 @@ class Connection:
 
     def mute(self) -> None:
         """Notice nothing any more, but stay."""
-        if self.load.connections.pop(self.number, None) is not None:
+        # The number may be another's by now.
+        if self.load.connections.get(self.number) is self:
+            del self.load.connections[self.number]
             self.load.epoll.unregister(self.number)
 
     def close(self, abort: bool = False) -> None:
@@ -626,6 +628,7 @@ class Load:
         self.now = time.monotonic()
         self.live = self.mostLive = self.opening = self.opened = self.upgraded = self.pings = 0
         self.said = self.received = self.problemCount = 0
+        self.longest = 0.0
         self.ends: Counter[str] = Counter()
         self.ways: Counter[str] = Counter()
         self.problems: list[str] = []
@@ -657,7 +660,8 @@ class Load:
         """Let happen what there is."""
         wait = 0.005 if not self.timers else min(max(self.timers[0][0] - time.monotonic(), 0.0), 0.005)
         happened = self.epoll.poll(wait)
-        self.now = time.monotonic()
+        was, self.now = self.now, time.monotonic()
+        self.longest = max(self.longest, self.now - was)
         sessions = {}
         for number, events in happened:
             connection = self.connections.get(number)
@@ -690,6 +694,7 @@ class Load:
             "upgraded": self.upgraded,
             "mostLive": self.mostLive,
             "pings": self.pings,
+            "longest": self.longest,
             "sent": self.said,
             "received": self.received,
             "ends": self.ends,
