@@ -604,7 +604,8 @@ class Session:
                 yield from self.after(plan.linger)
             self.isLeaving = True
             self.queue.append("1")
-            while self.queue or self.isPosting or (not self.isOver and self.webSocket is not None):
+            # Something may have come into the queue behind it, which nobody sends any more.
+            while not self.isOver and (self.queue or self.isPosting or self.webSocket is not None):
                 yield
             self.isOver = True
         while not self.isOver:
