@@ -103,7 +103,14 @@ class EventEmitter:
         if handlers is None or not (wanted := handlers.get(event)):
             return False
         for handler in wanted:
-            self.callHandler(event, handler, *args)
+            # As callHandler does, which would be a call more for each message.
+            try:
+                result = handler(*args)
+            except Exception:
+                self.handlerFailed(event, args, Failure())
+                continue
+            if result is not None and result is not self:
+                self._follow(result, event, args)
         return True
 
     def callHandler(self, event: str, handler: Handler, *args: Any) -> None:

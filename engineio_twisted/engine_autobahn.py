@@ -55,6 +55,8 @@ INTEGER_UNMASKED = 100
 GATHERED = 65536
 """Bytes of answers to what one piece read brought that are written together."""
 
+_MASKS_UNMASKED = INTEGER_UNMASKED // 4 + 1
+
 COMPRESSED = 4
 """The reserved bit of a compressed message (RFC 7692, 7.2.1), as Autobahn has it."""
 
@@ -152,6 +154,7 @@ _newDecoder = codecs.getincrementaldecoder("utf-8")
 _SHORT_HEADERS = {
     first: [bytes((first, length)) for length in range(_SHORT + 1)] for first in (_WHOLE_TEXT, _WHOLE_BINARY)
 }
+_SHORT_TEXT = _SHORT_HEADERS[_WHOLE_TEXT]
 
 
 def _frame(first: int, payload: bytes) -> bytes:
@@ -594,8 +597,16 @@ class FastWebSocket(AutobahnWebSocket):
     def sendText(self, utf8: bytes, compress: bool) -> None:
         if compress and self._perMessageCompress is not None:
             super().sendText(utf8, compress)
+            return
+        length = len(utf8)
+        frame = _SHORT_TEXT[length] + utf8 if length <= _SHORT else _frame(_WHOLE_TEXT, utf8)
+        gathered = self._gathered
+        if gathered is None or self._gatheredSize > GATHERED - len(frame):
+            self.write(frame)
         else:
-            self.write(_frame(_WHOLE_TEXT, utf8))
+            # What that does.
+            gathered.append(frame)
+            self._gatheredSize += len(frame)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write what Autobahn sends."""
@@ -666,7 +677,12 @@ class FastWebSocket(AutobahnWebSocket):
                 break
             if first == _WHOLE_TEXT:
                 try:
-                    message: str | bytes = _unmasked(data[start - 4 : start], data[start:end]).decode()
+                    if length > INTEGER_UNMASKED:
+                        message: str | bytes = _unmaskedLong(data[start - 4 : start], data[start:end]).decode()
+                    else:
+                        # What _unmaskedByInteger does.
+                        mask = int.from_bytes((data[start - 4 : start] * _MASKS_UNMASKED)[:length])
+                        message = (int.from_bytes(data[start:end]) ^ mask).to_bytes(length).decode()
                 except UnicodeDecodeError:
                     break
             elif first == _WHOLE_BINARY:

@@ -321,6 +321,9 @@ class PollingTransport(Transport):
         else:
             self._refuse(request, _sessionClosing())
 
+    def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
+        self.send((Packet(PacketType.MESSAGE, data, compress),))
+
     def send(self, packets: Sequence[Packet]) -> int:
         self._send(packets, self._compression)
         return len(packets)

@@ -294,7 +294,20 @@ class Socket(EventEmitter):
         @raise BufferLimitExceeded: more is buffered than may be, and C{bufferLimitAction} is C{"raise"}.
         """
         message, utf8 = messageOf(data)
-        self._sendPacket(Packet(_MESSAGE, message, compress), callback, utf8)
+        transport = self.transport
+        if (
+            callback is None
+            and self._readyState is _OPEN
+            and not self.writeBuffer
+            and not self._flushing
+            and not self.hearsSending
+            and not self.server.hearsSending
+            and transport.writable
+        ):
+            # Nearly always. Sending the packet comes to the same, as nobody is told anything.
+            transport.sendMessage(message, utf8, compress)
+        else:
+            self._sendPacket(Packet(_MESSAGE, message, compress), callback, utf8)
         if self._producer is not None:
             self._pace()
         return self
@@ -491,6 +504,21 @@ class Socket(EventEmitter):
                 self._held.append(packet)
             return True
         return False
+
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
+        handlers = self._handlers
+        if (
+            handlers is not None
+            and transport is self.transport
+            and self._readyState is _OPEN
+            and self._held is None
+            and "packet" not in handlers
+            and "data" not in handlers
+        ):
+            # Nearly always. Receiving the packet comes to the same.
+            self.emit("message", data)
+            return True
+        return self.transportPacket(transport, Packet(_MESSAGE, data))
 
     def transportClosed(self, transport: ITransport, reason: CloseReason, description: str) -> None:
         if transport is self.transport:

@@ -62,6 +62,13 @@ class ITransport(Interface):
         @return: how many were taken: those that come first. It isn't writable any more where that isn't all.
         """
 
+    def sendMessage(data: str | bytes, utf8: bytes | None, compress: bool) -> None:
+        """
+        Send a message, as L{send} sends a packet with it.
+
+        @param utf8: text beyond ASCII in UTF-8, where that is at hand.
+        """
+
     def close(packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT) -> int:
         """
         Send packets as far as writable, tell the client that this is the end, and let go of the client.
@@ -108,6 +115,9 @@ class ITransportOwner(Interface):
 
         @return: whether it was taken, which it isn't any more once the session is closing.
         """
+
+    def transportMessage(transport: ITransport, data: str | bytes) -> bool:
+        """Take a message from the client, as L{transportPacket} takes a packet with it."""
 
     def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
         """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""

@@ -35,6 +35,9 @@ _debug = DebugScope("engine:ws")
 _CLOSE = PacketType.CLOSE
 _MESSAGE_DIGIT = b"%d" % PacketType.MESSAGE
 
+REVISION = 4
+"""The revision of the protocol whose messages on WebSocket are taken the shorter way."""
+
 MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
 
@@ -151,6 +154,8 @@ class WebSocketTransport(Transport):
     ) -> None:
         super().__init__(codec, supportsBinary, counters)
         self._begin = begin
+        # Whether a message is what there is to send, text behind a digit.
+        self._isPlain = codec.revision == REVISION and supportsBinary
 
     # ITransport
 
@@ -191,6 +196,17 @@ class WebSocketTransport(Transport):
             webSocket.send(message, packet.compress, shared)
         return taken
 
+    def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
+        counters = self.counters
+        if not self._isPlain or _debug.enabled or counters.trafficObservers:
+            self.send((Packet(PacketType.MESSAGE, data, compress, utf8=utf8),))
+            return
+        counters.packetsSent += 1
+        if isinstance(data, str):
+            self.webSocket.sendText(_MESSAGE_DIGIT + (data.encode() if utf8 is None else utf8), compress)
+        else:
+            self.webSocket.send(data, compress)
+
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
     ) -> int:
@@ -222,12 +238,22 @@ class WebSocketTransport(Transport):
     def received(self, data: str | bytes) -> None:
         if self._ended:
             return
+        counters = self.counters
+        if self._isPlain and not counters.trafficObservers and not _debug.enabled:
+            # Nearly always a message.
+            if not isinstance(data, str):
+                counters.packetsReceived += 1
+                self.owner.transportMessage(self, data)
+                return
+            if data[:1] == "4":
+                counters.packetsReceived += 1
+                self.owner.transportMessage(self, data[1:])
+                return
         try:
             packet = self.codec.decodePacket(data)
         except DecodeError as error:
             self._over(CloseReason.PARSE_ERROR, str(error))
             return
-        counters = self.counters
         counters.packetsReceived += 1
         if counters.trafficObservers:
             counters.tell("packetsReceived", self.owner, 1)

@@ -55,6 +55,9 @@ class FakeTransport:
             self.writable = False
         return taken
 
+    def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
+        self.send([Packet(PacketType.MESSAGE, data, compress)])
+
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
     ) -> int:
@@ -125,6 +128,9 @@ class FakeOwner:
         if not self.isClosing:
             self.packets.append(packet)
         return not self.isClosing
+
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
+        return self.transportPacket(transport, Packet(PacketType.MESSAGE, data))
 
     def transportClosed(self, transport: ITransport, reason: str, description: str) -> None:
         self.closes.append((str(reason), description))
