@@ -980,6 +980,9 @@ class LimitedSocket(Socket):
                 return False
         return super().transportPacket(transport, packet)
 
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
+        return self.transportPacket(transport, Packet(_MESSAGE, data))
+
     def _tooMuchCame(self, option: str, limit: int) -> None:
         self.refusal = RateLimitExceeded(option, limit)
         self._log.warn(
