@@ -218,6 +218,8 @@ class FastRequest(EngineIORequest):
     _responseHeaders: Headers | None = None
     _content: Any = None
     addedCookies: list[bytes] | None = None
+    # Whether the system has all of the answer.
+    isTaken = False
     # Whether its end is nobody's business.
     _isSimple = True
     # What an application has put in the place of our own.
@@ -394,7 +396,8 @@ class FastRequest(EngineIORequest):
         if self._responseHeaders is not None:
             self._addAnswer(self._responseHeaders)
         announce(self)
-        if self._hasMore():
+        if self.etag is not None or self.lastModified is not None or self.addedCookies or self._isChanged():
+            # That is the base's to see to.
             self.write(body)
             self.finish()
             return True
@@ -408,7 +411,7 @@ class FastRequest(EngineIORequest):
             beginning = b"HTTP/1.1 %d %b\r\n" % (self.code, self.code_message)
             answer = b"%b%b\r\n%b" % (beginning, writtenHeaders(self._responseHeaders), body)
         if self._writesAtOnce:
-            writeAtOnce(self.transport, answer)
+            self.isTaken = writeAtOnce(self.transport, answer)
         else:
             self.transport.write(answer)
         self.site.log(self)
@@ -416,16 +419,10 @@ class FastRequest(EngineIORequest):
         self._cleanup()
         return True
 
-    def _hasMore(self) -> bool:
-        """Tell whether there is something about the answer that the base is to see to."""
+    def _isChanged(self) -> bool:
+        """Tell whether somebody has begun to answer, or has taken the length from the headers."""
         headers = self._responseHeaders
-        return (
-            self.etag is not None
-            or self.lastModified is not None
-            or bool(self.addedCookies)
-            or bool(self.startedWriting)
-            or (headers is not None and headers.getRawHeaders(b"content-length") is None)
-        )
+        return bool(self.startedWriting) or (headers is not None and not headers.hasHeader(b"content-length"))
 
     def bodyUpTo(self, size: int) -> bytes:
         """Return so much of the body, from its beginning."""

@@ -47,6 +47,14 @@ class Codec(Protocol):
         """Tell whether a payload holds more packets than that, without reading them."""
         ...
 
+    def onlyMessage(self, payload: str | bytes) -> str | None:
+        """Return the text of a payload that is one message of text, where that is easily told; else None."""
+        ...
+
+    def messagePayload(self, data: str | bytes) -> str | None:
+        """Write one message of text as a payload, where that is as easy; else return None."""
+        ...
+
     def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         """
         Read a payload, one packet after the other, so that those before a broken one are delivered.
@@ -73,14 +81,18 @@ class CodecV4:
     def holdsMore(self, payload: str | bytes, count: int) -> bool:
         return isinstance(payload, str) and payload.count(SEPARATOR) >= count
 
+    def onlyMessage(self, payload: str | bytes) -> str | None:
+        isOne = isinstance(payload, str) and payload[:1] == "4" and SEPARATOR not in payload
+        return payload[1:] if isOne else None  # type: ignore[return-value]
+
+    def messagePayload(self, data: str | bytes) -> str | None:
+        return "4" + data if isinstance(data, str) else None
+
     def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         if isinstance(payload, bytes):
             raise DecodeError(
                 "content type application/octet-stream: expected text, as revision 4 has no other payload"
             )
-        if SEPARATOR not in payload:
-            # Most have one.
-            return iter((packets.decodePacket(payload),))
         return map(packets.decodePacket, payload.split(SEPARATOR))
 
 

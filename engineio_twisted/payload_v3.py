@@ -31,6 +31,12 @@ class CodecV3:
 
     revision = 3
 
+    def onlyMessage(self, payload: str | bytes) -> str | None:
+        return None
+
+    def messagePayload(self, data: str | bytes) -> str | None:
+        return None
+
     def encodePacket(self, packet: Packet, supportsBinary: bool = True) -> str | bytes:
         if isinstance(packet.data, str):
             return packets.encodePacket(packet)

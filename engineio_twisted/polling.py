@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -280,20 +280,17 @@ class PollingTransport(Transport):
                 self._refuseAsTooMuch(request, TooManyPackets(self._maxPackets))
                 return
             counters.addBytesReceived(self.owner, len(body))
-            for packet in self.codec.decodePayload(payload):
+            message = None if counters.trafficObservers or _debug.enabled else self.codec.onlyMessage(payload)
+            if message is None:
+                isTaken = self._deliver(self.codec.decodePayload(payload))
+            else:
+                # Nearly always.
                 counters.packetsReceived += 1
-                if counters.trafficObservers:
-                    counters.tell("packetsReceived", self.owner, 1)
-                if packet.type is PacketType.CLOSE:
-                    self.discard()
-                    self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
-                    break
-                if _debug.enabled:
-                    _debug.log(f"{self.owner.logName}: received {describe(packet)}")
-                if not self.owner.transportPacket(self, packet):
-                    # Nothing is acknowledged that nobody gets.
-                    self._refuse(request, self.owner.refusal or _sessionClosing())
-                    return
+                isTaken = self.owner.transportMessage(self, message)
+            if not isTaken:
+                # Nothing is acknowledged that nobody gets.
+                self._refuse(request, self.owner.refusal or _sessionClosing())
+                return
         except DecodeError as error:
             self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
             self._refuse(request, HTTPRefusal(str(error), name="PARSE_ERROR"))
@@ -304,6 +301,23 @@ class PollingTransport(Transport):
             watch(request, self)
             return
         self._acknowledge(request)
+
+    def _deliver(self, packets: Iterator[Packet]) -> bool:
+        """Deliver packets, up to a close packet; return whether all were taken."""
+        counters = self.counters
+        for packet in packets:
+            counters.packetsReceived += 1
+            if counters.trafficObservers:
+                counters.tell("packetsReceived", self.owner, 1)
+            if packet.type is PacketType.CLOSE:
+                self.discard()
+                self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
+                break
+            if _debug.enabled:
+                _debug.log(f"{self.owner.logName}: received {describe(packet)}")
+            if not self.owner.transportPacket(self, packet):
+                return False
+        return True
 
     def _acknowledge(self, request: Request) -> None:
         respond(request, 200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
@@ -322,7 +336,11 @@ class PollingTransport(Transport):
             self._refuse(request, _sessionClosing())
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
-        self.send((Packet(PacketType.MESSAGE, data, compress),))
+        payload = None if _debug.enabled else self.codec.messagePayload(data)
+        if payload is None:
+            self.send((Packet(PacketType.MESSAGE, data, compress),))
+        else:
+            self._answer(payload, 1, self._compression if compress else None)
 
     def send(self, packets: Sequence[Packet]) -> int:
         self._send(packets, self._compression)
@@ -331,14 +349,21 @@ class PollingTransport(Transport):
     def _send(self, packets: Sequence[Packet], compression: HttpCompression | None) -> None:
         if _debug.enabled:
             _debug.log(f"{self.owner.logName}: sending {'; '.join(map(describe, packets))}")
+        if self._poll is not None:
+            payload = self.codec.encodePayload(packets, self.supportsBinary)
+            wanted = compression if any(packet.compress for packet in packets) else None
+            self._answer(payload, len(packets), wanted)
+
+    def _answer(self, payload: str | bytes, count: int, compression: HttpCompression | None) -> None:
+        """Answer the GET that waits with a payload of so many packets."""
         request, self._poll = self._poll, None
         if request is None:
             return
-        common, body = self._bodyOf(self.codec.encodePayload(packets, self.supportsBinary))
+        common, body = self._bodyOf(payload)
         headers = _headersFor(request, common)
-        self.counters.addPacketsSent(self.owner, len(packets))
+        self.counters.addPacketsSent(self.owner, count)
         coding = None
-        if compression and len(body) >= compression.threshold and any(packet.compress for packet in packets):
+        if compression and len(body) >= compression.threshold:
             coding = contentCoding(headerValues(request, b"accept-encoding"))
         if compression and coding:
             headers = {**headers, "Content-Encoding": coding}
@@ -350,7 +375,8 @@ class PollingTransport(Transport):
         self._sentBytes(len(body))
         connection = getattr(request.channel, "transport", None)
         respond(request, 200, headers, body, self._announce)
-        if unsent(connection) and connection not in self._unread:
+        # One of ours knows whether the system has taken all of it.
+        if not getattr(request, "isTaken", False) and unsent(connection) and connection not in self._unread:
             self._unread += (connection,)
 
     def _sendInPieces(self, request: Request, headers: Mapping[str, str], body: bytes, compressor: Any) -> None:
