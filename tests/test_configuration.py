@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 
 import engineio_twisted.configuration as configuration
-from engineio_twisted import ServerOptions
+from engineio_twisted import OptionError, ServerOptions
 from engineio_twisted.configuration import SETTINGS, ConfigurationError, Given, ServiceOptions, Setting
 from engineio_twisted.tap import EngineIOService, Options
 
@@ -71,7 +71,14 @@ def example(setting: Setting) -> tuple[str, str, Any]:
     if float in setting.types:
         return "0.5", "0.5", 0.5
     if str in setting.types:
-        return "abc", '"abc"', "abc"
+        text = "abc"
+        try:
+            if setting.path[0] in attrs.fields_dict(ServerOptions) and not setting.path[1:]:
+                ServerOptions(**{setting.name: text})  # type: ignore[misc]
+        except OptionError as error:
+            # One of some words, of which the first may be the default.
+            text = error.problem.partition("one of ")[2].split(", ")[-1]
+        return text, f'"{text}"', text
     raise AssertionError(f"{setting.name} needs a line in EXAMPLES")
 
 

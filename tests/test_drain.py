@@ -410,14 +410,45 @@ async def test_muchToTake(engine: Any, hostile: Hostile) -> None:
         for socket in here.server.clients.values():
             socket.send(much, compress=False)
         closed = here.server.close(drain=True)
-        poll.send(http("GET", target(sid=sid)))
         webSocket.transport.resumeProducing()
         poll.transport.resumeProducing()
         assert await webSocket.text() == "4" + much
         assert await webSocket.closed() == 1001
         assert (await poll.response()).packets == ["4" + much]
+        poll.send(http("GET", target(sid=sid)))
         assert (await poll.response()).packets == ["1"]
         await within(closed, "the end of the server")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest_twisted.ensureDeferred
+async def test_aSlowClient(engine: Any, hostile: Hostile) -> None:
+    """What waits in the buffer for a client that takes its time arrives in order, and then the close frame."""
+    async with hostile(wsEngine=engine, drainTimeout=60_000) as here:
+        here.serverEnds = True
+        sid, webSocket = await here.openWebSocket()
+        webSocket.transport.pauseProducing()
+        socket = here.server.clients[sid]
+        messages = [f"{number} ".ljust(50_000, "x") for number in range(200)]
+        sent: list[int] = []
+        for number, text in enumerate(messages):
+            socket.send(text, lambda transport, number=number: sent.append(number), compress=False)
+            # What can't wait any more would end the session.
+            if socket.bufferedAmount > 900_000:
+                del messages[number + 1 :]
+                break
+        assert socket.writeBuffer
+        closed = here.server.close(drain=True)
+        assert (socket.readyState, here.records[sid].end) == ("closing", None)
+        webSocket.send(makeFrame("4still here"))
+        await here.records[sid].got("still here")
+        webSocket.transport.resumeProducing()
+        for text in messages:
+            assert await webSocket.text() == "4" + text
+        assert await webSocket.closed() == 1001
+        assert sent == list(range(len(messages)))
+        await within(closed, "the end of the server")
+        assert here.records[sid].end == (SHUTTING_DOWN, "the server is closing")
 
 
 # A site and its connections
