@@ -217,6 +217,7 @@ class FastRequest(EngineIORequest):
     _requestHeaders: Headers | None = None
     _responseHeaders: Headers | None = None
     _content: Any = None
+    _client: Any = None
     addedCookies: list[bytes] | None = None
     # Whether the system has all of the answer.
     isTaken = False
@@ -254,15 +255,25 @@ class FastRequest(EngineIORequest):
 
     sitepath = Lazily(lambda _: [])
     _adapterCache = Lazily(lambda _: {})
-    client = Lazily(lambda self: self.transport.getPeer())
     args: Any = Lazily(lambda self: parse_qs(self._target[0].partition(b"?")[2], True))
     prepath: Any = Lazily(lambda self: self._segments()[:1])
     postpath: Any = Lazily(lambda self: self._segments()[1:])
 
+    @property
+    def client(self) -> Any:
+        """The address of the connection's other end, which an application may replace."""
+        if self._client is None:
+            self._client = self.transport.getPeer()
+        return self._client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._client = client
+
     def getClientAddress(self) -> Any:
         """Return the address of the connection's other end."""
         # Not made to stay: each session keeps its first request.
-        return self.__dict__.get("client") or self.transport.getPeer()
+        return self._client or self.transport.getPeer()
 
     def _segments(self) -> list[bytes]:
         return [unquote_to_bytes(each) for each in self._target[1][1:].split(b"/")]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 
 from engineio_twisted import AutobahnEngine, Packet, PacketType, ServerOptions
 from engineio_twisted.payload import codecFor
@@ -226,3 +230,21 @@ def test_switchedOff(paths: dict[str, bool]) -> None:
     assert peer.system.taken == []
     assert peer.connection.queued.endswith(frames("open", "a"))
     assert engine.testClock.getDelayedCalls() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_aClientThatSaysNoMore(serve: Callable[..., Any]) -> None:
+    """What a client asked for before it closed its half of the connection, it gets."""
+    here = await serve(fastPaths=True)
+
+    def ask() -> bytes:
+        with socket.create_connection(("127.0.0.1", here.port)) as connection:
+            connection.settimeout(10)
+            connection.sendall(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while data := connection.recv(65536):
+                received += data
+            return received
+
+    assert (await deferToThread(ask)).startswith(b"HTTP/1.1 200 OK")
