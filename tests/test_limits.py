@@ -108,6 +108,11 @@ def test_aSessionThatIsOpenedAfterAll() -> None:
     refused(these)
     these.leave(place)
     these.admit(HOST, 0, 0)
+    # Without an address there is nothing to count.
+    late = these.admit(None, 0, 0)
+    late.giveUp()
+    assert late.take() is None
+    assert these.pending == 1
 
 
 def test_handshakesOfAnAddress() -> None:

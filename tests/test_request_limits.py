@@ -167,6 +167,21 @@ def test_aClientThatGoesAtOnce() -> None:
     compare(play, maxHeaderSize=1000)
 
 
+def test_whileAServerDrains() -> None:
+    """A connection that is to end anyway is refused too, and ends when it would have."""
+
+    def play(here: Here) -> None:
+        peer = here.say(PUSH.partition(b"\r\n")[0] + b"\r\n")
+        peer.protocol.finish(4.0)
+        peer.say(b"X: " + b"x" * 2000)
+        here.advance(3.9)
+        assert not peer.isLost
+        here.advance(0.1)
+        assert peer.isLost
+
+    assert statuses(compare(play, maxHeaderSize=1000)) == [431]
+
+
 # Too slow
 
 
