@@ -12,7 +12,7 @@ PYTEST = -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # A target says itself whether the fast paths are taken.
 unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-plain test-lowest soak lint fuzz bench bench-quick clean
+.PHONY: help run test test-plain test-lowest soak lint docs fuzz bench bench-quick clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
+	@echo "make docs   the documentation as a site, in docs/_build/html; a warning is an error"
 	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
 	@echo "make bench  compare with other servers, in 35 minutes; writes docs/performance.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
@@ -36,7 +37,7 @@ $(VENV)/run: setup.py pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/test: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' --config-settings editable_mode=compat
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,docs]' --config-settings editable_mode=compat
 	@touch $@
 
 # Where there is no wheel of atheris, inputs are made without it.
@@ -60,6 +61,11 @@ lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Sphinx makes the pages of docs/, pydoctor, which it calls, those of the docstrings.
+docs: $(VENV)/test
+	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
 
 test: $(VENV)/test lint
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
@@ -91,4 +97,4 @@ bench-quick: $(VENV)/run
 	$(BIN)/python benchmarks/bench.py quick $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build fuzz/found build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build docs/_build fuzz/found build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -32,6 +32,7 @@ setup(
             "build",
             "coverage[toml]>=7.4",
             "hypothesis>=6.100",
+            "markdown-it-py>=3",
             "prometheus_client>=0.20",
             "pytest>=8",
             "pytest-cov>=5",
@@ -47,6 +48,8 @@ setup(
         ],
         # What leads `make fuzz` by the code that an input reaches; it does without.
         "fuzz": ["atheris>=3"],
+        # Bounded above, as below: `make docs` takes warnings for errors.
+        "docs": ["furo>=2025.9", "myst-parser>=5,<6", "pydoctor>=25.10,<26", "sphinx>=9,<10"],
         # What `make bench` draws with, and a reactor's loop that it can try.
         "bench": ["matplotlib>=3.8", "uvloop>=0.19"],
         # Bounded above: what is clean for one version of them needn't be for the next.

@@ -239,7 +239,7 @@ class Cookie:
     @ivar sameSite: C{"lax"}, C{"strict"} (or True) or C{"none"}; None (or False) leaves that out.
     @ivar domain: to which domain the client sends it; None is the host alone.
     @ivar maxAge: seconds that the client keeps it; None until the browser is closed.
-    @ivar expires: until when, as a L{datetime} with a time zone.
+    @ivar expires: until when, as a C{datetime} with a time zone.
     @ivar secure: whether the client sends it over TLS only.
     @ivar partitioned: whether each site that a page of ours is embedded in gets one of its own.
     @ivar priority: C{"low"}, C{"medium"} or C{"high"}.
@@ -450,7 +450,7 @@ class ServerOptions:
     """
     The options of a L{Server}, under the names and in the units of the reference.
 
-    Immutable; L{attrs.evolve} makes a changed copy. Each field has its description in its metadata, under C{help}.
+    Immutable; C{attrs.evolve} makes a changed copy. Each field has its description in its metadata, under C{help}.
 
     @raise OptionError: an unknown name, a wrong type or a value out of range.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from twisted.internet.ssl import CertificateOptions
 from engineio_twisted.emitter import EventEmitter
 
 from .conftest import require
+from .markdown import blocksOf
 from .wire import Arena, LostError, Response, Wire, http, target, within
 
 FILES = Path(__file__).parents[1] / "examples" / "deployment"
@@ -80,13 +80,13 @@ def changed(text: str, changes: Mapping[str, str]) -> str:
 
 
 def blocks(page: str) -> list[str]:
-    """The files that a page of docs/deployment shows."""
-    return re.findall(r"^```\w+\n(.*?)^```$", (PAGES / page).read_text(), re.MULTILINE | re.DOTALL)
+    """The files, and parts of files, that a page of docs/deployment shows."""
+    return [each.text for each in blocksOf(PAGES / page) if not each.isCommands]
 
 
 def commands(page: str) -> list[str]:
-    """The indented lines of a page of docs/deployment."""
-    return re.findall(r"^    (\S.*)$", re.sub(r"(?s)```.*?```", "", (PAGES / page).read_text()), re.MULTILINE)
+    """The commands of a page of docs/deployment."""
+    return [line for each in blocksOf(PAGES / page) if each.isCommands for line in each.text.splitlines()]
 
 
 @attrs.frozen

@@ -11,6 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from .markdown import blocksOf
+
 README = Path(__file__).parent.parent / "README.md"
 
 pytestmark = pytest.mark.once
@@ -18,10 +20,7 @@ pytestmark = pytest.mark.once
 
 def firstProgram() -> str:
     """The first block of code in the README."""
-    lines = README.read_text().splitlines()
-    begin = next(index for index, line in enumerate(lines) if line.startswith("    "))
-    end = next(index for index in range(begin, len(lines)) if lines[index] and not lines[index].startswith("    "))
-    return "\n".join(line[4:] for line in lines[begin:end])
+    return blocksOf(README)[0].text
 
 
 def test_firstProgram(freePort: int) -> None:

@@ -32,11 +32,13 @@ from engineio_twisted import (
 from engineio_twisted.options import ServerOptions
 
 from .conftest import require
+from .markdown import blocksOf
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "engineio_twisted").glob("*.py"))
-REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-PYTHON_ENGINEIO = (ROOT / "docs" / "python-engineio.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
+PYTHON_ENGINEIO = (DOCS / "python-engineio.md").read_text(encoding="utf-8")
 
 pytestmark = pytest.mark.once
 
@@ -81,12 +83,6 @@ def rows(text: str) -> list[list[str]]:
 def defaults(text: str) -> dict[str, Any]:
     """What tables of options, each with its default in the second column, say."""
     return {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows(text) if row[1][:1] == "`"}
-
-
-def programs(page: str) -> list[str]:
-    """The indented blocks of a page."""
-    found = re.findall(r"(?:^    .*\n|^\n(?=\n*    ))+", page, re.MULTILINE)
-    return [re.sub("^    ", "", block, flags=re.MULTILINE).strip("\n") for block in found]
 
 
 # Reading the code
@@ -260,15 +256,6 @@ def test_everyMethodThereIsNamed(replaced: list[type[Any]]) -> None:
 # What the pages show
 
 
-@pytest.mark.parametrize("page", [REFERENCE, PYTHON_ENGINEIO], ids=["reference.md", "python-engineio.md"])
-def test_programsCompile(page: str) -> None:
-    """Every block of a page is a program."""
-    found = programs(page)
-    assert found
-    for program in found:
-        compile(program, "a block of the page", "exec")
-
-
 def test_linksLeadSomewhere() -> None:
     """The pages that these pages point to are there."""
     for target in re.findall(r"\]\(([^)#]+)\)", REFERENCE + PYTHON_ENGINEIO):
@@ -277,9 +264,9 @@ def test_linksLeadSomewhere() -> None:
 
 def test_theBlockOfTheReferencePage() -> None:
     """It runs, and makes what it says."""
-    (program,) = programs(REFERENCE)
+    (program,) = blocksOf(DOCS / "reference.md")
     made: dict[str, Any] = {}
-    exec(program, made)
+    exec(program.text, made)
     server = made["server"]
     assert server.opts.pingInterval == 10000
     assert server.opts.cors.origin == "https://example.com"
@@ -299,7 +286,7 @@ def request(port: int, method: str, query: str, body: str | None = None) -> tupl
 
 def test_theEchoAfter(freePort: int) -> None:
     """The program that takes the place of the one before does as that does, and ends in order."""
-    _, program = programs(PYTHON_ENGINEIO)
+    program = blocksOf(DOCS / "python-engineio.md")[1].text
     assert program.count("3000") == 1
     command = [sys.executable, "-c", program.replace("3000", str(freePort))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
