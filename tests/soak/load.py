@@ -39,6 +39,7 @@ TOO_LONG = 40.0
 SILENCE = PING_INTERVAL + PING_TIMEOUT + 2
 """Seconds after which the connections of a client that has fallen silent are closed: its machine is switched off."""
 MOST_PROBLEMS = 20
+ADDRESSES = 100
 _BIND_ADDRESS_NO_PORT = 24
 _ABORT = struct.pack("ii", 1, 0)
 _MASK = os.urandom(4)
@@ -59,9 +60,10 @@ class Connection:
         self.isLost = False
         self.socket = socket.socket()
         self.socket.setblocking(False)
-        # From many addresses: each has some 28 000 ports, of which each is taken for a minute after its connection.
+        # From many addresses: each has some 28 000 ports, of which each is taken for a minute after its connection. From
+        # no more than come while the server gets warm, as it remembers some of each.
         self.socket.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
-        self.socket.bind((f"127.1.{session.plan.serial // 250 % 250}.{session.plan.serial % 250 + 1}", 0))
+        self.socket.bind((f"127.1.0.{session.plan.serial % ADDRESSES + 1}", 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect_ex((HOST, load.port))
         self.number = self.socket.fileno()
