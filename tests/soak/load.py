@@ -60,8 +60,8 @@ class Connection:
         self.isLost = False
         self.socket = socket.socket()
         self.socket.setblocking(False)
-        # From many addresses: each has some 28 000 ports, of which each is taken for a minute after its connection. From
-        # no more than come while the server gets warm, as it remembers some of each.
+        # From many addresses: each has some 28 000 ports, of which each is taken for a minute after its connection. But
+        # from no more than come while the server gets warm, as it remembers some of each.
         self.socket.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
         self.socket.bind((f"127.1.0.{session.plan.serial % ADDRESSES + 1}", 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
