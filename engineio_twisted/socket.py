@@ -270,7 +270,7 @@ class Socket(EventEmitter):
 
         Once this was False, the event C{drain} says when it is True again.
         """
-        isWritable = self._readyState is _OPEN and bool(self.transport.writable)
+        isWritable = self._isDrained()
         self._isAwaited = not isWritable
         return isWritable
 

@@ -247,6 +247,25 @@ def test_drainComesWhereItWasNotWritable(name: str) -> None:
     session.socket.close(discard=True)
 
 
+def test_writableFromInsideADrain() -> None:
+    """What was sent there waits for its turn, so that nobody fills the buffer who asks."""
+    session = Session()
+    session.transport.room = 3
+    pending = list("abcdef")
+
+    def send() -> None:
+        while pending and session.socket.writable:
+            session.socket.send(pending.pop(0))
+        assert len(session.socket.writeBuffer) <= 1
+
+    session.socket.on("drain", send)
+    send()
+    assert (session.transport.texts(), pending) == (list("abc"), list("def"))
+    session.transport.ready()
+    assert (session.transport.texts(), pending) == (list("abcdef"), [])
+    session.socket.close(discard=True)
+
+
 # Too much
 
 

@@ -1,0 +1,267 @@
+"""Clients that are slower than the server, over real sockets: they get all, or cost little; and faster ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.protocols.basic import FileSender
+
+from .clients import pythonPath
+from .engines import ENGINES
+from .flooding import SIZE
+from .wire import Arena, Wire, eventually, http, makeFrame, pause, target, upgrade
+
+FLOODING = Path(__file__).with_name("flooding.py")
+
+GIGABYTE = 2**30
+BOUND = 50_000_000
+"""How much more memory a server may take for a client that never reads."""
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Any:
+    """What implements WebSocket."""
+    return request.param
+
+
+@pytest_twisted.ensureDeferred
+async def test_itGetsAllOfIt(hostile: Any, engine: Any) -> None:
+    """Whoever sends while the socket is writable fills no memory; the client has all of it in the end, in order."""
+    async with hostile(echoes=False, wsEngine=engine) as here:
+        sid, wire = await here.openWebSocket()
+        wire.transport.pauseProducing()
+        socket = here.server.clients[sid]
+        pending = [number.to_bytes(4) * 16384 for number in range(300)]
+        expected = list(pending)
+
+        def more() -> None:
+            while pending and socket.writable:
+                socket.send(pending.pop(0))
+
+        socket.on("drain", more)
+        more()
+        # What the system takes is its own.
+        before = -1
+        while len(pending) != before:
+            before = len(pending)
+            await pause(0.3)
+        assert pending
+        assert not socket.writable
+        assert 0 < socket.bufferedAmount < 3 * 65536
+        wire.transport.resumeProducing()
+        for each in expected:
+            assert (await wire.frame()).payload == each
+        assert not pending
+        await eventually(lambda: socket.bufferedAmount == 0, "nothing waiting")
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatWaitsGoesOutBeforeTheEnd(hostile: Any, engine: Any) -> None:
+    """A session that is closed with much in its buffer sends it as the client reads."""
+    async with hostile(echoes=False, wsEngine=engine) as here:
+        sid, wire = await here.openWebSocket()
+        wire.transport.pauseProducing()
+        socket = here.server.clients[sid]
+        expected = [number.to_bytes(4) * 16384 for number in range(200)]
+        for each in expected:
+            socket.send(each)
+        assert socket.writeBuffer
+        socket.close()
+        assert socket.readyState == "closing"
+        wire.transport.resumeProducing()
+        for each in expected:
+            assert (await wire.frame()).payload == each
+        assert await wire.closed() == 1000
+        assert await here.records[sid].closed() == ("forced close", "closed by the server")
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest_twisted.ensureDeferred
+async def test_aFile(hostile: Any, engine: Any, transport: str) -> None:
+    """Arrives whole."""
+    async with hostile(echoes=False, wsEngine=engine) as here:
+        content = bytes(range(256)) * 4000
+        if transport == "polling":
+            sid = await here.open()
+        else:
+            sid, wire = await here.openWebSocket()
+        finished = FileSender().beginFileTransfer(BytesIO(content), here.server.clients[sid])
+        got = b""
+        while len(got) < len(content):
+            if transport == "polling":
+                packets = (await here.get(sid)).packets
+                assert sum(map(len, packets)) < 200_000, "no more is read of the file than goes out at once"
+                got += b"".join([b64decode(each.removeprefix("b")) for each in packets])
+            else:
+                got += (await wire.frame()).payload
+        assert got == content
+        await finished
+        if transport == "polling":
+            await here.end(sid)
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest_twisted.ensureDeferred
+async def test_aClientThatSendsTooFast(hostile: Any, engine: Any, transport: str) -> None:
+    """Is read from one message at a time, where the application takes its time with each."""
+    async with hostile(echoes=False, wsEngine=engine, pingInterval=200, pingTimeout=3000) as here:
+        client = await here.client(transport)
+        socket = here.server.clients[client.sid]
+        record = here.records[client.sid]
+        socket.on("message", lambda _: socket.pauseReceiving())
+        texts = [f"{number}" for number in range(20)]
+        if transport == "polling":
+            said = Deferred.fromCoroutine(client.say("\x1e".join("4" + each for each in texts)))
+        else:
+            client._socket.send(b"".join(makeFrame("4" + each) for each in texts))
+        for count in range(1, len(texts) + 1):
+            await record.got(*texts[:count])
+            await pause(0.05)
+            assert record.messages == texts[:count]
+            if transport == "polling":
+                assert not said.called
+            socket.resumeReceiving()
+        if transport == "polling":
+            assert await said == 200
+        socket.resumeReceiving()
+        await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_oneThatIsHeldBackIsNotRead(hostile: Any, engine: Any) -> None:
+    """However much it sends, the server takes no more than it had read already."""
+    async with hostile(echoes=False, wsEngine=engine) as here:
+        sid, wire = await here.openWebSocket()
+        socket = here.server.clients[sid]
+        socket.pauseReceiving()
+        sent = 300
+        wire.send(b"".join(makeFrame("4" + f"{number}".ljust(100_000)) for number in range(sent)))
+        await pause(0.3)
+        assert here.records[sid].messages == []
+        assert sum(len(each.data) for each in socket._held) < 1_000_000
+        socket.resumeReceiving()
+        record = here.records[sid]
+        await record.until(lambda: len(record.messages) == sent, "all messages")
+        assert [each.strip() for each in record.messages] == [f"{number}" for number in range(sent)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_overTheLimit(hostile: Any, engine: Any) -> None:
+    """The session ends at once, and the connection soon, though the client reads nothing."""
+    async with hostile(echoes=False, wsEngine=engine, maxBufferedBytes=1_000_000) as here:
+        sid, wire = await here.openWebSocket()
+        wire.transport.pauseProducing()
+        socket = here.server.clients[sid]
+        while socket.readyState == "open":
+            socket.send(b"x" * 100_000)
+        reason, description = await here.records[sid].closed()
+        assert reason == "buffer limit exceeded"
+        assert "maxBufferedBytes, 1000000," in description
+        connections = here.server.webSockets.connections
+        await eventually(lambda: socket.transport.webSocket not in set(connections), "the end of the connection")
+        # Ours is told of it when it looks.
+        wire.transport.resumeProducing()
+        await wire.lost()
+
+
+# Memory
+
+
+class Reader:
+    """A client of the server in another process, which isn't there to be asked."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+
+    async def ask(self, text: str) -> str:
+        self.wire.send(makeFrame("4" + text))
+        while True:
+            packet = await self.wire.text()
+            if packet == "2":
+                self.wire.send(makeFrame("3"))
+            else:
+                return packet[1:]
+
+    async def memory(self) -> Any:
+        return json.loads(await self.ask("memory"))
+
+
+async def open_(arena: Arena) -> Wire:
+    wire = await arena.connect()
+    wire.send(upgrade())
+    assert (await wire.response()).status == 101
+    assert (await wire.text())[0] == "0"
+    return wire
+
+
+async def pollsWithoutReading(arena: Arena, sid: str) -> None:
+    """Poll on ever new connections, and read no more of an answer than that there is one."""
+    for _ in range(30):
+        wire = await arena.connect()
+        wire.send(http("GET", target(sid=sid)))
+        try:
+            await wire.until(lambda wire=wire: wire.received or wire.isLost, "an answer", 1.5)
+        except AssertionError:
+            # It waits, since earlier answers do.
+            return
+        if wire.isLost or not wire.received.startswith(b"HTTP/1.1 200"):
+            return
+        wire.transport.pauseProducing()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["close", "drop", "raise", "produce"])
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest_twisted.ensureDeferred
+async def test_aGigabyteForOneThatNeverReads(start: Any, transport: str, how: str) -> None:
+    """Costs a bounded amount of memory, and others are served as ever."""
+    options = {"maxBufferedBytes": 4_000_000, "pingInterval": 300_000}
+    if how != "produce":
+        options["bufferLimitAction"] = how
+    given = {"total": GIGABYTE, "how": "produce" if how == "produce" else "send", "options": options}
+    program = start([sys.executable, FLOODING], given, env=pythonPath())
+    port = (await program.saw("listening"))["port"]
+    here = Arena.__new__(Arena)
+    here.port, here.wires = port, []
+    try:
+        bystander = Reader(await open_(here))
+        before = await bystander.memory()
+        if transport == "websocket":
+            slow = await open_(here)
+            slow.send(makeFrame("4flood"))
+            slow.transport.pauseProducing()
+        else:
+            sid = json.loads((await here.ask(http("GET", target()))).packets[0][1:])["sid"]
+            assert (await here.post(sid, "4flood")).body == b"ok"
+            await pollsWithoutReading(here, sid)
+        if how == "produce":
+            for number in range(20):
+                assert await bystander.ask(f"{number}") == f"{number}"
+                await pause(0.05)
+            assert program.named("produced") == []
+        else:
+            flooded = await program.saw("flooded")
+            assert flooded["offered"] == GIGABYTE
+            if how == "close":
+                assert [each["reason"] for each in program.named("closed")] == ["buffer limit exceeded"]
+            else:
+                told = {"drop": "dropped", "raise": "raised"}[how]
+                assert flooded[told] * SIZE > GIGABYTE / 2
+        if transport == "polling" and how != "close":
+            await pollsWithoutReading(here, sid)
+        assert await bystander.ask("still here") == "still here"
+        after = await bystander.memory()
+        assert after["most"] - before["now"] < BOUND
+    finally:
+        for wire in here.wires:
+            if not wire.isLost:
+                wire.transport.resumeProducing()
+                wire.drop()
