@@ -260,6 +260,36 @@ SETTINGS: Mapping[Path, Setting] = {
 """All that can be set, by the names that lead to it."""
 
 
+def optionsFromText(given: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Return the keywords of L{ServerOptions} that are meant by texts, as C{pingInterval} is by C{"5000"}.
+
+    @param given: the texts by name; that of a setting of an option has a dot in it, such as C{cookie.name}.
+    @raise OptionError: a name isn't known, or an object can't be imported.
+    """
+    options: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {}
+    for name, text in given.items():
+        above, _, below = name.rpartition(".")
+        part = SETTINGS[(above,)].part if (above,) in SETTINGS else None
+        if part is None:
+            above, below = "", name
+            checkNames({name: text}, ServerOptions)
+        else:
+            checkNames({below: text}, part, prefix=f"{above}.")
+        setting = SETTINGS[(above, below) if above else (name,)]
+        if text == "false" and setting.off is not setting:
+            value = setting.off
+        else:
+            value = True if text == "true" and setting.part is not None else setting.fromText(text)
+        (tables.setdefault(above, {}) if above else options)[below] = value
+    for name, table in tables.items():
+        if options.get(name) is False:
+            raise OptionError(name, False, f"not together with {', '.join(f'{name}.{each}' for each in table)}")
+        options[name] = table
+    return options
+
+
 class Given:
     """
     What is set by flags and by a file: flags win.

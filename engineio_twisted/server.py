@@ -13,7 +13,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, ISSLTransport
+from twisted.internet.interfaces import IListeningPort, IReactorTime, ISSLTransport, IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
@@ -842,7 +842,7 @@ class Server(EventEmitter):
         ends.append(self.webSockets.connections.whenEmpty())
         return gatherResults(ends).addCallback(lambda _: None)
 
-    def _listenOn(self, endpoint: int | str, site: Site) -> None:
+    def _listenOn(self, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:
         self._ownSite = site
         self._opening = _listen(self.reactor, endpoint, site)
         # What the application does with this one is its own affair.
@@ -948,7 +948,7 @@ def attach(site: server.Site, *, reactor: IReactorTime | None = None, **options:
 
 
 def listen(
-    endpoint: int | str,
+    endpoint: int | str | IStreamServerEndpoint,
     callback: Callable[[], object] | None = None,
     *,
     reactor: Any = None,
@@ -958,7 +958,7 @@ def listen(
     Make a server that listens by itself; requests outside its path get a 501.
 
     @param endpoint: a port number, for all interfaces, by IPv6 and IPv4; or the description of an endpoint, such as
-        C{"tcp:3000:interface=127.0.0.1"}, C{"unix:/run/app.sock"} or C{"tls:/etc/certificates:443"}.
+        C{"tcp:3000:interface=127.0.0.1"}, C{"unix:/run/app.sock"} or C{"tls:/etc/certificates:443"}; or an endpoint.
     @param callback: called when the server listens.
     @param options: as in L{ServerOptions}.
     @return: the L{Server}, whose C{listening} is a Deferred of the port, or of the reason why there is none, such as
@@ -981,8 +981,11 @@ def listen(
     return engine
 
 
-def _listen(reactor: Any, endpoint: int | str, site: Site) -> Deferred[IListeningPort]:
+def _listen(reactor: Any, endpoint: int | str | IStreamServerEndpoint, site: Site) -> Deferred[IListeningPort]:
     listening: Deferred[IListeningPort]
+    if IStreamServerEndpoint.providedBy(endpoint):
+        listening = endpoint.listen(site)
+        return listening
     if isinstance(endpoint, str):
         try:
             listening = serverFromString(reactor, endpoint).listen(site)
@@ -990,7 +993,7 @@ def _listen(reactor: Any, endpoint: int | str, site: Site) -> Deferred[IListenin
             raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
         return listening
     if type(endpoint) is not int or not 0 <= endpoint <= 65535:
-        raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, or a description")
+        raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, a description, or an endpoint")
 
     def withoutIPv6(failure: Failure) -> Any:
         problem: Any = failure.value

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, StrEnum
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,6 +27,7 @@ from .handshake import openPacket, upgradesOf
 from .limits import Meter
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
+from .session_work import SessionWork, Work
 from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, beginningOfId, cancel
 
 if TYPE_CHECKING:
@@ -209,7 +213,9 @@ class Socket(EventEmitter):
     _upgradeDeadline: IDelayedCall | None = None
     _noopCall: IDelayedCall | None = None
     _closeDeadline: IDelayedCall | None = None
-    # Why the server closes the session, and until when its connection may take what it is sent.
+    # What ends with the session, where there is any of it.
+    _work: SessionWork | None = None
+    # Why the server closes the session, or why it has ended; until when its connection may take what it is sent.
     _ending = CloseReason.FORCED_CLOSE, "closed by the server"
     _closesBy = 0.0
 
@@ -367,6 +373,68 @@ class Socket(EventEmitter):
         if self._isReceivingPaused:
             self._isReceivingPaused = False
             self._deliverHeld()
+
+    # What belongs to the session
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the application wants to remember of the session, which is its own affair; empty at first."""
+        return {}
+
+    def whenClosed(self) -> Deferred[CloseReason]:
+        """
+        Return a Deferred of the reason why the session ends, one for each call; cancelling it changes no other.
+
+        It fires after the handlers of C{close}; at once, where the session has ended already.
+        """
+        if self._readyState is _CLOSED:
+            return succeed(self._ending[0])
+        return self._workOfSession().whenClosed()
+
+    def follow(self, work: Work) -> Deferred[Any]:
+        """
+        Run a coroutine, or follow a Deferred, as long as the session lasts; it is cancelled when that ends.
+
+        What it raises is logged with the session, and emitted as C{error}. When the session has ended already, a
+        coroutine isn't begun, and a Deferred is cancelled.
+
+        @return: a Deferred of what comes of it, or of None where it failed or was cancelled. Cancelling this one
+            cancels the work. Of a Deferred it is that one itself.
+        @raise TypeError: it is neither.
+        """
+        return self._workOfSession().follow(work)
+
+    def callLater(self, seconds: float, function: Callable[..., object], *args: Any, **keywords: Any) -> IDelayedCall:
+        """
+        Call a function in a while, as the reactor's C{callLater} does, unless the session ends before.
+
+        What it returns is followed, as by L{follow}. When the session has ended already, what is returned is cancelled.
+
+        @param seconds: in how many, by the clock of the server.
+        @raise ValueError: the seconds are negative.
+        """
+        return self._workOfSession().callLater(seconds, partial(function, *args, **keywords))
+
+    def callEvery(self, seconds: float, function: Callable[..., object], *args: Any, now: bool = False) -> LoopingCall:
+        """
+        Call a function again and again until the session ends.
+
+        A coroutine or a Deferred that it returns is waited for, and cancelled when the session ends. What it raises
+        ends the loop, is logged with the session, and emitted as C{error}. When the session has ended already, what is
+        returned doesn't run.
+
+        @param seconds: from one call to the next, by the clock of the server.
+        @param now: whether it is called for the first time at once.
+        @return: what runs it, which can be stopped.
+        @raise ValueError: the seconds are negative.
+        """
+        return self._workOfSession().callEvery(seconds, partial(function, *args), now)
+
+    def _workOfSession(self) -> SessionWork:
+        if self._work is None:
+            self._work = SessionWork(self, self._clock)
+            self._work.isOver = self._readyState is _CLOSED
+        return self._work
 
     # IConsumer
 
@@ -891,6 +959,7 @@ class Socket(EventEmitter):
         """End the session, whatever the reason: the one place where it does."""
         if not self._step(Input.END):
             return
+        self._ending = reason, description
         self._stopHeartbeat()
         cancel(self._closeDeadline)
         self._abandonUpgrade(reason)
@@ -904,7 +973,13 @@ class Socket(EventEmitter):
         self._letGoOfHeld()
         self._callbacks = None
         self._stopProducer()
+        work = self._work
+        if work is not None:
+            # Before the last event: what is cancelled may fail, and nothing of it is to run in a handler's back.
+            work.stop()
         self.emit("close", reason, description)
+        if work is not None:
+            work.closed(reason)
 
     # States
 

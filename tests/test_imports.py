@@ -38,7 +38,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deflate": {"options"},
     "engine_autobahn": {"websocket", "transport", "deflate"},
     "engine_twisted": {"websocket", "transport"},
-    "socket": {"debug", "emitter", "transport", "packet", "handshake", "options", "limits", "proxies", "errors"},
+    "session_work": {"emitter", "transport", "errors"},
+    "socket": {
+        *("debug", "emitter", "session_work", "transport", "packet", "handshake"),
+        *("options", "limits", "proxies", "errors"),
+    },
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "limits", "errors"},
     "resource": {"transport", "handshake", "limits", "options", "errors"},
     "connection_group": set(),
@@ -48,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # What needs an extra is imported by those alone who ask for it.
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls"}
+MAY_IMPORT["endpoints"] = {"configuration", "errors", "options", "proxies", "server", "socket"}
 MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": {*EVERYTHING, "metrics"}, "__init__": EVERYTHING}
 
 PURE = ["errors", "proxies", "options", "limits", "packet", "payload_v3", "payload", "headers", "handshake"]

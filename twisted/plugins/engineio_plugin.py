@@ -1,5 +1,5 @@
 """
-Make `twistd engineio` and the endpoint C{tls-files:} known.
+Make `twistd engineio` and the endpoints C{tls-files:} and C{engineio:} known.
 
 The code behind them is imported only when one is used.
 """
@@ -33,3 +33,17 @@ class _TLSFilesParser:
 
 
 tlsFiles = _TLSFilesParser()
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class _SessionsParser:
+    prefix = "engineio"
+
+    def parseStreamServer(self, reactor: Any, *args: str, **keywords: str) -> Any:
+        """Return the endpoint of a description."""
+        from engineio_twisted.endpoints import parse
+
+        return parse(reactor, *args, **keywords)
+
+
+sessions = _SessionsParser()
