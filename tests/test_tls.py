@@ -192,3 +192,26 @@ async def test_aClientThatDoesNotSayGoodbye(connect: Any, what: str, monkeypatch
             wire.send(b"x")
         await pause(0.05)
     assert len(connect.server._ownSite.channels) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_aClientThatReadsSlowly(connect: Any) -> None:
+    """What it doesn't take waits in the session, and not on the connection; it gets all of it, in order."""
+    wire = await connect()
+    wire.send(upgrade())
+    assert (await wire.response()).status == 101
+    await wire.text()
+    (socket,) = connect.server.clients.values()
+    wire.transport.pauseProducing()
+    expected = [number.to_bytes(4) * 16384 for number in range(300)]
+    for each in expected:
+        socket.send(each)
+    await pause(0.3)
+    waiting = sum(len(each.data) for each in socket.writeBuffer)
+    assert waiting > 0
+    assert not socket.writable
+    assert waiting < socket.bufferedAmount < waiting + 4 * 65536
+    wire.transport.resumeProducing()
+    for each in expected:
+        assert (await wire.frame()).payload == each
+    assert socket.writeBuffer == []
