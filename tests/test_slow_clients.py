@@ -103,6 +103,9 @@ async def test_aFile(hostile: Any, engine: Any, transport: str) -> None:
             else:
                 got += (await wire.frame()).payload
         assert got == content
+        if transport == "polling":
+            # That it asks again says that it has read all.
+            await here.poll(sid)
         await finished
         if transport == "polling":
             await here.end(sid)
