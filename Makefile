@@ -75,11 +75,13 @@ test: $(VENV)/test lint
 test-plain: $(VENV)/test
 	ENGINEIO_FAST_PATHS=none $(BIN)/python $(PYTEST) -m 'not once' $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 
+# What tests programs and documentation around the package.
+LOWEST_WITHOUT = benchmarks conftest deployment docs packaging soak systemd
 # The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: tests/lowest.txt setup.py
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint tests/lowest.txt --config-settings editable_mode=compat
-	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(PYTEST_ARGS)
+	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=tests/test_%.py) $(PYTEST_ARGS)
 
 # SOAK_SECONDS in the environment makes it shorter.
 soak: $(VENV)/test

@@ -102,7 +102,7 @@ class TestIndex:
             ("1\N{ARABIC-INDIC DIGIT TWO}\N{FULLWIDTH DIGIT THREE}\N{SUPERSCRIPT TWO}", "1"),
             ("]]>1", "1"),
             ("x" * 5000 + "1", "1"),
-            ("9" * 10_000, "9" * 10_000),
+            ("9" * 3_000, "9" * 3_000),
         ],
         ids=lambda value: ascii(value[:20]),
     )

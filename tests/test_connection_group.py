@@ -23,10 +23,7 @@ from zope.interface import implementer
 
 from engineio_twisted.connection_group import ConnectionGroup
 
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll")
 
 
 @attrs.define(eq=False)
