@@ -24,6 +24,8 @@ setup(
     extras_require={
         # What an endpoint description that starts with "tls:" needs.
         "tls": ["twisted[tls]>=26.4"],
+        # What twisted.web's own site needs to speak HTTP/2.
+        "http2": ["twisted[http2]>=26.4"],
         # What the WebSocket engine in engine_twisted needs.
         "wsproto": ["twisted[websocket]>=26.10", "wsproto>=1.2"],
         # What engineio_twisted.metrics needs.
@@ -42,7 +44,7 @@ setup(
             "selenium>=4.20",
             "setuptools>=77",
             "treq>=24.9",
-            "twisted[tls,websocket]>=26.4",
+            "twisted[http2,tls,websocket]>=26.4",
             "wheel",
             "wsproto>=1.2",
         ],

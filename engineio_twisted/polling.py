@@ -22,7 +22,19 @@ from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, TooM
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, describe, excerpt
 from .payload import Codec
-from .transport import CLOSE_TIMEOUT, AnswerHeaders, ITransport, Transport, headerValues, respond, unsent, watch
+from .transport import (
+    CLOSE_TIMEOUT,
+    AnswerHeaders,
+    ITransport,
+    Transport,
+    abortStream,
+    connectionOf,
+    headerValues,
+    isStream,
+    respond,
+    unsent,
+    watch,
+)
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -102,7 +114,7 @@ class CompressedBody:
     ) -> None:
         self._request = request
         self._channel: Any = request.channel
-        self.connection: Any = getattr(request.channel, "transport", None)
+        self.connection: Any = connectionOf(request)
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished
@@ -149,6 +161,9 @@ def _sessionClosing() -> HTTPRefusal:
 
 
 def _cut(connection: Any) -> None:
+    if isStream(connection):
+        abortStream(connection)
+        return
     # Other than those of Twisted, where nothing is known of what is unread, may not be able to.
     abort = getattr(connection, "abortConnection", None)
     if abort is not None:
@@ -204,7 +219,8 @@ class PollingTransport(Transport):
 
     def _isUnread(self) -> bool:
         """Tell whether so much of earlier answers is unread that no other is given."""
-        self._unread = tuple([each for each in self._unread if unsent(each)])
+        compressed = [each.connection for each in self._compressed]
+        self._unread = tuple([each for each in self._unread if each in compressed or unsent(each)])
         return len(self._unread) > MAX_UNREAD or self.bufferedAmount > UNREAD
 
     @property
@@ -373,7 +389,7 @@ class PollingTransport(Transport):
                 return
             body = compressor.compress(body) + compressor.flush()
         self._sentBytes(len(body))
-        connection = getattr(request.channel, "transport", None)
+        connection = connectionOf(request)
         respond(request, 200, headers, body, self._announce)
         # One of ours knows whether the system has taken all of it.
         if not getattr(request, "isTaken", False) and unsent(connection) and connection not in self._unread:
@@ -384,6 +400,7 @@ class PollingTransport(Transport):
             request.setHeader(name, value)
         self._announce(request)
         compressed = CompressedBody(request, body, compressor, self._isCompressed, self._sentBytes)
+        self._unread += (compressed.connection,)
         if self._isClosed:
             # By a handler that was to look at the headers.
             compressed.hurry()
@@ -396,7 +413,6 @@ class PollingTransport(Transport):
 
     def _isCompressed(self, body: CompressedBody) -> None:
         self._compressed -= {body}
-        self._unread += (body.connection,)
 
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT

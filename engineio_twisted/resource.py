@@ -9,6 +9,7 @@ reads one already is refused as soon as its headers are there (docs/architecture
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +29,7 @@ from .errors import HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
 from .limits import News
 from .options import ServerOptions
-from .transport import CLOSE_TIMEOUT, Connections, beginningOfId, cancel
+from .transport import CLOSE_TIMEOUT, Connections, abortStream, beginningOfId, cancel, isStream
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -183,7 +184,8 @@ class EngineIORequest(server.Request):
     """
     A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
 
-    The channel calls it with the headers complete, with each piece of the body, and when the connection is lost.
+    The channel calls it with the headers complete, with each piece of the body, and when the connection is lost. A
+    stream of HTTP/2 calls it with the length while the headers are still being added to it.
     """
 
     _log = Logger()
@@ -197,11 +199,13 @@ class EngineIORequest(server.Request):
     _isRefusalWritten = False
     _deciding: Deferred[None] | None = None
     _timer: IDelayedCall | None = None
+    # Begins with the body; of a stream, which can't be answered before it is known to its connection.
+    _start: Callable[[], None] | None = None
 
     def gotLength(self, length: int | None) -> None:
-        # What the request line said is known here to the channel alone; HTTP/2 has no such channel.
-        method: bytes = getattr(self.channel, "_command", b"")
-        uri: bytes = getattr(self.channel, "_path", b"")
+        # What the request line said is known here to the channel alone.
+        names = ("command", "path") if isStream(self.channel) else ("_command", "_path")
+        method, uri = [getattr(self.channel, each, None) or b"" for each in names]
         hasBody = length != 0 or method == b"POST"
         engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if hasBody else None
         if engine is None:
@@ -214,9 +218,17 @@ class EngineIORequest(server.Request):
         self._limit = engine.opts.maxHttpBufferSize
         # A session without a pong for this long is over, and a client that sends a body can't send one.
         seconds = (engine.opts.bodyTimeout or engine.opts.pingInterval + engine.opts.pingTimeout) / 1000
-        self._timer = self.channel.callLater(seconds, self._tooSlow, seconds)
+        self._timer = self._callLater(seconds, self._tooSlow, seconds)
         # Never more than maxHttpBufferSize, so there is no need for a file.
         self.content = BytesIO()
+        if isStream(self.channel):
+            self._start = partial(self._begin, engine, method, uri, length)
+        else:
+            self._begin(engine, method, uri, length)
+
+    def _begin(self, engine: Engine, method: bytes, uri: bytes, length: int | None) -> None:
+        """Find out for whom the body is, or refuse it."""
+        self._start = None
         try:
             if length is not None and length > self._limit:
                 raise PayloadTooLarge(self._limit)
@@ -227,7 +239,13 @@ class EngineIORequest(server.Request):
         except HTTPRefusal as refusal:
             self._refuse(refusal)
 
+    def _callLater(self, seconds: float, function: Callable[..., object], *args: object) -> IDelayedCall:
+        call: IDelayedCall = self.channel.site.reactor.callLater(seconds, function, *args)
+        return call
+
     def handleContentChunk(self, data: bytes) -> None:
+        if self._start is not None:
+            self._start()
         if self._refused:
             return
         if self._engine is not None:
@@ -244,8 +262,18 @@ class EngineIORequest(server.Request):
         self.abort()
 
     def abort(self) -> None:
-        """Cut the connection."""
-        self.channel.transport.abortConnection()
+        """Cut the connection; of HTTP/2 the stream, which no other request has."""
+        if isStream(self.channel):
+            abortStream(self.channel)
+        else:
+            self.channel.transport.abortConnection()
+
+    def loseConnection(self) -> None:
+        """Close the connection once all is written; of HTTP/2 the stream, which can't be closed before an answer."""
+        if self.channel is not None and isStream(self.channel) and not self.startedWriting:
+            self.abort()
+        else:
+            super().loseConnection()
 
     def _refuse(self, refusal: HTTPRefusal) -> None:
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
@@ -263,7 +291,8 @@ class EngineIORequest(server.Request):
         self.responseHeaders.setRawHeaders("Content-Type", ["application/json"])
         self.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
         self.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
-        self.responseHeaders.setRawHeaders("Connection", ["close"])
+        if not isStream(self.channel):
+            self.responseHeaders.setRawHeaders("Connection", ["close"])
         self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
         self._deciding.addErrback(self._notDecided)
         self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
@@ -280,16 +309,24 @@ class EngineIORequest(server.Request):
         self.channel.write(body)
         cancel(self._timer)
         # Not just closed: over TLS that waits for the client to agree.
-        self._timer = self.channel.callLater(LINGER_TIME, self.abort)
+        self._timer = self._callLater(LINGER_TIME, self.abort)
         if self._isComplete:
-            self.channel.loseConnection()
+            self._endRefused()
+
+    def _endRefused(self) -> None:
+        if isStream(self.channel):
+            # It is over, and nobody says so.
+            self._bodyEnded()
+        # Otherwise the timer goes on, for a client that doesn't let go.
+        self.channel.loseConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._start is not None:
+            self._start()
         if self._refused:
             self._isComplete = True
             if self._isRefusalWritten:
-                # The timer goes on, for a client that doesn't let go.
-                self.channel.loseConnection()
+                self._endRefused()
             return
         self._bodyEnded()
         if self._polling is not None:
@@ -565,7 +602,7 @@ class Site(server.Site):
             )
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 alone: HTTP/2 gives no hold on bodies, and its connections can't become WebSockets."""
+        """Offer HTTP/1.1 alone: the deadlines and limits here are those of its channel."""
         return [b"http/1.1"]
 
     def log(self, request: Request) -> None:

@@ -45,7 +45,7 @@ from .polling import JSONPTransport, PollingTransport, refuse
 from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
-from .transport import Connections, ResponseHeaders, cancel, headerOf, headerValues, respond
+from .transport import Connections, ResponseHeaders, cancel, headerOf, headerValues, isStream, respond
 from .websocket import WebSocketTransport
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class Server(EventEmitter):
 
     _log = Logger()
     listening: Deferred[IListeningPort]
+    _warnedOfIdleTime = False
 
     def __init__(
         self,
@@ -661,6 +662,8 @@ class Server(EventEmitter):
                 polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.counters)
             else:
                 polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
+            if isStream(request.channel):
+                self._checkIdleTime(request)
             polling.park(request)
             self._announce(self.factory.open(sid, polling, request, wanted.revision, admission))
         else:
@@ -670,6 +673,19 @@ class Server(EventEmitter):
 
             transport = WebSocketTransport(codec, wanted.supportsBinary, begin, self.counters)
             self._accept(request, handshake, transport, sid)
+
+    def _checkIdleTime(self, request: Any) -> None:
+        """Say once that a site closes connections of HTTP/2 on which GETs wait; those of HTTP/1.1 it doesn't."""
+        seconds = request.channel.site.timeOut
+        if seconds is not None and seconds * 1000 <= self.opts.pingInterval and not self._warnedOfIdleTime:
+            self._warnedOfIdleTime = True
+            self._log.warn(
+                "The site closes a connection of HTTP/2 on which nothing is sent for {seconds} s, and with it every "
+                "session that waits there, but nothing need be sent for pingInterval, {pingInterval} ms: make the site "
+                "with a longer timeout",
+                seconds=seconds,
+                pingInterval=self.opts.pingInterval,
+            )
 
     def _announce(self, socket: Socket) -> None:
         if _debug.enabled:

@@ -8,8 +8,10 @@ from typing import Any, AnyStr, ClassVar, Generic, Protocol, TypeVar
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
@@ -341,7 +343,8 @@ def unsent(connection: Any) -> int:
     """
     Return how many bytes that were written to a connection the system hasn't taken.
 
-    What Twisted's own connections keep, with TLS and other wrappers around them; nothing is known of others.
+    What Twisted's own connections keep, with TLS and other wrappers around them, and its streams of HTTP/2; nothing is
+    known of others.
     """
     amount = 0
     while isinstance(connection, ProtocolWrapper):
@@ -354,7 +357,31 @@ def unsent(connection: Any) -> int:
         connection = connection.transport
     if isinstance(connection, FileDescriptor) and connection.connected:
         amount += len(connection.dataBuffer) - connection.offset + connection._tempDataLen
+    elif isStream(connection):
+        queue = connection._conn._outboundStreamQueues.get(connection.streamID, ())
+        # The last may be what stands for the end.
+        amount += sum([len(each) for each in queue if isinstance(each, bytes)])
     return amount
+
+
+def connectionOf(request: Any) -> Any:
+    """Return what an answer to a request is written to: a connection, or a stream of HTTP/2."""
+    connection = getattr(request.channel, "transport", None)
+    return request.channel if connection is None else connection
+
+
+def isStream(channel: Any) -> bool:
+    """Tell whether what a request came on is a stream of HTTP/2, which shares its connection with others."""
+    return getattr(channel, "streamID", None) is not None
+
+
+def abortStream(stream: Any) -> None:
+    """Cut a stream of HTTP/2, unless it is over. Its request is told, which it isn't by Twisted."""
+    if stream.streamID in stream._conn.streams:
+        request = stream._request
+        stream.abortConnection()
+        if request.channel is not None:
+            request.connectionLost(Failure(ConnectionAborted()))
 
 
 def cancel(call: IDelayedCall | None) -> None:

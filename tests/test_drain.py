@@ -27,7 +27,6 @@ from .engines import ENGINES
 from .fakes import FakeRequest
 from .services import Talk, services, talking, waitUntil
 from .test_socket import Session
-from .test_tls import certificate as certificate
 from .test_tls import connect as connect
 from .test_tls import opened
 from .wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within

@@ -23,7 +23,6 @@ import pytest_twisted
 from engineio_twisted import listen
 
 from .services import DEADLINE, Talk, command, services, talking, waitUntil
-from .test_tls import certificate as certificate
 from .wire import Wire, connectTo, http, makeFrame, target, upgrade
 
 

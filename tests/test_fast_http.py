@@ -55,7 +55,6 @@ from engineio_twisted.handshake import parseQuery
 from engineio_twisted.resource import EngineIORequest
 from engineio_twisted.transport import writeAtOnce
 
-from .test_tls import certificate  # noqa: F401
 from .wire import Wire, http, makeFrame, pause, target, upgrade, within
 
 LIMIT = 2000
