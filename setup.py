@@ -33,7 +33,10 @@ setup(
         "test": [
             "build",
             "coverage[toml]>=7.4",
+            "flask>=3",
+            "httpx[http2]>=0.27",
             "hypothesis>=6.100",
+            "klein>=23.12",
             "markdown-it-py>=3",
             "prometheus_client>=0.20",
             "pytest>=8",

@@ -20,6 +20,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web import resource, server
 from twisted.web.pages import errorPage
+from zope.interface import implementer
 
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
@@ -860,7 +861,7 @@ class Server(EventEmitter):
 
     def _listenOn(self, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:
         self._ownSite = site
-        self._opening = _listen(self.reactor, endpoint, site)
+        self._opening = endpointOf(self.reactor, endpoint).listen(site)
         # What the application does with this one is its own affair.
         self.listening = Deferred()
 
@@ -944,10 +945,13 @@ async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
     return answer
 
 
-class _NotImplemented(resource.Resource):
+class NotImplementedResource(resource.Resource):
+    """What is beside the sessions where nothing is: 501."""
+
     isLeaf = True
 
     def render(self, request: server.Request) -> Any:
+        """Refuse a request."""
         return errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
 
 
@@ -983,7 +987,7 @@ def listen(
     @raise ValueError: the description isn't one, or the number isn't a port.
     """
     engine = Server(reactor=reactor, **options)
-    site = siteFor(_NotImplemented(), engine.opts, engine.reactor)
+    site = siteFor(NotImplementedResource(), engine.opts, engine.reactor)
     engine.attach(site)
     engine._listenOn(endpoint, site)
     if callback is not None:
@@ -997,29 +1001,44 @@ def listen(
     return engine
 
 
-def _listen(reactor: Any, endpoint: int | str | IStreamServerEndpoint, site: Site) -> Deferred[IListeningPort]:
-    listening: Deferred[IListeningPort]
+def endpointOf(reactor: Any, endpoint: int | str | IStreamServerEndpoint) -> IStreamServerEndpoint:
+    """
+    Return the endpoint that a port number, or a description, stands for, or one itself.
+
+    @raise ValueError: the description isn't one, or the number isn't a port.
+    """
     if IStreamServerEndpoint.providedBy(endpoint):
-        listening = endpoint.listen(site)
-        return listening
+        given: IStreamServerEndpoint = endpoint
+        return given
     if isinstance(endpoint, str):
         try:
-            listening = serverFromString(reactor, endpoint).listen(site)
+            described: IStreamServerEndpoint = serverFromString(reactor, endpoint)
         except (ValueError, TypeError) as error:
             raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
-        return listening
+        return described
     if type(endpoint) is not int or not 0 <= endpoint <= 65535:
         raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, a description, or an endpoint")
+    return _AllInterfaces(reactor, endpoint)
 
-    def withoutIPv6(failure: Failure) -> Any:
-        problem: Any = failure.value
-        if isinstance(problem, CannotListenError) and problem.socketError.errno in _NO_IPV6:
-            return TCP4ServerEndpoint(reactor, endpoint).listen(site)
-        return failure
 
-    # Where the system lets a socket have both, "::" is all of IPv4 too.
-    listening = TCP6ServerEndpoint(reactor, endpoint).listen(site)
-    return listening.addErrback(withoutIPv6)
+@implementer(IStreamServerEndpoint)
+class _AllInterfaces:
+    """A port of all interfaces, by IPv6 where there is that, and by IPv4."""
+
+    def __init__(self, reactor: Any, port: int) -> None:
+        self._reactor = reactor
+        self._port = port
+
+    def listen(self, factory: Any) -> Deferred[IListeningPort]:
+        def withoutIPv6(failure: Failure) -> Any:
+            problem: Any = failure.value
+            if isinstance(problem, CannotListenError) and problem.socketError.errno in _NO_IPV6:
+                return TCP4ServerEndpoint(self._reactor, self._port).listen(factory)
+            return failure
+
+        # Where the system lets a socket have both, "::" is all of IPv4 too.
+        listening: Deferred[IListeningPort] = TCP6ServerEndpoint(self._reactor, self._port).listen(factory)
+        return listening.addErrback(withoutIPv6)
 
 
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)

@@ -13,13 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
@@ -34,6 +31,7 @@ from .health import HealthResource, ReadyResource
 from .observer import LogObserver
 from .resource import Site, formatAccess
 from .server import Server
+from .service import SiteService, asURL
 from .socket import Socket
 
 
@@ -142,32 +140,28 @@ def _asText(default: Any) -> str:
 _addFlags()
 
 
-class EngineIOService(Service):
+class CommandService(SiteService):
     """
-    The running server: its ports, and the sessions that end before it does.
+    What the command runs: besides the ports of the server, those for operators, and failures that end the process.
 
     @param options: the command line.
     @param reactor: the reactor.
     @ivar server: the L{Server}.
     """
 
-    _log = Logger()
-
     def __init__(self, options: Options, reactor: Any) -> None:
         self._reactor = reactor
         self._twistd: Any = getattr(options, "parent", None) or {}
         service = options["serviceOptions"]
         log = {"logPath": service.accessLog, "logFormatter": self._formatAccess}
-        self._site = siteFor(options["root"], options["serverOptions"], reactor, **log)
-        self.server = Server(self._site, options["serverOptions"], reactor=reactor)
-        self._endpoints = {each: _endpoint(reactor, each) for each in service.listen}
-        self._missing = len(self._endpoints)
+        site = siteFor(options["root"], options["serverOptions"], reactor, **log)
+        server = Server(site, options["serverOptions"], reactor=reactor)
+        endpoints = {each: _endpoint(reactor, each) for each in service.listen}
+        super().__init__(server, site, [(f"--listen {each}", endpoint) for each, endpoint in endpoints.items()])
         if service.logSessions:
             self.server.addObserver(LogObserver(self.server))
         self._inside = self._placesInside(service, options["root"])
         self._portsInside: list[tuple[IListeningPort, Site]] = []
-        self._opening: list[Deferred[IListeningPort]] = []
-        self._ports: list[IListeningPort] = []
         self._problem: str | None = None
         self._isStarted = False
         try:
@@ -184,13 +178,9 @@ class EngineIOService(Service):
         for what, endpoint, site in self._inside:
             listening = endpoint.listen(site)
             self._opening.append(listening)
-            listening.addCallbacks(self._listeningInside, self._notListening, callbackArgs=(site,), errbackArgs=(what,))
+            listening.addCallbacks(self._listeningInside, self.portFailed, callbackArgs=(site,), errbackArgs=(what,))
         self._inside = []
-        for description, endpoint in self._endpoints.items():
-            listening = endpoint.listen(self._site)
-            self._opening.append(listening)
-            listening.addCallbacks(self._listening, self._notListening, errbackArgs=(f"--listen {description}",))
-        self._endpoints = {}
+        super().privilegedStartService()
         self._isStarted = True
         if self._problem is not None:
             self._failToStart(self._problem)
@@ -205,11 +195,6 @@ class EngineIOService(Service):
         if pidfile and os.path.exists(pidfile):
             os.unlink(pidfile)
         fail(problem)
-
-    def startService(self) -> None:
-        """Open the ports, unless L{privilegedStartService} did."""
-        super().startService()
-        self.privilegedStartService()
 
     def _placesInside(self, service: ServiceOptions, root: Any) -> list[tuple[str, Any, Site]]:
         """
@@ -247,7 +232,7 @@ class EngineIOService(Service):
     def _listeningInside(self, port: IListeningPort, site: Site) -> None:
         self._portsInside.append((port, site))
         paths = ", ".join(sorted(f"/{name.decode()}" for name in site.resource.listNames()))
-        self._log.info("For operators: {paths} at {where}", paths=paths, where=_asURL(port.getHost()))
+        self._log.info("For operators: {paths} at {where}", paths=paths, where=asURL(port.getHost()))
 
     def _formatAccess(self, timestamp: str, request: Any) -> str:
         try:
@@ -258,13 +243,8 @@ class EngineIOService(Service):
         line: str = formatAccess(timestamp, request, address, self.server.opts.idPrefix)
         return line
 
-    def _listening(self, port: IListeningPort) -> None:
-        self._ports.append(port)
-        self._missing -= 1
-        where = _asURL(port.getHost())
-        self._log.info("Engine.IO is served at {where}{path}/", where=where, path=self.server.opts.path)
-
-    def _notListening(self, failure: Failure, what: str) -> None:
+    def portFailed(self, failure: Failure, what: str) -> None:
+        """End the command; the process, where the command has started."""
         reason: Any = failure.value
         if isinstance(reason, CannotListenError):
             # Of a UNIX socket that is locked it is text.
@@ -281,19 +261,11 @@ class EngineIOService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop listening, drain the server, then close every connection.
+        Stop listening, drain the server, then close every connection; those for operators last.
 
         @return: a Deferred that fires when nothing is left.
         """
-        super().stopService()
-        for each in self._opening:
-            each.cancel()
-        ports, self._ports = self._ports, []
-        stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports])
-        # The ports are closed at once, whenever that is done.
-        both: Deferred[Any] = gatherResults([stopped, self.server.close(drain=True)])
-        both.addCallback(lambda _: self._site.closeConnections(self.server.drainSeconds))
-        return both.addBoth(self._stopInside)
+        return super().stopService().addBoth(self._stopInside)
 
     def _stopInside(self, result: Any) -> Deferred[Any]:
         # The last to go, so that all else can be watched as it goes.
@@ -315,7 +287,7 @@ class EngineIOService(Service):
     def _hurry(self) -> None:
         self._log.info("Nothing is waited for any more")
         self.server.close()
-        self._site.closeConnections()
+        self.site.closeConnections()
 
 
 async def _awaited(result: Awaitable[object]) -> None:
@@ -330,20 +302,11 @@ def _endpoint(reactor: Any, description: str, what: str = "") -> Any:
         fail(f"{what or f'--listen {description}'}: {error}")
 
 
-def _asURL(address: object) -> str:
-    if isinstance(address, IPv4Address | IPv6Address):
-        host = "localhost" if address.host in ("0.0.0.0", "::") else address.host  # noqa: S104
-        return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
-    if isinstance(address, UNIXAddress) and address.name:
-        return f"unix:{os.fsdecode(address.name)}:"
-    return str(address)
-
-
-def makeService(options: Options) -> EngineIOService:
+def makeService(options: Options) -> CommandService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor
 
-    service = EngineIOService(options, reactor)
+    service = CommandService(options, reactor)
     trigger: Any = reactor
     trigger.addSystemEventTrigger("before", "shutdown", service.hurryOnSignal)
     return service

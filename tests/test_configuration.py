@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 import engineio_twisted.configuration as configuration
 from engineio_twisted import OptionError, ServerOptions
 from engineio_twisted.configuration import SETTINGS, ConfigurationError, Given, ServiceOptions, Setting
-from engineio_twisted.tap import EngineIOService, Options
+from engineio_twisted.tap import CommandService, Options
 
 
 def allow(request: Any) -> bool:
@@ -344,7 +344,7 @@ def test_theServiceHasThem(inFile: Any) -> None:
     options = Options()
     options.parseOptions([inFile('path = "/elsewhere"\nlisten = ["tcp:1", "tcp:2"]\n[cookie]\nname = "route"\n')])
     reactor = MemoryReactorClock()
-    service = EngineIOService(options, reactor)
+    service = CommandService(options, reactor)
     service.startService()
     assert [each[0] for each in reactor.tcpServers] == [1, 2]
     assert service.server.opts.path == "/elsewhere"

@@ -58,10 +58,15 @@ def requirePage(name: str) -> None:
 
 @attrs.frozen
 class Running:
-    """An example in a process of its own."""
+    """
+    An example in a process of its own.
+
+    @ivar printed: what it said up to the line with its address.
+    """
 
     process: subprocess.Popen[str]
     url: str
+    printed: str
 
     def stop(self, code: int = 0) -> None:
         """What Ctrl-C does: the program ends soon, with that exit code, and has nothing to complain of."""
@@ -94,21 +99,21 @@ def running(arguments: Sequence[str], folder: Path | None = None) -> Iterator[Ru
         bufsize=1,
     ) as process:
         try:
-            yield Running(process, addressFrom(process))
+            yield Running(process, *addressFrom(process))
         finally:
             process.kill()
 
 
-def addressFrom(process: subprocess.Popen[str]) -> str:
-    """Read what the program prints until there is an address in it."""
+def addressFrom(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Read what the program prints until there is an address in it; return that, and all that was read."""
     assert process.stdout is not None
     printed = ""
     # Not readline(): the text that it has read ahead would be invisible to select().
     while select.select([process.stdout], [], [], PATIENCE)[0]:
         new = os.read(process.stdout.fileno(), 4096).decode()
         printed += new
-        if found := re.search(r"http://\S+", printed):
-            return found[0]
+        if found := re.search(r"https?://\S+", printed):
+            return found[0], printed
         if not new:
             break
     process.kill()

@@ -20,7 +20,7 @@ from engineio_twisted import EngineIOResource, Server
 
 from .clients import INTEROP, Run, within
 from .http2 import Client, connectHTTP2
-from .wire import eventually, pause, target
+from .wire import eventually, target
 
 Connect = Callable[..., Awaitable[Client]]
 
@@ -196,13 +196,17 @@ async def test_whoDoesNotRead(listening: Any, headers: dict[str, str]) -> None:
     socket = here.socket
     # Random, or it would shrink to nothing.
     message = random.Random(1).randbytes(300_000)
-    for _ in range(10):
+    asked: list[Any] = []
+    here.server.use(asked.append)
+    for number in (1, 2):
         socket.send(message)
         client.ask(session, **headers)
-        for _ in range(20):
-            await pause(0)
+        await eventually(lambda number=number: len(asked) == number, "the request")
+    for _ in range(8):
+        socket.send(message)
     assert len(socket.writeBuffer) == 9
     assert socket.bufferedAmount > 9 * len(message)
+    assert here.closed == []
     await within(here.server.close(), "the server to close")
 
 

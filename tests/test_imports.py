@@ -53,7 +53,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 # What needs an extra is imported by those alone who ask for it.
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls"}
 MAY_IMPORT["endpoints"] = {"configuration", "errors", "options", "proxies", "server", "socket"}
-MAY_IMPORT |= {"server": EVERYTHING - {"server"}, "tap": {*EVERYTHING, "metrics"}, "__init__": EVERYTHING}
+MAY_IMPORT |= {
+    "server": EVERYTHING - {"server"},
+    "service": EVERYTHING,
+    "tap": {*EVERYTHING, "service", "metrics"},
+    "__init__": EVERYTHING,
+}
 
 PURE = ["errors", "proxies", "options", "limits", "packet", "payload_v3", "payload", "headers", "handshake"]
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-from engineio_twisted.tap import EngineIOService
+from engineio_twisted.tap import CommandService
 
 from .fakes import FakeRequest
 from .services import services, talking
@@ -107,13 +107,13 @@ def test_withoutTheExtra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "engineio_twisted.metrics", raising=False)
     expected = "--metrics tcp:9100: engineio_twisted.metrics needs prometheus_client: pip install"
     assert expected in failure("--metrics=tcp:9100")
-    EngineIOService(parse("--health=tcp:9100"), MemoryReactorClock())
+    CommandService(parse("--health=tcp:9100"), MemoryReactorClock())
 
 
 def test_aTakenPort() -> None:
     """One that can't be opened is named by its flag."""
     with pytest.raises(SystemExit, match=r"--listen tcp:3000: cannot listen"):
-        EngineIOService(parse("--health=tcp:9100"), TakenPort()).privilegedStartService()
+        CommandService(parse("--health=tcp:9100"), TakenPort()).privilegedStartService()
 
     class OnlyTheirs(TakenPort):
         def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
@@ -121,13 +121,13 @@ def test_aTakenPort() -> None:
             return listen.listenTCP(self, port, factory, backlog, interface)
 
     with pytest.raises(SystemExit, match=r"--health tcp:9100: cannot listen \(Address already in use\)"):
-        EngineIOService(parse("--health=tcp:9100"), OnlyTheirs()).privilegedStartService()
+        CommandService(parse("--health=tcp:9100"), OnlyTheirs()).privilegedStartService()
 
 
 def test_order() -> None:
     """What is for operators is there first and goes last; ready is the server once every port of its own is there."""
     reactor = MemoryReactorClock()
-    service = EngineIOService(parse("--health=tcp:9100"), reactor)
+    service = CommandService(parse("--health=tcp:9100"), reactor)
     assert service._whyNotListening() == "not listening"
     service.privilegedStartService()
     service.startService()

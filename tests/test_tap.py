@@ -18,7 +18,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from engineio_twisted import Server
-from engineio_twisted.tap import EngineIOService, Options, _asURL, echo, findApp, makeService
+from engineio_twisted.service import asURL
+from engineio_twisted.tap import CommandService, Options, echo, findApp, makeService
 
 from .fakes import FakeRequest
 
@@ -33,7 +34,7 @@ def parse(*arguments: str) -> Options:
 
 def failure(*arguments: str) -> str:
     with pytest.raises(SystemExit) as caught:
-        EngineIOService(parse(*arguments), MemoryReactorClock())
+        CommandService(parse(*arguments), MemoryReactorClock())
     text = str(caught.value)
     assert text.startswith("twistd engineio: ")
     assert "\n" not in text
@@ -62,7 +63,7 @@ def test_options(tmp_path: Path) -> None:
         "--app=tests.test_tap:application",
     )
     reactor = MemoryReactorClock()
-    service = EngineIOService(options, reactor)
+    service = CommandService(options, reactor)
     opts = service.server.opts
     assert (opts.path, opts.pingInterval, opts.pingTimeout, opts.maxHttpBufferSize) == ("/socket", 1000, 500, 2000)
     assert opts.idPrefix == "1"
@@ -129,14 +130,14 @@ def test_findApp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_aPortThatIsFoundTakenLate(loggedErrors: list[Any]) -> None:
     """An endpoint that fails only after the start stops the process, and says why."""
     reactor = MemoryReactorClock()
-    service = EngineIOService(parse(), reactor)
+    service = CommandService(parse(), reactor)
     stopped: list[bool] = []
     reactor.stop = lambda: stopped.append(True)
-    service._endpoints = {}
+    service._endpoints = []
     service.startService()
     from twisted.python.failure import Failure
 
-    service._notListening(Failure(OSError("too late")), "tcp:3000")
+    service.portFailed(Failure(OSError("too late")), "tcp:3000")
     for hook, args, keywords in reactor.whenRunningHooks:
         hook(*args, **keywords)
     assert stopped == [True]
@@ -154,7 +155,7 @@ async def failingLater(server: Server) -> None:
 def test_anApplicationThatFailsLater(loggedErrors: list[Any]) -> None:
     """An application may be a coroutine function; what it raises ends the process, and is logged."""
     reactor = MemoryReactorClock()
-    EngineIOService(parse("--app=tests.test_tap:failingLater"), reactor)
+    CommandService(parse("--app=tests.test_tap:failingLater"), reactor)
     assert len(reactor.whenRunningHooks) == 1
     assert "--app tests.test_tap:failingLater: failed" in loggedErrors[0]["problem"]
     loggedErrors.clear()
@@ -176,14 +177,14 @@ def test_aTakenPort(tmp_path: Path) -> None:
     with pytest.raises(
         SystemExit, match=r"twistd engineio: --listen tcp:3000: cannot listen \(Address already in use\)"
     ):
-        EngineIOService(options, TakenPort()).privilegedStartService()
+        CommandService(options, TakenPort()).privilegedStartService()
     assert not pidfile.exists()
 
 
 def test_stop() -> None:
     """The ports close, the sessions end, and the Deferred tells when nothing is left."""
     reactor = MemoryReactorClock()
-    service = EngineIOService(parse("--listen=tcp:1", "--listen=tcp:2"), reactor)
+    service = CommandService(parse("--listen=tcp:1", "--listen=tcp:2"), reactor)
     service.startService()
     request = FakeRequest()
     service.server.handleRequest(request)
@@ -223,7 +224,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_makeService() -> None:
     """twistd gets its service on the running reactor, and nothing listens before it starts."""
-    assert isinstance(makeService(parse()), EngineIOService)
+    assert isinstance(makeService(parse()), CommandService)
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,9 @@ def test_where(host: str, port: int, url: str) -> None:
     from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
     address = IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
-    assert _asURL(address) == url
-    assert _asURL(UNIXAddress(b"/run/app.sock")) == "unix:/run/app.sock:"
-    assert _asURL("something else") == "something else"
+    assert asURL(address) == url
+    assert asURL(UNIXAddress(b"/run/app.sock")) == "unix:/run/app.sock:"
+    assert asURL("something else") == "something else"
 
 
 def test_aPortThatIsTakenInTheBackground(loggedErrors: list[Any]) -> None:
@@ -250,7 +251,7 @@ def test_aPortThatIsTakenInTheBackground(loggedErrors: list[Any]) -> None:
     options = parse()
     options.parent = {"statusPipe": 5, "pidfile": "none"}
     with pytest.raises(OSError, match=r"^--listen tcp:3000: cannot listen \(Address already in use\)$"):
-        EngineIOService(options, TakenPort()).privilegedStartService()
+        CommandService(options, TakenPort()).privilegedStartService()
     assert [event["problem"] for event in loggedErrors] == ["--listen tcp:3000: cannot listen (Address already in use)"]
     loggedErrors.clear()
 
@@ -265,12 +266,12 @@ class LockedPort(MemoryReactorClock):
 def test_aLockedSocket() -> None:
     """The line has the reason, also where the system has no error for it."""
     with pytest.raises(SystemExit, match=r"--listen unix:/run/app: cannot listen \(Cannot acquire lock\)"):
-        EngineIOService(parse("--listen=unix:/run/app"), LockedPort()).privilegedStartService()
+        CommandService(parse("--listen=unix:/run/app"), LockedPort()).privilegedStartService()
 
 
 def test_accessLogOfRequests() -> None:
     """Who sent a request is said by trusted proxies; of one that contradicts itself only who connected is known."""
-    service = EngineIOService(parse("--trusted-proxies=192.0.2.7", "--id-prefix=a."), MemoryReactorClock())
+    service = CommandService(parse("--trusted-proxies=192.0.2.7", "--id-prefix=a."), MemoryReactorClock())
 
     def line(uri: bytes, **headers: str) -> str:
         request: Any = FakeRequest(
@@ -293,7 +294,7 @@ def test_anotherSignal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
     reactor = MemoryReactorClock()
     reactor.callFromThread = lambda call: call()
-    service = EngineIOService(parse(), reactor)
+    service = CommandService(parse(), reactor)
     service.startService()
     service.server.handleRequest(FakeRequest())
     service.hurryOnSignal()
