@@ -31,6 +31,7 @@ setup(
         # What engineio_twisted.metrics needs.
         "metrics": ["prometheus_client>=0.20"],
         "test": [
+            "aiohttp>=3.9",
             "build",
             "coverage[toml]>=7.4",
             "flask>=3",

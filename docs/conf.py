@@ -89,17 +89,21 @@ pydoctor_args = [
 pydoctor_url_path = "/api/"
 
 
-def leaveFoldersOut(_application: Any, page: str, source: list[str]) -> None:
-    """Keep but the text of links to folders, which a code host shows, and for which there are no pages."""
+def leaveLinksOut(_application: Any, page: str, source: list[str]) -> None:
+    """Name the files and folders that are linked to, of which a code host, and not the site, has pages."""
 
     def text(link: re.Match[str]) -> str:
-        return link[1] if ((HERE / page).parent / link[2]).is_dir() else link[0]
+        target = ((HERE / page).parent / link[2]).resolve()
+        if target.is_relative_to(HERE) or not target.exists():
+            return link[0]
+        name = str(target.relative_to(ROOT))
+        return link[1] if link[1] == name else f"{link[1]} (`{name}`)"
 
     source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", text, source[0])
 
 
 def setup(application: Any) -> None:
     """Register what Sphinx hasn't by itself."""
-    application.connect("source-read", leaveFoldersOut)
+    application.connect("source-read", leaveLinksOut)
     # Nobody has written a lexer for it.
     application.add_lexer("haproxy", TextLexer)

@@ -1,0 +1,232 @@
+"""
+The diagrams of the documentation, from text: `python docs/diagrams.py` writes docs/diagrams anew.
+
+L{SEQUENCES} are what a client and a server say, which tests/test_docs.py plays against a server; the machines are those
+of L{engineio_twisted.socket.TRANSITIONS}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from engineio_twisted.socket import TRANSITIONS, HeartbeatState, ReadyState, UpgradeState
+
+FOLDER = Path(__file__).parent / "diagrams"
+
+
+class Step(NamedTuple):
+    """
+    One line of a sequence.
+
+    @ivar kind: who says it, and on what: C{get}, C{post} and C{upgrade} are requests of the client's, with a query;
+        C{got}, C{posted} and C{upgraded} their answers; C{say} and C{hear} frames, from the client's side; C{closed} is
+        a close frame of the server's, C{wait} time that passes.
+    @ivar text: what is said; of a C{post} the query, a space and the body.
+    @ivar note: what it means.
+    """
+
+    kind: str
+    text: str
+    note: str = ""
+
+
+OPENED = '0{"sid":"S",…}'
+
+SEQUENCES = {
+    "polling": [
+        Step("get", "transport=polling"),
+        Step("got", OPENED, "connection, open"),
+        Step("get", "transport=polling&sid=S", "waits"),
+        Step("post", "transport=polling&sid=S 4hello", "message"),
+        Step("posted", "ok"),
+        Step("got", "4hello", "what the server sends"),
+        Step("get", "transport=polling&sid=S", "waits"),
+    ],
+    "websocket": [
+        Step("upgrade", "transport=websocket"),
+        Step("upgraded", "101"),
+        Step("hear", OPENED, "connection, open"),
+        Step("say", "4hello", "message"),
+        Step("hear", "4hello", "what the server sends"),
+    ],
+    "upgrade": [
+        Step("get", "transport=polling"),
+        Step("got", OPENED, "connection, open"),
+        Step("get", "transport=polling&sid=S", "waits"),
+        Step("upgrade", "transport=websocket&sid=S"),
+        Step("upgraded", "101"),
+        Step("say", "2probe"),
+        Step("hear", "3probe", "upgrading"),
+        Step("got", "6", "at once, or within 100 ms"),
+        Step("say", "5", "upgrade"),
+        Step("say", "4hello", "message"),
+        Step("hear", "4hello", "on the WebSocket"),
+    ],
+    "heartbeat": [
+        Step("upgrade", "transport=websocket"),
+        Step("upgraded", "101"),
+        Step("hear", OPENED, "connection, open"),
+        Step("wait", "25 s", "pingInterval"),
+        Step("hear", "2"),
+        Step("say", "3", "heartbeat"),
+        Step("wait", "25 s", "pingInterval"),
+        Step("hear", "2"),
+        Step("wait", "20 s", "pingTimeout"),
+        Step("closed", "1000", "close: ping timeout"),
+    ],
+    "close": [
+        Step("get", "transport=polling"),
+        Step("got", OPENED, "connection, open"),
+        Step("get", "transport=polling&sid=S", "waits"),
+        Step("post", "transport=polling&sid=S 1", "close: transport close"),
+        Step("got", "6"),
+        Step("posted", "ok"),
+    ],
+}
+
+REMARKS = {"waits", "what the server sends", "on the WebSocket", "at once, or within 100 ms"}
+REMARKS |= {"pingInterval", "pingTimeout"}
+"""Notes that are no events."""
+
+MACHINES: dict[str, Sequence[Enum]] = {
+    "session": [ReadyState.OPENING, ReadyState.OPEN, ReadyState.CLOSING, ReadyState.CLOSED],
+    "upgrading": [UpgradeState.NONE, UpgradeState.PROBING, UpgradeState.PROBED, UpgradeState.DONE],
+    "heartbeats": [
+        HeartbeatState.LISTENING,
+        HeartbeatState.STOPPED,
+        HeartbeatState.RESTING,
+        HeartbeatState.AWAITING,
+    ],
+}
+
+STYLE = """
+text { font: 14px sans-serif; fill: #1f2933; }
+.wire { font-family: monospace; font-size: 13px; }
+.note { font-style: italic; fill: #52606d; }
+.name { font-weight: bold; }
+.line { stroke: #9aa5b1; }
+.http { stroke: #2563c9; stroke-width: 1.5; }
+.socket { stroke: #12805c; stroke-width: 2.5; }
+.state { fill: #eef3fb; stroke: #2563c9; }
+.edge { fill: none; stroke: #52606d; stroke-width: 1.3; }
+"""
+
+
+def drawing(width: int, height: int, parts: Sequence[str], title: str) -> str:
+    """An SVG of its own, on white whatever the page is on."""
+    marker = '<marker id="{0}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="{1}" markerHeight="{1}" orient="auto">'
+    marker += '<path d="M0,0 L8,4 L0,8 z" fill="{2}"/></marker>'
+    colours = [("http", 7, "#2563c9"), ("socket", 5, "#12805c"), ("edge", 7, "#52606d")]
+    arrows = [marker.format(*each) for each in colours]
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{STYLE}</style>",
+        f"<defs>{''.join(arrows)}</defs>",
+        f'<rect width="{width}" height="{height}" rx="6" fill="#ffffff"/>',
+        *parts,
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def text(x: float, y: float, content: str, name: str = "wire", anchor: str = "middle") -> str:
+    return f'<text x="{x:g}" y="{y:g}" class="{name}" text-anchor="{anchor}">{escape(content)}</text>'
+
+
+def sequence(name: str) -> str:
+    """What client and server say to each other, from top to bottom."""
+    client, server, row = 60, 500, 36
+    steps = SEQUENCES[name]
+    bottom = 56 + row * len(steps)
+    parts = [text(client, 24, "client", "name"), text(server, 24, "server", "name")]
+    parts += [f'<line x1="{x}" y1="34" x2="{x}" y2="{bottom - 8}" class="line"/>' for x in (client, server)]
+    for number, (kind, said, note) in enumerate(steps):
+        y = 34 + row * (number + 1)
+        if kind == "wait":
+            parts.append(text((client + server) / 2, y, f"… {said} …", "note"))
+        else:
+            isFromClient = kind in ("get", "post", "upgrade", "say")
+            start, end = (client, server) if isFromClient else (server, client)
+            name_ = "socket" if kind in ("say", "hear", "closed") else "http"
+            parts.append(
+                f'<line x1="{start}" y1="{y}" x2="{end}" y2="{y}" class="{name_}" marker-end="url(#{name_})"/>'
+            )
+            parts.append(text((client + server) / 2, y - 6, label(kind, said)))
+        if note:
+            parts.append(text(server + 16, y + 4, note, "note", "start"))
+    return drawing(720, bottom, parts, f"{name}: what client and server say")
+
+
+def label(kind: str, said: str) -> str:
+    """What is written on an arrow."""
+    query, _, body = said.partition(" ")
+    return {
+        "get": f"GET ?{said}",
+        "post": f"POST ?{query}: {body}",
+        "upgrade": f"GET ?{said}, Upgrade",
+        "got": f"200: {said}",
+        "posted": f"200: {said}",
+        "upgraded": said,
+        "closed": f"close frame, {said}",
+    }.get(kind, said)
+
+
+def machine(name: str) -> str:
+    """The states in a row, with what leads from one to another."""
+    states = MACHINES[name]
+    width, gap, high, middle = 120, 70, 44, 126
+    left = [20 + (width + gap) * index for index in range(len(states))]
+    parts = []
+    edges: dict[tuple[int, int], list[str]] = {}
+    for (before, given), after in TRANSITIONS.items():
+        if before in states:
+            edges.setdefault((states.index(before), states.index(after)), []).append(given.name.lower())
+    for index, state in enumerate(states):
+        x = left[index]
+        parts.append(f'<rect x="{x}" y="{middle - high / 2:g}" width="{width}" height="{high}" rx="8" class="state"/>')
+        parts.append(text(x + width / 2, middle + 5, state.name.lower(), "name"))
+    for (before, after), inputs in edges.items():
+        content = ", ".join(inputs)
+        if before == after:
+            x = left[before] + width / 2
+            path = (
+                f"M{x - 20:g},{middle - 22} C{x - 40:g},{middle - 66} {x + 40:g},{middle - 66} {x + 20:g},{middle - 22}"
+            )
+            where = (x, middle - 60)
+        elif abs(before - after) == 1:
+            isForward = after > before
+            y = middle - 8 if isForward else middle + 10
+            start, end = (left[before] + width, left[after]) if isForward else (left[before], left[after] + width)
+            path = f"M{start},{y} L{end},{y}"
+            where = ((start + end) / 2, y - 6 if isForward else y + 16)
+        else:
+            isForward = after > before
+            sign = -1 if isForward else 1
+            edge = middle + sign * 22
+            # Where several begin or end, each has a place of its own.
+            start, end = left[before] + width / 2 + 24 * -sign, left[after] + width / 2 + 24 * sign
+            depth = edge + sign * 34 * abs(before - after)
+            path = f"M{start:g},{edge} C{start:g},{depth} {end:g},{depth} {end:g},{edge}"
+            where = ((start + end) / 2, edge + sign * 34 * abs(before - after) * 0.75 + (-6 if isForward else 16))
+        parts.append(f'<path d="{path}" class="edge" marker-end="url(#edge)"/>')
+        parts.append(text(*where, content, "note"))
+    return drawing(left[-1] + width + 20, 2 * middle, parts, f"{name}: states, and what leads from one to another")
+
+
+def drawings() -> dict[str, str]:
+    """All diagrams, by the names of their files."""
+    return {
+        **{f"{name}.svg": sequence(name) for name in SEQUENCES},
+        **{f"state-{name}.svg": machine(name) for name in MACHINES},
+    }
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, content in drawings().items():
+        (FOLDER / name).write_text(content, encoding="utf-8")
