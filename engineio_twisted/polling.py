@@ -389,11 +389,20 @@ class PollingTransport(Transport):
                 return
             body = compressor.compress(body) + compressor.flush()
         self._sentBytes(len(body))
-        connection = connectionOf(request)
+        channel, connection = request.channel, connectionOf(request)
         respond(request, 200, headers, body, self._announce)
         # One of ours knows whether the system has taken all of it.
         if not getattr(request, "isTaken", False) and unsent(connection) and connection not in self._unread:
             self._unread += (connection,)
+            # One of ours says when it is read, for a GET that waits for that.
+            tell = getattr(channel, "tellWhenRead", None)
+            if tell is not None:
+                tell(self)
+
+    def answerRead(self) -> None:
+        """Learn that the client has taken an answer that it hadn't read."""
+        if self._poll is not None:
+            self.owner.transportReady(self)
 
     def _sendInPieces(self, request: Request, headers: Mapping[str, str], body: bytes, compressor: Any) -> None:
         for name, value in headers.items():

@@ -362,6 +362,7 @@ class Channel(HTTPChannel):
     group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
     _isLast = False
+    _unreadOf: PollingTransport | None = None
     _headDeadline: IDelayedCall | None = None
     # Whether there was anything to read; whether a request was refused before it was known what it wants.
     _hasRead = False
@@ -396,6 +397,17 @@ class Channel(HTTPChannel):
             self.persistent = False
         else:
             self.loseConnection()
+
+    def tellWhenRead(self, polling: PollingTransport) -> None:
+        """Have a transport told when all that was written is read, if that isn't soon."""
+        self._unreadOf = polling
+
+    def resumeProducing(self) -> None:
+        """Learn that the client has taken what was written."""
+        super().resumeProducing()
+        polling, self._unreadOf = self._unreadOf, None
+        if polling is not None:
+            polling.answerRead()
 
     # The head of a request: how large it may be, and when it has to be there
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from base64 import b64decode
 from io import BytesIO
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import FileSender
 
 from .clients import pythonPath
@@ -268,3 +270,31 @@ async def test_aGigabyteForOneThatNeverReads(start: Any, transport: str, how: st
             if not wire.isLost:
                 wire.transport.resumeProducing()
                 wire.drop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_aPollBehindAnAnswerThatIsNotRead(serve: Any) -> None:
+    """A GET that is sent behind another is answered as soon as the client has read the answer to that."""
+    sessions: list[Any] = []
+    running = await serve(lambda server: server.on("connection", sessions.append), httpCompression=False)
+    request = b"GET /engine.io/?EIO=4&transport=polling%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    client = await deferToThread(socket.create_connection, ("127.0.0.1", running.port))
+    client.settimeout(10)
+    with client:
+        client.sendall(request % b"")
+        await deferToThread(client.recv, 65536)
+        (session,) = sessions
+        session.send("x" * 16_000_000)
+        client.sendall(request % b"&sid=%b" % session.id.encode() * 2)
+        await eventually(lambda: session.transport._poll is not None and session.bufferedAmount > 0, "both polls")
+        session.send("after")
+
+        def read() -> bytes:
+            end = b""
+            while not end.endswith(b"4after"):
+                data = client.recv(1_000_000)
+                assert data, "the connection is closed"
+                end = (end + data)[-100:]
+            return end
+
+        await deferToThread(read)
