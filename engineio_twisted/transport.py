@@ -380,7 +380,8 @@ def abortStream(stream: Any) -> None:
     if stream.streamID in stream._conn.streams:
         request = stream._request
         stream.abortConnection()
-        if request.channel is not None:
+        # One that is answered, while the answer waits to be read, has none any more.
+        if getattr(request, "channel", None) is not None:
             request.connectionLost(Failure(ConnectionAborted()))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
@@ -210,6 +211,33 @@ async def test_whoDoesNotRead(listening: Any, headers: dict[str, str]) -> None:
     await within(here.server.close(), "the server to close")
 
 
+@pytest.mark.parametrize("headers", [{}, {"accept_encoding": "gzip"}])
+@pytest_twisted.ensureDeferred
+async def test_whoDoesNotReadIsCutOff(listening: Any, headers: dict[str, str]) -> None:
+    """Where its session ends by the limit of what may wait, the stream that it doesn't read is reset, and no other."""
+    here = await listening(maxBufferedBytes=1_000_000)
+    client = await here.connect(reads=False)
+    session = await client.open()
+    other = await client.open()
+    socket = here.server.clients[session.partition("sid=")[2]]
+    message = random.Random(1).randbytes(300_000)
+    socket.send(message)
+    _, unread = client.ask(session, **headers)
+    await unread.until(lambda: len(unread.body) > 60_000, "what fits into the window")
+    _, waiting = client.ask(other)
+    for _ in range(3):
+        socket.send(message)
+    assert (await unread.over()).error == 0
+    assert [reason for reason, _ in here.closed] == ["buffer limit exceeded"]
+    assert not waiting.headers
+    # What it has not acknowledged of one stream counts for the whole connection.
+    client.h2.increment_flow_control_window(1_000_000)
+    client.flush()
+    client.reads = True
+    assert (await client.post(other, b"4still here")).text == "ok"
+    assert (await waiting.over()).text == "4still here"
+
+
 @pytest_twisted.ensureDeferred
 async def test_aSiteThatIsImpatient(listening: Any) -> None:
     """Twisted counts a connection as idle on which streams wait: a site on which that ends sessions is named, once."""
@@ -321,6 +349,32 @@ async def test_otherOriginsReadRefusals(listening: Any) -> None:
     _, refused = client.ask(session, "POST", b"4", ends=False, content_length="5000", origin="https://example.com")
     assert (await refused.began()).headers["access-control-allow-origin"] == "https://example.com"
     assert "connection" not in refused.headers
+
+
+@pytest.mark.parametrize("isGivenUp", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_aRefusalThatTakesTime(listening: Any, isGivenUp: bool) -> None:
+    """Who may read it may be decided late: when the body is complete, or its stream has been given up."""
+    decided: list[Deferred[str]] = []
+
+    def decide(origin: str | None) -> Deferred[str]:
+        decided.append(Deferred())
+        return decided[-1]
+
+    here = await listening(maxHttpBufferSize=1000, cors={"origin": decide})
+    client = await here.connect()
+    stream, refused = client.ask(target(sid="unknown"), "POST", b"4" * 1001, ends=not isGivenUp)
+    await eventually(lambda: decided, "the question")
+    if isGivenUp:
+        client.reset(stream)
+        await eventually(lambda: len(here.server.reading) == 0, "the end of the stream")
+    else:
+        assert (await client.get("/page")).text == "a page"
+        decided[0].callback("https://example.com")
+        assert (await refused.over()).headers["access-control-allow-origin"] == "https://example.com"
+        assert (refused.status, refused.error) == (413, None)
+    assert (await client.get("/page")).text == "a page"
+    assert len(here.server.reading) == 0
 
 
 @pytest_twisted.ensureDeferred
