@@ -75,12 +75,14 @@ FILES = {
     ("docs/deployment/systemd.md", "ini"): "test_systemd.py::test_thePagesShowTheFiles",
     ("docs/deployment/tls.md", "ini"): "test_systemd.py::test_thePagesShowTheFiles",
     ("docs/deployment/tls.md", "sh"): "test_systemd.py::test_tls",
+    # Word for word from examples that are run.
+    ("docs/embedding.md", "python"): "test_embedding.py::test_quotations",
     ("docs/guides/limits.md", "toml"): "test_docs.py::test_theSameInAFile",
     ("docs/protocols.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "text"): "test_docs.py::test_description",
     ("examples/echo/README.md", "js"): "test_docs.py::test_clients",
 }
-"""What is no program in Python, and no commands."""
+"""What is neither run here as Python, nor typed into a shell: by its page and its language."""
 
 PROXIES = "test_deployment.py::test_processes"
 CI = "runs with every change, before and around these tests"
@@ -97,6 +99,8 @@ COMMANDS = {
     r"npm ci|cd examples/(chat|latency)": CI,
     r"python (chat|latency)\.py( \S+)?": "test_examples.py::test_pageRuns",
     r"python examples/echo/echo\.py( \S+)?": "test_examples.py::test_echoRuns",
+    r"python examples/embedding/tls\.py tls-files:.*": "test_embedding.py::test_tls",
+    r"python examples/embedding/tree\.py( \S+)?": "test_embedding.py::test_tree",
     r"cd examples/echo": "test_examples.py::test_echoUnderTwistd",
     r"DEBUG=\S+ python .*": "test_docs.py::test_debugging",
     r"curl 'http://127\.0\.0\.1:3000.*": "test_docs.py::test_byHand",
@@ -159,7 +163,13 @@ def test_theTestsAreThere() -> None:
 # Python
 
 
-PYTHON = [block for block in BLOCKS if block.language == "python" and nameOf(block.page) not in WHOLE]
+PYTHON = [
+    block
+    for block in BLOCKS
+    if block.language == "python"
+    and nameOf(block.page) not in WHOLE
+    and (nameOf(block.page), block.language) not in FILES
+]
 CLIENTS = [block for block in PYTHON if "engineio.Client" in block.text]
 PROGRAMS = [block for block in PYTHON if re.search(r"^(react|web\.run_app)\(", block.text, re.MULTILINE)]
 PARTS = [block for block in PYTHON if block not in PROGRAMS and block not in CLIENTS]
