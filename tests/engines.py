@@ -9,6 +9,7 @@ import pytest
 from incremental import Version
 
 from engineio_twisted import AutobahnEngine
+from engineio_twisted.websocket import WebSocketConnection
 from twisted import version
 
 TwistedEngine: Any = None
@@ -26,3 +27,9 @@ class PlainAutobahn(AutobahnEngine):
 ENGINES = [each for each in (AutobahnEngine, PlainAutobahn, TwistedEngine) if each is not None]
 
 needsTwistedEngine = pytest.mark.skipif(TwistedEngine is None, reason="the engine of Twisted needs Twisted 26.10")
+
+
+def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have WebSockets that are closed cut after so many seconds, whatever the package says."""
+    setDeadline = WebSocketConnection.setDeadline
+    monkeypatch.setattr(WebSocketConnection, "setDeadline", lambda self, _=None: setDeadline(self, seconds))

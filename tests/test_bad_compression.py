@@ -19,11 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet import task
 
-from engineio_twisted import websocket
 from engineio_twisted.deflate import agreeOn
 from engineio_twisted.headers import contentCoding
 from engineio_twisted.options import PerMessageDeflate
 
+from .engines import closeWithin
 from .wire import (
     BINARY,
     CLOSE,
@@ -551,7 +551,7 @@ class TestBomb:
     async def test_closing(self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         """The client may answer the close frame, as always: that is the end of the connection."""
         # Else the deadline would be the end of it.
-        monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 60)
+        closeWithin(monkeypatch, 60)
         async with hostile(perMessageDeflate=True, maxHttpBufferSize=1000) as here:
             sid, wire = await openDeflated(here)
             wire.send(

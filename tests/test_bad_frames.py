@@ -14,9 +14,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from engineio_twisted import websocket
+from engineio_twisted import socket as session
 
-from .engines import ENGINES, TwistedEngine
+from .engines import ENGINES, TwistedEngine, closeWithin
 from .wire import (
     BINARY,
     CLOSE,
@@ -266,7 +266,7 @@ class TestFrames:
     @pytest_twisted.ensureDeferred
     async def test_closeIgnored(self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client that doesn't answer the server's close frame, and sends on, is cut off."""
-        monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.2)
+        closeWithin(monkeypatch, 0.2)
         async with hostile() as here:
             sid, wire = await here.openWebSocket()
             here.server.clients[sid].close()
@@ -353,7 +353,8 @@ class TestNobodyReads:
     @pytest_twisted.ensureDeferred
     async def test_closing(self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
         """A session on a connection that doesn't drain can be closed, and its connection goes away in time."""
-        monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.2)
+        monkeypatch.setattr(session, "CLOSING_TIMEOUT", 0.2)
+        closeWithin(monkeypatch, 0.2)
         async with hostile() as here:
             sid, wire = await here.openWebSocket()
             wire.transport.pauseProducing()

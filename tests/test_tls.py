@@ -13,7 +13,7 @@ from twisted.internet.ssl import CertificateOptions
 
 from engineio_twisted import listen
 
-from .engines import ENGINES
+from .engines import ENGINES, closeWithin
 from .wire import Wire, http, makeFrame, pause, target, upgrade, within
 
 
@@ -130,7 +130,7 @@ async def test_aClientThatDoesNotRead(connect: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_goodbye(connect: Any, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A WebSocket that was closed is over as soon as both sides have said so, and isn't left to its deadline."""
-    monkeypatch.setattr("engineio_twisted.websocket.CLOSE_TIMEOUT", 60)
+    closeWithin(monkeypatch, 60)
     wire = await connect()
     wire.send(upgrade())
     assert (await wire.response()).status == 101
