@@ -81,6 +81,7 @@ FILES = {
     ("docs/protocols.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "text"): "test_docs.py::test_description",
     ("examples/echo/README.md", "js"): "test_docs.py::test_clients",
+    ("examples/lines/README.md", "js"): "test_examples.py::test_linesOfNode",
 }
 """What is neither run here as Python, nor typed into a shell: by its page and its language."""
 
@@ -102,6 +103,7 @@ COMMANDS = {
     r"python examples/embedding/tls\.py tls-files:.*": "test_embedding.py::test_tls",
     r"python examples/embedding/tree\.py( \S+)?": "test_embedding.py::test_tree",
     r"cd examples/echo": "test_examples.py::test_echoUnderTwistd",
+    r"python examples/lines/lines\.py\b.*|nc 127\.0\.0\.1 4000": "test_examples.py::test_linesRuns",
     r"DEBUG=\S+ python .*": "test_docs.py::test_debugging",
     r"curl 'http://127\.0\.0\.1:3000.*": "test_docs.py::test_byHand",
     r"twistd? .*": "test_docs.py::test_twistd",
@@ -285,7 +287,10 @@ def test_program(block: Block, freePort: int) -> None:
     assert "Traceback" not in said, said
 
 
-@pytest.mark.parametrize("block", [*CLIENTS, *(block for block in BLOCKS if block.language == "js")], ids=str)
+SCRIPTS = [block for block in BLOCKS if FILES.get((nameOf(block.page), block.language)) == "test_docs.py::test_clients"]
+
+
+@pytest.mark.parametrize("block", [*CLIENTS, *SCRIPTS], ids=str)
 def test_clients(block: Block, freePort: int, tmp_path: Path) -> None:
     """A client that a page shows talks to the server of that page, or to the echo."""
     (server,) = [each.text for each in PROGRAMS if each.page == block.page] or [ECHO.read_text()]

@@ -26,8 +26,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import Clock
 
-from .clients import pythonPath, within
+from .clients import INTEROP, pythonPath, within
 from .conftest import require
+from .markdown import blocksOf
 from .test_browser import Chromium, browse, chromium  # noqa: F401
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -176,6 +177,63 @@ def test_chatOverTheNetwork() -> None:
         example.stop()
 
 
+LINES = r"engineio:tcp\:0\:interface=127.0.0.1:text=true:drainTimeout=1000"
+
+
+def test_linesRuns(freePort: int) -> None:
+    """Who comes by TCP and who comes by a session are in one room, and learn of each other."""
+    # TCP first: what is printed last, and waited for, is the address of sessions.
+    with running(command("lines", f"tcp:{freePort}:interface=127.0.0.1", LINES)) as lines:
+        session = Polling(lines.url)
+        assert session.receive() == "4What is your name?\n"
+        with socket.create_connection(("127.0.0.1", freePort), PATIENCE) as telnet, telnet.makefile("rb") as answers:
+            telnet.sendall(b"Grace\r\n")
+            assert answers.readline() == b"What is your name?\n"
+            assert answers.readline() == b"Hello Grace. Here are: nobody\n"
+            session.send("4Grace\nAda\nhel\x1e4lo\n")
+            assert answers.readline() == b"* Ada comes in\n"
+            assert answers.readline() == b"Ada: hello\n"
+            told = session.receive().split("\x1e")
+            assert told[0].startswith("4That won't do")
+            assert told[1:] == ["4Hello Ada. Here are: Grace\n"]
+            telnet.sendall(b"hello yourself\n")
+            assert session.receive() == "4Grace: hello yourself\n"
+        assert session.receive() == "4* Grace leaves\n"
+        lines.stop()
+
+
+def test_linesOfNode(node: str, tmp_path: Path) -> None:
+    """The program in the README takes part, and leaves when its input ends."""
+    (program,) = [each.text for each in blocksOf(EXAMPLES / "lines" / "README.md") if each.language == "js"]
+    with running(command("lines", LINES)) as lines:
+        # Node.js looks for packages where a file is.
+        (tmp_path / "node_modules").symlink_to(INTEROP / "node_modules")
+        file = tmp_path / "lines.mjs"
+        file.write_text(program.replace("ws://127.0.0.1:3000", lines.url.replace("http", "ws")))
+        session = Polling(lines.url)
+        session.send("4Ada\n")
+        typed = "Grace\nhello\n"
+        with subprocess.Popen([node, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                assert process.stdout.readline() == "What is your name?\n"
+                process.stdin.write(typed)
+                process.stdin.flush()
+                assert process.stdout.readline() == "Hello Grace. Here are: Ada\n"
+                told = ""
+                while "Grace: hello\n" not in told:
+                    told += session.receive()
+                session.send("4hello Grace\n")
+                assert process.stdout.readline() == "Ada: hello Grace\n"
+                process.stdin.close()
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+        assert "* Grace leaves" in session.receive()
+        lines.stop()
+
+
 def test_echoUnderTwistd() -> None:
     """The echo runs under twistd as its README says."""
     twistd = Path(sys.executable).with_name("twistd")
@@ -211,10 +269,10 @@ def test_clientMissing(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", ["echo", "chat", "latency"])
+@pytest.mark.parametrize("name", ["echo", "lines", "chat", "latency"])
 def test_addressTaken(name: str) -> None:
     """An address that is taken is one line, not a traceback."""
-    if name != "echo":
+    if name in ("chat", "latency"):
         requirePage(name)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -222,10 +280,10 @@ def test_addressTaken(name: str) -> None:
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", ["echo", "chat", "latency"])
+@pytest.mark.parametrize("name", ["echo", "lines", "chat", "latency"])
 def test_badEndpoint(name: str) -> None:
     """What isn't the description of an endpoint is one line too."""
-    if name != "echo":
+    if name in ("chat", "latency"):
         requirePage(name)
     assert "pigeon" in refusal(command(name, "pigeon:post"))
 
