@@ -14,6 +14,9 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=["engineio_twisted", "twisted.plugins"],
+    # Outside of the package: pytest imports it in whatever it runs, and the package is to be imported by who uses it.
+    py_modules=["pytest_engineio_twisted"],
+    entry_points={"pytest11": ["engineio_twisted = pytest_engineio_twisted"]},
     package_data={"engineio_twisted": ["py.typed"]},
     install_requires=[
         "twisted>=26.4",
@@ -63,6 +66,7 @@ setup(
     },
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Framework :: Pytest",
         "Framework :: Twisted",
         "Intended Audience :: Developers",
         "Operating System :: POSIX",

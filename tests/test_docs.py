@@ -66,7 +66,10 @@ def nameOf(page: Path) -> str:
 # Where a block is run, if not here
 
 
-WHOLE = {"docs/first-steps.md": "test_newcomer.py::test_firstSteps"}
+WHOLE = {
+    "docs/first-steps.md": "test_newcomer.py::test_firstSteps",
+    "docs/testing.md": "test_testing_page.py::test_parts",
+}
 """Pages that a test follows from their beginning to their end."""
 
 FILES = {

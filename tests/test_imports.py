@@ -48,15 +48,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "connection_group": set(),
     "fast_http": {"connection_group", "resource", "transport", "options"},
     "configuration": {"options", "errors"},
+    "memory_network": set(),
+    "memory_client": {"memory_network", "websocket"},
     "tls": set(),
 }
 # What needs an extra is imported by those alone who ask for it.
-EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls"}
+MEMORY = {"memory_network", "memory_client", "testing"}
+EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls", *MEMORY}
 MAY_IMPORT["endpoints"] = {"configuration", "errors", "options", "proxies", "server", "socket"}
 MAY_IMPORT |= {
     "server": EVERYTHING - {"server"},
     "service": EVERYTHING,
     "tap": {*EVERYTHING, "service", "metrics"},
+    "testing": (EVERYTHING | MEMORY) - {"testing"},
     "__init__": EVERYTHING,
 }
 

@@ -45,11 +45,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_wheelHoldsWhatIsNeeded(built: dict[str, Path]) -> None:
-    """The package with its types, the plugin, and nothing that isn't ours."""
+    """The package with its types, the plugins, and nothing that isn't ours."""
     with zipfile.ZipFile(built["wheel"]) as archive:
         names = {each for each in archive.namelist() if ".dist-info/" not in each}
     modules = {f"engineio_twisted/{each.name}" for each in (ROOT / "engineio_twisted").glob("*.py")}
-    assert names == {*modules, "engineio_twisted/py.typed", "twisted/plugins/engineio_plugin.py"}
+    plugins = {"pytest_engineio_twisted.py", "twisted/plugins/engineio_plugin.py"}
+    assert names == {*modules, "engineio_twisted/py.typed", *plugins}
 
 
 def test_sdistHoldsEverything(built: dict[str, Path]) -> None:

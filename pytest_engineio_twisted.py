@@ -1,0 +1,35 @@
+"""
+The plugin for pytest: the fixture C{engineio}.
+
+pytest imports this wherever engineio_twisted is installed, so it imports nothing of it until the fixture is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from engineio_twisted.testing import MemoryServer
+
+
+@pytest.fixture
+def engineio() -> Iterator[Callable[..., MemoryServer]]:
+    """
+    Make servers in memory: `engineio(application, pingInterval=300)` is a `MemoryServer` of `engineio_twisted.testing`.
+
+    They are closed after the test, which fails where the application did, or left something behind.
+    """
+    from engineio_twisted.testing import MemoryServer
+
+    with ExitStack() as servers:
+
+        def start(*args: Any, **keywords: Any) -> MemoryServer:
+            server = MemoryServer(*args, **keywords)
+            servers.callback(server.close)
+            return server
+
+        yield start
