@@ -203,6 +203,9 @@ class SessionPort:
         return address
 
     def _connected(self, socket: Socket) -> None:
+        if socket.readyState is not ReadyState.OPEN:
+            # Another handler has closed it, and its end may have been announced already.
+            return
         transport = SessionTransport(socket, self._isText)
         try:
             protocol = self._factory.buildProtocol(transport.getPeer())

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 import pytest_twisted
+from twisted.application import strports
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -693,6 +694,41 @@ def test_factoriesThatRefuse(loggedErrors: Any) -> None:
         assert session.closes == [("forced close", "closed by the server")]
         assert [each["session"] for each in loggedErrors] == [session.socket.logName] * isLogged
     loggedErrors.clear()
+
+
+@pytest.mark.parametrize("discard", [True, False])
+def test_sessionsThatOthersClose(discard: bool) -> None:
+    """A session that another handler turns away isn't given to the factory, which would never hear of its end."""
+    server, factory = Server(reactor=Clock()), Counting()
+    server.on("connection", lambda socket: socket.close(discard))
+    result(SessionEndpoint(server).listen(factory))
+    session = Session("polling")
+    session.transport.writable = False
+    server.emit("connection", session.socket)
+    assert factory.addresses == []
+    session.socket.close(discard=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_asAService(serve: Any) -> None:
+    """Twisted's services, which know descriptions and nothing else, serve sessions, and stop in order."""
+    factory, client = Counting(Upside), Lines()
+    built = connectedTo(factory)
+    service = strports.service(r"engineio:tcp\:0\:interface=127.0.0.1", factory)
+    service.startService()
+    assert service._waitingForPort is not None
+    port = await within(service._waitingForPort, "the port")
+    session = SessionClient(port.getHost().port, client)
+    await session.start()
+    client.sendLine(b"abc")
+    await eventually(lambda: client.lines == [b"cba"], "the line")
+    # Restored for the service, which closes it.
+    service._waitingForPort = succeed(port)
+    built[0].sendLine(b"last")
+    await within(service.stopService(), "the end of the service")
+    await eventually(lambda: session.isOver, "the end of the session")
+    assert client.lines == [b"cba", b"last"]
+    assert factory.happened == ["start", "stop"]
 
 
 def failingToBuild() -> None:

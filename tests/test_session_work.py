@@ -380,6 +380,19 @@ def test_callEveryWaits() -> None:
     assert (errors(session), session.isQuiet()) == ([], True)
 
 
+def test_callEveryStoppedWhileItWaits() -> None:
+    """A loop that was stopped lets what it waits for go on; the end of the session doesn't."""
+    session = Session()
+    cancelled: list[Any] = []
+    loop = session.socket.callEvery(1, lambda: Deferred(cancelled.append))
+    session.clock.advance(1)
+    loop.stop()
+    assert cancelled == []
+    session.socket.close()
+    assert len(cancelled) == 1
+    assert (errors(session), session.isQuiet()) == ([], True)
+
+
 def test_callEveryThatFails(loggedErrors: Any) -> None:
     """What it raises ends it, as with any LoopingCall; it is logged with the session, and emitted as `error`."""
     session = Session()
