@@ -37,6 +37,7 @@ from engineio_twisted.packet import PacketType
 from engineio_twisted.resource import Site
 from engineio_twisted.socket import CLOSING_TIMEOUT, HIGH_MARK
 
+from .engines import ENGINES
 from .memory import Nothing
 from .session_client import FULL, SessionClient
 from .test_socket import Session
@@ -252,11 +253,12 @@ class TestEachTransport:
             await within(moving, "the upgrade")
             assert await within(client.callRemote(Divide, a=7, b=2), "an answer") == {"quotient": 3}
 
+    @pytest.mark.parametrize("engine", ENGINES)
     @pytest_twisted.ensureDeferred
-    async def test_ampThatIsLost(self, kind: str, serve: Any) -> None:
+    async def test_ampThatIsLost(self, kind: str, engine: Any, serve: Any) -> None:
         """A connection that is lost in the middle of calls fails them at both ends."""
-        client = Calculator()
-        async with self.talk(kind, Factory.forProtocol(Calculator), client) as (session, server, middle):
+        client, factory = Calculator(), Factory.forProtocol(Calculator)
+        async with self.talk(kind, factory, client, wsEngine=engine) as (session, server, middle):
             await middle()
             asked = client.callRemote(Wait)
             asking = server.callRemote(Wait)
@@ -271,11 +273,12 @@ class TestEachTransport:
             assert server.lost.check(ConnectionLost)
             assert server.lost.value.args[0].startswith("transport ")
 
+    @pytest.mark.parametrize("engine", ENGINES)
     @pytest_twisted.ensureDeferred
-    async def test_theClientEnds(self, kind: str, serve: Any) -> None:
+    async def test_theClientEnds(self, kind: str, engine: Any, serve: Any) -> None:
         """A client that closes its session in order is a clean end."""
         client, factory = Lines(), Factory.forProtocol(Kept)
-        async with self.talk(kind, factory, client) as (session, server, middle):
+        async with self.talk(kind, factory, client, wsEngine=engine) as (session, server, middle):
             await middle()
             client.sendLine(b"goodbye")
             session.loseConnection()

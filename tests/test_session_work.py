@@ -9,13 +9,12 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from engineio_twisted import CloseReason
+from engineio_twisted import CloseReason, Server
 from engineio_twisted.session_work import FEW
 from engineio_twisted.socket import Socket
+from engineio_twisted.testing import MemoryServer
 
-from .memory import Memory
 from .test_socket import Session
-from .wire import http, target
 
 END = [
     pytest.param(lambda session: session.socket.close(discard=True), "forced close", id="close"),
@@ -453,35 +452,31 @@ def test_everyEnd(end: Callable[[Session], Any], reason: str) -> None:
 
 def test_aSessionOfAServer() -> None:
     """All of it works from inside handlers, by the clock of the server, and ends with its session alone."""
-    memory = Memory()
     ticks: list[str] = []
 
-    @memory.server.on("connection")
-    def opened(socket: Socket) -> None:
-        socket.data["count"] = 0
+    def application(server: Server) -> None:
+        @server.on("connection")
+        def opened(socket: Socket) -> None:
+            socket.data["count"] = 0
 
-        def tick() -> None:
-            socket.data["count"] += 1
-            ticks.append(socket.id)
+            def tick() -> None:
+                socket.data["count"] += 1
+                ticks.append(socket.id)
 
-        @socket.on("message")
-        def begin(_: object) -> None:
-            socket.callEvery(1, tick)
+            @socket.on("message")
+            def begin(_: object) -> None:
+                socket.callEvery(1, tick)
 
-    sids = []
-    for _ in range(2):
-        opening = memory.connect(http("GET", target())).taken()
-        sids.append(opening.partition(b'"sid":"')[2].partition(b'"')[0].decode())
-        memory.connect(http("POST", target(sid=sids[-1]), body=b"4go"))
-    memory.advance(1)
-    assert sorted(ticks) == sorted(sids)
-    memory.server.clients[sids[0]].close(discard=True)
-    memory.advance(1)
-    assert ticks[2:] == [sids[1]]
-    assert memory.server.clients[sids[1]].data == {"count": 2}
-    memory.server.close()
-    memory.end()
-    assert memory.clock.getDelayedCalls() == []
+    with MemoryServer(application) as kit:
+        first, second = kit.connect(), kit.connect("websocket")
+        for each in (first, second):
+            each.send("go")
+        kit.advance(1)
+        assert ticks == [first.sid, second.sid]
+        first.close()
+        kit.advance(1)
+        assert ticks[2:] == [second.sid]
+        assert second.socket.data == {"count": 2}
 
 
 def test_nothingIsKept() -> None:
