@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from engineio_twisted import FastPaths, Packet, PacketType, ServerOptions
 from engineio_twisted import engine_autobahn as engine
 from engineio_twisted.factory import SocketFactory
 from engineio_twisted.payload import codecFor
+from engineio_twisted.testing import MemoryServer
 from engineio_twisted.websocket import WebSocketTransport
 
 from .engines import ENGINES
-from .fakes import FakeHost, FakeRequest, FakeTransport
+from .fakes import FakeHost, FakeRequest
 from .test_transports import WebSocket, pollingSession
 from .test_websocket import AcceptedPeer
 
@@ -24,19 +26,23 @@ PATHS = [True, False]
 
 
 class Room:
-    """Sessions on transports without a network."""
+    """Clients in memory, on polling, upgraded and on WebSocket by turns."""
 
-    def __init__(self, size: int = 3, **options: Any) -> None:
-        self.host = FakeHost(**options)
-        self.factory = SocketFactory(self.host, Clock())
-        self.transports = [FakeTransport() for _ in range(size)]
-        self.sockets = [
-            self.factory.open(str(place), transport, FakeRequest(), 4)
-            for place, transport in enumerate(self.transports)
-        ]
+    WAYS: tuple[dict[str, Any], ...] = ({"upgrade": False}, {}, {"transport": "websocket"})
+
+    def __init__(self, engineio: Callable[..., MemoryServer], size: int = 3) -> None:
+        self.kit = engineio(lambda server: None)
+        self.clients = [self.kit.connect(**self.WAYS[place % 3]) for place in range(size)]
+        self.sockets = [each.socket for each in self.clients]
+
+    def broadcast(self, data: object, exclude: Any = ()) -> int:
+        return self.kit.server.broadcast(data, exclude)
 
     def got(self) -> list[list[str | bytes]]:
-        return [transport.texts() for transport in self.transports]
+        return [each.received for each in self.clients]
+
+
+Engine = Callable[..., MemoryServer]
 
 
 @pytest.fixture(params=PATHS, ids=["fast", "plain"], autouse=True)
@@ -48,93 +54,102 @@ def fastPaths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("data", ["text", "€ 😀", b"\x00\x01", ""])
-def test_everybodyGetsIt(data: str | bytes) -> None:
+def test_everybodyGetsIt(engineio: Engine, data: str | bytes) -> None:
     """Once, and the number of them is returned."""
-    room = Room()
-    assert room.factory.broadcast(data, (), True) == 3
+    room = Room(engineio)
+    assert room.broadcast(data) == 3
     assert room.got() == [[data]] * 3
 
 
-def test_notThoseExcluded() -> None:
+def test_notThoseExcluded(engineio: Engine) -> None:
     """One or several, by whatever collection."""
-    room = Room(4)
+    room = Room(engineio, 4)
     first, second, third, _ = room.sockets
-    assert room.factory.broadcast("a", (first,), True) == 3
-    assert room.factory.broadcast("b", {second, third}, True) == 2
-    assert room.factory.broadcast("c", room.sockets, True) == 0
+    assert room.broadcast("a", first) == 3
+    assert room.broadcast("b", {second, third}) == 2
+    assert room.broadcast("c", room.sockets) == 0
     assert room.got() == [["b"], ["a"], ["a"], ["a", "b"]]
 
 
-def test_notThoseThatAreClosing() -> None:
+def test_notThoseThatAreClosing(engineio: Engine) -> None:
     """Who is not open is left out, and not counted."""
-    room = Room()
-    room.transports[1].writable = False
-    room.sockets[1].close()
-    assert room.sockets[1].readyState == "closing"
+    room = Room(engineio)
+    polling = room.clients[0]
+    polling.pauseReading()
+    polling.socket.send("answers the GET")
+    polling.socket.close()
+    assert polling.socket.readyState == "closing"
     room.sockets[2].close(discard=True)
-    assert room.factory.broadcast("a", (), True) == 1
-    assert room.got() == [["a"], [], []]
+    assert room.broadcast("a") == 1
+    polling.resumeReading()
+    assert room.got() == [["answers the GET"], ["a"], []]
 
 
-def test_oneThatFailsStopsNobody(loggedErrors: list[LogEvent]) -> None:
+def test_oneThatFailsStopsNobody(engineio: Engine, loggedErrors: list[LogEvent]) -> None:
     """It is logged with its session, and the others get theirs."""
-    room = Room()
-    room.transports[1].send = lambda packets: 1 / 0  # type: ignore[assignment,method-assign,return-value]
-    assert room.factory.broadcast("a", (), True) == 2
+    room = Room(engineio)
+    room.sockets[1].transport.send = lambda packets: 1 / 0
+    assert room.broadcast("a") == 2
     assert room.got() == [["a"], [], ["a"]]
     (event,) = loggedErrors
     assert event["log_failure"].check(ZeroDivisionError)
+    assert room.sockets[1].id[:6] in event["session"]
     loggedErrors.clear()
+    room.kit.errors.clear()
+    del room.sockets[1].transport.send
 
 
-def test_oneWhoCannotTakeItNow() -> None:
+def test_oneWhoCannotTakeItNow(engineio: Engine) -> None:
     """It waits in that session's buffer."""
-    room = Room()
-    room.transports[0].writable = False
-    assert room.factory.broadcast("a", (), True) == 3
-    assert [packet.data for packet in room.sockets[0].writeBuffer] == ["a"]
-    room.transports[0].ready()
-    assert room.got() == [["a"]] * 3
+    room = Room(engineio)
+    polling = room.clients[0]
+    polling.pauseReading()
+    polling.socket.send("answers the GET")
+    assert room.broadcast("a") == 3
+    assert [packet.data for packet in polling.socket.writeBuffer] == ["a"]
+    polling.resumeReading()
+    assert room.got() == [["answers the GET", "a"], ["a"], ["a"]]
 
 
-def test_closingMeanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closingMeanwhile(engineio: Engine) -> None:
     """A handler that closes a session on the way does so to that one alone."""
-    monkeypatch.setattr(FakeHost, "hearsSending", True)
-    room = Room()
+    room = Room(engineio)
     room.sockets[0].on("flush", lambda _: room.sockets[2].close(discard=True))
-    assert room.factory.broadcast("a", (), True) == 2
+    assert room.broadcast("a") == 2
     assert room.got() == [["a"], ["a"], []]
 
 
-def test_aHandlerThatChangesThePacket() -> None:
+def test_aHandlerThatChangesThePacket(engineio: Engine) -> None:
     """A handler of C{packetCreate} has the packet of its own session."""
-    room = Room()
+    room = Room(engineio)
 
     def shout(packet: Packet) -> None:
         packet.data = str(packet.data).upper()
 
     room.sockets[1].on("packetCreate", shout)
-    room.factory.broadcast("a", (), True)
+    room.broadcast("a")
     assert room.got() == [["a"], ["A"], ["a"]]
 
 
-def test_aPacketThatIsChangedInABuffer() -> None:
+def test_aPacketThatIsChangedInABuffer(engineio: Engine) -> None:
     """What waits for one client is changed for that one alone."""
-    room = Room()
-    for transport in room.transports[:2]:
-        transport.writable = False
-    room.factory.broadcast("a", (), True)
-    room.sockets[0].writeBuffer[0].data = "changed"
-    for transport in room.transports[:2]:
-        transport.ready()
-    assert room.got() == [["changed"], ["a"], ["a"]]
+    room = Room(engineio, 4)
+    waiting = [room.clients[0], room.clients[3]]
+    for each in waiting:
+        each.pauseReading()
+        each.socket.send("answers the GET")
+    room.broadcast("a")
+    waiting[0].socket.writeBuffer[0].data = "changed"
+    for each in waiting:
+        each.resumeReading()
+    assert [each.received[-1] for each in room.clients] == ["changed", "a", "a", "a"]
 
 
-def test_aLoneSurrogate() -> None:
+def test_aLoneSurrogate(engineio: Engine) -> None:
     """What no encoding can carry is refused before anybody gets anything."""
-    room = Room()
+    room = Room(engineio)
     with pytest.raises(ValueError, match="lone surrogate"):
-        room.factory.broadcast("\ud800", (), True)
+        room.broadcast("\ud800")
     assert room.got() == [[]] * 3
 
 
