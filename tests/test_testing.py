@@ -122,6 +122,36 @@ def test_upgradeInTheMiddle(engineio: Engine) -> None:
         client.upgrade()
 
 
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_talkingWhileItUpgrades(engineio: Engine, protocol: int) -> None:
+    """Whatever is said at whatever moment arrives once and in order, in both directions."""
+    kit = engineio(echo, allowEIO3=True)
+    client = kit.connect(upgrade=False, protocol=protocol)
+    client.delay(0.01)
+    client.upgrade()
+    for number in range(60):
+        client.send(str(number))
+        kit.advance(0.003)
+    kit.advance(1)
+    assert client.transport == "websocket"
+    assert client.received == [str(number) for number in range(60)]
+
+
+def test_fromInsideAHandler(engineio: Engine) -> None:
+    """What a handler has a client do happens when the handler is through, as on a network."""
+    kit = engineio(echo)
+    first, second = kit.connect(), kit.connect()
+    seen: list[Any] = []
+
+    @first.socket.on("message")
+    def received(data: Any) -> None:
+        second.send("from inside")
+        seen.append(list(second.received))
+
+    first.send("a")
+    assert (seen, second.received) == ([[]], ["from inside"])
+
+
 def test_noUpgradeWhereThereIsNone(engineio: Engine) -> None:
     """As a client does, it stays on polling where the server has nothing else."""
     client = engineio(nothing, allowUpgrades=False).connect()
@@ -624,6 +654,23 @@ def test_aProducerOfALostConnection() -> None:
     connection.finish()
     network.settle()
     assert (server.data, client.data) == ([], [])
+
+
+def test_aProducerThatGoesWhileItsConnectionCloses() -> None:
+    """The connection is closed behind what it wrote."""
+    network, connection, _, client = plain()
+    producer = Producer(connection, 100)
+    connection.registerProducer(producer, True)
+    connection.toClient.isHeld = True
+    connection.write(b"x")
+    connection.loseConnection()
+    connection.unregisterProducer()
+    network.settle()
+    assert not client.lost
+    connection.toClient.isHeld = False
+    network.wake(connection)
+    network.settle()
+    assert (client.data, client.lost) == ([b"x"], True)
 
 
 def test_theEndOfAConnection() -> None:
