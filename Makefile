@@ -12,7 +12,7 @@ PYTEST = -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # A target says itself whether the fast paths are taken.
 unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-plain test-lowest soak lint docs fuzz bench bench-quick clean
+.PHONY: help run test test-plain test-lowest soak lint docs fuzz bench bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -25,6 +25,7 @@ help:
 	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
 	@echo "make bench  compare with other servers, in 35 minutes; writes docs/performance.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
+	@echo "make dist   build what is released, into dist, and see that it holds what it should and can be installed"
 	@echo "make clean  remove what the other targets made"
 
 $(BIN)/python:
@@ -97,6 +98,12 @@ bench: $(VENV)/bench
 
 bench-quick: $(VENV)/run
 	$(BIN)/python benchmarks/bench.py quick $(BENCH_ARGS)
+
+# Of a fresh checkout: what lies about would be packed too.
+dist: $(VENV)/test
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	DIST=dist $(BIN)/python -m pytest -n 0 -q tests/test_packaging.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build docs/_build fuzz/found build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

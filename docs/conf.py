@@ -17,6 +17,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 PACKAGE = ROOT / "engineio_twisted"
+# Modules that one imports from. What the others have for applications is in the package itself.
+PUBLIC = {"emitter", "endpoints", "engine_twisted", "errors", "health", "limits", "metrics", "payload", "resource"}
+PUBLIC |= {"service", "testing"}
 TWISTED = "https://docs.twisted.org/en/stable/api/"
 
 
@@ -82,6 +85,7 @@ pydoctor_args = [
     # What begins with an underscore may change with any version.
     "--privacy=HIDDEN:**._*",
     "--privacy=PUBLIC:**.__*__",
+    *(f"--privacy=PRIVATE:{PACKAGE.name}.{each.stem}" for each in PACKAGE.glob("[a-z]*.py") if each.stem not in PUBLIC),
     f"--intersphinx-file={writeInventory(HERE / '_build' / 'twisted.inv')}::{TWISTED}",
     "--html-output={outdir}/api",
     str(PACKAGE),

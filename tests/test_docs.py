@@ -96,6 +96,8 @@ BENCHMARK = "measures: no test depends on what this machine does meanwhile"
 
 COMMANDS = {
     r"make (test|docs)\b.*": CI,
+    r"make dist": "test_packaging.py::test_installed",
+    r"git (tag|push) .*|twine upload .*": "publishes a release",
     r"make run\b.*": "test_docs.py::test_makeRun",
     r"make (bench|bench-quick)\b.*": BENCHMARK,
     r"python benchmarks/bench\.py .*": "test_docs.py::test_benchmarksAreNamed",

@@ -31,7 +31,9 @@ def run(*command: object, **options: Any) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel and the sdist, built from what version control has, with the build tools of this environment."""
+    """The wheel and the sdist, built from what version control has; or, for `make dist`, those in the folder DIST."""
+    if dist_ := os.environ.get("DIST"):
+        return found(Path(dist_).absolute())
     require((ROOT / ".git").exists(), "a git checkout, to know which files belong to the project")
     source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     files = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard").split("\n")
@@ -40,7 +42,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, source)
+    return found(dist)
+
+
+def found(dist: Path) -> dict[str, Path]:
+    """The two files that a folder has to have, and no others."""
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    assert {*dist.iterdir()} == {wheel, sdist}
     return {"wheel": wheel, "sdist": sdist}
 
 
