@@ -647,13 +647,17 @@ class FastSite(Site):
         return self._isPlainClass and "getResourceFor" not in own and "getChildWithDefault" not in own
 
 
-def siteFor(root: resource.IResource, options: ServerOptions, reactor: Any, **arguments: Any) -> Site:
+def siteFor(
+    root: resource.IResource, options: ServerOptions, reactor: Any, takesBodies: bool = False, **arguments: Any
+) -> Site:
     """
     Return a site of ours for a server with these options.
 
+    @param takesBodies: whether what is beside the server does, as an application's pages may.
     @param arguments: of the site, besides.
     """
     site = (FastSite if options.fastPaths.http else Site)(root, reactor=reactor, **arguments)
+    site.takesBodies = takesBodies
     if options.fastPaths.events:
         site.group = ConnectionGroup(reactor)
     return site

@@ -8,7 +8,7 @@ reads one already is refused as soon as its headers are there (docs/architecture
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -180,9 +180,17 @@ def serverAt(root: object, path: bytes) -> Engine | None:
             return None
 
 
+def bodyTime(options: ServerOptions) -> int:
+    """Return in how many milliseconds the body of a POST on a session has to come."""
+    # A session without a pong for this long is over, and a client that sends a body can't send one.
+    return options.bodyTimeout or options.pingInterval + options.pingTimeout
+
+
 class EngineIORequest(server.Request):
     """
     A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
+
+    For what is beside the servers of a L{Site} hold C{maxBodySize} and C{bodyTimeout} of that.
 
     The channel calls it with the headers complete, with each piece of the body, and when the connection is lost. A
     stream of HTTP/2 calls it with the length while the headers are still being added to it.
@@ -190,7 +198,7 @@ class EngineIORequest(server.Request):
 
     _log = Logger()
     _engine: Engine | None = None
-    _limit = 0
+    _limit: int | None = None
     _polling: PollingTransport | None = None
     channel: Any
     _received = 0
@@ -207,32 +215,41 @@ class EngineIORequest(server.Request):
         names = ("command", "path") if isStream(self.channel) else ("_command", "_path")
         method, uri = [getattr(self.channel, each, None) or b"" for each in names]
         hasBody = length != 0 or method == b"POST"
-        engine = serverAt(self.channel.site.resource, uri.partition(b"?")[0]) if hasBody else None
-        if engine is None:
+        site = self.channel.site
+        engine = serverAt(site.resource, uri.partition(b"?")[0]) if hasBody else None
+        seconds: float | None
+        if engine is not None:
+            self._engine = engine
+            engine.reading.add(self)
+            self._limit = engine.opts.maxHttpBufferSize
+            seconds = bodyTime(engine.opts) / 1000
+        elif length != 0 and isinstance(site, Site):
+            self._limit = site.maxBodySize
+            seconds = None if site.bodyTimeout is None else site.bodyTimeout / 1000
+        else:
             super().gotLength(length)
             return
-        self._engine = engine
+        if self._limit is None:
+            super().gotLength(length)
+        else:
+            # Never more than maxHttpBufferSize, so there is no need for a file.
+            self.content = BytesIO()
         # An answer may be given, and handlers asked, before the request is complete.
         self.method, self.uri, self.path = method, uri, uri.partition(b"?")[0]
-        engine.reading.add(self)
-        self._limit = engine.opts.maxHttpBufferSize
-        # A session without a pong for this long is over, and a client that sends a body can't send one.
-        seconds = (engine.opts.bodyTimeout or engine.opts.pingInterval + engine.opts.pingTimeout) / 1000
-        self._timer = self._callLater(seconds, self._tooSlow, seconds)
-        # Never more than maxHttpBufferSize, so there is no need for a file.
-        self.content = BytesIO()
+        if seconds is not None:
+            self._timer = self._callLater(seconds, self._tooSlow, seconds)
         if isStream(self.channel):
-            self._start = partial(self._begin, engine, method, uri, length)
+            self._start = partial(self._begin, method, uri, length)
         else:
-            self._begin(engine, method, uri, length)
+            self._begin(method, uri, length)
 
-    def _begin(self, engine: Engine, method: bytes, uri: bytes, length: int | None) -> None:
+    def _begin(self, method: bytes, uri: bytes, length: int | None) -> None:
         """Find out for whom the body is, or refuse it."""
         self._start = None
         try:
-            if length is not None and length > self._limit:
+            if length is not None and self._limit is not None and length > self._limit:
                 raise PayloadTooLarge(self._limit)
-            polling = engine.pushTarget(self, method, uri)
+            polling = None if self._engine is None else self._engine.pushTarget(self, method, uri)
             if polling is not None:
                 polling.pushStarted(self)
                 self._polling = polling
@@ -248,7 +265,7 @@ class EngineIORequest(server.Request):
             self._start()
         if self._refused:
             return
-        if self._engine is not None:
+        if self._limit is not None:
             self._received += len(data)
             if self._received > self._limit:
                 self._refuse(PayloadTooLarge(self._limit))
@@ -256,8 +273,8 @@ class EngineIORequest(server.Request):
         super().handleContentChunk(data)
 
     def _tooSlow(self, seconds: float) -> None:
-        assert self._engine is not None
-        self._engine.counters.limitReached(None, "bodyTimeout")
+        for engine in self.channel.site.engines if self._engine is None else (self._engine,):
+            engine.counters.limitReached(None, "bodyTimeout")
         self._log.info("A body from {peer} took more than {seconds} s", peer=self.client, seconds=seconds)
         self.abort()
 
@@ -277,12 +294,14 @@ class EngineIORequest(server.Request):
 
     def _refuse(self, refusal: HTTPRefusal) -> None:
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
-        self._log.warn(
-            "A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message, name=refusal.name
-        )
         self._refused = True
-        assert self._engine is not None
-        self._engine.counters.requestRefused(self, refusal)
+        if self._engine is None:
+            self.channel.site.refused(refusal, self.client)
+        else:
+            self._log.warn(
+                "A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message, name=refusal.name
+            )
+            self._engine.counters.requestRefused(self, refusal)
         if self._polling is not None:
             self._polling.pushEnded(self)
         # The channel would ask for more, with "100 Continue".
@@ -293,6 +312,9 @@ class EngineIORequest(server.Request):
         self.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
         if not isStream(self.channel):
             self.responseHeaders.setRawHeaders("Connection", ["close"])
+        if self._engine is None:
+            self._writeRefusal(refusal.status, body)
+            return
         self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
         self._deciding.addErrback(self._notDecided)
         self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
@@ -557,9 +579,18 @@ class _Logged:
         return getattr(self._request, name)
 
 
+def _largest(limits: Sequence[int | None]) -> int | None:
+    """Return the largest of some limits; None is none."""
+    return None if None in limits else max(each for each in limits if each is not None)
+
+
 class Site(server.Site):
     """
-    A site for L{Server.attach} that never stores more of a body than C{maxHttpBufferSize}.
+    A site for L{Server.attach} that stores no more of a body for a server than C{maxHttpBufferSize}.
+
+    What is beside the servers may take bodies of any size, in memory or a file, as twisted.web does it; in any time,
+    unless each server has a C{bodyTimeout}. Where it takes none, as beside a server by L{listen}, C{takesBodies} is
+    False: then the limit of the servers holds there too, and their time.
 
     Speaks HTTP/1.1. Parses no forms unless asked to, and writes no access log unless it has a path for it; in that,
     session ids are shortened.
@@ -569,6 +600,10 @@ class Site(server.Site):
     @ivar maxHeaderSize: bytes of a request's line and headers.
     @ivar maxUrlLength: bytes of its address.
     @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
+    @ivar takesBodies: whether what is beside the servers does; to be set before a server is attached.
+    @ivar maxBodySize: bytes of a body there; None is no limit.
+    @ivar bodyTimeout: milliseconds in which such a body has to come; None is no limit.
+    @ivar engines: the servers attached.
     @ivar group: what watches the connections in the reactor's place; None where the reactor does.
     """
 
@@ -576,6 +611,9 @@ class Site(server.Site):
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
     group: ConnectionGroup | None = None
+    takesBodies = True
+    maxBodySize: int | None = None
+    bodyTimeout: int | None = None
 
     def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
         ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}
@@ -584,29 +622,34 @@ class Site(server.Site):
         self.maxHeaderSize: int = _OPTIONS["maxHeaderSize"].default
         self.maxUrlLength: int = _OPTIONS["maxUrlLength"].default
         self.headersTimeout: int | None = _OPTIONS["headersTimeout"].default
-        self._engines: tuple[Engine, ...] = ()
+        self.engines: tuple[Engine, ...] = ()
         self._news = News()
 
     def addEngine(self, engine: Engine) -> None:
         """
-        Have the limits of a server on the heads of requests hold here. L{Server.attach} does.
+        Have the limits of a server on the heads of requests hold here, and on bodies that are for no server.
+        L{Server.attach} does.
 
         Whose a request is isn't known before its head has come: of several servers, the largest of each holds.
 
         @param engine: the L{Server}.
         """
-        if engine in self._engines:
+        if engine in self.engines:
             return
-        self._engines += (engine,)
-        options = [each.opts for each in self._engines]
-        timeouts = [each.headersTimeout for each in options]
+        self.engines += (engine,)
+        options = [each.opts for each in self.engines]
         self.maxHeaderSize = max(each.maxHeaderSize for each in options)
         self.maxUrlLength = max(each.maxUrlLength for each in options)
-        self.headersTimeout = None if None in timeouts else max(each for each in timeouts if each is not None)
+        self.headersTimeout = _largest([each.headersTimeout for each in options])
+        if self.takesBodies:
+            self.bodyTimeout = _largest([each.bodyTimeout for each in options])
+        else:
+            self.maxBodySize = max(each.maxHttpBufferSize for each in options)
+            self.bodyTimeout = max(bodyTime(each) for each in options)
 
-    def refused(self, refusal: HeadRefused, peer: object) -> None:
-        """Count a request that is refused before it is known whose it is, with each server, and log it."""
-        for engine in self._engines:
+    def refused(self, refusal: HTTPRefusal, peer: object) -> None:
+        """Count a request that is refused, and isn't known to be for one server, with each of them, and log it."""
+        for engine in self.engines:
             engine.counters.limitReached(None, refusal.name)
         if self._news.isNew(refusal.name, self.reactor.seconds()):
             self._log.warn(

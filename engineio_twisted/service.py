@@ -121,7 +121,8 @@ class EngineIOService(SiteService):
         **options: Unpack[OptionKeywords],
     ) -> None:
         server = Server(reactor=reactor, **options)
-        site = siteFor(NotImplementedResource() if root is None else root, server.opts, server.reactor)
+        beside = NotImplementedResource() if root is None else root
+        site = siteFor(beside, server.opts, server.reactor, takesBodies=root is not None)
         server.attach(site)
         named = [(f"endpoint {each!r}", endpointOf(server.reactor, each)) for each in endpoints]
         super().__init__(server, site, named)

@@ -221,8 +221,15 @@ class CommandService(SiteService):
         if service.health is not None:
             ready = ReadyResource(self.server, [self._whyNotListening])
             put("health", service.health, health=HealthResource(), ready=ready)
+
+        def siteOf(resource: Resource) -> Site:
+            site = Site(resource, reactor=self._reactor)
+            site.takesBodies = False
+            site.addEngine(self.server)
+            return site
+
         return [
-            (what, _endpoint(self._reactor, where, what), Site(resource, reactor=self._reactor))
+            (what, _endpoint(self._reactor, where, what), siteOf(resource))
             for where, (what, resource) in places.items()
         ]
 

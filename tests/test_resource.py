@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from engineio_twisted import EngineIOResource, Server, Site
+from engineio_twisted import EngineIOResource, Server, ServerOptions, Site
+from engineio_twisted.fast_http import siteFor
 from engineio_twisted.resource import LINGER_TIME, CapturedPath, serverAt
+from engineio_twisted.service import EngineIOService
 from engineio_twisted.transport import CLOSE_TIMEOUT
 
 HEAD = b"HTTP/1.1\r\nHost: localhost\r\n"
@@ -35,7 +38,7 @@ class Connection(StringTransport):
 class Rig:
     """A server on our site, on a clock and connections in memory."""
 
-    def __init__(self, site: type[Site] = Site, **options: Any) -> None:
+    def __init__(self, site: Callable[..., Site] = Site, **options: Any) -> None:
         self.clock = Clock()
         root = Resource()
         root.putChild(b"form", Form())
@@ -212,6 +215,64 @@ def test_otherBodiesOnTheSite() -> None:
     body = b"x" * 1000
     connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 1000\r\n\r\n" + body)
     assert connection.value().endswith(b"\r\n\r\n1000")
+
+
+def onlyEngineIO(**options: Any) -> Rig:
+    """A server on a site as `listen` and `twistd engineio` make it."""
+    return Rig(lambda root, reactor: siteFor(root, ServerOptions(**options), reactor), **options)
+
+
+def test_bodiesBesideTheServer() -> None:
+    """
+    Where nothing beside the server takes a body, the limit of the server holds there too, before a byte is stored.
+    """
+    rig = onlyEngineIO(maxHttpBufferSize=10)
+    connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n")
+    assert status(connection) == 413
+    assert b"100 Continue" not in connection.value()
+    assert connection.value().endswith(b'\r\n\r\n{"message":"the body is larger than maxHttpBufferSize, 10 bytes"}')
+    chunked = rig.ask(b"PUT /x " + HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"6\r\naaaaaa\r\n")
+    (request,) = chunked.channel.requests
+    assert chunked.value() == b""
+    chunked.channel.dataReceived(b"5\r\naaaaa\r\n")
+    assert status(chunked) == 413
+    assert request.content.getvalue() == b"aaaaaa"
+    whole = rig.ask(b"POST /form " + HEAD + b"Content-Length: 10\r\n\r\n" + b"x" * 10)
+    assert whole.value().endswith(b"\r\n\r\n10")
+    assert rig.server.stats().limited == {"maxHttpBufferSize": 2}
+    rig.clock.advance(LINGER_TIME)
+    assert (connection.aborted, chunked.aborted, whole.aborted) == (True, True, False)
+
+
+def test_slowBodiesBesideTheServer() -> None:
+    """There they have as long as one of a session; then the connection is cut."""
+    rig = onlyEngineIO(pingInterval=1000, pingTimeout=500)
+    connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
+    rig.clock.advance(1.4)
+    connection.channel.dataReceived(b"x")
+    assert not connection.aborted
+    rig.clock.advance(0.1)
+    assert connection.aborted
+    assert rig.server.stats().limited == {"bodyTimeout": 1}
+
+
+def test_slowBodiesOfAnApplication() -> None:
+    """On a site with pages of its own they have any time, unless each server says how long."""
+    for other, isAborted in ((None, False), (2000, True)):
+        rig = Rig(pingInterval=100, pingTimeout=50, bodyTimeout=1000)
+        Server(rig.site, reactor=rig.clock, path="/other", bodyTimeout=other)
+        connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
+        rig.clock.advance(1.9)
+        assert not connection.aborted
+        rig.clock.advance(0.1)
+        assert connection.aborted is isAborted
+
+
+def test_whereNothingBesideTheServerTakesBodies() -> None:
+    """With `listen`, and a service without pages of the application; with those, bodies are theirs."""
+    options: Any = {"maxHttpBufferSize": 10, "reactor": Clock()}
+    assert EngineIOService(**options).site.maxBodySize == 10
+    assert EngineIOService(root=Resource(), **options).site.maxBodySize is None
 
 
 def test_serverAt() -> None:
