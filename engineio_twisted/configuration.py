@@ -354,6 +354,8 @@ class Given:
         except ValueError as error:
             # No TOML, or not even text; of the first the error says the line.
             raise ConfigurationError(f"--config {self.file}: {error}") from error
+        except RecursionError as error:
+            raise ConfigurationError(f"--config {self.file}: values are nested too deeply") from error
         checkNames(self._inFile, ServiceOptions, ServerOptions)
         return {name: self._read((name,), value) for name, value in self._inFile.items()}
 

@@ -43,7 +43,8 @@ def _callableOrNone(_: object, attribute: attrs.Attribute[Any], value: object) -
 
 
 def _transportNames(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    names = value if isinstance(value, tuple) else ()
+    # What is no text may not be hashable.
+    names = value if isinstance(value, tuple) and all(isinstance(each, str) for each in value) else ()
     if not names or len(set(names)) != len(names) or not set(names) <= set(TRANSPORTS):
         raise _refuse(attribute, value, f"a list of one or more of {', '.join(TRANSPORTS)}, each once")
 
