@@ -8,7 +8,7 @@ kept as long as it has a session, or for the second in which a handshake came fr
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from .errors import HTTPRefusal
@@ -44,6 +44,7 @@ RETRY_AFTER = "5"
 """Seconds after which a client may come again where there were too many sessions; as for a server that closes."""
 
 _REMEMBERED = 4096
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how a translator reports clients that come by IPv4
 _NETWORK_OF_A_CLIENT = 64  # RFC 6177: who has one address of IPv6 has at least so many bits of them
 
 
@@ -177,7 +178,12 @@ class SessionLimits:
         found = addressOf(address)
         if found is None or self._uncounted.trust(found):
             return None
-        return str(IPv6Network((found, _NETWORK_OF_A_CLIENT), False)) if isinstance(found, IPv6Address) else str(found)
+        if not isinstance(found, IPv6Address):
+            return str(found)
+        if found in _NAT64:
+            # In one network of IPv6 are all clients of IPv4.
+            return str(IPv4Address(found.packed[-4:]))
+        return str(IPv6Network((found, _NETWORK_OF_A_CLIENT), False))
 
 
 _CURE = "; if it is a proxy, name it in trustedProxies"

@@ -149,11 +149,13 @@ def test_nothingIsKeptOfAddressesThatHaveGone() -> None:
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("::ffff:203.0.113.9", HOST, True),
+        ("64:ff9b::203.0.113.9", HOST, True),
+        ("64:ff9b::203.0.113.9", "64:ff9b::203.0.113.8", False),
         (HOST, "203.0.113.8", False),
     ],
 )
 def test_whoIsTheSame(one: str, other: str, isSame: bool) -> None:
-    """Who has one address of IPv6 has all of its /64; IPv4 as IPv6 is IPv4."""
+    """Who has one address of IPv6 has all of its /64; IPv4 as IPv6, mapped or translated, is IPv4."""
     these = limits(maxSessionsPerAddress=1)
     these.admit(one, 0, 0)
     if isSame:
