@@ -566,7 +566,14 @@ class _Logged:
 
     @property
     def uri(self) -> bytes:
-        path, mark, query = self._request.uri.partition(b"?")
+        return self._withoutIds(self._request.uri)
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        value: bytes | None = self._request.getHeader(name)
+        return self._withoutIds(value) if name == b"referer" and value is not None else value
+
+    def _withoutIds(self, address: bytes) -> bytes:
+        path, mark, query = address.partition(b"?")
         return bytes(path + mark + b"&".join([self._shortened(each) for each in query.split(b"&")]))
 
     def _shortened(self, parameter: bytes) -> bytes:

@@ -283,6 +283,9 @@ def test_accessLogOfRequests() -> None:
     assert line(b"/engine.io/?sid=a.123456789012345&x=y", X_Forwarded_For="203.0.113.9") == (
         '"203.0.113.9" - - [now] "GET /engine.io/?sid=a.123456...&x=y HTTP/1.1" 200 5 "-" "-"'
     )
+    assert line(b"/x", Referer="https://example.com/?x=y&sid=a.123456789012345").endswith(
+        ' "https://example.com/?x=y&sid=a.123456..." "-"'
+    ), "the page may have been an answer to a session"
     assert line(b"/x", X_Forwarded_For="2001:db8::1").startswith('"2001:db8::1" - - ')
     assert line(b"/x", X_Forwarded_For="203.0.113.9", Forwarded="for=203.0.113.8").startswith('"192.0.2.7" - - ')
 
