@@ -591,6 +591,8 @@ class FastChannel(Channel):
         return target is None or not target.isReading
 
     def _serve(self, request: FastRequest, root: CapturedPath) -> None:
+        if self._unread is not None:
+            self._nextBegins()
         self.requests.append(request)
         self._handlingRequest = True
         # As the base does: what comes behind is kept until this is answered.

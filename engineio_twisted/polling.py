@@ -101,7 +101,9 @@ class CompressedBody:
     @param compressor: of zlib.
     @param finished: called with it when all is written, or nobody is there to read it.
     @param count: called with the size of each piece that is sent.
+    @ivar channel: on which it is sent.
     @ivar connection: to which it is written.
+    @ivar size: how many bytes were written.
     """
 
     def __init__(
@@ -113,8 +115,9 @@ class CompressedBody:
         count: Callable[[int], object],
     ) -> None:
         self._request = request
-        self._channel: Any = request.channel
+        self.channel: Any = request.channel
         self.connection: Any = connectionOf(request)
+        self.size = 0
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished
@@ -140,24 +143,69 @@ class CompressedBody:
     def _write(self, size: int) -> None:
         if self._request.channel is None:
             # The connection is lost. A channel that was closing doesn't say so, and would ask for more for ever.
-            self._channel.unregisterProducer()
+            self.channel.unregisterProducer()
             self._finished(self)
             return
         piece, self._rest = self._rest[:size], self._rest[size:]
         self._send(self._compressor.compress(piece))
         if not self._rest:
-            self._finished(self)
             self._send(self._compressor.flush())
+            self._finished(self)
             self._request.unregisterProducer()
             self._request.finish()
 
     def _send(self, piece: bytes) -> None:
+        self.size += len(piece)
         self._count(len(piece))
         self._request.write(piece)
 
 
 def _sessionClosing() -> HTTPRefusal:
     return HTTPRefusal("the session is closing", name="SESSION_CLOSING")
+
+
+class UnreadAnswer:
+    """
+    An answer that the client may not have read yet.
+
+    The connection may carry requests of others after it, where a proxy keeps it. What they don't read, and the GETs of
+    theirs that wait on it, are none of this session's business.
+
+    @param channel: on which it was given.
+    @param connection: to which it was written.
+    @param size: how many bytes it has.
+    @param polling: whose it is; it is told when the answer is read, by a channel of ours.
+    """
+
+    def __init__(self, channel: Any, connection: Any, size: int, polling: PollingTransport) -> None:
+        self.connection = connection
+        self._channel = channel
+        self._size = size
+        tell = getattr(channel, "tellWhenRead", None)
+        if tell is not None:
+            # One of ours knows of each request that comes.
+            tell(self)
+        self._polling = polling
+
+    # Whether another request has come on the connection, or all was read.
+    isOver = False
+
+    @property
+    def left(self) -> int:
+        """How many of its bytes the connection may not have given to the system."""
+        return 0 if self.isOver else min(self._size, unsent(self.connection))
+
+    def read(self) -> None:
+        """Learn that the client has taken all that was written to the connection."""
+        self.isOver = True
+        self._polling.answerRead()
+
+    def cut(self) -> None:
+        """Cut the connection, unless it is somebody else's by now."""
+        if isStream(self.connection):
+            abortStream(self.connection)
+        elif self.left and not getattr(self._channel, "requests", ()):
+            _cut(self.connection)
 
 
 def _cut(connection: Any) -> None:
@@ -186,7 +234,7 @@ class PollingTransport(Transport):
     _log = Logger()
     # Few sessions have one of these.
     _compressed: frozenset[CompressedBody] = frozenset()
-    _unread: tuple[Any, ...] = ()
+    _unread: tuple[UnreadAnswer, ...] = ()
     _isClosed = False
     # Whether the session wants nothing to be received, and the POST that is answered when it does.
     _isHeldBack = False
@@ -205,23 +253,23 @@ class PollingTransport(Transport):
     @property
     def writable(self) -> bool:
         # When its connection is lost, others may hear of it before we do.
-        return self._poll is not None and self._poll.channel is not None and not (self._unread and self._isUnread())
+        if self._poll is None or self._poll.channel is None:
+            return False
+        return not (self._unread or self._compressed) or not self._isUnread()
 
     @property
     def bufferedAmount(self) -> int:
         """How many bytes of earlier answers the client hasn't taken."""
         if not self._unread and not self._compressed:
             return 0
-        return sum([each.left for each in self._compressed]) + sum(map(unsent, self._connections()))
-
-    def _connections(self) -> set[Any]:
-        return {*self._unread, *(each.connection for each in self._compressed)}
+        # While an answer is being compressed, its connection is nobody else's.
+        compressed = sum([each.left + unsent(each.connection) for each in self._compressed])
+        return compressed + sum([each.left for each in self._unread])
 
     def _isUnread(self) -> bool:
         """Tell whether so much of earlier answers is unread that no other is given."""
-        compressed = [each.connection for each in self._compressed]
-        self._unread = tuple([each for each in self._unread if each in compressed or unsent(each)])
-        return len(self._unread) > MAX_UNREAD or self.bufferedAmount > UNREAD
+        self._unread = tuple([each for each in self._unread if each.left])
+        return len(self._unread) + len(self._compressed) > MAX_UNREAD or self.bufferedAmount > UNREAD
 
     @property
     def isReading(self) -> bool:
@@ -392,12 +440,8 @@ class PollingTransport(Transport):
         channel, connection = request.channel, connectionOf(request)
         respond(request, 200, headers, body, self._announce)
         # One of ours knows whether the system has taken all of it.
-        if not getattr(request, "isTaken", False) and unsent(connection) and connection not in self._unread:
-            self._unread += (connection,)
-            # One of ours says when it is read, for a GET that waits for that.
-            tell = getattr(channel, "tellWhenRead", None)
-            if tell is not None:
-                tell(self)
+        if not getattr(request, "isTaken", False) and unsent(connection):
+            self._unread += (UnreadAnswer(channel, connection, len(body), self),)
 
     def answerRead(self) -> None:
         """Learn that the client has taken an answer that it hadn't read."""
@@ -409,7 +453,6 @@ class PollingTransport(Transport):
             request.setHeader(name, value)
         self._announce(request)
         compressed = CompressedBody(request, body, compressor, self._isCompressed, self._sentBytes)
-        self._unread += (compressed.connection,)
         if self._isClosed:
             # By a handler that was to look at the headers.
             compressed.hurry()
@@ -422,6 +465,7 @@ class PollingTransport(Transport):
 
     def _isCompressed(self, body: CompressedBody) -> None:
         self._compressed -= {body}
+        self._unread += (UnreadAnswer(body.channel, body.connection, body.size, self),)
 
     def close(
         self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
@@ -432,8 +476,10 @@ class PollingTransport(Transport):
 
     def abandon(self, reason: CloseReason) -> None:
         self._isClosed = True
-        for each in self._connections():
-            _cut(each)
+        for body in self._compressed:
+            _cut(body.connection)
+        for answer in self._unread:
+            answer.cut()
         self._sayGoodbye()
 
     def _sayGoodbye(self, packets: Sequence[Packet] = ()) -> None:

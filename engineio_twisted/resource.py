@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from .connection_group import ConnectionGroup
     from .observer import Counters
-    from .polling import PollingTransport
+    from .polling import PollingTransport, UnreadAnswer
 
 _OPTIONS: dict[str, Any] = attrs.fields_dict(ServerOptions)
 
@@ -384,7 +384,8 @@ class Channel(HTTPChannel):
     group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
     _isLast = False
-    _unreadOf: PollingTransport | None = None
+    # The last answer, if the client hadn't read it when it was given.
+    _unread: UnreadAnswer | None = None
     _headDeadline: IDelayedCall | None = None
     # Whether there was anything to read; whether a request was refused before it was known what it wants.
     _hasRead = False
@@ -420,16 +421,34 @@ class Channel(HTTPChannel):
         else:
             self.loseConnection()
 
-    def tellWhenRead(self, polling: PollingTransport) -> None:
-        """Have a transport told when all that was written is read, if that isn't soon."""
-        self._unreadOf = polling
+    # The pace of the client: nothing is read from one that doesn't read, and nothing it sent behind is looked at
+
+    def tellWhenRead(self, answer: UnreadAnswer) -> None:
+        """Have an answer told when it is read, or when the connection has gone on to another request."""
+        self._nextBegins()
+        self._unread = answer
+
+    def _nextBegins(self) -> None:
+        if self._unread is not None:
+            self._unread.isOver = True
+            self._unread = None
+
+    def requestDone(self, request: Request) -> None:
+        """Learn that a request is answered."""
+        isHeldBack = self.paused = self._waitingForTransport
+        super().requestDone(request)
+        if isHeldBack:
+            self._networkProducer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Learn that the client has taken what was written."""
         super().resumeProducing()
-        polling, self._unreadOf = self._unreadOf, None
-        if polling is not None:
-            polling.answerRead()
+        answer, self._unread = self._unread, None
+        if answer is not None:
+            answer.read()
+        if self.paused and not self._waitingForTransport:
+            self.paused = False
+            self.dataReceived(b"")
 
     # The head of a request: how large it may be, and when it has to be there
 
@@ -445,7 +464,7 @@ class Channel(HTTPChannel):
 
     def _isInHead(self) -> bool:
         """Tell whether a request has begun whose headers aren't complete."""
-        isGoingOn = self.line_mode and not self._isRefused and self._deadline is None
+        isGoingOn = self.line_mode and not self._isRefused and not self.paused and self._deadline is None
         return bool(isGoingOn and (self._buffer or not self._HTTPChannel__first_line))
 
     def lineReceived(self, line: bytes) -> None:
@@ -467,6 +486,7 @@ class Channel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Learn that the head of a request is complete."""
         self._headCame()
+        self._nextBegins()
         super().allHeadersReceived()
 
     def _respondToBadRequestAndDisconnect(self) -> None:

@@ -2711,6 +2711,9 @@ def test_answersOnSuchSockets(takes: list[int | OSError], isAtOnce: bool) -> Non
         channel = here.site.buildProtocol(None)
         made, socket = connection(*takes, protocol=channel)
         for data in (OPEN, POLL, PUSH, ask(sid=b"nobody") + OPEN, webSocket(), makeFrame("4a") + makeFrame(b"b")):
+            while made not in made.reactor.readers:
+                # Nothing is read from a client that doesn't read.
+                made.reactor.turn()
             made.protocol.dataReceived(data)
             here.server.broadcast("x" * size)
             made.reactor.turn()

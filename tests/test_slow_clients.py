@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from io import BytesIO
 from pathlib import Path
+from random import randbytes
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import FileSender
 
+from engineio_twisted.transport import unsent
+
 from .clients import pythonPath
 from .engines import ENGINES
 from .flooding import SIZE
-from .wire import Arena, Wire, eventually, http, makeFrame, pause, target, upgrade
+from .wire import Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
 
 FLOODING = Path(__file__).with_name("flooding.py")
 
@@ -286,7 +289,7 @@ async def test_aPollBehindAnAnswerThatIsNotRead(serve: Any) -> None:
         (session,) = sessions
         session.send("x" * 16_000_000)
         client.sendall(request % b"&sid=%b" % session.id.encode() * 2)
-        await eventually(lambda: session.transport._poll is not None and session.bufferedAmount > 0, "both polls")
+        await eventually(lambda: session.bufferedAmount > 0, "the first answer")
         session.send("after")
 
         def read() -> bytes:
@@ -298,3 +301,51 @@ async def test_aPollBehindAnAnswerThatIsNotRead(serve: Any) -> None:
             return end
 
         await deferToThread(read)
+
+
+@pytest_twisted.ensureDeferred
+async def test_manyRequestsAndNothingRead(serve: Any) -> None:
+    """Of requests behind answers that a client doesn't read, no more are looked at until it does; then all are."""
+    running = await serve(initialPacket="x" * 300_000, httpCompression=False)
+    site = running.server._ownSite
+    wire = await connectTo(running.port)
+    wire.transport.pauseProducing()
+    count = 100
+    wire.send(http("GET", target()) * count)
+    await eventually(lambda: any(each.paused for each in site.channels), "the server to hold the client back")
+    (channel,) = site.channels
+    # What the system takes is not ours to say, but it isn't all.
+    assert running.server.clientsCount < count
+    assert unsent(channel.transport) < 1_000_000
+    wire.transport.resumeProducing()
+    for _ in range(count):
+        assert (await wire.response()).packets[0].startswith("0{")
+    assert running.server.clientsCount == count
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+@pytest_twisted.ensureDeferred
+async def test_aConnectionThatOthersHaveNow(serve: Any, coding: str) -> None:
+    """A proxy keeps a connection for many clients: what becomes of one is none of another's business."""
+    sessions: list[Any] = []
+    running = await serve(lambda server: server.on("connection", sessions.append), maxBufferedBytes=1_000_000)
+    kept = await connectTo(running.port)
+    for _ in range(2):
+        kept.send(http("GET", target()))
+        await kept.response()
+    one, other = sessions
+    # Letters at random, so that it is large when it is compressed too.
+    one.send(b64encode(randbytes(3_000_000)).decode())
+    kept.send(http("GET", target(sid=one.id), [("Accept-Encoding", coding)]))
+    assert (await kept.response()).status == 200
+    kept.send(http("GET", target(sid=other.id)))
+    await eventually(lambda: other.writable, "the other's poll")
+    kept.transport.pauseProducing()
+    other.send("y" * 20_000_000)
+    await eventually(lambda: other.bufferedAmount > 1_000_000, "what the other doesn't read")
+    assert one.bufferedAmount == 0
+    for _ in range(3):
+        one.send("z" * 600_000)
+    assert (one.readyState, other.readyState) == ("closed", "open")
+    kept.transport.resumeProducing()
+    assert len((await kept.response()).body) == 20_000_001
