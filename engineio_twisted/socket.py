@@ -82,7 +82,8 @@ class HeartbeatState(Enum):
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
 _MESSAGE = PacketType.MESSAGE
 _SHUTTING_DOWN = CloseReason.SERVER_SHUTTING_DOWN, "the server is closing"
-_HEARTBEATS = (PacketType.PING, PacketType.PONG)
+# A noop is where the client pings, and isn't read.
+_HEARTBEATS = (PacketType.PING, PacketType.PONG, PacketType.NOOP)
 _NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
 
 State = ReadyState | UpgradeState | HeartbeatState
@@ -205,7 +206,7 @@ class Socket(EventEmitter):
     _isStreaming = False
     _isProducerPaused = False
     _pullCall: IDelayedCall | None = None
-    # Whether our ping or pong is in the buffer still.
+    # Whether our ping or pong, or a noop in its place, is in the buffer still.
     _heartbeatIsBuffered = False
     _heartbeat: IDelayedCall | None = None
     # Until when a pong may come, where that is later than the call that is pending.
@@ -555,7 +556,11 @@ class Socket(EventEmitter):
         self.server.announceHeaders(request, self.id if request is self.request else None)
 
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
-        if transport is self.transport and self._readyState is _OPEN:
+        if transport is self.transport and (
+            self._readyState is _OPEN
+            # A client that is refused a message would go away without fetching what there is for it.
+            or (self._readyState is ReadyState.CLOSING and self._ending is _SHUTTING_DOWN)
+        ):
             if self._held is None:
                 self._receive(packet)
             else:
@@ -563,13 +568,6 @@ class Socket(EventEmitter):
             return True
         if transport is self._candidate:
             self._receiveProbe(packet)
-            return True
-        if transport is self.transport and self._readyState is ReadyState.CLOSING and self._ending is _SHUTTING_DOWN:
-            # A client that is refused a message would go away without fetching what there is for it.
-            if self._held is None:
-                self._receive(packet)
-            else:
-                self._held.append(packet)
             return True
         return False
 
@@ -890,8 +888,7 @@ class Socket(EventEmitter):
     def _beatUnanswered(self) -> None:
         """Go on while nothing is received: the client is to hear of us, but what it answers isn't read."""
         self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
-        if not self._clientPings:
-            self._sendHeartbeat(PacketType.PING)
+        self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
 
     def _expectHeartbeat(self) -> None:
         """Give the client the time that it would have, now that what it sends is received again."""
@@ -1047,9 +1044,7 @@ class LimitedSocket(Socket):
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
         if transport is self.transport and self._readyState is not _CLOSED:
             cancel(self._firstDeadline)
-            data = packet.data
-            size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
-            exceeded = self._meter.count(size + 1, self._clock.seconds())
+            exceeded = self._meter.count(sizeOf(packet.data) + 1, self._clock.seconds())
             if exceeded is not None:
                 self._tooMuchCame(*exceeded)
                 return False

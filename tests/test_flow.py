@@ -855,12 +855,16 @@ def test_aPongThatWasHeld() -> None:
     session.socket.close(discard=True)
 
 
-def test_oneThatDoesNotTakeThePingWhilePaused() -> None:
-    """Has gone, or doesn't read either: that is not for want of being read."""
-    session = slow(pingInterval=1000, pingTimeout=500)
+@pytest.mark.parametrize(("protocol", "seconds"), [(4, 1.5), (3, 3)])
+def test_oneThatDoesNotTakeThePingWhilePaused(protocol: int, seconds: float) -> None:
+    """Has gone, or doesn't read either: that is not for want of being read. In revision 3 a noop is in its place."""
+    session = slow(protocol=protocol, pingInterval=1000, pingTimeout=500)
     session.socket.pauseReceiving()
-    session.clock.pump([0.5] * 3)
+    session.clock.pump([0.5] * int(seconds * 2 - 1))
+    assert session.closes == []
+    session.clock.advance(0.5)
     assert [reason for reason, _ in session.closes] == ["ping timeout"]
+    assert session.isQuiet()
 
 
 def test_revision3WhilePaused() -> None:
@@ -870,6 +874,7 @@ def test_revision3WhilePaused() -> None:
     session.socket.pauseReceiving()
     session.clock.pump([0.5] * 20)
     assert session.closes == []
+    assert [each.type for each in session.transport.sent] == [PacketType.NOOP] * 7, "it is to hear of us"
     session.socket.resumeReceiving()
     session.clock.advance(1.49)
     assert session.closes == []
