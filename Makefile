@@ -7,8 +7,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?=
-# In a process for each core; a core that has nothing left to do takes tests over from another.
-PYTEST = -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# Most tests wait for something: more processes than cores. One that has nothing left to do takes tests over from another.
+PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # A target says itself whether the fast paths are taken.
 unexport ENGINEIO_FAST_PATHS
 
