@@ -37,12 +37,13 @@ class SessionWork:
         self._mostCalls = FEW
         self._loops: set[LoopingCall] = set()
         self._pending: set[Deferred[Any]] = set()
-        self._waiting: set[Deferred[CloseReason]] = set()
+        # In the order of asking, as a set has none.
+        self._waiting: dict[Deferred[CloseReason], None] = {}
 
     def whenClosed(self) -> Deferred[CloseReason]:
         """Return a Deferred that L{closed} fires."""
-        deferred: Deferred[CloseReason] = Deferred(self._waiting.discard)
-        self._waiting.add(deferred)
+        deferred: Deferred[CloseReason] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
+        self._waiting[deferred] = None
         return deferred
 
     def follow(self, work: Work, what: str = "follow") -> Deferred[Any]:
@@ -111,9 +112,12 @@ class SessionWork:
 
     def closed(self, reason: CloseReason) -> None:
         """Tell those who wait for the end."""
-        waiting, self._waiting = self._waiting, set()
+        waiting = list(self._waiting)
+        self._waiting.clear()
         for each in waiting:
-            each.callback(reason)
+            # One who is told may cancel others.
+            if not each.called:
+                each.callback(reason)
 
     def _bind(self, work: Deferred[Any]) -> Deferred[Any]:
         """Have a Deferred cancelled at the end."""

@@ -46,7 +46,7 @@ def forgive(loggedErrors: Any, session: Session, count: int = 1) -> None:
 
 @pytest.mark.parametrize(("end", "reason"), END)
 def test_whenClosed(end: Callable[[Session], Any], reason: str) -> None:
-    """It fires with the reason behind the handlers of `close`, for each who asked; after the end at once."""
+    """It fires with the reason behind the handlers of `close`, in the order of asking; after the end at once."""
     session = Session()
     told: list[Any] = []
     session.socket.on("close", lambda *_: told.append("close"))
@@ -54,7 +54,7 @@ def test_whenClosed(end: Callable[[Session], Any], reason: str) -> None:
         session.socket.whenClosed().addCallback(lambda given, name=name: told.append((name, given)))
     end(session)
     assert told[0] == "close"
-    assert sorted(told[1:]) == [("first", reason), ("second", reason)]
+    assert told[1:] == [("first", reason), ("second", reason)]
     session.socket.whenClosed().addCallback(told.append)
     assert told[3:] == [reason]
     assert isinstance(told[3], CloseReason)
@@ -80,6 +80,25 @@ def test_whenClosedCancelled() -> None:
     assert told == [CancelledError]
     session.socket.close()
     assert told == [CancelledError, "forced close"]
+
+
+def test_whenClosedCancelsTheOthers() -> None:
+    """Who is told first may cancel the rest: those are told that, and the session ends as ever."""
+    session = Session()
+    told: list[Any] = []
+    waiting = [session.socket.whenClosed() for _ in range(4)]
+
+    def first(reason: CloseReason) -> None:
+        told.append(reason)
+        for each in waiting[1:]:
+            each.cancel()
+
+    waiting[0].addCallback(first)
+    for each in waiting[1:]:
+        each.addBoth(lambda failure: told.append(failure.check(CancelledError)))
+    session.socket.close()
+    assert told == ["forced close", *[CancelledError] * 3]
+    assert session.isQuiet()
 
 
 def test_waitingInACoroutine() -> None:
