@@ -525,12 +525,13 @@ class PollingTransport(Transport):
         self.owner.transportAnswers(self, request)
 
     def _refuseAsTooMuch(self, request: Request, refusal: HTTPRefusal) -> None:
-        self._log.warn(
-            "POST of session {session} refused: {reason}",
-            session=self.owner.logName,
-            reason=refusal.message,
-            name=refusal.name,
-        )
+        if self.counters.isNew(refusal.name):
+            self._log.warn(
+                "POST of session {session} refused: {reason}",
+                session=self.owner.logName,
+                reason=refusal.message,
+                name=refusal.name,
+            )
         self._refuse(request, refusal)
 
     def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:

@@ -273,9 +273,12 @@ class EngineIORequest(server.Request):
         super().handleContentChunk(data)
 
     def _tooSlow(self, seconds: float) -> None:
-        for engine in self.channel.site.engines if self._engine is None else (self._engine,):
-            engine.counters.limitReached(None, "bodyTimeout")
-        self._log.info("A body from {peer} took more than {seconds} s", peer=self.client, seconds=seconds)
+        counters = [each.counters for each in (self.channel.site.engines if self._engine is None else (self._engine,))]
+        for each in counters:
+            each.limitReached(None, "bodyTimeout")
+        # Of several servers, the first says it.
+        if counters[0].isNew("bodyTimeout"):
+            self._log.info("A body from {peer} took more than {seconds} s", peer=self.client, seconds=seconds)
         self.abort()
 
     def abort(self) -> None:
@@ -298,9 +301,13 @@ class EngineIORequest(server.Request):
         if self._engine is None:
             self.channel.site.refused(refusal, self.client)
         else:
-            self._log.warn(
-                "A body from {peer} was refused: {reason}", peer=self.client, reason=refusal.message, name=refusal.name
-            )
+            if self._engine.counters.isNew(refusal.name):
+                self._log.warn(
+                    "A body from {peer} was refused: {reason}",
+                    peer=self.client,
+                    reason=refusal.message,
+                    name=refusal.name,
+                )
             self._engine.counters.requestRefused(self, refusal)
         if self._polling is not None:
             self._polling.pushEnded(self)

@@ -136,7 +136,7 @@ class Server(EventEmitter):
             raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
-        self.counters = Counters()
+        self.counters = Counters(lambda: self.reactor.seconds())
         self._middlewares: list[Callable[[Any], Any]] = []
         # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise, and
         # whether it is known to be one that would open a session.
@@ -606,11 +606,12 @@ class Server(EventEmitter):
             deciding.cancel()
 
         def tooLong() -> None:
-            self._log.warn(
-                "A request from {peer} was not decided about in {seconds} seconds",
-                peer=request.getClientAddress(),
-                seconds=DECISION_TIMEOUT,
-            )
+            if self.counters.isNew("undecided"):
+                self._log.warn(
+                    "A request from {peer} was not decided about in {seconds} seconds",
+                    peer=request.getClientAddress(),
+                    seconds=DECISION_TIMEOUT,
+                )
             giveUp(tooSlow())
 
         timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)

@@ -727,11 +727,15 @@ class Socket(EventEmitter):
             if not self._hasDropped:
                 # Until all is taken, there may be many more.
                 self._hasDropped = True
-                self._log.warn("Messages to {session} dropped: {reason}", session=self.logName, reason=str(exceeded))
+                if self.server.counters.isNew(exceeded.option):
+                    self._log.warn(
+                        "Messages to {session} dropped: {reason}", session=self.logName, reason=str(exceeded)
+                    )
             if callback is not None:
                 self.callHandler("send callback", callback, exceeded)
             return
-        self._log.warn("Session {session} closed: {reason}", session=self.logName, reason=str(exceeded))
+        if self.server.counters.isNew(exceeded.option):
+            self._log.warn("Session {session} closed: {reason}", session=self.logName, reason=str(exceeded))
         self._end(CloseReason.BUFFER_LIMIT_EXCEEDED, str(exceeded))
 
     def _flush(self) -> None:
@@ -1055,9 +1059,10 @@ class LimitedSocket(Socket):
 
     def _tooMuchCame(self, option: str, limit: int) -> None:
         self.refusal = RateLimitExceeded(option, limit)
-        self._log.warn(
-            "Session {session} ends: {reason}", session=self.logName, reason=self.refusal.message, name=option
-        )
+        if self.server.counters.isNew(option):
+            self._log.warn(
+                "Session {session} ends: {reason}", session=self.logName, reason=self.refusal.message, name=option
+            )
         if self.transport.name != "polling":
             # There the request is refused, and counted by that.
             self.server.counters.limitReached(self, option)

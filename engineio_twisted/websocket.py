@@ -338,13 +338,14 @@ class WebSocketConnection:
         """Log that a client sent a message over the limit, and return the reason."""
         reason = f"a message is larger than maxHttpBufferSize, {self._maxHttpBufferSize} bytes"
         self.counters.limitReached(self.receiver.owner, "maxHttpBufferSize")
-        self._log.warn(
-            "WebSocket of {peer} closed with 1009: {reason}",
-            peer=self.transport.getPeer(),
-            reason=reason,
-            session=getattr(self.receiver.owner, "logName", None),
-            option="maxHttpBufferSize",
-        )
+        if self.counters.isNew("1009"):
+            self._log.warn(
+                "WebSocket of {peer} closed with 1009: {reason}",
+                peer=self.transport.getPeer(),
+                reason=reason,
+                session=getattr(self.receiver.owner, "logName", None),
+                option="maxHttpBufferSize",
+            )
         return reason
 
     def countRead(self, data: bytes) -> None:

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "handshake": {"options", "headers", "packet", "errors"},
     "debug": set(),
     "emitter": set(),
-    "observer": {"errors"},
+    "observer": {"errors", "limits"},
     "metrics": {"observer"},
     "health": set(),
     "transport": {"observer", "packet", "payload", "errors"},

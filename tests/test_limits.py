@@ -17,10 +17,12 @@ from twisted.logger import LogEvent, globalLogPublisher
 from engineio_twisted import CloseReason, Server, Socket, options
 from engineio_twisted.errors import RateLimitExceeded
 from engineio_twisted.limits import Meter, SessionLimitExceeded, SessionLimits
+from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import PacketType
 from engineio_twisted.server import DECISION_TIMEOUT
 from engineio_twisted.socket import LimitedSocket
+from engineio_twisted.testing import MemoryServer
 
 from .engines import ENGINES
 from .fakes import FakeHost, FakeRequest, FakeTransport
@@ -399,12 +401,12 @@ def test_addressesOfProxies() -> None:
 class Session:
     """A session on a fake transport, whose options have limits."""
 
-    def __init__(self, transport: str = "websocket", **given: Any) -> None:
+    def __init__(self, transport: str = "websocket", host: FakeHost | None = None, **given: Any) -> None:
         self.clock = Clock()
         self.ended: list[Any] = []
         self.closes: list[tuple[str, str]] = []
         self.transport = FakeTransport(transport)
-        self.host = FakeHost(**given)
+        self.host = FakeHost(**given) if host is None else host
         arguments: Any = ("sid-1234567", self.host, self.transport, FakeRequest(), 4, self.clock, self.ended.append)
         self.socket = LimitedSocket(*arguments)
         self.socket.on("close", lambda *args: self.closes.append(args))
@@ -441,6 +443,37 @@ def test_messagesPerSecond(transport: str, warnings: list[str]) -> None:
     assert session.host.counters.closed["rate limit exceeded"] == 1
     assert isinstance(session.socket.refusal, RateLimitExceeded)
     assert (session.socket.refusal.name, session.socket.refusal.status) == ("maxMessagesPerSecond", 429)
+
+
+def test_sessionsDoNotFloodTheLog(warnings: list[str]) -> None:
+    """Of those that end by what comes, or by what waits for them, a line a second and limit; all are counted."""
+    first = Session(maxMessagesPerSecond=1, maxBufferedPackets=1)
+    first.host.counters = Counters(first.clock.seconds)
+    for _ in range(2):
+        for _ in range(3):
+            chatty, slow = Session(host=first.host), Session(host=first.host)
+            for _ in range(2):
+                chatty.transport.receive(PacketType.MESSAGE, "a")
+            slow.transport.writable = False
+            for _ in range(2):
+                slow.socket.send("x")
+            assert (chatty.socket.readyState, slow.socket.readyState) == ("closed", "closed")
+        first.clock.advance(1)
+    assert [each.partition("… ")[2][:20] for each in warnings] == ["ends: more came in a", "closed: the client d"] * 2
+    assert first.host.counters.limited == {"maxMessagesPerSecond": 6, "maxBufferedPackets": 6}
+
+
+def test_largeMessagesDoNotFloodTheLog(warnings: list[str]) -> None:
+    """One line a second says that WebSockets are closed with 1009."""
+    with MemoryServer(lambda server: None, maxHttpBufferSize=100) as kit:
+        for seconds in (0, 0, 1):
+            kit.advance(seconds)
+            client = kit.connect("websocket")
+            client.send("x" * 200)
+            assert client.closed is not None
+        # Autobahn has a line of its own for each.
+        assert [" closed with 1009: " in each for each in warnings if each.startswith("WebSocket of")] == [True] * 2
+        assert kit.server.stats().limited == {"maxHttpBufferSize": 3}
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
@@ -81,6 +82,20 @@ class Form(Resource):
 
     def render_POST(self, request: Any) -> bytes:
         return b"%d" % len(request.content.read())
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What is logged, as text, as far as it is about bodies."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if str(event["log_format"]).startswith(("A body", "POST of")):
+            found.append(str(event["log_format"]).format(**event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
 
 
 def status(connection: Connection) -> int:
@@ -273,6 +288,28 @@ def test_whereNothingBesideTheServerTakesBodies() -> None:
     options: Any = {"maxHttpBufferSize": 10, "reactor": Clock()}
     assert EngineIOService(**options).site.maxBodySize == 10
     assert EngineIOService(root=Resource(), **options).site.maxBodySize is None
+
+
+def test_bodiesDoNotFloodTheLog(lines: list[str]) -> None:
+    """One line a second of those that are refused, and of those that take too long; all are counted."""
+    rig = Rig(maxHttpBufferSize=10, maxPacketsPerPayload=1, bodyTimeout=5000)
+    sid = rig.open()
+    for _ in range(3):
+        rig.ask(rig.post(sid, b"Content-Length: 5\r\n") + b"4a\x1e4b")
+        rig.ask(rig.post(sid, b"Content-Length: 11\r\n"))
+        rig.ask(rig.post("nobody", b"Content-Length: 10\r\n"), b"4")
+    rig.clock.advance(1)
+    rig.ask(rig.post(sid, b"Content-Length: 11\r\n"))
+    rig.clock.advance(4)
+    assert [each[:6] + each[-10:] for each in lines] == [
+        "POST oPayload, 1",
+        "A body, 10 bytes",
+        "A body, 10 bytes",
+        "A bodythan 5.0 s",
+    ]
+    refused = rig.server.stats().refused
+    assert (refused["maxHttpBufferSize"], refused["maxPacketsPerPayload"]) == (4, 3)
+    assert rig.server.stats().limited == {"bodyTimeout": 3}
 
 
 def test_serverAt() -> None:
