@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import LogEvent
 from twisted.web.resource import Resource
+from zope.interface import implementer
 
 from engineio_twisted import Site, attach, listen
 from engineio_twisted.health import HealthResource, ReadyResource
@@ -80,11 +82,21 @@ async def test_listening() -> None:
     await server.close()
 
 
-def test_notListening(monkeypatch: pytest.MonkeyPatch) -> None:
+@implementer(IStreamServerEndpoint)
+class TakingItsTime:
+    """An endpoint that listens when a Deferred fires."""
+
+    def __init__(self, listening: Deferred[Any]) -> None:
+        self.listening = listening
+
+    def listen(self, protocolFactory: Any) -> Deferred[Any]:  # type: ignore[override]
+        return self.listening
+
+
+def test_notListening() -> None:
     """And not before, as where an endpoint takes its time."""
     taking: Deferred[Any] = Deferred()
-    monkeypatch.setattr("engineio_twisted.server._listen", lambda *args: taking)
-    server = listen("tcp:0")
+    server = listen(TakingItsTime(taking))
     assert answer(ReadyResource(server)) == notReady("not listening")
     taking.callback(object())
     assert answer(ReadyResource(server)) == READY

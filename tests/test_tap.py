@@ -269,6 +269,14 @@ def test_aLockedSocket() -> None:
         CommandService(parse("--listen=unix:/run/app"), LockedPort()).privilegedStartService()
 
 
+def test_bodiesForOperatorsPages() -> None:
+    """They take none: the limit of the server holds where they are, as it does beside the sessions."""
+    arguments = ["--health=tcp:9100", "--max-http-buffer-size=10"]
+    service = CommandService(parse(*arguments), MemoryReactorClock())
+    ((_, _, inside),) = service._inside
+    assert (service.site.maxBodySize, inside.maxBodySize) == (10, 10)
+
+
 def test_accessLogOfRequests() -> None:
     """Who sent a request is said by trusted proxies; of one that contradicts itself only who connected is known."""
     service = CommandService(parse("--trusted-proxies=192.0.2.7", "--id-prefix=a."), MemoryReactorClock())
