@@ -234,7 +234,7 @@ class SessionTransport:
 
     @ivar socket: the L{Socket}.
     @ivar connected: whether the session lasts.
-    @ivar disconnecting: whether it was to end.
+    @ivar disconnecting: whether it was to end, or has ended.
     """
 
     connected = True
@@ -252,6 +252,7 @@ class SessionTransport:
     def begin(self, protocol: IProtocol) -> None:
         """Connect a protocol."""
         self._protocol = protocol
+        self.socket.server.streams.add(self)
         self.socket.on("message", self._received)
         self.socket.on("close", self._closed)
         try:
@@ -371,12 +372,19 @@ class SessionTransport:
         self.abortConnection()
 
     def _closed(self, reason: CloseReason, description: str) -> None:
-        self.connected = False
+        self.connected, self.disconnecting = False, True
         self._isPulling = False
+        failure = self._failure or Failure(self._endOf(reason, description))
+        # Never inside of what the protocol does, such as a write that is too much: no reactor calls back in there.
+        self.socket.server.reactor.callLater(0, self._lost, failure)
+
+    def _lost(self, failure: Failure) -> None:
         try:
-            self._protocol.connectionLost(self._failure or Failure(self._endOf(reason, description)))
+            self._protocol.connectionLost(failure)
         except Exception:
             self.socket.handlerFailed("connectionLost", (), Failure())
+        finally:
+            self.socket.server.streams.remove(self)
 
     def _endOf(self, reason: CloseReason, description: str) -> Exception:
         if self._isAborted:

@@ -142,6 +142,8 @@ class Server(EventEmitter):
         # whether it is known to be one that would open a session.
         self._undecided: dict[Callable[[HTTPRefusal], None], bool] = {}
         self.reading: Connections[EngineIORequest] = Connections()
+        # Sessions that are the transport of a protocol, each until that has learned of its end.
+        self.streams: Connections[Any] = Connections()
         self._foreignUpgrades: set[IDelayedCall] = set()
         self._drained: Deferred[None] | None = None
         self._drainsUntil = 0.0
@@ -840,6 +842,7 @@ class Server(EventEmitter):
             return deferLater(self.reactor, 0, lambda: None)
 
         ended = self.factory.whenEmpty().addCallback(sessionsEnded)
+        ended.addCallback(lambda _: self.streams.whenEmpty())
         return ended.addCallback(lambda _: self.webSockets.connections.whenEmpty())
 
     def _closeAll(self) -> Deferred[Any]:
@@ -857,7 +860,7 @@ class Server(EventEmitter):
             closed = self._stopPort().addCallback(lambda _: site.closeConnections(self.drainSeconds))
             ends.append(closed)
         self.factory.closeAll()
-        ends.append(self.webSockets.connections.whenEmpty())
+        ends += [self.streams.whenEmpty(), self.webSockets.connections.whenEmpty()]
         return gatherResults(ends).addCallback(lambda _: None)
 
     def _listenOn(self, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:

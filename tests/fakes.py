@@ -19,7 +19,7 @@ from engineio_twisted.errors import CloseReason
 from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
-from engineio_twisted.transport import CLOSE_TIMEOUT, ITransport, ITransportOwner
+from engineio_twisted.transport import CLOSE_TIMEOUT, Connections, ITransport, ITransportOwner
 
 
 @implementer(ITransport)
@@ -141,9 +141,11 @@ class FakeHost:
     """A server, as far as a session knows it."""
 
     hearsSending = True
+    reactor: Any = None
 
     def __init__(self, **options: Any) -> None:
         self.opts = ServerOptions(**options)
+        self.streams: Connections[Any] = Connections()
         self.counters = Counters()
         self.events: list[tuple[Any, ...]] = []
 

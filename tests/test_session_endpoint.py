@@ -36,6 +36,7 @@ from engineio_twisted.endpoints import MESSAGE_SIZE, PathAddress, SessionEndpoin
 from engineio_twisted.packet import PacketType
 from engineio_twisted.resource import Site
 from engineio_twisted.socket import CLOSING_TIMEOUT, HIGH_MARK
+from engineio_twisted.testing import MemoryServer
 
 from .engines import ENGINES
 from .memory import Nothing
@@ -487,17 +488,19 @@ def test_ends(end: Any, expected: type[Exception], says: str) -> None:
     session = Session()
     protocol, transport = connected(session)
     end(session)
+    assert not transport.connected
+    assert transport.disconnecting
+    session.clock.advance(0)
     assert [type(each) for each in protocol.ends] == [expected]
     assert " ".join(protocol.ends[0].args) == says
-    assert not transport.connected
     for again in (transport.loseConnection, transport.abortConnection, transport.stopProducing):
         again()
     transport.write(b"late")
     transport.pauseProducing()
     transport.resumeProducing()
-    assert len(protocol.ends) == 1
     assert session.transport.texts() == []
     assert session.isQuiet()
+    assert len(protocol.ends) == 1
 
 
 def closedBy(session: Session, reason: Any, description: str) -> None:
@@ -512,19 +515,96 @@ def test_whatNeverArrived() -> None:
     transport.write(b"never taken")
     transport.loseConnection()
     session.clock.advance(CLOSING_TIMEOUT)
+    session.clock.advance(0)
     assert [type(each) for each in protocol.ends] == [ConnectionLost]
     assert protocol.ends[0].args == ("forced close: the client did not take what was buffered",)
 
 
 def test_abortConnection() -> None:
-    """What waits is dropped, and the protocol is told at once."""
+    """What waits is dropped, and nothing is delivered any more; the protocol is told, though not inside of that."""
     session = Session()
     session.transport.writable = False
     protocol, transport = connected(session)
     transport.write(b"never taken")
     transport.abortConnection()
-    assert [type(each) for each in protocol.ends] == [ConnectionAborted]
+    session.transport.receive(PacketType.MESSAGE, b"too late")
     assert session.socket.writeBuffer == []
+    assert protocol.ends == []
+    session.clock.advance(0)
+    assert [type(each) for each in protocol.ends] == [ConnectionAborted]
+    assert protocol.received == b""
+
+
+@pytest.mark.parametrize("method", ["write", "loseConnection", "abortConnection", "unregisterProducer"])
+@pytest.mark.parametrize("event", ["connectionMade", "dataReceived"])
+def test_theEndIsNeverToldInside(method: str, event: str) -> None:
+    """What a protocol does may end its session, but `connectionLost` comes when it is done, as over TCP; once."""
+    session = Session(maxBufferedBytes=1000)
+    told: list[str] = []
+
+    class Ends(Protocol):
+        def end(self, data: bytes = b"") -> None:
+            assert isinstance(self.transport, SessionTransport)
+            if method == "unregisterProducer":
+                self.transport.registerProducer(Asked(), False)
+                self.transport.loseConnection()
+            session.transport.writable = method != "write"
+            getattr(self.transport, method)(*[b"x" * 600] * (method == "write"))
+            getattr(self.transport, method)(*[b"x" * 600] * (method == "write"))
+            told.append(f"{self.transport.connected} {self.transport.disconnecting}")
+
+        def connectionLost(self, reason: Any = None) -> None:
+            told.append("lost")
+
+    setattr(Ends, event, Ends.end)
+    SessionTransport(session.socket).begin(Ends())
+    for data in (b"a", b"b"):
+        session.transport.receive(PacketType.MESSAGE, data)
+    assert told == ["False True"]
+    session.clock.advance(0)
+    assert told == ["False True", "lost"]
+    assert session.isQuiet()
+
+
+def test_theEndInARoom() -> None:
+    """Who goes through all protocols of a factory, and ends some on the way, misses none."""
+    members: list[Protocol] = []
+
+    class Member(Kept):
+        def connectionMade(self) -> None:
+            members.append(self)
+
+        def dataReceived(self, data: bytes) -> None:
+            for each in members:
+                assert each.transport is not None
+                each.transport.write(data)
+                each.transport.loseConnection()
+
+        def connectionLost(self, reason: Any = None) -> None:
+            members.remove(self)
+
+    with MemoryServer(lambda server: SessionEndpoint(server).listen(Factory.forProtocol(Member)) and None) as kit:
+        clients = [kit.connect("websocket") for _ in range(3)]
+        clients[0].send(b"all out")
+        assert [each.received for each in clients] == [[b"all out"]] * 3
+        assert [each.readyState for each in clients] == ["closed"] * 3
+        assert members == []
+
+
+@pytest.mark.parametrize("drain", [False, True])
+def test_closingWaitsForTheProtocols(drain: bool) -> None:
+    """A server is closed when each protocol has learned of its end: the reactor may stop then."""
+    server = Server(reactor=Clock())
+    factory = Counting()
+    built = connectedTo(factory)
+    SessionEndpoint(server).listen(factory)
+    kit = MemoryServer(server)
+    kit.connect("websocket")
+    ends: list[int] = []
+    server.close(drain=drain).addCallback(lambda _: ends.append(len(built[0].ends)))
+    kit.settle()
+    assert ends == [1]
+    kit.close()
 
 
 def test_nothingComesAfterLoseConnection() -> None:
@@ -540,6 +620,7 @@ def test_nothingComesAfterLoseConnection() -> None:
     while not sending.called:
         session.transport.ready()
         session.clock.advance(0)
+    session.clock.advance(0)
     assert protocol.received == b""
     assert b"".join(session.transport.texts()) == CHUNK * 10  # type: ignore[arg-type]
     assert [type(each) for each in protocol.ends] == [ConnectionDone]
@@ -559,6 +640,16 @@ def test_producers() -> None:
     assert producer.isTold
     transport.unregisterProducer()
     assert not transport._isPulling
+
+
+class Asked:
+    """A pull producer that has nothing."""
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
 
 
 def failing(method: str) -> Any:
@@ -584,6 +675,7 @@ def test_protocolsThatFail(method: str, loggedErrors: Any) -> None:
     transport.begin(protocol)
     for data in (b"a", b"b"):
         session.transport.receive(PacketType.MESSAGE, data)
+    session.clock.advance(0)
     assert [type(each) for each in protocol.ends] == [LookupError]
     assert [each[0] for each in session.events if each[0] in ("error", "close")] == ["error", "close"]
     (event,) = loggedErrors
@@ -597,7 +689,9 @@ def test_connectionLostThatFails(loggedErrors: Any) -> None:
     protocol, transport = failing("connectionLost"), SessionTransport(session.socket)
     transport.begin(protocol)
     session.socket.close()
+    session.clock.advance(0)
     assert len(protocol.ends) == 1
+    assert len(session.host.streams) == 0
     (event,) = loggedErrors
     assert event["session"] == session.socket.logName
     loggedErrors.clear()

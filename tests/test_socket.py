@@ -61,6 +61,7 @@ class Session:
     def __init__(self, transport: str = "websocket", isOpen: bool = True, protocol: int = 4, **options: Any) -> None:
         self.clock = Clock()
         self.host = FakeHost(**options)
+        self.host.reactor = self.clock
         self.transport = FakeTransport(transport, writable=transport == "websocket")
         self.ended: list[Socket] = []
         self.events: list[tuple[Any, ...]] = []

@@ -60,7 +60,7 @@ class Visitor(LineOnlyReceiver):
 
     def tell(self, text: str) -> None:
         """Say something to everybody else."""
-        for each in self.room:
+        for each in list(self.room):
             if each is not self:
                 each.say(text)
 
