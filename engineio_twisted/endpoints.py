@@ -19,6 +19,7 @@ from twisted.internet.error import CannotListenError, ConnectionAborted, Connect
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
+    IDelayedCall,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
@@ -35,6 +36,7 @@ from .options import OptionKeywords, ServerOptions
 from .proxies import plainAddress
 from .server import Server, listen
 from .socket import ReadyState, Socket
+from .transport import cancel
 
 MESSAGE_SIZE = 65536
 """
@@ -242,6 +244,7 @@ class SessionTransport:
     _isAborted = False
     _isPulling = False
     _failure: Failure | None = None
+    _resumption: IDelayedCall | None = None
     _protocol: IProtocol
 
     def __init__(self, socket: Socket, isText: bool = False) -> None:
@@ -346,11 +349,14 @@ class SessionTransport:
 
     def pauseProducing(self) -> None:
         """Hold the client back: nothing is delivered until L{resumeProducing} (L{Socket.pauseReceiving})."""
+        cancel(self._resumption)
         self.socket.pauseReceiving()
 
     def resumeProducing(self) -> None:
-        """Deliver again what the client sends."""
-        self.socket.resumeReceiving()
+        """Deliver again what the client sends, in a turn of the reactor."""
+        cancel(self._resumption)
+        # Not at once: protocols that go on in the middle of what they do with a message count on not getting the next.
+        self._resumption = self.socket.callLater(0, self.socket.resumeReceiving)
 
     def stopProducing(self) -> None:
         """Do what L{loseConnection} does."""

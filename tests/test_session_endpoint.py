@@ -27,6 +27,9 @@ from twisted.internet.task import Clock
 from twisted.protocols.amp import AMP, Command, Integer
 from twisted.protocols.basic import FileSender, LineReceiver
 from twisted.protocols.portforward import ProxyFactory
+from twisted.web import server as web
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -706,7 +709,60 @@ def test_heldBack() -> None:
         session.transport.receive(PacketType.MESSAGE, data)
     assert (protocol.received, session.transport.isHeldBack) == (b"", True)
     transport.resumeProducing()
+    assert protocol.received == b""
+    session.clock.advance(0)
     assert (protocol.received, session.transport.isHeldBack) == (b"ab", False)
+    # The last word counts; and the end of a session leaves nothing to be resumed.
+    transport.pauseProducing()
+    transport.resumeProducing()
+    transport.pauseProducing()
+    session.transport.receive(PacketType.MESSAGE, b"c")
+    session.clock.advance(0)
+    assert protocol.received == b"ab"
+    transport.resumeProducing()
+    transport.resumeProducing()
+    transport.abortConnection()
+    session.clock.advance(0)
+    assert protocol.received == b"ab"
+    assert session.isQuiet()
+
+
+def test_webOverSessions() -> None:
+    """
+    A site of Twisted's, which pauses its transport while it answers, answers what came meanwhile too.
+
+    It goes on in the middle of what it does with the first request.
+    """
+    waiting: list[Any] = []
+
+    class Slow(Resource):
+        isLeaf = True
+
+        def render_GET(self, request: Any) -> Any:
+            waiting.append(request)
+            return NOT_DONE_YET
+
+        def render_POST(self, request: Any) -> bytes:
+            return b"%d" % len(request.content.read())
+
+    site = web.Site(Slow(), reactor=Clock())  # type: ignore[arg-type]
+    site.noisy = False
+    with MemoryServer(lambda server: SessionEndpoint(server).listen(site) and None) as kit:
+        client = kit.connect(upgrade=False)
+        # So that one POST has several messages.
+        client.delay(0.01)
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000
+        for start in range(0, len(post), 8192):
+            client.send(post[start : start + 8192])
+        kit.advance(5)
+        (request,) = waiting
+        request.write(b"one")
+        request.finish()
+        kit.advance(5)
+        answers = b"".join(client.receiveAll())  # type: ignore[arg-type]
+        assert answers.count(b"HTTP/1.1 200") == 2
+        assert answers.endswith(b"\r\n\r\n100000")
 
 
 def test_addresses() -> None:
