@@ -100,6 +100,7 @@ class CompressedBody:
     @param request: what is answered; its headers are written.
     @param compressor: of zlib.
     @param finished: called with it when all is written, or nobody is there to read it.
+    @param answered: called when the request is answered.
     @param count: called with the size of each piece that is sent.
     @ivar channel: on which it is sent.
     @ivar connection: to which it is written.
@@ -112,6 +113,7 @@ class CompressedBody:
         body: bytes,
         compressor: Any,
         finished: Callable[[CompressedBody], object],
+        answered: Callable[[], object],
         count: Callable[[int], object],
     ) -> None:
         self._request = request
@@ -121,6 +123,7 @@ class CompressedBody:
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished
+        self._answered = answered
         self._count = count
 
     @property
@@ -153,6 +156,7 @@ class CompressedBody:
             self._finished(self)
             self._request.unregisterProducer()
             self._request.finish()
+            self._answered()
 
     def _send(self, piece: bytes) -> None:
         self.size += len(piece)
@@ -444,7 +448,7 @@ class PollingTransport(Transport):
             self._unread += (UnreadAnswer(channel, connection, len(body), self),)
 
     def answerRead(self) -> None:
-        """Learn that the client has taken an answer that it hadn't read."""
+        """Learn that the client may have taken an answer that it hadn't read."""
         if self._poll is not None:
             self.owner.transportReady(self)
 
@@ -452,7 +456,7 @@ class PollingTransport(Transport):
         for name, value in headers.items():
             request.setHeader(name, value)
         self._announce(request)
-        compressed = CompressedBody(request, body, compressor, self._isCompressed, self._sentBytes)
+        compressed = CompressedBody(request, body, compressor, self._isCompressed, self.answerRead, self._sentBytes)
         if self._isClosed:
             # By a handler that was to look at the headers.
             compressed.hurry()

@@ -575,7 +575,7 @@ class Arena:
     async def poll(self, sid: str) -> Wire:
         """Have a GET wait, and make sure that it does."""
         wire = await self.say(http("GET", target(sid=sid)))
-        await eventually(lambda: self.server.clients[sid].transport.writable, "a waiting GET")
+        await eventually(lambda: self.server.clients[sid].transport._poll is not None, "a waiting GET")
         return wire
 
     async def open(self) -> str:
