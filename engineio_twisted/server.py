@@ -256,7 +256,7 @@ class Server(EventEmitter):
 
     def broadcast(self, data: object, exclude: Socket | Collection[Socket] = (), *, compress: bool = True) -> int:
         """
-        Send a message to every session that is open. It is encoded once, not once for each.
+        Send a message to every session that is open. For those on WebSocket it is encoded once, not once for each.
 
         Causes on each socket what L{Socket.send} causes.
 
