@@ -242,9 +242,12 @@ class SessionTransport:
     connected = True
     disconnecting = False
     _isAborted = False
+    # There is a producer, which may write after loseConnection; it is one that is asked for more.
+    _isProducing = False
     _isPulling = False
     _failure: Failure | None = None
     _resumption: IDelayedCall | None = None
+    _closeCall: IDelayedCall | None = None
     _protocol: IProtocol
 
     def __init__(self, socket: Socket, isText: bool = False) -> None:
@@ -278,8 +281,10 @@ class SessionTransport:
             data = bytes(data)
         if not isinstance(data, bytes):
             raise TypeError(f"{type(data).__name__} can't be written: expected bytes")
-        if self.disconnecting and not self._isPulling:
-            return
+        if self.disconnecting:
+            if not self._isProducing:
+                return
+            self._closeSoon()
         if len(data) <= MESSAGE_SIZE:
             self._send(data)
             return
@@ -300,12 +305,37 @@ class SessionTransport:
         """
         End the session when what was written has gone out: what comes from here on isn't delivered.
 
-        A pull producer is let finish first, as long as it takes; a push producer is told to stop.
+        A producer is let finish first: it may write until it is unregistered. A pull producer may take as long as it
+        likes; of a push producer, which may be one that never says that it is done, such as a connection that is lost
+        itself, the end is also when all that it has written is taken, and it has written nothing more in a turn of the
+        reactor.
         """
         if self.connected and not self.disconnecting:
             self.disconnecting = True
-            if not self._isPulling:
+            if not self._isProducing:
                 self.socket.close()
+            elif not self._isPulling:
+                self.socket.on("drain", self._closeSoon)
+                self._closeSoon()
+
+    def _closeSoon(self) -> None:
+        if self._isProducing and not self._isPulling:
+            cancel(self._closeCall)
+            # A producer that writes turn by turn may come behind this in each of them.
+            self._closeCall = self.socket.callLater(0, self._closeInATurn)
+
+    def _closeInATurn(self) -> None:
+        self._closeCall = self.socket.callLater(0, self._closeIfDrained)
+
+    def _closeIfDrained(self) -> None:
+        # Asked so, the socket says when it is.
+        if self.socket.writable:
+            self._close()
+
+    def _close(self) -> None:
+        # It isn't cut short, whether it knows that or not.
+        self._isProducing = self._isPulling = False
+        self.socket.close()
 
     def abortConnection(self) -> None:
         """End the session at once; what hasn't gone out is dropped."""
@@ -336,14 +366,15 @@ class SessionTransport:
         @raise RuntimeError: there is one already.
         """
         self.socket.registerProducer(producer, streaming)
-        self._isPulling = not streaming and self.socket.readyState is ReadyState.OPEN
+        self._isProducing = self.socket.readyState is ReadyState.OPEN
+        self._isPulling = self._isProducing and not streaming
 
     def unregisterProducer(self) -> None:
         """Let go of the producer; where L{loseConnection} waited for it, it goes on."""
-        self._isPulling = False
+        self._isProducing = self._isPulling = False
         self.socket.unregisterProducer()
         if self.disconnecting and self.connected:
-            self.socket.close()
+            self._close()
 
     # IPushProducer
 
@@ -379,8 +410,8 @@ class SessionTransport:
 
     def _closed(self, reason: CloseReason, description: str) -> None:
         self.connected, self.disconnecting = False, True
-        self._isPulling = False
         failure = self._failure or Failure(self._endOf(reason, description))
+        self._isProducing = self._isPulling = False
         # Never inside of what the protocol does, such as a write that is too much: no reactor calls back in there.
         self.socket.server.reactor.callLater(0, self._lost, failure)
 
@@ -396,8 +427,8 @@ class SessionTransport:
         if self._isAborted:
             return ConnectionAborted()
         isOrderly = (
-            # What a client that has gone left in the buffer never arrived.
-            not self.socket.writeBuffer
+            # What a client that has gone left in the buffer never arrived; nor did what a producer was stopped in.
+            not self.socket.writeBuffer and not self._isProducing
             if reason in _ORDERLY_ENDS
             else reason is CloseReason.TRANSPORT_CLOSE and description.startswith(("close packet", "close frame"))
         )

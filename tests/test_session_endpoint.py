@@ -356,6 +356,27 @@ class TestEachTransport:
             assert [type(each) for each in server.ends] == [ConnectionDone]
 
     @pytest_twisted.ensureDeferred
+    async def test_theEndBehindAProxy(self, kind: str, serve: Any) -> None:
+        """Twisted's own proxy, which never lets go of its producers, ends a session whose TCP server ends."""
+        from twisted.internet import reactor
+
+        behind = Factory.forProtocol(Kept)
+        servers = connectedTo(behind)
+        target = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(behind)
+        client = Kept()
+        proxy = ProxyFactory("127.0.0.1", target.getHost().port)
+        proxy.noisy = False
+        async with self.talk(kind, proxy, client) as (_, between, middle):
+            await eventually(lambda: servers, "the server behind")
+            await middle()
+            servers[0].transport.write(CHUNK * 40)
+            servers[0].transport.loseConnection()
+            await eventually(lambda: client.ends, "the end")
+            assert client.received == CHUNK * 40
+            assert between.transport.connected is False
+        await within(target.stopListening(), "the end of the server behind")
+
+    @pytest_twisted.ensureDeferred
     async def test_aProxy(self, kind: str, serve: Any) -> None:
         """Twisted's own proxy carries sessions on to a TCP server: each direction at the pace of the slower end."""
         from twisted.internet import reactor
@@ -549,7 +570,7 @@ def test_theEndIsNeverToldInside(method: str, event: str) -> None:
         def end(self, data: bytes = b"") -> None:
             assert isinstance(self.transport, SessionTransport)
             if method == "unregisterProducer":
-                self.transport.registerProducer(Asked(), False)
+                self.transport.registerProducer(Told(), False)
                 self.transport.loseConnection()
             session.transport.writable = method != "write"
             getattr(self.transport, method)(*[b"x" * 600] * (method == "write"))
@@ -629,6 +650,102 @@ def test_nothingComesAfterLoseConnection() -> None:
     assert [type(each) for each in protocol.ends] == [ConnectionDone]
 
 
+class Told:
+    """A push producer that only remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
+
+
+def test_whatAPushProducerStillWrites() -> None:
+    """After `loseConnection` a push producer may write until it lets go, turn by turn, and all of that arrives."""
+    session = Session()
+    protocol, transport = connected(session)
+    producer = Told()
+    transport.registerProducer(producer, True)
+    transport.write(b"one")
+    transport.loseConnection()
+    pieces = [b"two", b"three"]
+
+    def produce() -> None:
+        session.transport.receive(PacketType.MESSAGE, b"too late")
+        if pieces:
+            transport.write(pieces.pop(0))
+            session.clock.callLater(0, produce)
+        else:
+            transport.unregisterProducer()
+            transport.write(b"too late")
+
+    session.clock.callLater(0, produce)
+    session.clock.advance(0)
+    assert session.transport.texts() == [b"one", b"two", b"three"]
+    assert (protocol.received, producer.told) == (b"", [])
+    assert [type(each) for each in protocol.ends] == [ConnectionDone]
+    assert session.isQuiet()
+
+
+def test_aPausedProducerGoesOn() -> None:
+    """A push producer that is paused when its session is to end is resumed, as by TCP, when there is room."""
+    session = Session()
+    protocol, transport = connected(session)
+    producer = Told()
+    transport.registerProducer(producer, True)
+    session.transport.room = 0
+    session.transport.writable = False
+    transport.write(b"x" * (HIGH_MARK + 1))
+    transport.loseConnection()
+    session.clock.advance(1)
+    assert (producer.told, protocol.ends) == (["pause"], [])
+    session.transport.ready()
+    transport.write(b"last")
+    transport.unregisterProducer()
+    session.clock.advance(0)
+    assert producer.told == ["pause", "resume"]
+    assert session.transport.texts()[-1] == b"last"
+    assert [type(each) for each in protocol.ends] == [ConnectionDone]
+    assert session.isQuiet()
+
+
+def test_aProducerThatNeverLetsGo() -> None:
+    """One that says nothing, as a lost connection doesn't, keeps its session no longer than what it wrote takes."""
+    session = Session()
+    protocol, transport = connected(session)
+    transport.registerProducer(Told(), True)
+    session.transport.writable = False
+    transport.write(b"all of it")
+    transport.loseConnection()
+    session.clock.advance(1)
+    session.clock.advance(1)
+    assert protocol.ends == []
+    session.transport.ready()
+    for _ in range(3):
+        session.clock.advance(0)
+    assert session.transport.texts() == [b"all of it"]
+    assert [type(each) for each in protocol.ends] == [ConnectionDone]
+    assert session.isQuiet()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_aProducerThatIsCut(streaming: bool) -> None:
+    """A producer that is stopped as the server closes hasn't written all: that isn't a clean end."""
+    session = Session()
+    protocol, transport = connected(session)
+    transport.registerProducer(Told(), streaming)
+    session.socket.goAway(60)
+    session.clock.advance(0)
+    assert [each.args for each in protocol.ends] == [("server shutting down: the server is closing",)]
+    assert [type(each) for each in protocol.ends] == [ConnectionLost]
+
+
 def test_producers() -> None:
     """A second producer is refused; one of a session that is over is told to stop, and doesn't keep it from ending."""
     session = Session()
@@ -643,16 +760,6 @@ def test_producers() -> None:
     assert producer.isTold
     transport.unregisterProducer()
     assert not transport._isPulling
-
-
-class Asked:
-    """A pull producer that has nothing."""
-
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
 
 
 def failing(method: str) -> Any:
