@@ -264,7 +264,7 @@ class SessionTransport:
         try:
             protocol.makeConnection(self)
         except Exception:
-            self._protocolFailed("makeConnection")
+            self._failed("makeConnection")
 
     # ITransport
 
@@ -275,7 +275,7 @@ class SessionTransport:
         After L{loseConnection}, and when the session has ended, this does nothing.
 
         @raise TypeError: it isn't bytes.
-        @raise ValueError: it isn't UTF-8, where it is sent as text.
+        @raise ValueError: it isn't UTF-8, where it is sent as text. That ends the session, as its stream has a gap.
         """
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
@@ -285,17 +285,24 @@ class SessionTransport:
             if not self._isProducing:
                 return
             self._closeSoon()
+        size = MESSAGE_SIZE
+        message: str | bytes = data
+        if self._decoder is not None:
+            try:
+                message = self._decoder.decode(data)
+            except ValueError:
+                self._failed("write")
+                raise
+            if not message.isascii():
+                # No character takes more than four bytes.
+                size //= 4
         if len(data) <= MESSAGE_SIZE:
-            self._send(data)
+            # An empty message would be one.
+            if message:
+                self.socket.send(message)
             return
-        for start in range(0, len(data), MESSAGE_SIZE):
-            self._send(data[start : start + MESSAGE_SIZE])
-
-    def _send(self, data: bytes) -> None:
-        message = data if self._decoder is None else self._decoder.decode(data)
-        # An empty message would be one.
-        if message:
-            self.socket.send(message)
+        for start in range(0, len(message), size):
+            self.socket.send(message[start : start + size])
 
     def writeSequence(self, iovec: Any) -> None:
         """Send the bytes of several pieces, as L{write} does with one."""
@@ -313,7 +320,7 @@ class SessionTransport:
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             if not self._isProducing:
-                self.socket.close()
+                self._close()
             elif not self._isPulling:
                 self.socket.on("drain", self._closeSoon)
                 self._closeSoon()
@@ -335,6 +342,13 @@ class SessionTransport:
     def _close(self) -> None:
         # It isn't cut short, whether it knows that or not.
         self._isProducing = self._isPulling = False
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(b"", True)
+            except ValueError:
+                # Of the last character there is only a part. What is before that goes out.
+                self._failure = Failure()
+                self.socket.handlerFailed("loseConnection", (), self._failure)
         self.socket.close()
 
     def abortConnection(self) -> None:
@@ -401,9 +415,9 @@ class SessionTransport:
         try:
             self._protocol.dataReceived(data.encode() if isinstance(data, str) else data)
         except Exception:
-            self._protocolFailed("dataReceived")
+            self._failed("dataReceived")
 
-    def _protocolFailed(self, method: str) -> None:
+    def _failed(self, method: str) -> None:
         self._failure = Failure()
         self.socket.handlerFailed(method, (), self._failure)
         self.abortConnection()

@@ -473,7 +473,7 @@ def test_largeWrites() -> None:
 
 
 def test_text() -> None:
-    """As text, characters stay whole wherever they are cut; what isn't UTF-8 is an error where it is written."""
+    """As text, characters stay whole wherever they are cut."""
     session = Session()
     _, transport = connected(session, text=True)
     euro = "\u20ac".encode()
@@ -484,8 +484,48 @@ def test_text() -> None:
     assert session.transport.texts() == ["1 ", "\u20ac", "\u20ac!"]
     transport.write(euro * 30000)
     assert "".join(session.transport.texts()[3:]) == "\u20ac" * 30000  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("written", [[b"good", b"\xff"], [b"good\xc3", b"abc"], [b"good", CHUNK * 5 + b"\xff"]])
+def test_whatIsNoText(written: list[bytes], loggedErrors: Any) -> None:
+    """What isn't UTF-8 is an error where it is written, and ends the session; nothing of that write goes out."""
+    session = Session()
+    protocol, transport = connected(session, text=True)
+    transport.write(written[0])
     with pytest.raises(ValueError, match="utf-8"):
-        transport.write(b"\xff")
+        transport.write(written[1])
+    transport.write(b"behind the gap")
+    session.clock.advance(0)
+    assert session.transport.texts() == ["good"]
+    assert [type(each) for each in protocol.ends] == [UnicodeDecodeError]
+    assert [each["session"] for each in loggedErrors] == [session.socket.logName]
+    loggedErrors.clear()
+
+
+def test_aPartOfACharacter(loggedErrors: Any) -> None:
+    """One that isn't all there in the end is no clean end, and is logged; what is before it arrives."""
+    session = Session()
+    protocol, transport = connected(session, text=True)
+    transport.write("caf\u00e9".encode()[:-1])
+    transport.loseConnection()
+    session.clock.advance(0)
+    assert session.transport.texts() == ["caf"]
+    assert [type(each) for each in protocol.ends] == [UnicodeDecodeError]
+    assert [each["session"] for each in loggedErrors] == [session.socket.logName]
+    loggedErrors.clear()
+
+
+def test_largeText() -> None:
+    """No message is larger than 64 KiB, whatever characters take, and none of these is cut."""
+    session = Session()
+    _, transport = connected(session, text=True)
+    text = "a" * 70000 + "\U0001f600" * 40000
+    for data in (b"b" * 70000, text.encode()):
+        transport.write(data)
+    sent = [each for each in session.transport.texts() if isinstance(each, str)]
+    assert [len(each) for each in sent[:2]] == [MESSAGE_SIZE, 70000 - MESSAGE_SIZE]
+    assert "".join(sent[2:]) == text
+    assert max(len(each.encode()) for each in sent) <= MESSAGE_SIZE
 
 
 @pytest.mark.parametrize(
