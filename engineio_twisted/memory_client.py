@@ -174,7 +174,7 @@ class Requests:
 
     def connectionLost(self) -> None:
         lost = self._lost if self.isWaiting else None
-        self._forget()
+        self.forget()
         if lost is not None:
             lost()
 
@@ -185,9 +185,10 @@ class Requests:
                 self.connection.lose()
             else:
                 self.connection.finish()
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Have no connection any more, after it was lost: the next request makes one."""
         self.connection = self._answered = self._head = None
         self._data.clear()
 

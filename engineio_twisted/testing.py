@@ -32,7 +32,7 @@ from .packet import PROBE, Packet, PacketType
 from .payload import codecFor
 from .server import Server
 from .socket import ReadyState, Socket
-from .transport import CLOSE_TIMEOUT, cancel
+from .transport import cancel
 
 
 class HandshakeRefused(EngineIOError):
@@ -228,6 +228,8 @@ class MemoryClient:
         """
         Lose connections, without a word; the server learns that they are lost, but not why.
 
+        On polling that ends the session where a request waits for its answer; else the next one connects again.
+
         @param connection: which one: C{poll} (of the GET that waits), C{post}, or C{websocket}, which may be one that
             is to take the session over. By default all.
         @raise AssertionError: there is no such connection.
@@ -242,7 +244,10 @@ class MemoryClient:
             if held is None or held.connection is None:
                 raise AssertionError(f"no connection {connection!r} to drop: {self!r}")
             held.connection.lose()
-            self._ended("transport error", "connection lost")
+            if isinstance(held, Requests) and not held.isWaiting:
+                held.forget()
+            else:
+                self._ended("transport error", "connection lost")
         self._settle()
 
     def vanish(self) -> None:
@@ -636,15 +641,14 @@ class MemoryServer:
         self.server.on("connection", self._opened)
         self._observer = cast("Any", self._logged)
         globalLogPublisher.addObserver(self._observer)
-        if not isinstance(application, Server):
-            try:
-                result = application(self.server)
-            except BaseException:
-                globalLogPublisher.removeObserver(self._observer)
-                raise
+        try:
+            result = None if isinstance(application, Server) else application(self.server)
             if isinstance(result, Awaitable):
                 Deferred.fromCoroutine(_awaited(result)).addErrback(self._failed)
-        self.settle()
+            self.settle()
+        except BaseException:
+            globalLogPublisher.removeObserver(self._observer)
+            raise
 
     def _opened(self, socket: Socket) -> None:
         self._sockets[socket.id] = socket
@@ -795,9 +799,7 @@ class MemoryServer:
                     client.resumeReading()
             closing = self.server.close()
             self.settle()
-            if not closing.called:
-                # Clients that say nothing any more are cut off.
-                self.advance(CLOSE_TIMEOUT)
+            # Clients that say nothing any more are cut off. No time passes: timers that are left would run.
             for client in self.clients:
                 client.drop()
             for connection in list(self._network.connections):

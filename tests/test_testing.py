@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, LoopingCall, deferLater
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import Site as TwistedSite
@@ -421,6 +421,10 @@ def test_droppingOneConnection(engineio: Engine) -> None:
     client.send("still")
     kit.advance(5)
     assert (client.receive(), client.transport, client.upgradeFailed) == ("still", "polling", "connection lost")
+    # It waits for nothing, and the next POST makes another.
+    client.drop("post")
+    client.send("still here")
+    assert (client.receive(), client.closed) == ("still here", None)
     ends = closes(client)
     client.drop("poll")
     assert ends == [("transport error", "poll connection closed prematurely")]
@@ -867,6 +871,29 @@ def test_timersThatAreLeft() -> None:
         kit.close()
     with MemoryServer(application, leavesTimers=True) as kit:
         kit.connect()
+
+
+@pytest.mark.parametrize("kind", [{"transport": "websocket"}, {"upgrade": False}])
+def test_timersBehindAClientThatVanished(kind: dict[str, Any]) -> None:
+    """They fail a test too, and don't run first: no time passes while the kit is closed."""
+    ran: list[str] = []
+    kit = MemoryServer(lambda server: server.reactor.callLater(1, ran.append, "late") and None)
+    kit.connect(**kind).vanish()
+    with pytest.raises(AssertionError, match=r"^a timer is left: [^;]*$"):
+        kit.close()
+    assert ran == []
+
+
+def test_applicationsThatFailAtOnce() -> None:
+    """A kit that can't be made, as the application's first timer fails, leaves nobody who listens to the log."""
+
+    def fails() -> None:
+        raise KeyError(0)
+
+    before = list(globalLogPublisher._observers)
+    with pytest.raises(KeyError):
+        MemoryServer(lambda server: server.reactor.callLater(0, fails) and None)
+    assert list(globalLogPublisher._observers) == before
 
 
 def test_theEndOfTheKit(kind: dict[str, Any]) -> None:
