@@ -153,6 +153,7 @@ class SessionPort:
         self._isText = isText
         self._close = close
         self._isListening = False
+        self._stopped: Deferred[None] = succeed(None)
         # None where the server isn't one of L{listen}.
         listening: Deferred[IListeningPort] | None = getattr(server, "listening", None)
         self._port: IListeningPort | None = None
@@ -188,14 +189,17 @@ class SessionPort:
         Those of a server of its own end, since polling needs the port: as by C{server.close(drain=True)} what was
         written goes out first. Those of another server go on, as connections do whose port is closed.
 
-        @return: a Deferred that fires when that is done.
+        @return: a Deferred that fires when that is done; also where this is called again meanwhile.
         """
-        if not self._isListening:
-            return succeed(None)
-        self._isListening = False
-        self.server.removeListener("connection", self._connected)
-        stopped = succeed(None) if self._close is None else self._close(drain=True)
-        return stopped.addCallback(lambda _: self._factory.doStop())
+        if self._isListening:
+            self._isListening = False
+            self.server.removeListener("connection", self._connected)
+            stopped = succeed(None) if self._close is None else self._close(drain=True)
+            self._stopped = stopped.addCallback(lambda _: self._factory.doStop())
+        waiting: Deferred[None] = Deferred()
+        # A failure is for the first who waits.
+        self._stopped.addBoth(waiting.callback)
+        return waiting
 
     def getHost(self) -> IAddress:
         """Return the address that is listened on; of a server on a site of the application's a L{PathAddress}."""

@@ -655,6 +655,31 @@ def test_theEndInARoom() -> None:
         assert members == []
 
 
+def test_stoppingTwice() -> None:
+    """Whoever stops a port that is stopping waits for the same, and the factory is stopped once; a failure is told."""
+    server, factory, told = Server(reactor=Clock()), Counting(), []
+    port = SessionPort(server, factory, False, server.close)
+    port.startListening()
+    kit = MemoryServer(server)
+    client = kit.connect("websocket")
+    client.pauseReading()
+    client.socket.send(b"x" * 2 * HIGH_MARK)
+    for name in ("first", "second"):
+        port.stopListening().addCallback(lambda _, name=name: told.append(name))
+    kit.settle()
+    assert (told, factory.happened) == ([], ["start"])
+    client.resumeReading()
+    kit.settle()
+    assert (told, factory.happened) == (["first", "second"], ["start", "stop"])
+    result(port.stopListening())
+    kit.close()
+    factory.stopFactory = failingToBuild  # type: ignore[method-assign]
+    failing = SessionPort(Server(reactor=Clock()), factory, False)
+    failing.startListening()
+    with pytest.raises(LookupError):
+        result(failing.stopListening())
+
+
 @pytest.mark.parametrize("drain", [False, True])
 def test_closingWaitsForTheProtocols(drain: bool) -> None:
     """A server is closed when each protocol has learned of its end: the reactor may stop then."""
