@@ -11,7 +11,6 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from hashlib import sha1
-from typing import Protocol
 
 import attrs
 from twisted.web.http_headers import Headers
@@ -148,6 +147,11 @@ class Requests:
         self.connection.send(_written(method, target, headers, body if method == "POST" or body else None))
 
     def dataReceived(self, data: bytes) -> None:
+        """
+        Take bytes of an answer.
+
+        @raise ProtocolViolation: they aren't any.
+        """
         self._data += data
         if self._answered is None:
             raise ProtocolViolation(f"{data[:64]!r}, where nothing was asked")
@@ -173,6 +177,7 @@ class Requests:
         return b"" if self._method == "HEAD" else _takeBody(status, headers, self._data)
 
     def connectionLost(self) -> None:
+        """Learn that the server has closed the connection, or cut it."""
         lost = self._lost if self.isWaiting else None
         self.forget()
         if lost is not None:
@@ -203,24 +208,21 @@ def _written(method: str, target: str, headers: Sequence[tuple[str, str]], body:
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
 
-class Owner(Protocol):
-    """Whom a WebSocket of a client tells what happens."""
+@attrs.frozen
+class Owner:
+    """
+    Whom a WebSocket of a client tells what happens.
 
-    def webSocketOpened(self, webSocket: ClientWebSocket) -> None:
-        """Learn that it is open."""
-        ...
+    @ivar opened: called with the WebSocket when it is open.
+    @ivar refused: called with it and the answer, a L{Response}, where it was refused.
+    @ivar received: called with it and a message.
+    @ivar over: called with it and what happened, when the server has closed it, or its connection is lost; maybe twice.
+    """
 
-    def webSocketRefused(self, webSocket: ClientWebSocket, response: Response) -> None:
-        """Learn that it was refused."""
-        ...
-
-    def webSocketReceived(self, webSocket: ClientWebSocket, data: str | bytes) -> None:
-        """Take a message."""
-        ...
-
-    def webSocketOver(self, webSocket: ClientWebSocket, description: str) -> None:
-        """Learn that the server has closed it, or that its connection is lost. May come twice."""
-        ...
+    opened: Callable[[ClientWebSocket], object]
+    refused: Callable[[ClientWebSocket, Response], object]
+    received: Callable[[ClientWebSocket, str | bytes], object]
+    over: Callable[[ClientWebSocket, str], object]
 
 
 class ClientWebSocket:
@@ -271,6 +273,11 @@ class ClientWebSocket:
         self.isOpen = False
 
     def dataReceived(self, data: bytes) -> None:
+        """
+        Take bytes: of the answer, then of frames.
+
+        @raise ProtocolViolation: the server may not send them.
+        """
         self._data += data
         if self._isHTTP and not self._open():
             return
@@ -286,13 +293,13 @@ class ClientWebSocket:
         if status != 101:
             body = _takeBody(status, headers, self._data)
             if body is not None:
-                self._owner.webSocketRefused(self, Response(status, headers, body))
+                self._owner.refused(self, Response(status, headers, body))
             return False
         if headers.getRawHeaders(b"sec-websocket-accept") != [_ACCEPT]:
             raise ProtocolViolation(f"a 101 with {list(headers.getAllRawHeaders())}: expected the key {_ACCEPT!r}")
         self._isHTTP = False
         self.isOpen = True
-        self._owner.webSocketOpened(self)
+        self._owner.opened(self)
         return True
 
     def _frame(self) -> tuple[int, bool, bytes] | None:
@@ -324,7 +331,7 @@ class ClientWebSocket:
             if self.isOpen:
                 self._send(_CLOSE, payload[:2])
                 self.isOpen = False
-            self._owner.webSocketOver(self, f"close frame with code {self.code}")
+            self._owner.over(self, f"close frame with code {self.code}")
         elif opcode in _MESSAGES:
             if bool(self._pieces) is not (opcode == _CONTINUATION):
                 where = "within a message" if self._pieces else "outside of a message"
@@ -334,10 +341,11 @@ class ClientWebSocket:
             if isFinal:
                 data, self._pieces = b"".join(self._pieces), []
                 try:
-                    self._owner.webSocketReceived(self, data.decode() if self._opcode == _TEXT else data)
+                    self._owner.received(self, data.decode() if self._opcode == _TEXT else data)
                 except UnicodeDecodeError:
                     raise ProtocolViolation(f"text that isn't UTF-8: {data[:64]!r}") from None
 
     def connectionLost(self) -> None:
+        """Learn that the server has closed the connection, or cut it."""
         self.isOpen = False
-        self._owner.webSocketOver(self, "connection lost")
+        self._owner.over(self, "connection lost")

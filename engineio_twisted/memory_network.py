@@ -217,9 +217,11 @@ class MemoryConnection:
     # What the server does
 
     def getPeer(self) -> Any:
+        """Return the address of the client."""
         return self._peer
 
     def getHost(self) -> Any:
+        """Return the address that it connected to."""
         return self._host
 
     def setTcpNoDelay(self, enabled: bool) -> None:
@@ -229,6 +231,7 @@ class MemoryConnection:
         """Do nothing."""
 
     def write(self, data: bytes) -> None:
+        """Send bytes, if the connection isn't lost. A push producer is paused where the client doesn't read them."""
         if self.disconnected or self._lostBy is not None or not data:
             return
         self.toClient.put(data)
@@ -243,15 +246,18 @@ class MemoryConnection:
             self.producer.pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send the bytes of several pieces."""
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
+        """Close the connection when the client has been sent all, and no producer is left that waits to send more."""
         if not self.disconnected:
             self.disconnecting = True
             self._isReading = False
             self._startWriting()
 
     def abortConnection(self) -> None:
+        """Cut the connection; what is under way doesn't arrive."""
         if not self.disconnected and self._lostBy is None:
             self._isReading = False
             self._lostBy = ConnectionAborted()
@@ -262,6 +268,11 @@ class MemoryConnection:
         self._network.wake(self)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Have a producer write at the pace at which the client reads.
+
+        @raise RuntimeError: there is one already.
+        """
         if self.producer is not None:
             raise RuntimeError(f"producer {producer!r}: {self.producer!r} is registered already")
         if self.disconnected:
@@ -272,19 +283,23 @@ class MemoryConnection:
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
+        """Let go of the producer; where L{loseConnection} waits for it, it goes on."""
         self.producer = None
         if self.disconnecting and not self.disconnected:
             self._startWriting()
 
     def pauseProducing(self) -> None:
+        """Read no more of what the client sends."""
         self._isReading = False
 
     def resumeProducing(self) -> None:
+        """Read again what the client sends."""
         if not self.disconnected and not self.disconnecting and self._lostBy is None:
             self._isReading = True
             self._network.wake(self)
 
     def stopProducing(self) -> None:
+        """Do what L{loseConnection} does."""
         self.loseConnection()
 
 

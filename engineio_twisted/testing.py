@@ -25,7 +25,7 @@ from twisted.web.pages import notFound
 
 from .errors import DecodeError, EngineIOError, OptionError
 from .fast_http import siteFor
-from .memory_client import ClientWebSocket, ProtocolViolation, Requests, Response
+from .memory_client import ClientWebSocket, Owner, ProtocolViolation, Requests, Response
 from .memory_network import MemoryConnection, MemoryNetwork, Receiver
 from .options import OptionKeywords
 from .packet import PROBE, Packet, PacketType
@@ -121,6 +121,7 @@ class MemoryClient:
         self._post = Requests(self._connect)
         self._webSocket: ClientWebSocket | None = None
         self._candidate: ClientWebSocket | None = None
+        self._owner = Owner(self._webSocketOpened, self._webSocketRefused, self._webSocketReceived, self._webSocketOver)
         self._isPausing = False
         self._heartbeat: IDelayedCall | None = None
         self._awaitsPong = False
@@ -321,7 +322,7 @@ class MemoryClient:
 
     def _begin(self) -> None:
         if self.transport == "websocket":
-            self._webSocket = ClientWebSocket(self, self._connect, self._target(), self._headers)
+            self._webSocket = ClientWebSocket(self._owner, self._connect, self._target(), self._headers)
         else:
             self._pollAgain()
 
@@ -424,19 +425,19 @@ class MemoryClient:
 
     # WebSocket
 
-    def webSocketOpened(self, webSocket: ClientWebSocket) -> None:
+    def _webSocketOpened(self, webSocket: ClientWebSocket) -> None:
         if webSocket is self._candidate:
             # By then a GET waits, as it mostly does: without one the server would take a tenth of a second more.
             self._network.whenQuiet(lambda: webSocket.send(f"{PacketType.PING:d}{PROBE}"))
 
-    def webSocketRefused(self, webSocket: ClientWebSocket, response: Response) -> None:
+    def _webSocketRefused(self, webSocket: ClientWebSocket, response: Response) -> None:
         webSocket.connection.finish()
         if webSocket is self._candidate:
             self._abandonUpgrade(f"{response.status} {response.text}")
         else:
             self._isRefused(response)
 
-    def webSocketReceived(self, webSocket: ClientWebSocket, data: str | bytes) -> None:
+    def _webSocketReceived(self, webSocket: ClientWebSocket, data: str | bytes) -> None:
         try:
             packet = self._codec.decodePacket(data)
         except DecodeError as error:
@@ -451,7 +452,7 @@ class MemoryClient:
             self._isPausing = True
             self._completeUpgrade()
 
-    def webSocketOver(self, webSocket: ClientWebSocket, description: str) -> None:
+    def _webSocketOver(self, webSocket: ClientWebSocket, description: str) -> None:
         if webSocket is self._candidate:
             self._abandonUpgrade(description)
         elif webSocket is self._webSocket:
@@ -465,7 +466,9 @@ class MemoryClient:
     # Upgrade
 
     def _beginUpgrade(self) -> None:
-        self._candidate = ClientWebSocket(self, self._connect, self._target(transport="websocket"), self._headers)
+        self._candidate = ClientWebSocket(
+            self._owner, self._connect, self._target(transport="websocket"), self._headers
+        )
 
     def _completeUpgrade(self) -> None:
         if self._poll.isWaiting or self._post.isWaiting or self._candidate is None:

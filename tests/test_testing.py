@@ -989,22 +989,30 @@ def test_answersInPieces(answer: bytes, body: bytes | None, size: int) -> None:
         requests.dataReceived(b"more")
 
 
+@pytest.mark.parametrize("kind", [MemoryServer, MemoryClient, MemoryConnection, Requests, ClientWebSocket])
+def test_whatIsThereIsDescribed(kind: type) -> None:
+    """Each public method of the kit says what it does; those that a client is told by are nobody else's affair."""
+    methods = {name: each for name, each in vars(kind).items() if callable(each) and not name.startswith("_")}
+    assert [name for name, each in methods.items() if not each.__doc__] == []
+    assert not any(name.startswith("webSocket") for name in methods)
+
+
 class Told:
     """Who is told of a WebSocket."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
 
-    def webSocketOpened(self, webSocket: Any) -> None:
+    def opened(self, webSocket: Any) -> None:
         self.told.append("opened")
 
-    def webSocketRefused(self, webSocket: Any, response: Any) -> None:
+    def refused(self, webSocket: Any, response: Any) -> None:
         self.told.append(response.status)
 
-    def webSocketReceived(self, webSocket: Any, data: Any) -> None:
+    def received(self, webSocket: Any, data: Any) -> None:
         self.told.append(data)
 
-    def webSocketOver(self, webSocket: Any, description: str) -> None:
+    def over(self, webSocket: Any, description: str) -> None:
         self.told.append(description)
 
 
@@ -1115,7 +1123,7 @@ def test_wrongPayloads(engineio: Engine, monkeypatch: pytest.MonkeyPatch) -> Non
         polling._posted(Response(200, Headers(), b"no"))
     assert socket._webSocket is not None
     with pytest.raises(ProtocolViolation, match="the message '9'"):
-        socket.webSocketReceived(socket._webSocket, "9")
+        socket._webSocketReceived(socket._webSocket, "9")
     monkeypatch.setattr("engineio_twisted.testing.PROBE", "other")
     assert kit.connect().upgradeFailed == "close frame with code 1000"
     monkeypatch.undo()
@@ -1124,7 +1132,7 @@ def test_wrongPayloads(engineio: Engine, monkeypatch: pytest.MonkeyPatch) -> Non
     client.upgrade()
     assert client._candidate is not None
     with pytest.raises(ProtocolViolation, match="on a WebSocket that is to take over: expected a pong, probe"):
-        client.webSocketReceived(client._candidate, "3other")
+        client._webSocketReceived(client._candidate, "3other")
 
 
 def test_anOpenPacketFirst(engineio: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
