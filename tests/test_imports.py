@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # What needs an extra is imported by those alone who ask for it.
 MEMORY = {"memory_network", "memory_client", "testing"}
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls", *MEMORY}
-MAY_IMPORT["endpoints"] = {"configuration", "errors", "options", "proxies", "server", "socket"}
+MAY_IMPORT["endpoints"] = {"configuration", "errors", "options", "proxies", "server", "socket", "transport"}
 MAY_IMPORT |= {
     "server": EVERYTHING - {"server"},
     "service": EVERYTHING,
