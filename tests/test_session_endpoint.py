@@ -1060,6 +1060,9 @@ def failingToBuild() -> None:
     raise LookupError("no protocol")
 
 
+# Older versions of Twisted leave the socket of a port that is taken to the collector.
+@pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest_twisted.ensureDeferred
 async def test_aServerOfItsOwn(serve: Any) -> None:
     """The port is there when it is said to be, has its address, and is gone with the sessions, who are told."""
