@@ -96,3 +96,14 @@ async def test_serverCloses(
     assert program.named("disconnect") == [{"event": "disconnect", "reason": reason}]
     assertTransport(session, program, transports)
     assert running.server.clientsCount == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_lost(serve: Any, client: Run) -> None:
+    """This client's program fails at once, and says why, when it loses the connection in the middle of an echo."""
+    application = Application(lambda socket: socket.on("message", lambda message: socket.close()))
+    running = await serve(application)
+    program = client(running.url, "echo", ["websocket"], ["one", "two"])
+    with pytest.raises(AssertionError, match=r"the connection was lost \(transport error\), \d messages had not come"):
+        await program.finish()
+    assert "Timeout" not in str(program)

@@ -8,12 +8,16 @@ Every event is one JSON object on a line of its own; the tests assert on those.
 
 import faulthandler
 import json
+import os
 import queue
+import ssl
 import sys
 import threading
 from base64 import b64decode, b64encode
+from select import select
 
 import engineio
+import websocket
 
 DEADLINE = 60
 
@@ -33,6 +37,42 @@ class Queue(queue.Queue):
             return super().get(timeout=timeout)
         finally:
             self.waiting.clear()
+
+
+class WebSocket(websocket.WebSocket):
+    """A WebSocket on which, over TLS, one thread at a time reads or writes; while it waits, it is another's turn."""
+
+    def __init__(self, **options):
+        self.turn = threading.Lock()
+        super().__init__(**options)
+
+    def settimeout(self, timeout):
+        super().settimeout(timeout)
+        if self.is_ssl():
+            self.sock.settimeout(0)
+
+    def _recv(self, size):
+        return self._inTurn(super()._recv, size)
+
+    def _send(self, data):
+        return self._inTurn(super()._send, data)
+
+    def _inTurn(self, call, argument):
+        if not self.is_ssl():
+            return call(argument)
+        # Python lets two threads into the state that OpenSSL has of a connection. The one that finds nothing to read
+        # just when the other begins to write is then told that the connection has ended.
+        sock = self.sock
+        while True:
+            try:
+                with self.turn:
+                    return call(argument)
+            except ssl.SSLWantReadError:
+                isReady = any(select([sock], [], [], self.timeout))
+            except ssl.SSLWantWriteError:
+                isReady = any(select([], [sock], [], self.timeout))
+            if not isReady:
+                raise websocket.WebSocketTimeoutException(f"waited {self.timeout} s for the server")
 
 
 class Client(engineio.Client):
@@ -73,7 +113,7 @@ def main(url, scenario, transports):
     missing = len(messages)
     complete = threading.Event()
     gone = threading.Event()
-    client = Client()
+    client = Client(websocket_extra_options={"class_": WebSocket})
 
     @client.on("connect")
     def connected():
@@ -90,6 +130,11 @@ def main(url, scenario, transports):
     @client.on("disconnect")
     def disconnected(reason):
         report("disconnect", reason=reason)
+        if scenario == "echo" and reason != client.reason.CLIENT_DISCONNECT:
+            # Not by an exception: this is not the main thread, which may wait for what can't come any more.
+            sys.stderr.write(f"the connection was lost ({reason}), {missing} messages had not come\n")
+            sys.stderr.flush()
+            os._exit(1)
         gone.set()
 
     # Includes the upgrade, where there is one.
