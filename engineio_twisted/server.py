@@ -38,6 +38,7 @@ from .factory import SocketFactory, generateId
 from .fast_http import FastRequest, siteFor
 from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
 from .headers import cookieHeader, corsHeaders, noOrigin
+from .heartbeats import Heartbeats
 from .limits import Admission
 from .observer import Counters, ServerStats
 from .options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
@@ -417,6 +418,11 @@ class Server(EventEmitter):
     def factory(self) -> SocketFactory:
         """The sessions."""
         return SocketFactory(self, self.reactor)
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        """When the heartbeats of sessions are due."""
+        return Heartbeats(self.opts, self.reactor)
 
     @cached_property
     def webSockets(self) -> Any:

@@ -24,6 +24,7 @@ from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
 from .handshake import openPacket, upgradesOf
+from .heartbeats import Wait
 from .limits import Meter
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
@@ -31,6 +32,7 @@ from .session_work import SessionWork, Work
 from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, beginningOfId, cancel
 
 if TYPE_CHECKING:
+    from .heartbeats import Heartbeats
     from .server import Server
 
 _debug = DebugScope("engine:socket")
@@ -43,9 +45,6 @@ the reference does.
 
 HIGH_MARK = 65536
 """Bytes buffered above which a producer is paused: as many as Twisted writes to a connection before it pauses one."""
-
-MILLISECOND = 0.001
-"""What the protocol counts in; less of it than that is left of no time."""
 
 NOOP_INTERVAL = 0.1
 """Seconds between two looks for a waiting GET during an upgrade, which has to end before the client can go on."""
@@ -208,9 +207,8 @@ class Socket(EventEmitter):
     _pullCall: IDelayedCall | None = None
     # Whether our ping or pong, or a noop in its place, is in the buffer still.
     _heartbeatIsBuffered = False
-    _heartbeat: IDelayedCall | None = None
-    # Until when a pong may come, where that is later than the call that is pending.
-    _pongDue = 0.0
+    # Where it waits for the next heartbeat, while it does.
+    _heartbeat: Wait | None = None
     _upgradeDeadline: IDelayedCall | None = None
     _noopCall: IDelayedCall | None = None
     _closeDeadline: IDelayedCall | None = None
@@ -486,7 +484,7 @@ class Socket(EventEmitter):
         options = self.server.opts
         self._step(Input.START)
         self._heartbeatStep(Input.LISTEN if self._clientPings else Input.START)
-        self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
+        self._waitFor(self._untilNext)
         self.server.counters.sessionOpened(self)
         packets = [openPacket(self.id, upgradesOf(self.transport.name, options), options)]
         if options.initialPacket is not None:
@@ -616,7 +614,7 @@ class Socket(EventEmitter):
             if isPing is not self._clientPings:
                 self._end(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction")
             elif not self._heartbeatIsBuffered and self._heartbeatStep(Input.PING if isPing else Input.PONG):
-                self._moveHeartbeat(self._heartbeatTime / 1000)
+                self._waitFor(self._untilNext)
                 if isPing:
                     self._sendHeartbeat(PacketType.PONG)
                 if self._readyState is not ReadyState.CLOSED:
@@ -644,7 +642,11 @@ class Socket(EventEmitter):
             self._isDelivering = False
         if self._held is not None and not self._isReceivingPaused:
             self._held = None
-            self._expectHeartbeat()
+            # The client is given the time that it would have, now that what it sends is received again.
+            if self._heartbeatState is HeartbeatState.AWAITING:
+                self._waitFor(self.server.heartbeats.awaiting)
+            elif self._heartbeatState is HeartbeatState.LISTENING:
+                self._waitFor(self._untilNext)
             self.transport.resumeReceiving()
             end, self._heldEnd = self._heldEnd, None
             if end is not None:
@@ -856,70 +858,48 @@ class Socket(EventEmitter):
         return self.protocol == 3
 
     @property
-    def _heartbeatTime(self) -> int:
-        """Milliseconds until the next ping is due, or, where the client pings, overdue."""
-        options = self.server.opts
-        return options.pingInterval + (options.pingTimeout if self._clientPings else 0)
+    def _untilNext(self) -> Wait:
+        """Where this waits for the next ping of its own, or of the client."""
+        waits: Heartbeats = self.server.heartbeats
+        return waits.listening if self._clientPings else waits.resting
 
-    def _heartbeatDue(self) -> None:
-        left = self._pongDue - self._clock.seconds()
-        if left > MILLISECOND:
-            # No pong yet, but it may still come.
-            self._heartbeat = self._clock.callLater(left, self._heartbeatDue)
-            return
-        if not self._heartbeatStep(Input.INTERVAL):
-            if self._held is not None and not self._heartbeatIsBuffered:
-                self._beatUnanswered()
-                return
+    def _waitFor(self, wait: Wait) -> None:
+        self._waitNoLonger()
+        self._heartbeat = wait
+        wait.add(self)
+
+    def _waitNoLonger(self) -> None:
+        wait, self._heartbeat = self._heartbeat, None
+        if wait is not None:
+            wait.remove(self)
+
+    def heartbeatDue(self) -> None:
+        """Send a ping, or end the session where it waited for the client's, or its pong."""
+        self._heartbeat = None
+        if self._heartbeatStep(Input.INTERVAL):
+            self._waitFor(self.server.heartbeats.awaiting)
+            self._sendHeartbeat(PacketType.PING)
+        elif self._held is not None and not self._heartbeatIsBuffered:
+            # The client is to hear of us, but what it answers isn't read.
+            self._waitFor(self._untilNext)
+            self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
+        else:
+            options = self.server.opts
             if self._clientPings:
-                description = f"no ping within pingInterval and pingTimeout, {self._heartbeatTime} ms"
+                time = options.pingInterval + options.pingTimeout
+                description = f"no ping within pingInterval and pingTimeout, {time} ms"
             else:
-                description = f"no pong within pingTimeout, {self.server.opts.pingTimeout} ms"
+                description = f"no pong within pingTimeout, {options.pingTimeout} ms"
             self._end(CloseReason.PING_TIMEOUT, description)
-            return
-        self._awaitPong()
-        self._sendHeartbeat(PacketType.PING)
-
-    def _awaitPong(self) -> None:
-        # Not later than the next ping, if a pong comes soon: then the call is moved to a later time, where moving it to
-        # an earlier one would take the reactor a look at all it has.
-        options = self.server.opts
-        wait = min(options.pingTimeout, options.pingInterval)
-        if wait < options.pingTimeout:
-            self._pongDue = self._clock.seconds() + options.pingTimeout / 1000
-        self._heartbeat = self._clock.callLater(wait / 1000, self._heartbeatDue)
-
-    def _beatUnanswered(self) -> None:
-        """Go on while nothing is received: the client is to hear of us, but what it answers isn't read."""
-        self._heartbeat = self._clock.callLater(self._heartbeatTime / 1000, self._heartbeatDue)
-        self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
-
-    def _expectHeartbeat(self) -> None:
-        """Give the client the time that it would have, now that what it sends is received again."""
-        if self._heartbeatState is HeartbeatState.AWAITING:
-            cancel(self._heartbeat)
-            self._awaitPong()
-        elif self._heartbeatState is HeartbeatState.LISTENING:
-            self._moveHeartbeat(self._heartbeatTime / 1000)
 
     def _sendHeartbeat(self, type_: PacketType) -> None:
         # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
         self._heartbeatIsBuffered = True
         self._sendPacket(Packet(type_))
 
-    def _moveHeartbeat(self, seconds: float) -> None:
-        assert self._heartbeat is not None
-        self._pongDue = 0.0
-        if self.server.opts.fastPaths.heartbeats and self._heartbeat.getTime() <= self._clock.seconds() + seconds:
-            # The one call there is finds out by itself, when it is due, that it isn't.
-            self._heartbeat.reset(seconds)
-        else:
-            self._heartbeat.cancel()
-            self._heartbeat = self._clock.callLater(seconds, self._heartbeatDue)
-
     def _stopHeartbeat(self) -> None:
         self._heartbeatStep(Input.STOP)
-        cancel(self._heartbeat)
+        self._waitNoLonger()
 
     # Upgrade
 

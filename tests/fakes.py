@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from engineio_twisted.errors import CloseReason
+from engineio_twisted.heartbeats import Heartbeats
 from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
@@ -148,6 +150,10 @@ class FakeHost:
         self.streams: Connections[Any] = Connections()
         self.counters = Counters()
         self.events: list[tuple[Any, ...]] = []
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        return Heartbeats(self.opts, self.reactor)
 
     def emit(self, event: str, *args: Any) -> bool:
         self.events.append((event, *args))

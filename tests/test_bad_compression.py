@@ -356,7 +356,8 @@ class TestPieces:
                 assert (await here.post(sid, "1")).body == b"ok"
             elif how == "timeout":
                 # It is pinged now, and not at a time at which a busy machine may not have got so far.
-                here.server.clients[sid]._heartbeat.reset(0)
+                here.server.clients[sid]._waitNoLonger()
+                here.server.clients[sid].heartbeatDue()
             else:
                 here.server.clients[sid].close(how == "discard")
             if how != "close":

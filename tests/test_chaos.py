@@ -170,7 +170,8 @@ class Talker(Client):
 
 def due(socket: Any) -> None:
     """Have what the heartbeat of a session waits for be over."""
-    socket._heartbeat.reset(0)
+    socket._waitNoLonger()
+    socket.heartbeatDue()
 
 
 async def forget(record: Record) -> None:
