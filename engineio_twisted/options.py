@@ -363,7 +363,7 @@ class FastPaths:
     @ivar http: `listen` reads the head of a request in one pass, and makes no more of the request than is asked for.
     @ivar events: the connections of `listen` are watched by the reactor as if they were one.
     @ivar broadcast: what goes to many is encoded once.
-    @ivar heartbeats: the timer of a session's heartbeat is moved, where otherwise it is made anew.
+    @ivar heartbeats: sessions whose heartbeats wait for the same have one timer, where otherwise each has its own.
     """
 
     frames: bool = attrs.field(default=True, validator=_flag)

@@ -84,6 +84,7 @@ _SHUTTING_DOWN = CloseReason.SERVER_SHUTTING_DOWN, "the server is closing"
 # A noop is where the client pings, and isn't read.
 _HEARTBEATS = (PacketType.PING, PacketType.PONG, PacketType.NOOP)
 _NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
+_EMPTY: list[Packet] = []
 
 State = ReadyState | UpgradeState | HeartbeatState
 
@@ -179,7 +180,6 @@ class Socket(EventEmitter):
     @ivar request: the session's first request.
     @ivar protocol: the revision of the protocol.
     @ivar transport: the transport it is on.
-    @ivar writeBuffer: packets that the transport hasn't taken yet; on C{close}, those that it never will.
     @ivar place: where it is counted by address, for its factory; None where it isn't.
     """
 
@@ -190,6 +190,8 @@ class Socket(EventEmitter):
     _upgradeState: UpgradeState = UpgradeState.NONE
     _heartbeatState: HeartbeatState = HeartbeatState.STOPPED
     _candidate: Any = None
+    # Few sessions have anything in it at a time: until then one for all.
+    _buffer = _EMPTY
     _callbacks: list[tuple[Packet, SendCallback]] | None = None
     _flushing = False
     _bufferedBytes = 0
@@ -233,7 +235,6 @@ class Socket(EventEmitter):
         self.transport = transport
         self.request = request
         self.protocol = protocol
-        self.writeBuffer: list[Packet] = []
         self._clock = clock
         self._ended = ended
         transport.owner = self
@@ -261,6 +262,11 @@ class Socket(EventEmitter):
         if self.server.opts.trustedProxies is None:
             return plainAddress(self.request.getClientAddress())
         return self.server.clientOf(self.request).address
+
+    @property
+    def writeBuffer(self) -> list[Packet]:
+        """Packets that the transport hasn't taken yet; on C{close}, those that it never will."""
+        return self._buffer or []
 
     @property
     def bufferedAmount(self) -> int:
@@ -303,7 +309,7 @@ class Socket(EventEmitter):
         if (
             callback is None
             and self._readyState is _OPEN
-            and not self.writeBuffer
+            and not self._buffer
             and not self._flushing
             and not self.hearsSending
             and not self.server.hearsSending
@@ -329,7 +335,7 @@ class Socket(EventEmitter):
         @param discard: drop what is buffered, and close at once.
         """
         if discard:
-            self.writeBuffer = []
+            self._buffer = _EMPTY
             self._bufferedBytes = 0
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
@@ -495,7 +501,7 @@ class Socket(EventEmitter):
             self.transport.send(packets)
             return
         for packet in packets:
-            self.writeBuffer.append(packet)
+            self._buffer = [*self._buffer, packet]
             self._bufferedBytes += sizeOf(packet.data)
             self.emit("packetCreate", packet)
         self._flush()
@@ -518,7 +524,7 @@ class Socket(EventEmitter):
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
         self._ending = _SHUTTING_DOWN
-        if self.writeBuffer and self.transport.writable:
+        if self._buffer and self.transport.writable:
             transport = self.transport
             self._callBack(self._give(self._closeTransport), transport)
         self._end(*_SHUTTING_DOWN)
@@ -544,7 +550,7 @@ class Socket(EventEmitter):
         if transport is not self.transport:
             return
         # Nearly always there is nothing to send, and nobody waits for it.
-        if self.writeBuffer or self._producer is not None or self._readyState is ReadyState.CLOSING:
+        if self._buffer or self._producer is not None or self._readyState is ReadyState.CLOSING:
             self._flush()
         if self._isAwaited and self._isDrained():
             self._isAwaited = False
@@ -668,7 +674,7 @@ class Socket(EventEmitter):
         transport = self.transport
         if (
             callback is None
-            and not self.writeBuffer
+            and not self._buffer
             and not self._flushing
             and not self.hearsSending
             and not self.server.hearsSending
@@ -682,7 +688,7 @@ class Socket(EventEmitter):
         if packet.shared is not None:
             # Handlers may change it, and whoever looks at the buffer.
             packet = Packet(packet.type, packet.data, packet.compress)
-        if packet.type is _MESSAGE and (self.writeBuffer or not transport.writable):
+        if packet.type is _MESSAGE and (self._buffer or not transport.writable):
             exceeded = self._limitExceededBy(packet)
             if exceeded is not None:
                 self._refuse(exceeded, callback)
@@ -693,10 +699,13 @@ class Socket(EventEmitter):
     def _enqueue(self, packet: Packet, callback: SendCallback | None = None) -> None:
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
         if packet.type is _MESSAGE or self.transport.takesAll:
-            self.writeBuffer.append(packet)
+            if self._buffer:
+                self._buffer.append(packet)
+            else:
+                self._buffer = [packet]
         else:
             # A slow client is to hear of us before it has taken all that waits.
-            self.writeBuffer.insert(0, packet)
+            self._buffer = [packet, *self._buffer]
         self._bufferedBytes += sizeOf(packet.data)
         if callback is not None:
             if self._callbacks is None:
@@ -706,13 +715,13 @@ class Socket(EventEmitter):
         self._flush()
         counters = self.server.counters
         # What is sent from inside a flush goes out in its next round, where the transport takes that too.
-        if counters.trafficObservers and self.writeBuffer and not self._canFlush():
-            counters.tell("buffered", self, len(self.writeBuffer), self.bufferedAmount)
+        if counters.trafficObservers and self._buffer and not self._canFlush():
+            counters.tell("buffered", self, len(self._buffer), self.bufferedAmount)
 
     def _limitExceededBy(self, packet: Packet) -> BufferLimitExceeded | None:
         """Return which limit a message that has to wait would exceed, if one."""
         options = self.server.opts
-        if len(self.writeBuffer) >= options.maxBufferedPackets:
+        if len(self._buffer) >= options.maxBufferedPackets:
             return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets)
         amount = self.bufferedAmount
         if amount and amount + sizeOf(packet.data) > options.maxBufferedBytes:
@@ -756,19 +765,19 @@ class Socket(EventEmitter):
     def _canFlush(self) -> bool:
         if self._readyState is ReadyState.CLOSING:
             return bool(self.transport.writable)
-        return bool(self.writeBuffer and self._readyState is ReadyState.OPEN and self.transport.writable)
+        return bool(self._buffer and self._readyState is ReadyState.OPEN and self.transport.writable)
 
     def _flushOnce(self) -> None:
-        if self.writeBuffer:
+        if self._buffer:
             self._emitWithServer("flush", self.writeBuffer)
             if not self._canFlush():
                 return
         transport = self.transport
         # Of a transport that takes no more than the client does, the end comes when all is taken.
-        isLast = self._readyState is ReadyState.CLOSING and (transport.takesAll or not self.writeBuffer)
-        hadPackets = bool(self.writeBuffer)
+        isLast = self._readyState is ReadyState.CLOSING and (transport.takesAll or not self._buffer)
+        hadPackets = bool(self._buffer)
         callbacks = self._give(self._closeTransport if isLast else transport.send)
-        isEmpty = not self.writeBuffer
+        isEmpty = not self._buffer
         self._callBack(callbacks, transport)
         if hadPackets and isEmpty:
             self._hasDropped = False
@@ -784,7 +793,7 @@ class Socket(EventEmitter):
 
     def _give(self, take: Callable[[Sequence[Packet]], int]) -> list[tuple[Packet, SendCallback]]:
         """Give the transport what it takes of the buffer, and return the callbacks of that."""
-        packets, self.writeBuffer = self.writeBuffer, []
+        packets, self._buffer = self._buffer, _EMPTY
         callbacks, self._callbacks = self._callbacks or [], None
         size, self._bufferedBytes = self._bufferedBytes, 0
         hadHeartbeat, self._heartbeatIsBuffered = self._heartbeatIsBuffered, False
@@ -793,7 +802,7 @@ class Socket(EventEmitter):
             return callbacks
         # The rest comes before what was sent meanwhile. What there is to do here depends on what was taken alone.
         rest = packets[taken:]
-        self.writeBuffer = rest + self.writeBuffer
+        self._buffer = [*rest, *self._buffer]
         self._bufferedBytes += max(0, size - sum([sizeOf(each.data) for each in packets[:taken]]))
         if hadHeartbeat and any(each.type in _HEARTBEATS for each in rest):
             self._heartbeatIsBuffered = True
@@ -804,7 +813,7 @@ class Socket(EventEmitter):
 
     def _isDrained(self) -> bool:
         """Tell whether nothing waits for the client, and a message would not have to."""
-        return self._readyState is ReadyState.OPEN and not self.writeBuffer and bool(self.transport.writable)
+        return self._readyState is ReadyState.OPEN and not self._buffer and bool(self.transport.writable)
 
     def _callBack(self, callbacks: list[tuple[Packet, SendCallback]], transport: ITransport) -> None:
         for _, callback in callbacks:

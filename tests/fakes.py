@@ -143,9 +143,9 @@ class FakeHost:
     """A server, as far as a session knows it."""
 
     hearsSending = True
-    reactor: Any = None
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, clock: Any = None, **options: Any) -> None:
+        self.reactor = clock
         self.opts = ServerOptions(**options)
         self.streams: Connections[Any] = Connections()
         self.counters = Counters()

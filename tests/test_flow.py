@@ -420,7 +420,7 @@ def test_packetsOfTheProtocolAreNeverTooMuch(name: str) -> None:
 @pytest.mark.parametrize("action", ["close", "drop", "raise"])
 def test_broadcasting(action: str, warnings: list[str]) -> None:
     """One that is slow is left out, logged and not counted; the others get theirs."""
-    factory = SocketFactory(FakeHost(maxBufferedPackets=2, bufferLimitAction=action), Clock())
+    factory = SocketFactory(FakeHost(clock := Clock(), maxBufferedPackets=2, bufferLimitAction=action), clock)
     transports = [FakeTransport() for _ in range(3)]
     for place, transport in enumerate(transports):
         factory.open(str(place), transport, FakeRequest(), 4)

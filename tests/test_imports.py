@@ -39,8 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine_autobahn": {"websocket", "transport", "deflate"},
     "engine_twisted": {"websocket", "transport"},
     "session_work": {"emitter", "transport", "errors"},
+    "heartbeats": {"options", "transport"},
     "socket": {
-        *("debug", "emitter", "session_work", "transport", "packet", "handshake"),
+        *("debug", "emitter", "heartbeats", "session_work", "transport", "packet", "handshake"),
         *("options", "limits", "proxies", "errors"),
     },
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "limits", "errors"},

@@ -402,11 +402,11 @@ class Session:
     """A session on a fake transport, whose options have limits."""
 
     def __init__(self, transport: str = "websocket", host: FakeHost | None = None, **given: Any) -> None:
-        self.clock = Clock()
+        self.clock: Any = Clock() if host is None else host.reactor
         self.ended: list[Any] = []
         self.closes: list[tuple[str, str]] = []
         self.transport = FakeTransport(transport)
-        self.host = FakeHost(**given) if host is None else host
+        self.host = FakeHost(self.clock, **given) if host is None else host
         arguments: Any = ("sid-1234567", self.host, self.transport, FakeRequest(), 4, self.clock, self.ended.append)
         self.socket = LimitedSocket(*arguments)
         self.socket.on("close", lambda *args: self.closes.append(args))
