@@ -21,6 +21,7 @@ from twisted.internet import task
 
 from engineio_twisted.deflate import agreeOn
 from engineio_twisted.headers import contentCoding
+from engineio_twisted.heartbeats import Calls
 from engineio_twisted.options import PerMessageDeflate
 
 from .engines import closeWithin
@@ -356,8 +357,7 @@ class TestPieces:
                 assert (await here.post(sid, "1")).body == b"ok"
             elif how == "timeout":
                 # It is pinged now, and not at a time at which a busy machine may not have got so far.
-                here.server.clients[sid]._waitNoLonger()
-                here.server.clients[sid].heartbeatDue()
+                here.server.clients[sid]._waitFor(Calls(here.server.reactor, 0))
             else:
                 here.server.clients[sid].close(how == "discard")
             if how != "close":

@@ -18,6 +18,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
+from engineio_twisted.heartbeats import Calls
 from engineio_twisted.socket import HeartbeatState
 
 from .chaos import DOWN, UP, How, Proxy, Trouble, chaos
@@ -170,8 +171,7 @@ class Talker(Client):
 
 def due(socket: Any) -> None:
     """Have what the heartbeat of a session waits for be over."""
-    socket._waitNoLonger()
-    socket.heartbeatDue()
+    socket._waitFor(Calls(socket.server.reactor, 0))
 
 
 async def forget(record: Record) -> None:

@@ -20,6 +20,8 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
+from engineio_twisted.heartbeats import Calls
+
 # Far longer than anything takes on a busy machine: only what never happens gets this far.
 DEADLINE = 60.0
 # Where less than this, in milliseconds, is left for an answer to a ping, it may be missed on such a machine.
@@ -633,7 +635,7 @@ Start = Callable[..., Any]
 def patiently(socket: Any) -> None:
     """Don't ping a session where the times are short: they are for the test's own, and others are to outlive it."""
     if socket.server.opts.pingTimeout < SAFE_TIMEOUT:
-        socket._heartbeat.reset(DEADLINE)
+        socket._waitFor(Calls(socket.server.reactor, DEADLINE))
 
 
 @asynccontextmanager
