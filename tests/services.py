@@ -103,6 +103,10 @@ def services(cwd: Path) -> Iterator[Any]:
     finally:
         for each in started:
             each.kill()
+            # Of a test that fails, pytest shows it.
+            sys.stdout.write(
+                f"{' '.join(map(str, each.process.args))} ended with {each.process.returncode}:\n{each.said}\n"
+            )
 
 
 class Talk:
