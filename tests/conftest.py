@@ -13,7 +13,9 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +102,36 @@ def runningReactor() -> Any:
     from twisted.internet.task import deferLater
 
     pytest_twisted.blockon(deferLater(reactor, 0))
-    # The collection after each test then looks only at what came since.
+    return reactor
+
+
+@contextmanager
+def _observed(loggedErrors: list[LogEvent]) -> Iterator[None]:
+    """Collect what is logged at level error or above, also by what nobody refers to any more at the end."""
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            loggedErrors.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def moduleLeavesNothingBehind(runningReactor: Any) -> Iterator[None]:
+    """Have the collection after each test look only at what came since its module began, and look at the rest once."""
     gc.collect()
     gc.freeze()
-    return reactor
+    loggedErrors: list[LogEvent] = []
+    yield
+    gc.unfreeze()
+    with _observed(loggedErrors):
+        pass
+    _assertNone(loggedErrors)
 
 
 @pytest.fixture(autouse=True)
@@ -112,25 +140,20 @@ def leavesNothingBehind(
 ) -> Iterator[None]:
     """Fail a test that logs an unexpected error, drops a failed Deferred, or leaves a timer or a socket behind."""
     reactor = runningReactor
-
-    def observe(event: LogEvent) -> None:
-        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
-            loggedErrors.append(event)
-
     before = {id(each) for each in (*reactor.getReaders(), *reactor.getWriters())}
-    globalLogPublisher.addObserver(observe)
-    try:
+    with _observed(loggedErrors):
         yield
         usesReactor = "serve" in request.fixturenames
         if usesReactor:
             _settle(reactor, before)
-        gc.collect()
-    finally:
-        globalLogPublisher.removeObserver(observe)
     left = [str(call) for call in reactor.getDelayedCalls() if call.active()]
     assert left == [], f"timers left in the reactor: {left}"
     left = [repr(each) for each in (*reactor.getReaders(), *reactor.getWriters()) if id(each) not in before]
     assert left == [], f"sockets left in the reactor: {left}"
+    _assertNone(loggedErrors)
+
+
+def _assertNone(loggedErrors: list[LogEvent]) -> None:
     assert loggedErrors == [], "errors were logged: " + "\n".join(
         str(event.get("log_failure") or event.get("log_format")) for event in loggedErrors
     )
@@ -229,6 +252,50 @@ def pytest_configure() -> None:
     # There it is ignored, which programs inherit.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make test` calls the two parts of the tests by."""
+    parser.addoption(
+        "--part", choices=["measured", "unmeasured"], help="only tests whose coverage is measured, or isn't"
+    )
+
+
+# What takes long: with coverage up to three times as long, and it reaches nothing new.
+UNMEASURED = ("no_cover", "slow", "node", "browser")
+
+
+# Behind `-m` and `-k`: what is left is divided.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Leave the other part of the tests out.
+
+    Where the rest is spread over processes, begin with what takes longest, so that nothing of it is last, alone.
+    """
+    part = config.getoption("part")
+    if part is not None:
+        isMeasured = [not any(item.get_closest_marker(name) for name in UNMEASURED) for item in items]
+        isIn = [each == (part == "measured") for each in isMeasured]
+        config.hook.pytest_deselected(items=[item for item, is_ in zip(items, isIn, strict=True) if not is_])
+        items[:] = [item for item, is_ in zip(items, isIn, strict=True) if is_]
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if count > 1:
+        items[:] = _spread(items, count)
+
+
+def _spread(items: list[pytest.Item], count: int) -> list[pytest.Item]:
+    """Put some of those that take long to the front of each of the equal parts that the processes are given."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = (item for item in items if not item.get_closest_marker("slow"))
+    spread: list[pytest.Item] = []
+    for number in range(count):
+        # As pytest-xdist divides.
+        size = (len(items) - len(spread)) // (count - number)
+        part = slow[number::count]
+        spread += [*part, *islice(others, max(size - len(part), 0))]
+    spread += others
+    return spread
 
 
 def pytest_report_header() -> str:

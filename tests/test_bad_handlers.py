@@ -12,6 +12,8 @@ from twisted.logger import LogEvent
 
 from .wire import CLOSE, Arena, Client, Hostile, Record, eventually, http, pause, target, upgrade, within
 
+pytestmark = pytest.mark.no_cover
+
 EVENTS = ("connection", *Record.EVENTS, "server flush", "server drain")
 TRANSPORTS = ("polling", "websocket")
 ONLY_ON_POLLING = ("upgrading", "upgrade")

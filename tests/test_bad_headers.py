@@ -11,6 +11,8 @@ import pytest_twisted
 from .engines import ENGINES
 from .wire import Arena, Hostile, Wire, eventually, http, makeFrame, target, upgrade
 
+pytestmark = pytest.mark.no_cover
+
 # Whatever the server, or twisted.web for it, looks at, or might.
 NAMES = [
     "User-Agent",

@@ -28,6 +28,8 @@ from .wire import (
     within,
 )
 
+pytestmark = pytest.mark.no_cover
+
 HOSTILE = ("X-Hostile", "yes")
 # What a request may be about, and whether a session has to be there for it.
 WHERE = {"handshake": False, "poll": True, "push": True, "websocket": False, "upgrade": True}

@@ -34,6 +34,8 @@ from .wire import (
     within,
 )
 
+pytestmark = pytest.mark.no_cover
+
 GOOD, EVIL = "https://good.example", "https://evil.example"
 ALLOW = "access-control-allow-origin"
 CREDENTIALS = "access-control-allow-credentials"

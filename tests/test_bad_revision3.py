@@ -31,6 +31,8 @@ from .wire import (
     upgrade,
 )
 
+pytestmark = pytest.mark.no_cover
+
 OCTETS = [("Content-Type", "application/octet-stream")]
 
 

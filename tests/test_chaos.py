@@ -40,6 +40,8 @@ from .wire import (
     within,
 )
 
+pytestmark = pytest.mark.no_cover
+
 # Nothing is due by itself, however slow the machine. Pings come when a test wants one: each is a connection more, and
 # the number of a connection says what it is for.
 TIMES = {"pingInterval": 60_000, "pingTimeout": 60_000, "upgradeTimeout": 60_000}
@@ -260,6 +262,8 @@ async def session(here: Arena, way: str, trouble: Callable[[int], Trouble], case
         assert record.messages == client.messages == client.sent, case
         if not any(each.isCut for each in proxy.links):
             assert (reason, description) == ("transport close", "close packet"), case
+    # Thousands would be searched for each of the next.
+    del here.records[record.socket.id]
     return Outcome(case, isComplete, reason), proxy
 
 

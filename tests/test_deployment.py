@@ -52,6 +52,8 @@ from .fronts import (
 from .services import Service, command, services
 from .wire import Client, Record, eventually, http, makeFrame, pause, target, upgrade, within
 
+pytestmark = pytest.mark.no_cover
+
 BALANCING = [name for name in PROGRAMS if name != "nginx-one.conf"]
 
 overEveryProxy = pytest.mark.parametrize("name", PROGRAMS)

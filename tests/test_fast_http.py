@@ -57,6 +57,9 @@ from engineio_twisted.transport import writeAtOnce
 
 from .wire import Wire, http, makeFrame, pause, target, upgrade, within
 
+# Each server says itself which fast paths are taken.
+pytestmark = pytest.mark.once
+
 LIMIT = 2000
 """The maxHttpBufferSize of most servers here."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -18,10 +19,14 @@ ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.once
 
+FASTER = {"PIP_NO_COMPILE": "1"}
+"""Of what is installed into an empty environment, only what is imported is ever compiled."""
+
 
 def run(*command: object, **options: Any) -> str:
     # Nothing of this environment may help: no path to the checkout, no folder that has it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    environment |= FASTER
     result = subprocess.run(
         [str(each) for each in command], env=environment, capture_output=True, text=True, timeout=600, **options
     )
@@ -29,20 +34,30 @@ def run(*command: object, **options: Any) -> str:
     return result.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel and the sdist, built from what version control has; or, for `make dist`, those in the folder DIST."""
     if dist_ := os.environ.get("DIST"):
         return found(Path(dist_).absolute())
     require((ROOT / ".git").exists(), "a git checkout, to know which files belong to the project")
-    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    # Once for all processes of a run: theirs are folders in its folder.
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with (shared / "built.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "built").exists():
+            build(tmp_path_factory.mktemp("source"), shared / "building")
+            (shared / "building").rename(shared / "built")
+    return found(shared / "built")
+
+
+def build(source: Path, dist: Path) -> None:
     files = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard").split("\n")
     for name in files:
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, source)
-    return found(dist)
 
 
 def found(dist: Path) -> dict[str, Path]:

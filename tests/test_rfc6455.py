@@ -61,7 +61,7 @@ LIMIT = 1_000_000
 RSV1 = 4
 
 # Each way says itself which fast paths are taken.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.no_cover]
 
 TITLES = {
     "4.2.1": "reading the client's opening handshake",

@@ -24,6 +24,8 @@ from .engines import ENGINES
 from .flooding import SIZE
 from .wire import Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
 
+pytestmark = pytest.mark.no_cover
+
 FLOODING = Path(__file__).with_name("flooding.py")
 
 GIGABYTE = 2**30
