@@ -29,6 +29,7 @@ from engineio_twisted.errors import ConnectionRefusal, DecodeError, HTTPRefusal,
 from engineio_twisted.fast_http import FastSite
 from engineio_twisted.handshake import checkWebSocketHeaders, classify, parseQuery
 from engineio_twisted.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
+from engineio_twisted.heartbeats import Calls
 from engineio_twisted.options import Cookie, Cors, PerMessageDeflate, ServerOptions
 from engineio_twisted.packet import Packet, PacketType, decodeText
 from engineio_twisted.payload import codecFor
@@ -479,7 +480,7 @@ class _Bystanders:
         assert set(memory.server.clients) == self.ids
         for each in memory.server.clients.values():
             # It is not what is waited for here.
-            each._heartbeat.reset(1e6)
+            each._waitFor(Calls(memory.server.reactor, 1e6))
 
     def check(self) -> None:
         """Each gets an echo of what it says."""
