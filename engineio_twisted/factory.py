@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -44,15 +44,15 @@ class SocketFactory:
         self._ended = self._remove
         self._waiting: list[Deferred[None]] = []
 
-    def admit(self, findAddress: Callable[[], str | None]) -> Admission:
+    def admit(self, request: Any, findAddress: Callable[[Any], str | None]) -> Admission:
         """
         Let a handshake in, so that it may open a session.
 
-        @param findAddress: returns the client's address; called where a limit asks for it.
+        @param findAddress: returns the client's address, of the request; called where a limit asks for it.
         @raise SessionLimitExceeded: a limit is reached.
         """
         now = self._clock.seconds()
-        address = findAddress() if self._limits.needsAddress else None
+        address = findAddress(request) if self._limits.needsAddress else None
         try:
             return self._limits.admit(address, len(self.clients), now)
         except SessionLimitExceeded as refusal:
@@ -133,8 +133,10 @@ class SocketFactory:
 
 
 _serial = itertools.count()
+# To the alphabet of base64 that needs no escaping in an address (RFC 4648, 5).
+_FOR_URLS = bytes.maketrans(b"+/", b"-_")
 
 
 def generateId() -> str:
     """Return a new session id: 15 random bytes of the operating system, and a number so that none comes twice."""
-    return urlsafe_b64encode(os.urandom(15) + next(_serial).to_bytes(6)).decode("ascii")
+    return b2a_base64(os.urandom(15) + next(_serial).to_bytes(6), newline=False).translate(_FOR_URLS).decode("ascii")

@@ -244,8 +244,8 @@ class FastRequest(EngineIORequest):
         # Not when it is asked for: a connection that is lost doesn't know any more.
         self.host = channel.localAddress
         self.method, self.uri, self.path = method, uri, path
-        # Those may be changed by an application before anything is made of them.
-        self._target = (uri, path)
+        # An application may change it before anything is made of it.
+        self._target = uri
         self._head = head
         self.knownHeaders: Mapping[bytes, Sequence[bytes]] | None = head.known
         self._body = body
@@ -255,7 +255,7 @@ class FastRequest(EngineIORequest):
 
     sitepath = Lazily(lambda _: [])
     _adapterCache = Lazily(lambda _: {})
-    args: Any = Lazily(lambda self: parse_qs(self._target[0].partition(b"?")[2], True))
+    args: Any = Lazily(lambda self: parse_qs(self._target.partition(b"?")[2], True))
     prepath: Any = Lazily(lambda self: self._segments()[:1])
     postpath: Any = Lazily(lambda self: self._segments()[1:])
 
@@ -276,7 +276,7 @@ class FastRequest(EngineIORequest):
         return self._client or self.transport.getPeer()
 
     def _segments(self) -> list[bytes]:
-        return [unquote_to_bytes(each) for each in self._target[1][1:].split(b"/")]
+        return [unquote_to_bytes(each) for each in self._target.partition(b"?")[0][1:].split(b"/")]
 
     @property
     def content(self) -> Any:

@@ -108,6 +108,22 @@ def parseQuery(uri: bytes) -> Mapping[str, str]:
     return {name: values[-1] for name, values in several.items()}
 
 
+_USUAL = re.compile(rb"[^?]*\?EIO=4&transport=polling(?:&t=[\w.-]*)?(?:&sid=([\w-]+))?(?:&t=[\w.-]*)?")
+
+
+def usualSession(uri: bytes) -> str | None:
+    """
+    Return the session id in an address as clients write it for polling, or "" where it has none; None for any other.
+
+    What is None here may be right all the same: L{classify} decides about that.
+    """
+    match = _USUAL.fullmatch(uri)
+    if match is None:
+        return None
+    sid: bytes | None = match[1]
+    return "" if sid is None else sid.decode("ascii")
+
+
 def _checkOrigin(origins: Iterable[str]) -> None:
     for origin in origins:
         if any((each < " " and each != "\t") or each == "\x7f" for each in origin):
@@ -296,7 +312,10 @@ def upgradesOf(transport: str, options: ServerOptions) -> list[str]:
 def openPacket(sid: str, upgrades: Sequence[str], options: ServerOptions) -> Packet:
     """Return the packet that opens a session: its id, and what the client needs to know of the options."""
     rest = _opening(tuple(upgrades), options.pingInterval, options.pingTimeout, options.maxHttpBufferSize)
-    return Packet(PacketType.OPEN, f'{{"sid":{json.dumps(sid)},{rest}')
+    return Packet(PacketType.OPEN, f'{{"sid":{_quoted(sid)},{rest}')
+
+
+_quoted = json.JSONEncoder().encode
 
 
 @cache

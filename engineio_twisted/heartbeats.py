@@ -21,7 +21,10 @@ AT_ONCE = 256
 """Sessions whose heartbeats run in one turn of the reactor; where more are due, others are served in between."""
 
 MILLISECOND = 0.001
-"""What the protocol counts in; less of it than that is left of no time."""
+"""What the protocol counts in: sessions that begin to wait in the same one may be due at the same time."""
+
+# What comes of adding to numbers as large as the reactor's.
+_ROUNDING = 1e-6
 
 
 class Beating(Protocol):
@@ -59,10 +62,15 @@ class Queue:
         self._clock = clock
         self._seconds = seconds
         self._due: OrderedDict[Beating, float] = OrderedDict()
+        # One number for all that are due at the same time, and not one in each session.
+        self._newest = 0.0
         self._call: IDelayedCall | None = None
 
     def add(self, session: Beating) -> None:
-        self._due[session] = self._clock.seconds() + self._seconds
+        due = self._clock.seconds() + self._seconds
+        if not 0 <= due - self._newest < MILLISECOND:
+            self._newest = due
+        self._due[session] = self._newest
         if self._call is None:
             self._call = self._clock.callLater(self._seconds, self._look)
 
@@ -79,7 +87,7 @@ class Queue:
             if not self._due:
                 break
             session, due = next(iter(self._due.items()))
-            if due - now >= MILLISECOND:
+            if due - now > _ROUNDING:
                 break
             del self._due[session]
             try:

@@ -36,7 +36,15 @@ from .errors import (
 )
 from .factory import SocketFactory, generateId
 from .fast_http import FastRequest, siteFor
-from .handshake import EngineRequest, Want, WebSocketHandshake, checkWebSocketHeaders, classify, upgradesOf
+from .handshake import (
+    EngineRequest,
+    Want,
+    WebSocketHandshake,
+    checkWebSocketHeaders,
+    classify,
+    upgradesOf,
+    usualSession,
+)
 from .headers import cookieHeader, corsHeaders, noOrigin
 from .heartbeats import Heartbeats
 from .limits import Admission
@@ -155,6 +163,7 @@ class Server(EventEmitter):
         self._opening: Deferred[Any]
         self._port: IListeningPort | None = None
         origins = self.opts.allowedOrigins
+        self._isShort = self.opts.fastPaths.http
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
         cors = self.opts.cors
         if cors is not None:
@@ -438,10 +447,11 @@ class Server(EventEmitter):
 
         @param openedId: of the session that this is the first answer of, if it is of one.
         """
-        isFirst = openedId is not None and (self.opts.cookie is not None or self.hears("initial_headers"))
         cookies = request.addedCookies if isinstance(request, FastRequest) else request.cookies
-        if not isFirst and not cookies and not self.hears("headers"):
-            return
+        if not cookies and not self.hears("headers"):
+            isFirst = openedId is not None
+            if not isFirst or (self.opts.cookie is None and not self.hears("initial_headers")):
+                return
         # twisted.web keeps cookies apart, and would have them replace those among the headers.
         cookies, request.cookies = request.cookies, []
         for cookie in cookies:
@@ -502,6 +512,9 @@ class Server(EventEmitter):
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             request.channel.persistent = False
+        if not self._middlewares:
+            self._route(request, isUpgrade)
+            return
         middlewares = iter(self._middlewares)
         for middleware in middlewares:
             try:
@@ -541,6 +554,8 @@ class Server(EventEmitter):
 
     def _route(self, request: Any, isUpgrade: bool) -> None:
         try:
+            if not isUpgrade and self._isShort and self._routeUsual(request):
+                return
             wanted = self._classify(request, request.method, request.uri, isUpgrade)
             if wanted.want is Want.POLL:
                 self._session(wanted).transport.poll(request)
@@ -553,13 +568,35 @@ class Server(EventEmitter):
         except Exception:
             self._notDecided(Failure(), request, isUpgrade, _Decision())
 
+    def _routeUsual(self, request: Any) -> bool:
+        """Serve a request as nearly all are; return whether it is one, and otherwise do nothing."""
+        sid = usualSession(request.uri)
+        if sid is None or headerValues(request, b"origin"):
+            return False
+        method = request.method
+        if not sid:
+            if method != b"GET" or "polling" not in self.opts.transports:
+                return False
+            self._handshake(request, _USUAL_HANDSHAKE, isUpgrade=False)
+            return True
+        session = self.factory.clients.get(sid)
+        if session is None or session.protocol != 4 or session.transport.name != "polling":
+            return False
+        if method == b"GET":
+            session.transport.poll(request)
+        elif method == b"POST":
+            session.transport.push(request)
+        else:
+            return False
+        return True
+
     def _handshake(self, request: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
         if not self._opens:
             raise ServerClosing
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
             self.clientOf(request)
-        admission = self.factory.admit(partial(self._addressOf, request))
+        admission = self.factory.admit(request, self._addressOf)
         if self.opts.allowRequest is None and self._generatesIds():
             # Nothing that could take time.
             try:
@@ -666,23 +703,32 @@ class Server(EventEmitter):
         sid: str,
         admission: Admission,
     ) -> None:
+        if handshake is not None:
+            self._openOnWebSocket(request, wanted, handshake, sid, admission)
+            return
         codec = codecFor(wanted.revision)
-        if handshake is None:
-            if wanted.jsonpIndex is None:
-                polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.counters)
-            else:
-                polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
-            if isStream(request.channel):
-                self._checkIdleTime(request)
-            polling.park(request)
-            self._announce(self.factory.open(sid, polling, request, wanted.revision, admission))
+        if wanted.jsonpIndex is None:
+            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.counters)
         else:
+            polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
+        if isStream(request.channel):
+            self._checkIdleTime(request)
+        polling.park(request)
+        self._announce(self.factory.open(sid, polling, request, wanted.revision, admission))
 
-            def begin() -> None:
-                self._announce(self.factory.open(sid, transport, request, wanted.revision, admission))
+    def _openOnWebSocket(
+        self,
+        request: Any,
+        wanted: EngineRequest[Socket],
+        handshake: WebSocketHandshake,
+        sid: str,
+        admission: Admission,
+    ) -> None:
+        def begin() -> None:
+            self._announce(self.factory.open(sid, transport, request, wanted.revision, admission))
 
-            transport = WebSocketTransport(codec, wanted.supportsBinary, begin, self.counters)
-            self._accept(request, handshake, transport, sid)
+        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
+        self._accept(request, handshake, transport, sid)
 
     def _checkIdleTime(self, request: Any) -> None:
         """Say once that a site closes connections of HTTP/2 on which GETs wait; those of HTTP/1.1 it doesn't."""
@@ -918,6 +964,9 @@ def _noMiddlewareInTime() -> HTTPRefusal:
 
 def _noDecisionInTime() -> HTTPRefusal:
     return ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
+
+
+_USUAL_HANDSHAKE: EngineRequest[Socket] = EngineRequest(Want.OPEN, 4, None, supportsBinary=True)
 
 
 def _isAnswered(request: Any) -> bool:

@@ -105,6 +105,9 @@ class Input(Enum):
     PING = "ping"
     STOP = "no pings any more"
 
+    # There is one of each; that of Enum takes a call in Python.
+    __hash__ = object.__hash__
+
 
 TRANSITIONS: Mapping[tuple[State, Input], State] = {
     (ReadyState.OPENING, Input.START): ReadyState.OPEN,

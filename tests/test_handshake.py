@@ -19,6 +19,7 @@ from engineio_twisted.handshake import (
     openPacket,
     parseQuery,
     upgradesOf,
+    usualSession,
 )
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import PacketType
@@ -280,6 +281,60 @@ def test_bytesThatSomeTakeForLineBreaks(byte: int) -> None:
     with pytest.raises(ConnectionRefusal) as caught:
         checkWebSocketHeaders("GET", {**HEADERS, b"x-any": [b"fine", b"a%cb" % byte]})
     assert "x-any" in str(caught.value.context["reason"])
+
+
+# The short way
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("EIO=4&transport=polling", ""),
+        ("EIO=4&transport=polling&t=P8kXz.3_-", ""),
+        ("EIO=4&transport=polling&sid=a-_9", "a-_9"),
+        ("EIO=4&transport=polling&sid=a&t=b", "a"),
+        ("EIO=4&transport=polling&t=b&sid=a", "a"),
+        ("EIO=4&transport=polling&sid=a&sid=b", None),
+        ("EIO=4&transport=polling&sid=", None),
+        ("EIO=4&transport=polling&sid=a%62", None),
+        ("EIO=4&transport=polling&b64=1", None),
+        ("EIO=4&transport=polling&j=0", None),
+        ("EIO=4&transport=polling&sid=a&transport=websocket", None),
+        ("EIO=4&transport=polling&token=x", None),
+        ("EIO=3&transport=polling", None),
+        ("EIO=4&transport=websocket", None),
+        ("transport=polling&EIO=4", None),
+        ("", None),
+    ],
+)
+def test_usualSession(query: str, expected: str | None) -> None:
+    """Addresses as clients write them; every other one is left to those who look at everything."""
+    assert usualSession(b"/engine.io/?" + query.encode()) == expected
+
+
+PIECES = [
+    "EIO=4",
+    "EIO=3",
+    "transport=polling",
+    "transport=websocket",
+    "sid=poll",
+    "sid=ws",
+    "t=1",
+    "b64=1",
+    "j=1",
+    "x",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6), st.sampled_from(["&", "&&", "?", "%26"]))
+def test_theShortWayLeadsWhereTheLongOneDoes(pieces: list[str], separator: str) -> None:
+    """What is found there is what the whole query says, and nothing else is in it that matters."""
+    for query in (separator.join(pieces), "EIO=4&transport=polling&" + separator.join(pieces)):
+        sid = usualSession(b"/engine.io/?" + query.encode())
+        if sid is not None:
+            parameters = dict(parseQuery(b"/engine.io/?" + query.encode()))
+            parameters.pop("t", None)
+            assert parameters == {"EIO": "4", "transport": "polling", **({"sid": sid} if sid else {})}
 
 
 # The open packet
