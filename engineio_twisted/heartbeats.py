@@ -18,7 +18,13 @@ from .options import ServerOptions
 from .transport import cancel
 
 AT_ONCE = 256
-"""Sessions whose heartbeats run in one turn of the reactor; where more are due, others are served in between."""
+"""
+Sessions that are told in one turn of the reactor; where more are due, others are served in between.
+
+With many sessions it is a part of them, or a server whose turns are long would never get round.
+"""
+
+PARTS = 64
 
 MILLISECOND = 0.001
 """What the protocol counts in: sessions that begin to wait in the same one may be due at the same time."""
@@ -64,15 +70,24 @@ class Queue:
         self._due: OrderedDict[Beating, float] = OrderedDict()
         # One number for all that are due at the same time, and not one in each session.
         self._newest = 0.0
+        self._same = min(MILLISECOND, seconds / 2)
         self._call: IDelayedCall | None = None
 
     def add(self, session: Beating) -> None:
         due = self._clock.seconds() + self._seconds
-        if not 0 <= due - self._newest < MILLISECOND:
+        if not 0 <= due - self._newest < self._same:
+            if due < self._newest:
+                self._clockWentBack(due)
             self._newest = due
         self._due[session] = self._newest
         if self._call is None:
             self._call = self._clock.callLater(self._seconds, self._look)
+
+    def _clockWentBack(self, due: float) -> None:
+        """Have nobody be due later than one that comes now: the reactor goes by a clock that may be set."""
+        for session, before in self._due.items():
+            self._due[session] = min(before, due)
+        self._arm()
 
     def remove(self, session: Beating) -> None:
         del self._due[session]
@@ -83,19 +98,25 @@ class Queue:
     def _look(self) -> None:
         """Tell the sessions that are due, and come back for the next one."""
         now = self._clock.seconds()
-        for _ in range(AT_ONCE):
-            if not self._due:
-                break
-            session, due = next(iter(self._due.items()))
-            if due - now > _ROUNDING:
-                break
-            del self._due[session]
-            try:
-                session.heartbeatDue()
-            except Exception:
-                # Whatever it is, the others are to be told too.
-                self._log.failure("A heartbeat failed")
-        # One that has begun to wait meanwhile may have made a call, which is too late for those before it.
+        try:
+            for _ in range(max(AT_ONCE, len(self._due) // PARTS)):
+                if not self._due:
+                    break
+                session, due = next(iter(self._due.items()))
+                if due - now > _ROUNDING:
+                    break
+                del self._due[session]
+                try:
+                    session.heartbeatDue()
+                except Exception:
+                    # Whatever it is, the others are to be told too.
+                    self._log.failure("A heartbeat failed")
+        finally:
+            self._arm()
+
+    def _arm(self) -> None:
+        """Be called when the first is due."""
+        # There may be a call for one that has begun to wait meanwhile, which is too late for those before it.
         cancel(self._call)
         self._call = None
         for due in self._due.values():

@@ -84,7 +84,6 @@ _SHUTTING_DOWN = CloseReason.SERVER_SHUTTING_DOWN, "the server is closing"
 # A noop is where the client pings, and isn't read.
 _HEARTBEATS = (PacketType.PING, PacketType.PONG, PacketType.NOOP)
 _NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
-_EMPTY: list[Packet] = []
 
 State = ReadyState | UpgradeState | HeartbeatState
 
@@ -169,8 +168,9 @@ class Socket(EventEmitter):
     One session, from its handshake to its end, on whatever transport it is.
 
     Three things call this: its transports, with what the client did; the application, which sends and closes; and
-    the clock. It owns its transport, the WebSocket that tries to replace it, and three timers: the heartbeat's,
-    the upgrade's and the close's. It is an C{IConsumer}: a producer may write to it, at the pace of the client.
+    the clock. It owns its transport, the WebSocket that tries to replace it, and two timers, the upgrade's and the
+    close's; its heartbeat is among the server's L{Heartbeats}.
+    It is an C{IConsumer}: a producer may write to it, at the pace of the client.
 
     Events, with their arguments: C{open}; C{packet(packet)} for each packet received and C{packetCreate(packet)} for
     each made; C{data(data)} and C{message(data)} for a message; C{heartbeat} for a pong, or, in revision 3, a ping;
@@ -194,7 +194,7 @@ class Socket(EventEmitter):
     _heartbeatState: HeartbeatState = HeartbeatState.STOPPED
     _candidate: Any = None
     # Few sessions have anything in it at a time: until then one for all.
-    _buffer = _EMPTY
+    _buffer: list[Packet] | tuple[()] = ()
     _callbacks: list[tuple[Packet, SendCallback]] | None = None
     _flushing = False
     _bufferedBytes = 0
@@ -268,7 +268,7 @@ class Socket(EventEmitter):
 
     @property
     def writeBuffer(self) -> list[Packet]:
-        """Packets that the transport hasn't taken yet; on C{close}, those that it never will."""
+        """Packets that the transport hasn't taken yet; on C{close}, those that it never will. To be read only."""
         return self._buffer or []
 
     @property
@@ -338,7 +338,7 @@ class Socket(EventEmitter):
         @param discard: drop what is buffered, and close at once.
         """
         if discard:
-            self._buffer = _EMPTY
+            self._buffer = ()
             self._bufferedBytes = 0
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
@@ -701,14 +701,13 @@ class Socket(EventEmitter):
 
     def _enqueue(self, packet: Packet, callback: SendCallback | None = None) -> None:
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
-        if packet.type is _MESSAGE or self.transport.takesAll:
-            if self._buffer:
-                self._buffer.append(packet)
-            else:
-                self._buffer = [packet]
+        if not self._buffer:
+            self._buffer = [packet]
+        elif packet.type is _MESSAGE or self.transport.takesAll:
+            self._buffer.append(packet)
         else:
             # A slow client is to hear of us before it has taken all that waits.
-            self._buffer = [packet, *self._buffer]
+            self._buffer.insert(0, packet)
         self._bufferedBytes += sizeOf(packet.data)
         if callback is not None:
             if self._callbacks is None:
@@ -796,7 +795,7 @@ class Socket(EventEmitter):
 
     def _give(self, take: Callable[[Sequence[Packet]], int]) -> list[tuple[Packet, SendCallback]]:
         """Give the transport what it takes of the buffer, and return the callbacks of that."""
-        packets, self._buffer = self._buffer, _EMPTY
+        packets, self._buffer = self._buffer, ()
         callbacks, self._callbacks = self._callbacks or [], None
         size, self._bufferedBytes = self._bufferedBytes, 0
         hadHeartbeat, self._heartbeatIsBuffered = self._heartbeatIsBuffered, False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from engineio_twisted.heartbeats import AT_ONCE, MILLISECOND, Calls, Heartbeats, Queue
+from engineio_twisted.heartbeats import AT_ONCE, MILLISECOND, PARTS, Calls, Heartbeats, Queue
 from engineio_twisted.options import ServerOptions
 
 pytestmark = pytest.mark.once
@@ -85,19 +85,19 @@ def test_oneCall() -> None:
 
 
 def test_manyAtOnce() -> None:
-    """Where many are due in the same moment, others are served in between."""
-    clock = Clock()
-    wait = Queue(clock, 25)
-    told: list[Any] = []
-    for name in range(AT_ONCE + 1):
-        wait.add(Sleeper(clock, name, told))
-    turns: list[int] = []
-    clock.callLater(25, lambda: turns.append(len(told)))
-    clock.advance(25)
-    assert len(told) in (AT_ONCE, AT_ONCE + 1)
-    assert turns == [AT_ONCE]
-    clock.advance(0)
-    assert [name for name, _ in told] == list(range(AT_ONCE + 1))
+    """Where many are due in the same moment, others are served in between, and of very many a part is told."""
+    for count, atOnce in ((AT_ONCE + 1, AT_ONCE), (AT_ONCE * PARTS * 2, AT_ONCE * 2)):
+        clock = Clock()
+        wait = Queue(clock, 25)
+        told: list[Any] = []
+        for name in range(count):
+            wait.add(Sleeper(clock, name, told))
+        turns: list[int] = []
+        clock.callLater(25, lambda told=told, turns=turns: turns.append(len(told)))
+        clock.advance(25)
+        assert turns == [atOnce]
+        clock.pump([0] * PARTS * 2)
+        assert [name for name, _ in told] == list(range(count))
 
 
 def test_failing(loggedErrors: Any) -> None:
@@ -117,6 +117,60 @@ def test_failing(loggedErrors: Any) -> None:
     (event,) = loggedErrors
     assert event["log_failure"].check(ZeroDivisionError)
     loggedErrors.clear()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_failingWorse(error: type[BaseException]) -> None:
+    """What isn't caught stops nobody's heartbeat either, of those that wait and of those that come later."""
+    clock = Clock()
+    wait = Queue(clock, 25)
+    first, second, third = (Sleeper(clock) for _ in range(3))
+
+    def fail() -> None:
+        raise error
+
+    first.heartbeatDue = fail  # type: ignore[method-assign]
+    wait.add(first)
+    clock.advance(1)
+    wait.add(second)
+    with pytest.raises(error):
+        clock.advance(24)
+    wait.add(third)
+    clock.pump([1, 24])
+    assert (second.told, third.told) == ([(0, 26)], [(0, 50)])
+
+
+@BOTH
+def test_clockGoesBack(kind: Any) -> None:
+    """Where the clock is set back an hour, who comes after that is told in time, whoever waits since before."""
+    clock = Clock()
+    clock.rightNow = 10_000.0
+    wait = kind(clock, 25)
+    old, new = Sleeper(clock), Sleeper(clock)
+    wait.add(old)
+    clock.rightNow -= 3600
+    wait.add(new)
+    clock.pump([24.9, 0.1])
+    assert new.told == [(0, 6425)]
+    assert old.told == ([(0, 6425)] if kind is Queue else [])
+
+
+@BOTH
+def test_shortWait(kind: Any) -> None:
+    """Who waits anew each time it is told, for as short as can be, is told each time after that."""
+    clock = Clock()
+    clock.advance(1_700_000_000.123)
+    wait = kind(clock, 0.001)
+    times: list[float] = []
+
+    class Again(Sleeper):
+        def heartbeatDue(self) -> None:
+            times.append(clock.seconds())
+            wait.add(self)
+
+    wait.add(Again(clock))
+    clock.pump([0.0001] * 100)
+    assert 9 <= len(times) <= 20
 
 
 @BOTH
