@@ -816,7 +816,7 @@ def test_serverRestarts(chromium: Chromium, freePort: int) -> None:  # noqa: F81
             for each in (ada, grace):
                 each.wait(lambda each=each: sorted(each.members()) == ["Ada", "Grace"], "both to be back")
                 each.wait(lambda each=each: each.text("state").startswith("connected"), "the state")
-                assert "You are back" in each.notices()
+                each.wait(lambda each=each: "You are back" in each.notices(), "the notice")
             # What was being written is still there.
             ada.driver.find_element("id", "text").send_keys("wards\n")
             for each in (ada, grace):
