@@ -1238,14 +1238,14 @@ static void goOn(void) {
     case SETTLING_ALL:
         if (isOver) {
             allMemory = serverMemory();
-            enter(HOLDING, options.hold);
             startMeasuring();
+            enter(HOLDING, options.hold);
         }
         break;
     case WARMING:
         if (isOver) {
-            enter(MEASURING, options.duration);
             startMeasuring();
+            enter(MEASURING, options.duration);
         }
         break;
     case HOLDING:
