@@ -163,7 +163,6 @@ class Server(EventEmitter):
         self._opening: Deferred[Any]
         self._port: IListeningPort | None = None
         origins = self.opts.allowedOrigins
-        self._isShort = self.opts.fastPaths.http
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
         cors = self.opts.cors
         if cors is not None:
@@ -447,11 +446,10 @@ class Server(EventEmitter):
 
         @param openedId: of the session that this is the first answer of, if it is of one.
         """
+        isFirst = openedId is not None and (self.opts.cookie is not None or self.hears("initial_headers"))
         cookies = request.addedCookies if isinstance(request, FastRequest) else request.cookies
-        if not cookies and not self.hears("headers"):
-            isFirst = openedId is not None
-            if not isFirst or (self.opts.cookie is None and not self.hears("initial_headers")):
-                return
+        if not isFirst and not cookies and not self.hears("headers"):
+            return
         # twisted.web keeps cookies apart, and would have them replace those among the headers.
         cookies, request.cookies = request.cookies, []
         for cookie in cookies:
@@ -512,9 +510,6 @@ class Server(EventEmitter):
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             request.channel.persistent = False
-        if not self._middlewares:
-            self._route(request, isUpgrade)
-            return
         middlewares = iter(self._middlewares)
         for middleware in middlewares:
             try:
@@ -554,7 +549,7 @@ class Server(EventEmitter):
 
     def _route(self, request: Any, isUpgrade: bool) -> None:
         try:
-            if not isUpgrade and self._isShort and self._routeUsual(request):
+            if not isUpgrade and self.opts.fastPaths.http and self._routeUsual(request):
                 return
             wanted = self._classify(request, request.method, request.uri, isUpgrade)
             if wanted.want is Want.POLL:

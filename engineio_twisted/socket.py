@@ -24,7 +24,7 @@ from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
 from .handshake import openPacket, upgradesOf
-from .heartbeats import Wait
+from .heartbeats import Heartbeats, Wait
 from .limits import Meter
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
@@ -32,7 +32,6 @@ from .session_work import SessionWork, Work
 from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, beginningOfId, cancel
 
 if TYPE_CHECKING:
-    from .heartbeats import Heartbeats
     from .server import Server
 
 _debug = DebugScope("engine:socket")

@@ -11,6 +11,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -313,3 +314,20 @@ class PlainConnection(Connection):
         return IPv4Address("TCP", "127.0.0.1", 50000)
 
     getHost = getPeer
+
+
+@implementer(IPushProducer)
+class Pusher:
+    """A push producer that takes note of what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")

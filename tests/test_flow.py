@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from twisted.internet.interfaces import IConsumer, IPullProducer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IPullProducer
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
@@ -27,7 +27,7 @@ from engineio_twisted.socket import CLOSING_TIMEOUT, HIGH_MARK
 from engineio_twisted.transport import CLOSE_TIMEOUT, unsent
 
 from .engines import ENGINES
-from .fakes import FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection
+from .fakes import FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection, Pusher
 from .test_socket import Session
 from .test_websocket import AcceptedPeer
 
@@ -433,23 +433,6 @@ def test_broadcasting(action: str, warnings: list[str]) -> None:
 
 
 # Producers
-
-
-@implementer(IPushProducer)
-class Pusher:
-    """A push producer that takes note of what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")
 
 
 @implementer(IPullProducer)

@@ -42,6 +42,7 @@ from engineio_twisted.socket import CLOSING_TIMEOUT, HIGH_MARK
 from engineio_twisted.testing import MemoryServer
 
 from .engines import ENGINES
+from .fakes import Pusher
 from .memory import Nothing
 from .session_client import FULL, SessionClient
 from .test_socket import Session
@@ -62,6 +63,18 @@ def connectedTo(factory: Factory) -> list[Any]:
 
     factory.buildProtocol = buildProtocol  # type: ignore[method-assign]
     return built
+
+
+async def proxied(protocol: Any) -> tuple[Any, list[Any], Any]:
+    """A port where each connection has such a protocol, those protocols, and a factory of Twisted's proxies to it."""
+    from twisted.internet import reactor
+
+    behind = Factory.forProtocol(protocol)
+    servers = connectedTo(behind)
+    target = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(behind)
+    proxy = ProxyFactory("127.0.0.1", target.getHost().port)
+    proxy.noisy = False
+    return target, servers, proxy
 
 
 class Kept(Protocol):
@@ -358,14 +371,8 @@ class TestEachTransport:
     @pytest_twisted.ensureDeferred
     async def test_theEndBehindAProxy(self, kind: str, serve: Any) -> None:
         """Twisted's own proxy, which never lets go of its producers, ends a session whose TCP server ends."""
-        from twisted.internet import reactor
-
-        behind = Factory.forProtocol(Kept)
-        servers = connectedTo(behind)
-        target = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(behind)
+        target, servers, proxy = await proxied(Kept)
         client = Kept()
-        proxy = ProxyFactory("127.0.0.1", target.getHost().port)
-        proxy.noisy = False
         async with self.talk(kind, proxy, client) as (_, between, middle):
             await eventually(lambda: servers, "the server behind")
             await middle()
@@ -379,14 +386,8 @@ class TestEachTransport:
     @pytest_twisted.ensureDeferred
     async def test_aProxy(self, kind: str, serve: Any) -> None:
         """Twisted's own proxy carries sessions on to a TCP server: each direction at the pace of the slower end."""
-        from twisted.internet import reactor
-
-        behind = Factory.forProtocol(Stream)
-        servers = connectedTo(behind)
-        target = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(behind)
+        target, servers, proxy = await proxied(Stream)
         client = Stream()
-        proxy = ProxyFactory("127.0.0.1", target.getHost().port)
-        proxy.noisy = False
         async with self.talk(kind, proxy, client, httpCompression=False) as (session, between, middle):
             await eventually(lambda: servers, "the server behind")
             (server,) = servers
@@ -610,7 +611,7 @@ def test_theEndIsNeverToldInside(method: str, event: str) -> None:
         def end(self, data: bytes = b"") -> None:
             assert isinstance(self.transport, SessionTransport)
             if method == "unregisterProducer":
-                self.transport.registerProducer(Told(), False)
+                self.transport.registerProducer(Pusher(), False)
                 self.transport.loseConnection()
             session.transport.writable = method != "write"
             getattr(self.transport, method)(*[b"x" * 600] * (method == "write"))
@@ -715,27 +716,11 @@ def test_nothingComesAfterLoseConnection() -> None:
     assert [type(each) for each in protocol.ends] == [ConnectionDone]
 
 
-class Told:
-    """A push producer that only remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")
-
-
 def test_whatAPushProducerStillWrites() -> None:
     """After `loseConnection` a push producer may write until it lets go, turn by turn, and all of that arrives."""
     session = Session()
     protocol, transport = connected(session)
-    producer = Told()
+    producer = Pusher()
     transport.registerProducer(producer, True)
     transport.write(b"one")
     transport.loseConnection()
@@ -762,7 +747,7 @@ def test_aPausedProducerGoesOn() -> None:
     """A push producer that is paused when its session is to end is resumed, as by TCP, when there is room."""
     session = Session()
     protocol, transport = connected(session)
-    producer = Told()
+    producer = Pusher()
     transport.registerProducer(producer, True)
     session.transport.room = 0
     session.transport.writable = False
@@ -784,7 +769,7 @@ def test_aProducerThatNeverLetsGo() -> None:
     """One that says nothing, as a lost connection doesn't, keeps its session no longer than what it wrote takes."""
     session = Session()
     protocol, transport = connected(session)
-    transport.registerProducer(Told(), True)
+    transport.registerProducer(Pusher(), True)
     session.transport.writable = False
     transport.write(b"all of it")
     transport.loseConnection()
@@ -804,7 +789,7 @@ def test_aProducerThatIsCut(streaming: bool) -> None:
     """A producer that is stopped as the server closes hasn't written all: that isn't a clean end."""
     session = Session()
     protocol, transport = connected(session)
-    transport.registerProducer(Told(), streaming)
+    transport.registerProducer(Pusher(), streaming)
     session.socket.goAway(60)
     session.clock.advance(0)
     assert [each.args for each in protocol.ends] == [("server shutting down: the server is closing",)]
