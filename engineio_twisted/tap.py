@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -19,10 +20,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.python import usage
 from twisted.python.failure import Failure
-from twisted.python.filepath import FilePath
-from twisted.web.pages import notFound
 from twisted.web.resource import Resource
-from twisted.web.static import File
 
 from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, findObject
 from .errors import HTTPRefusal, OptionError
@@ -33,6 +31,7 @@ from .resource import Site, formatAccess
 from .server import Server
 from .service import SiteService, asURL
 from .socket import Socket
+from .static import Page, StaticFolder
 
 
 def echo(server: Server) -> None:
@@ -60,6 +59,14 @@ def findApp(name: str) -> Callable[[Server], object]:
         fail(f"--app {name}: expected something to call with the server, not {found!r}")
     app: Callable[[Server], object] = found
     return app
+
+
+class NothingElse(Resource):
+    """What is beside the sessions where no folder is served: 404."""
+
+    def getChild(self, name: bytes, request: object) -> Resource:
+        """Return the resource of any address."""
+        return Page(HTTPStatus.NOT_FOUND, "Engine.IO is served here, and nothing else.")
 
 
 class Options(usage.Options):
@@ -97,9 +104,9 @@ class Options(usage.Options):
         service = self["serviceOptions"]
         self["application"] = findApp(service.app)
         if service.static is None:
-            self["root"] = notFound(message="Engine.IO is served here, and nothing else.")
-        elif FilePath(service.static).isdir():
-            self["root"] = File(service.static)
+            self["root"] = NothingElse()
+        elif os.path.isdir(service.static):
+            self["root"] = StaticFolder(service.static)
         else:
             fail(f"--static {service.static}: there is no such directory")
         if service.accessLog is not None:

@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "connection_group": set(),
     "fast_http": {"connection_group", "resource", "transport", "options"},
     "configuration": {"options", "errors"},
+    "static": {"limits"},
     "memory_network": set(),
     "memory_client": {"memory_network", "websocket"},
     "tls": set(),
