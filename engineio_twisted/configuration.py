@@ -67,7 +67,9 @@ class ServiceOptions:
         mayHoldCommas=True,
     )
     app: str = _setting(DEFAULT_APP, _text, "The application, as module:callable; called with the Server.")
-    static: str | None = _setting(None, _text, "A directory whose files are served at /, except names that begin with a dot.")
+    static: str | None = _setting(
+        None, _text, "A directory whose files are served at /, except names that begin with a dot."
+    )
     accessLog: str | None = _setting(
         None, _text, "A file for a line about each request, in the combined format; of session ids only the beginning."
     )
