@@ -22,6 +22,7 @@ from twisted.web import resource, server
 from twisted.web.pages import errorPage
 from zope.interface import implementer
 
+from .clock import steadyClock
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .engine_autobahn import AutobahnEngine
@@ -145,7 +146,7 @@ class Server(EventEmitter):
             raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
-        self.counters = Counters(lambda: self.reactor.seconds())
+        self.counters = Counters(lambda: self.clock.seconds())
         self._middlewares: list[Callable[[Any], Any]] = []
         # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise, and
         # whether it is known to be one that would open a session.
@@ -423,14 +424,19 @@ class Server(EventEmitter):
         return reactor
 
     @cached_property
+    def clock(self) -> Any:
+        """The time of the reactor, whatever the system's clock is set to: for all that has to happen in time."""
+        return steadyClock(self.reactor)
+
+    @cached_property
     def factory(self) -> SocketFactory:
         """The sessions."""
-        return SocketFactory(self, self.reactor)
+        return SocketFactory(self, self.clock)
 
     @cached_property
     def heartbeats(self) -> Heartbeats:
         """When the heartbeats of sessions are due."""
-        return Heartbeats(self.opts, self.reactor)
+        return Heartbeats(self.opts, self.clock)
 
     @cached_property
     def webSockets(self) -> Any:

@@ -104,7 +104,8 @@ class RenewedCertificate:
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         """Return the TLS side of a new connection."""
         now = self._clock.seconds()
-        if now - self._checked >= CHECK_INTERVAL:
+        # The clock may have been set back.
+        if not 0 <= now - self._checked < CHECK_INTERVAL:
             self._checked = now
             self._renew()
         return SSL.Connection(self._context, None)

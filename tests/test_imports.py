@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "handshake": {"options", "headers", "packet", "errors"},
     "debug": set(),
     "emitter": set(),
+    "clock": set(),
     "observer": {"errors", "limits"},
     "metrics": {"observer"},
     "health": set(),
@@ -39,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine_autobahn": {"websocket", "transport", "deflate"},
     "engine_twisted": {"websocket", "transport"},
     "session_work": {"emitter", "transport", "errors"},
-    "heartbeats": {"options", "transport"},
+    "heartbeats": {"clock", "options", "transport"},
     "socket": {
         *("debug", "emitter", "heartbeats", "session_work", "transport", "packet", "handshake"),
         *("options", "limits", "proxies", "errors"),

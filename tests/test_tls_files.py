@@ -274,3 +274,14 @@ async def test_chainAndVersion(here: Here, files: Certificate) -> None:
     trusting.set_ciphers("DEFAULT@SECLEVEL=0")
     with pytest.raises(ssl.SSLError, match=r"(?i)alert protocol version"):
         await deferToThread(version)
+
+
+@pytest.mark.parametrize("back", [CHECK_INTERVAL, 3600, 30 * 365 * 86400])
+def test_theClockIsSetBack(files: Certificate, back: float) -> None:
+    """However far the system's clock is set back, new files are read with the next connection."""
+    clock = Clock()
+    clock.rightNow = 1_700_000_000
+    renewed = RenewedCertificate(str(files.chain), str(files.key), clock)
+    clock.rightNow -= back
+    other = makeCertificate(files.key.parent)
+    assert shown(renewed) == other.serial
