@@ -13,6 +13,7 @@ What can go wrong, and what is answered.
         ├── MethodNotAllowed  405
         ├── PayloadTooLarge   413
         ├── TooManyPackets    413
+        ├── BodyTimeout       408
         ├── HeadRefused       408, 414 or 431: before it is known what a request wants
         ├── RateLimitExceeded 429
         ├── SessionLimitExceeded 429 or 503, in `limits`
@@ -174,7 +175,7 @@ class MethodNotAllowed(HTTPRefusal):
 
 
 class PayloadTooLarge(HTTPRefusal):
-    """The body of a POST is larger than `maxHttpBufferSize`. Nothing of it is delivered, the session goes on."""
+    """The body of a POST is larger than `maxHttpBufferSize`. Nothing of it is delivered, and its session ends."""
 
     name = "maxHttpBufferSize"
 
@@ -190,12 +191,21 @@ class HeadRefused(HTTPRefusal):
 
 
 class TooManyPackets(HTTPRefusal):
-    """The body of a POST holds more packets than `maxPacketsPerPayload`. None is delivered, the session goes on."""
+    """The body of a POST holds more packets than `maxPacketsPerPayload`. None is delivered, and its session ends."""
 
     name = "maxPacketsPerPayload"
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body holds more packets than maxPacketsPerPayload, {limit}", status=413)
+
+
+class BodyTimeout(HTTPRefusal):
+    """The body of a POST took longer than `httpRequestBodyTimeout`. Nothing is delivered, and its session ends."""
+
+    name = "httpRequestBodyTimeout"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body did not come within httpRequestBodyTimeout, {limit} ms", status=408)
 
 
 class RateLimitExceeded(HTTPRefusal):

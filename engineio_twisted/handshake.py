@@ -189,12 +189,13 @@ def classify(
     session = find(sid)
     if session is None:
         raise ConnectionRefusal(ErrorCode.UNKNOWN_SID, {"sid": sid})
+    _checkTransport(transport, session.transport.name, isUpgrade, options)
     if session.protocol != revision:
         raise ConnectionRefusal(
             ErrorCode.BAD_REQUEST,
             {"name": "PROTOCOL_MISMATCH", "protocol": revision, "previousProtocol": session.protocol},
         )
-    want = _wantedOfSession(method, transport, session.transport.name, isUpgrade, options)
+    want = _wantedOfSession(method, transport, isUpgrade)
     if want is Want.UPGRADE:
         _checkOriginAllowed(originTexts, options, isJSONP=False, own=own)
     return EngineRequest(want, revision, session, supportsBinary)
@@ -210,19 +211,22 @@ def _wantedWithoutSession(method: str, transport: str, revision: int, isUpgrade:
     return Want.WEBSOCKET if isUpgrade else Want.OPEN
 
 
-def _wantedOfSession(method: str, transport: str, previous: str, isUpgrade: bool, options: ServerOptions) -> Want:
-    if not isUpgrade and transport == previous == "polling":
+def _checkTransport(transport: str, previous: str, isUpgrade: bool, options: ServerOptions) -> None:
+    if transport != previous and not (isUpgrade and options.allowUpgrades):
+        raise ConnectionRefusal(
+            ErrorCode.BAD_REQUEST,
+            {"name": "TRANSPORT_MISMATCH", "transport": transport, "previousTransport": previous},
+        )
+
+
+def _wantedOfSession(method: str, transport: str, isUpgrade: bool) -> Want:
+    if not isUpgrade and transport == "polling":
         # Nearly all of them.
         if method == "GET":
             return Want.POLL
         if method == "POST":
             return Want.PUSH
         raise MethodNotAllowed(method)
-    if transport != previous and not (isUpgrade and options.allowUpgrades):
-        raise ConnectionRefusal(
-            ErrorCode.BAD_REQUEST,
-            {"name": "TRANSPORT_MISMATCH", "transport": transport, "previousTransport": previous},
-        )
     if isUpgrade is not (transport == "websocket"):
         raise ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "TRANSPORT_HANDSHAKE_ERROR", "transport": transport})
     return Want.UPGRADE

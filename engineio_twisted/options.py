@@ -103,9 +103,16 @@ def checkNames(given: Mapping[str, Any], *parts: type[Any], prefix: str = "") ->
     known = [each.name for part in parts for each in attrs.fields(part)]
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+            near = _nearestName(str(name), known)
+            cure = f"did you mean {near}?" if near else f"the options are {', '.join(known)}"
             raise OptionError(f"{prefix}{name}", value, f"there is no such option; {cure}")
+
+
+def _nearestName(given: str, known: Sequence[str]) -> str | None:
+    """Return which of the known names was meant: the only one that holds what was given, or the most similar one."""
+    longer = [each for each in known if given and given.lower() in each.lower()]
+    near = longer if len(longer) == 1 else difflib.get_close_matches(given, known, n=1)
+    return near[0] if near else None
 
 
 def _part(name: str, part: type[PartT], hasDefaults: bool = True) -> Callable[[Any], PartT | None]:
@@ -436,7 +443,7 @@ class OptionKeywords(TypedDict, total=False):
     maxHeaderSize: int
     maxUrlLength: int
     headersTimeout: int | None
-    bodyTimeout: int | None
+    httpRequestBodyTimeout: int
     firstPacketTimeout: int | None
     path: str
     addTrailingSlash: bool
@@ -610,11 +617,10 @@ class ServerOptions:
         "Milliseconds in which the headers of a request have to come, from its first byte, or, of the first on a"
         " connection, from the beginning of that; then 408. Of connections of a Site of ours. None is no limit.",
     )
-    bodyTimeout: int | None = _option(
-        None,
-        _orNone(_wholeNumber("milliseconds")),
-        "Milliseconds in which the body of a POST has to come, before its connection is cut. None is `pingInterval` and"
-        " `pingTimeout`, after which its session would be over anyway.",
+    httpRequestBodyTimeout: int = _option(
+        30000,
+        _wholeNumber("milliseconds"),
+        "Milliseconds in which the body of a POST has to come; then it is refused with 408, and its session ends.",
     )
     firstPacketTimeout: int | None = _option(
         None,

@@ -228,9 +228,9 @@ class PollingTransport(Transport):
     The polling transport of one session.
 
     Three things call this: the server, with each GET (L{poll}) and POST (L{push}) of the session; the request class
-    of our own site, while it reads the body of a POST (L{pushStarted}, L{pushEnded}, L{pushLost}); and the session. It
-    owns the GET that waits and the POST whose body is being read or whose answer waits, at most one of each, answers
-    being compressed, and knows where answers are that the client hasn't read.
+    of our own site, while it reads the body of a POST (L{pushStarted}, L{pushEnded}, L{pushRefused}, L{pushLost}); and
+    the session. It owns the GET that waits and the POST whose body is being read or whose answer waits, at most one of
+    each, answers being compressed, and knows where answers are that the client hasn't read.
     """
 
     name = "polling"
@@ -326,9 +326,14 @@ class PollingTransport(Transport):
             self._failed("data request connection closed prematurely")
 
     def pushEnded(self, request: Request) -> None:
-        """Learn that the body of a POST is complete, or was refused before it was."""
+        """Go on when the body of a POST is complete."""
         if self._body is request:
             self._body = None
+
+    def pushRefused(self, request: Request, refusal: HTTPRefusal) -> None:
+        """End the session, as the body of a POST was refused before it was complete. The caller answers."""
+        self.pushEnded(request)
+        self._failed(refusal.message)
 
     def push(self, request: Request) -> None:
         """Serve a POST, whose body is complete: deliver its packets, one after the other."""
@@ -536,6 +541,8 @@ class PollingTransport(Transport):
                 reason=refusal.message,
                 name=refusal.name,
             )
+        # What the client sent is lost, and it doesn't send it again.
+        self._failed(refusal.message)
         self._refuse(request, refusal)
 
     def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:

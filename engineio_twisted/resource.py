@@ -25,7 +25,7 @@ from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatt
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import provider
 
-from .errors import HeadRefused, HTTPRefusal, PayloadTooLarge
+from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
 from .limits import News
 from .options import ServerOptions
@@ -180,17 +180,12 @@ def serverAt(root: object, path: bytes) -> Engine | None:
             return None
 
 
-def bodyTime(options: ServerOptions) -> int:
-    """Return in how many milliseconds the body of a POST on a session has to come."""
-    # A session without a pong for this long is over, and a client that sends a body can't send one.
-    return options.bodyTimeout or options.pingInterval + options.pingTimeout
-
-
 class EngineIORequest(server.Request):
     """
     A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
 
-    For what is beside the servers of a L{Site} hold C{maxBodySize} and C{bodyTimeout} of that.
+    For what is beside the servers of a L{Site} hold C{maxBodySize} and C{httpRequestBodyTimeout}
+    of that.
 
     The channel calls it with the headers complete, with each piece of the body, and when the connection is lost. A
     stream of HTTP/2 calls it with the length while the headers are still being added to it.
@@ -217,15 +212,15 @@ class EngineIORequest(server.Request):
         hasBody = length != 0 or method == b"POST"
         site = self.channel.site
         engine = serverAt(site.resource, uri.partition(b"?")[0]) if hasBody else None
-        seconds: float | None
+        timeout: int | None
         if engine is not None:
             self._engine = engine
             engine.reading.add(self)
             self._limit = engine.opts.maxHttpBufferSize
-            seconds = bodyTime(engine.opts) / 1000
+            timeout = engine.opts.httpRequestBodyTimeout
         elif length != 0 and isinstance(site, Site):
             self._limit = site.maxBodySize
-            seconds = None if site.bodyTimeout is None else site.bodyTimeout / 1000
+            timeout = site.httpRequestBodyTimeout
         else:
             super().gotLength(length)
             return
@@ -236,8 +231,8 @@ class EngineIORequest(server.Request):
             self.content = BytesIO()
         # An answer may be given, and handlers asked, before the request is complete.
         self.method, self.uri, self.path = method, uri, uri.partition(b"?")[0]
-        if seconds is not None:
-            self._timer = self._callLater(seconds, self._tooSlow, seconds)
+        if timeout is not None:
+            self._timer = self._callLater(timeout / 1000, self._tooSlow, timeout)
         if isStream(self.channel):
             self._start = partial(self._begin, method, uri, length)
         else:
@@ -247,12 +242,12 @@ class EngineIORequest(server.Request):
         """Find out for whom the body is, or refuse it."""
         self._start = None
         try:
-            if length is not None and self._limit is not None and length > self._limit:
-                raise PayloadTooLarge(self._limit)
             polling = None if self._engine is None else self._engine.pushTarget(self, method, uri)
             if polling is not None:
                 polling.pushStarted(self)
                 self._polling = polling
+            if length is not None and self._limit is not None and length > self._limit:
+                raise PayloadTooLarge(self._limit)
         except HTTPRefusal as refusal:
             self._refuse(refusal)
 
@@ -272,14 +267,12 @@ class EngineIORequest(server.Request):
                 return
         super().handleContentChunk(data)
 
-    def _tooSlow(self, seconds: float) -> None:
-        counters = [each.counters for each in (self.channel.site.engines if self._engine is None else (self._engine,))]
-        for each in counters:
-            each.limitReached(None, "bodyTimeout")
-        # Of several servers, the first says it.
-        if counters[0].isNew("bodyTimeout"):
-            self._log.info("A body from {peer} took more than {seconds} s", peer=self.client, seconds=seconds)
-        self.abort()
+    def _tooSlow(self, timeout: int) -> None:
+        if self._refused:
+            # Who may read the refusal is still being decided.
+            self.abort()
+        else:
+            self._refuse(BodyTimeout(timeout))
 
     def abort(self) -> None:
         """Cut the connection; of HTTP/2 the stream, which no other request has."""
@@ -309,8 +302,6 @@ class EngineIORequest(server.Request):
                     name=refusal.name,
                 )
             self._engine.counters.requestRefused(self, refusal)
-        if self._polling is not None:
-            self._polling.pushEnded(self)
         # The channel would ask for more, with "100 Continue".
         self.requestHeaders.removeHeader(b"expect")
         body = refusal.asJSON().encode()
@@ -325,6 +316,9 @@ class EngineIORequest(server.Request):
         self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
         self._deciding.addErrback(self._notDecided)
         self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
+        if self._polling is not None:
+            # Last, as a client that is told why learns more than one that reads a close packet first.
+            self._polling.pushRefused(self, refusal)
 
     def _notDecided(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
@@ -622,9 +616,9 @@ class Site(server.Site):
     """
     A site for L{Server.attach} that stores no more of a body for a server than C{maxHttpBufferSize}.
 
-    What is beside the servers may take bodies of any size, in memory or a file, as twisted.web does it; in any time,
-    unless each server has a C{bodyTimeout}. Where it takes none, as beside a server by L{listen}, C{takesBodies} is
-    False: then the limit of the servers holds there too, and their time.
+    What is beside the servers may take bodies of any size and in any time, in memory or a file, as twisted.web does it.
+    Where it takes none, as beside a server by L{listen}, C{takesBodies} is False: then the limit of the servers holds
+    there too, and their time.
 
     Speaks HTTP/1.1. Parses no forms unless asked to, and writes no access log unless it has a path for it; in that,
     session ids are shortened.
@@ -636,7 +630,7 @@ class Site(server.Site):
     @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
     @ivar takesBodies: whether what is beside the servers does; to be set before a server is attached.
     @ivar maxBodySize: bytes of a body there; None is no limit.
-    @ivar bodyTimeout: milliseconds in which such a body has to come; None is no limit.
+    @ivar httpRequestBodyTimeout: milliseconds in which such a body has to come; None is no limit.
     @ivar engines: the servers attached.
     @ivar group: what watches the connections in the reactor's place; None where the reactor does.
     """
@@ -647,7 +641,7 @@ class Site(server.Site):
     group: ConnectionGroup | None = None
     takesBodies = True
     maxBodySize: int | None = None
-    bodyTimeout: int | None = None
+    httpRequestBodyTimeout: int | None = None
 
     def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
         ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}
@@ -675,11 +669,9 @@ class Site(server.Site):
         self.maxHeaderSize = max(each.maxHeaderSize for each in options)
         self.maxUrlLength = max(each.maxUrlLength for each in options)
         self.headersTimeout = _largest([each.headersTimeout for each in options])
-        if self.takesBodies:
-            self.bodyTimeout = _largest([each.bodyTimeout for each in options])
-        else:
+        if not self.takesBodies:
             self.maxBodySize = max(each.maxHttpBufferSize for each in options)
-            self.bodyTimeout = max(bodyTime(each) for each in options)
+            self.httpRequestBodyTimeout = max(each.httpRequestBodyTimeout for each in options)
 
     def refused(self, refusal: HTTPRefusal, peer: object) -> None:
         """Count a request that is refused, and isn't known to be for one server, with each of them, and log it."""

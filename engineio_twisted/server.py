@@ -456,16 +456,14 @@ class Server(EventEmitter):
         cookies = request.addedCookies if isinstance(request, FastRequest) else request.cookies
         if not isFirst and not cookies and not self.hears("headers"):
             return
-        # twisted.web keeps cookies apart, and would have them replace those among the headers.
-        cookies, request.cookies = request.cookies, []
-        for cookie in cookies:
-            request.responseHeaders.addRawHeader(b"Set-Cookie", cookie)
+        _joinCookies(request)
         headers = ResponseHeaders(request.responseHeaders)
         if openedId is not None:
             if self.opts.cookie is not None:
                 request.responseHeaders.addRawHeader("Set-Cookie", cookieHeader(self.opts.cookie, openedId))
             self.emit("initial_headers", headers, request)
         self.emit("headers", headers, request)
+        _joinCookies(request)
 
     async def announceEarlyHeaders(self, request: Any) -> None:
         """The same for an answer that is given before the middlewares are asked, when a body is refused."""
@@ -953,6 +951,13 @@ class Server(EventEmitter):
 
 _OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
 """Headers that have a meaning of their own in a 101, where those of other answers would break it."""
+
+
+def _joinCookies(request: Any) -> None:
+    """Move the cookies of a request's answer to its headers: twisted.web would have them replace those there."""
+    cookies, request.cookies = request.cookies, []
+    for cookie in cookies:
+        request.responseHeaders.addRawHeader(b"Set-Cookie", cookie)
 
 
 def _middlewareFailure() -> HTTPRefusal:

@@ -267,7 +267,9 @@ def watch(request: Any, watcher: Watcher) -> None:
 
 class ResponseHeaders(MutableMapping[str, Any]):
     """
-    The headers of an answer by name, whatever the case: text, or a list of text where there are several of a name.
+    The headers of an answer by name, whatever the case: text, or a list of text if there are several of a name.
+
+    To set a name replaces its values. Only cookies stay: to set C{Set-Cookie} replaces cookies of the same name.
 
     @param headers: those that change with it.
     """
@@ -290,9 +292,26 @@ class ResponseHeaders(MutableMapping[str, Any]):
         if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
             raise TypeError(f"header {name}: {value!r}: expected text, or a list of text")
         if values:
-            self._headers.setRawHeaders(name, list(values))
+            kept = self._otherCookies(values) if name.lower() == "set-cookie" else []
+            self._headers.setRawHeaders(name, [*kept, *values])
         else:
             self._headers.removeHeader(name)
+
+    def _otherCookies(self, cookies: Sequence[str]) -> list[str]:
+        """Return the cookies that are set already and whose names none of some cookies has."""
+        names = {_cookieName(each) for each in cookies}
+        present = [each.decode("utf-8", "replace") for each in self._headers.getRawHeaders(b"set-cookie", ())]
+        return [each for each in present if _cookieName(each) not in names]
+
+    def add(self, name: str, value: str) -> None:
+        """
+        Add a value to those that a name has.
+
+        @raise TypeError: the value isn't text.
+        """
+        if not isinstance(value, str):
+            raise TypeError(f"header {name}: {value!r}: expected text")
+        self._headers.addRawHeader(name, value)
 
     def __delitem__(self, name: str) -> None:
         if name not in self:
@@ -307,6 +326,10 @@ class ResponseHeaders(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"ResponseHeaders({dict(self)})"
+
+
+def _cookieName(cookie: str) -> str:
+    return cookie.partition("=")[0].strip()
 
 
 def writeAtOnce(connection: Any, data: bytes) -> bool:

@@ -70,6 +70,41 @@ def test_responseHeaders() -> None:
     assert eval(repr(headers), {"ResponseHeaders": dict}) == dict(headers)
 
 
+def test_addedValues() -> None:
+    """A second value of a name goes beside the first."""
+    raw = Headers({"Vary": ["Origin"], "Set-Cookie": ["io=sid; Path=/"]})
+    headers = ResponseHeaders(raw)
+    headers.add("vary", "Accept-Encoding")
+    headers.add("X-New", "1")
+    headers.add("set-cookie", "io=other; Path=/below")
+    assert headers["Vary"] == ["Origin", "Accept-Encoding"]
+    assert headers["x-new"] == "1"
+    assert headers["Set-Cookie"] == ["io=sid; Path=/", "io=other; Path=/below"]
+    for value in (b"1", 1, ["a"]):
+        with pytest.raises(TypeError, match=r"header X-New: .*: expected text"):
+            headers.add("X-New", value)  # type: ignore[arg-type]
+    headers.add("X-Split", "1\r\nX-B: 2")
+    assert raw.getRawHeaders("X-Split") == ["1 X-B: 2"]
+
+
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie", "SET-COOKIE"])
+def test_cookiesThatAreSet(name: str) -> None:
+    """To set a cookie replaces one of the same name, and leaves all others."""
+    headers = ResponseHeaders(Headers({"Set-Cookie": ["io=sid; Path=/", "a=1"]}))
+    headers[name] = "b=2"
+    assert headers[name] == ["io=sid; Path=/", "a=1", "b=2"]
+    headers[name] = ["a=3; HttpOnly", "c=4"]
+    assert headers[name] == ["io=sid; Path=/", "b=2", "a=3; HttpOnly", "c=4"]
+    headers[name] = [*headers[name], "d=5"]
+    assert headers[name] == ["io=sid; Path=/", "b=2", "a=3; HttpOnly", "c=4", "d=5"]
+    headers.update({name: " io = replaced"})
+    assert headers[name] == ["b=2", "a=3; HttpOnly", "c=4", "d=5", " io = replaced"]
+    del headers[name]
+    assert name not in headers
+    headers[name] = "alone"
+    assert headers[name] == "alone"
+
+
 def test_responseHeadersCanNotBeSplit() -> None:
     """A line break in a value makes no second header."""
     raw = Headers()
@@ -115,7 +150,7 @@ async def test_eventsOnEveryAnswer(serve: Any) -> None:
         "GET": [first, await ask(running, http("GET", target(sid="none")))],
         "POST": [
             await ask(running, http("POST", target(sid=sid), body=b"3")),
-            await ask(running, http("POST", target(sid=sid), body=b"x" * 101)),
+            await ask(running, http("POST", target(sid="none"), body=b"x" * 101)),
         ],
         "PUT": [await ask(running, http("PUT", target(sid=sid)))],
     }
@@ -221,6 +256,42 @@ async def test_cookieBesideOthers(serve: Any, request_: bytes) -> None:
     lines = bytes(wire.received).partition(b"\r\n\r\n")[0].split(b"\r\n")
     names = [line.partition(b": ")[2].partition(b"=")[0] for line in lines if line.startswith(b"Set-Cookie")]
     assert sorted(names) == [b"first", b"io", b"second", b"third"]
+    wire.drop()
+    await wire.lost()
+
+
+@pytest.mark.parametrize("how", ["set", "list", "add", "addCookie"])
+@pytest.mark.parametrize("event", ["initial_headers", "headers"])
+@pytest.mark.parametrize("request_", [GET, upgrade()], ids=["polling", "websocket"])
+@pytest_twisted.ensureDeferred
+async def test_theSessionsOwnCookieStays(serve: Any, request_: bytes, event: str, how: str) -> None:
+    """However a handler adds a cookie, the session's own and those of middlewares stay."""
+
+    def handler(headers: Any, request: Any) -> None:
+        if how == "set":
+            headers["set-cookie"] = "mine=1"
+        elif how == "list":
+            headers["Set-Cookie"] = ["mine=1"]
+        elif how == "add":
+            headers.add("Set-Cookie", "mine=1")
+        else:
+            request.addCookie("mine", "1")
+        headers.add("X-Twice", "1")
+        headers.add("X-Twice", "2")
+
+    def setup(server: Server) -> None:
+        server.use(lambda request: request.addCookie("first", "1"))
+        server.use(lambda request: request.setHeader("X-Twice", "0"))
+        server.on(event, handler)
+
+    running = await serve(setup, cookie=True)
+    wire = await connectTo(running.port)
+    wire.send(request_)
+    await wire.until(lambda: b"\r\n\r\n" in wire.received, "an answer")
+    lines = bytes(wire.received).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    names = [each.partition(b": ")[2].partition(b"=")[0] for each in lines if each.lower().startswith(b"set-cookie")]
+    assert sorted(names) == [b"first", b"io", b"mine"]
+    assert [each[9:] for each in lines if each.lower().startswith(b"x-twice: ")] == [b"0", b"1", b"2"]
     wire.drop()
     await wire.lost()
 

@@ -46,6 +46,7 @@ def chunked(*pieces: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces)
 
 
+TOO_LARGE = ("transport error", "the body is larger than maxHttpBufferSize, 1000 bytes")
 CHUNKED = [("Transfer-Encoding", "chunked")]
 
 
@@ -65,7 +66,7 @@ class TestBodySize:
     async def test_declared(
         self, hostile: Hostile, stored: list[int], length: int, expects: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A body that says that it is too large is refused before it is sent; the session goes on."""
+        """A body that says that it is too large is refused before it is sent, and ends the session."""
         monkeypatch.setattr(engineio_twisted.resource, "LINGER_TIME", 0.2)
         async with hostile(maxHttpBufferSize=1000) as here:
             sid = await here.open()
@@ -77,7 +78,7 @@ class TestBodySize:
             assert await wire.lost() == b""
             assert sum(stored) == 0
             assert here.records[sid].messages == []
-            await here.goesOn(sid)
+            assert await here.records[sid].closed() == TOO_LARGE
 
     @pytest_twisted.ensureDeferred
     async def test_chunked(self, hostile: Hostile, stored: list[int]) -> None:
@@ -91,7 +92,7 @@ class TestBodySize:
             assert await wire.lost() == b""
             assert sum(stored) <= 1000
             assert here.records[sid].messages == []
-            await here.goesOn(sid)
+            assert await here.records[sid].closed() == TOO_LARGE
 
     @pytest.mark.parametrize("isChunked", [False, True], ids=["length", "chunked"])
     @pytest_twisted.ensureDeferred
@@ -138,13 +139,12 @@ class TestBodySize:
     async def test_stockSite(self, atResource: Callable[..., Any]) -> None:
         """On a site of twisted.web's own, which stores bodies first, the limit holds all the same, if late."""
         async with arena(atResource, maxHttpBufferSize=1000) as here:
-            sid = await here.open()
-            self.assertTooLarge(await here.post(sid, "4" + "x" * 1000))
-            self.assertTooLarge(
-                await here.ask(http("POST", target(sid=sid), CHUNKED) + chunked(b"4" + b"x" * 5000, b""))
-            )
-            assert here.records[sid].messages == []
-            await here.goesOn(sid)
+            for head in (http("POST", target(), [("Content-Length", "1001")]), http("POST", target(), CHUNKED)):
+                sid = await here.open()
+                body = chunked(b"4" + b"x" * 5000, b"") if b"chunked" in head else b"4" + b"x" * 1000
+                self.assertTooLarge(await here.ask(head.replace(target().encode(), target(sid=sid).encode()) + body))
+                assert here.records[sid].messages == []
+                assert await here.records[sid].closed() == TOO_LARGE
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class TestPolling:
                 (400, http("GET", target(transport="nope"), [header])),
                 (400, http("POST", target(sid="unknown"), [header], b"4x")),
                 (405, http("PUT", target(sid=sid), [header])),
-                (413, http("POST", target(sid=sid), [header], b"4" * 1001)),
+                (413, http("POST", target(sid=await here.open()), [header], b"4" * 1001)),
             ):
                 response = await here.ask(request)
                 assert response.status == status

@@ -309,7 +309,7 @@ class TestForm:
     @pytest.mark.parametrize("isChunked", [False, True], ids=["length", "chunked"])
     @pytest_twisted.ensureDeferred
     async def test_tooLarge(self, hostile: Hostile, isChunked: bool) -> None:
-        """What counts is its size as it comes, before it is unquoted: 413, nothing delivered, the session goes on."""
+        """What counts is its size as it comes, before it is unquoted: 413, and the session ends."""
         async with hostile(maxHttpBufferSize=1000) as here:
             sid = await openJSONP(here)
             # As a message it would be a third of that.
@@ -324,6 +324,8 @@ class TestForm:
             assert response.status == 413
             assert "maxHttpBufferSize" in response.json["message"]
             assert here.records[sid].messages == []
+            assert (await here.records[sid].closed())[0] == "transport error"
+            sid = await openJSONP(here)
             assert (await post(here, sid, body[:-3] + b"x")).body == b"ok"
             assert here.records[sid].messages == [" " * 332 + "x"]
             assert script(await here.get(sid)) == "4" + here.records[sid].messages[0]

@@ -365,8 +365,8 @@ class TestFunction:
             assert ALLOW not in response.headers
             assert len(loggedErrors) == 1
             loggedErrors.clear()
+            assert (await here.records[sid].closed())[0] == "transport error"
             isOn = False
-            await here.goesOn(sid)
 
     @pytest.mark.parametrize("isUpgrade", [False, True], ids=["plain", "upgrade"])
     @pytest_twisted.ensureDeferred

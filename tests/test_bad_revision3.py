@@ -339,6 +339,20 @@ class TestMuch:
 
     @pytest.mark.parametrize("isBinary", [False, True], ids=["text", "bytes"])
     @pytest_twisted.ensureDeferred
+    async def test_tooLarge(self, hostile: Hostile, isBinary: bool) -> None:
+        """A body over maxHttpBufferSize is refused, and ends the session."""
+        async with hostile(allowEIO3=True, maxHttpBufferSize=1000) as here:
+            sid = await open3(here)
+            message = "4" + "x" * 1000
+            one: str | bytes = element(message.encode()) if isBinary else text3(message)
+            assert (await post3(here, sid, one)).status == 413
+            assert await here.records[sid].closed() == (
+                "transport error",
+                "the body is larger than maxHttpBufferSize, 1000 bytes",
+            )
+
+    @pytest.mark.parametrize("isBinary", [False, True], ids=["text", "bytes"])
+    @pytest_twisted.ensureDeferred
     async def test_tinyPackets(self, hostile: Hostile, isBinary: bool) -> None:
         """As many packets as fit into a payload, and are allowed, are read, each once."""
         async with hostile(allowEIO3=True, maxPacketsPerPayload=1_000_000) as here:

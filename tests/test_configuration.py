@@ -265,6 +265,7 @@ class Incapable:
         ("pingInterval = 0", "pingInterval = 0: expected a whole number of milliseconds, 1 or more"),
         ('pingInterval = "25000"', "pingInterval = '25000': expected a whole number"),
         ("pingIntervall = 1", "pingIntervall = 1: there is no such option; did you mean pingInterval?"),
+        ("bodyTimeout = 1", "bodyTimeout = 1: there is no such option; did you mean httpRequestBodyTimeout?"),
         ("listn = 1", "listn = 1: there is no such option; did you mean listen?"),
         ("ping-interval = 1", "ping-interval = 1: there is no such option; did you mean pingInterval?"),
         ("[cookie]\nnam = 'x'", "cookie.nam = 'x': there is no such option; did you mean name?"),

@@ -142,6 +142,27 @@ def test_transportMismatch(query: str, upgrade: bool, previous: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("EIO=3&transport=websocket&sid=poll", {}),
+        ("EIO=3&transport=polling&sid=ws", {}),
+        ("EIO=4&transport=websocket&sid=old", {"allowEIO3": True}),
+    ],
+)
+def test_transportMismatchComesFirst(query: str, options: dict[str, Any]) -> None:
+    """A request with the wrong transport and the wrong revision is refused for its transport."""
+    assert refused(query, **options)[1]["name"] == "TRANSPORT_MISMATCH"
+
+
+def test_protocolMismatchOfAnUpgrade() -> None:
+    """An upgrade may have another transport; what is wrong with this one is the revision."""
+    code, context = refused("EIO=3&transport=websocket&sid=poll", upgrade=True)
+    assert (code, context["name"]) == (ErrorCode.BAD_REQUEST, "PROTOCOL_MISMATCH")
+    code, context = refused("EIO=3&transport=websocket&sid=poll", upgrade=True, allowUpgrades=False)
+    assert (code, context["name"]) == (ErrorCode.BAD_REQUEST, "TRANSPORT_MISMATCH")
+
+
 def test_noUpgradesWhereTheyAreOff() -> None:
     """With allowUpgrades off a WebSocket for a polling session is just the wrong transport."""
     code, context = refused("EIO=4&transport=websocket&sid=poll", upgrade=True, allowUpgrades=False)

@@ -269,7 +269,9 @@ async def test_aBodyThatIsTooLarge(listening: Any) -> None:
     client = await here.connect()
     session = await client.open()
     for headers, size in (({"content_length": "5000"}, 1), ({}, 1001)):
-        stream, refused = client.ask(session, "POST", b"4" * size, ends=False, **headers)
+        large = await client.open()
+        _, waiting = client.ask(large)
+        stream, refused = client.ask(large, "POST", b"4" * size, ends=False, **headers)
         await refused.until(lambda refused=refused: b"}" in refused.body, "the refusal")
         assert refused.status == 413
         assert json.loads(refused.text)["message"] == "the body is larger than maxHttpBufferSize, 1000 bytes"
@@ -278,6 +280,8 @@ async def test_aBodyThatIsTooLarge(listening: Any) -> None:
         client.send(stream, b"4" * (5000 - size), ends=True)
         await refused.over()
         assert refused.isComplete
+        assert (await waiting.over()).text == "1"
+        assert here.closed.pop() == ("transport error", "the body is larger than maxHttpBufferSize, 1000 bytes")
     _, poll = client.ask(session)
     assert (await client.post(session, b"4" + b"x" * 999)).text == "ok"
     assert len((await poll.over()).text) == 1000
@@ -291,7 +295,7 @@ async def test_aLargeBodyThatGoesOn(listening: Any, monkeypatch: pytest.MonkeyPa
     here = await listening(maxHttpBufferSize=1000)
     client = await here.connect()
     session = await client.open()
-    _, refused = client.ask(session, "POST", b"4" * 1001, ends=False)
+    _, refused = client.ask(await client.open(), "POST", b"4" * 1001, ends=False)
     assert (await refused.over()).error == 0
     assert refused.status == 413
     assert (await client.post(session, b"4hello")).text == "ok"
@@ -299,14 +303,16 @@ async def test_aLargeBodyThatGoesOn(listening: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest_twisted.ensureDeferred
-async def test_aBodyThatTrickles(listening: Any) -> None:
-    """The time for a body is bounded: then its stream is reset, which ends the session; others go on."""
-    here = await listening(pingInterval=60000, pingTimeout=60000, bodyTimeout=50)
+async def test_aBodyThatTrickles(listening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for a body is bounded: then it gets 408, its session ends, its stream is reset, and others go on."""
+    monkeypatch.setattr("engineio_twisted.resource.LINGER_TIME", 0.05)
+    here = await listening(httpRequestBodyTimeout=50)
     client = await here.connect()
     session, other = await client.open(), await client.open()
     _, slow = client.ask(session, "POST", b"4", ends=False)
     assert (await slow.over()).error == 0
-    assert here.closed == [("transport error", "data request connection closed prematurely")]
+    assert slow.status == 408
+    assert here.closed == [("transport error", "the body did not come within httpRequestBodyTimeout, 50 ms")]
     assert (await client.post(other, b"4hello")).text == "ok"
 
 

@@ -605,7 +605,7 @@ async def test_rateOverTheWire(hostile: Hostile, wsEngine: Any) -> None:
 )
 @pytest_twisted.ensureDeferred
 async def test_packetsPerPayload(hostile: Hostile, payload: str | bytes, isBinary: bool | None, count: int) -> None:
-    """A payload with too many is refused before anything of it is delivered, and its session goes on."""
+    """A payload with too many is refused before anything of it is delivered, and ends its session."""
     async with hostile(maxPacketsPerPayload=5, allowEIO3=True, echoes=False) as here:
         revision = "4" if isBinary is None else "3"
         opened = await here.ask(http("GET", target(EIO=revision)))
@@ -619,9 +619,13 @@ async def test_packetsPerPayload(hostile: Hostile, payload: str | bytes, isBinar
             assert response.json == {"message": "the body holds more packets than maxPacketsPerPayload, 5"}
             assert here.records[sid].messages == []
             assert here.server.stats().refused == {"maxPacketsPerPayload": 1}
-        else:
-            assert response.status == 200
-            assert len(here.records[sid].messages) == 5
+            assert await here.records[sid].closed() == (
+                "transport error",
+                "the body holds more packets than maxPacketsPerPayload, 5",
+            )
+            return
+        assert response.status == 200
+        assert len(here.records[sid].messages) == 5
         assert here.records[sid].end is None
         one = "4on" if isBinary is None else "3:4on"
         assert (await here.ask(http("POST", target(sid=sid, EIO=revision), body=one.encode()))).status == 200

@@ -404,3 +404,38 @@ async def test_noUpgradesOffered(serve: Any, client: Run) -> None:
     assert program.messages == ["hello"]
     assertUneventful(program, ["polling"])
     assertTransport(session, ["polling"])
+
+
+@pytest.mark.parametrize("package", ["engine.io-client", "engine.io-client-5", "engine.io-client-3"])
+@pytest.mark.parametrize("message", ["x" * 1000, b"x" * 1000], ids=["text", "binary"])
+@pytest_twisted.ensureDeferred
+async def test_tooLargeToPost(serve: Any, anyClient: Run, package: str, message: Message) -> None:
+    """A client whose POST is refused with 413 sees its session end, and so does the server."""
+    application = Application()
+    running = await serve(application, maxHttpBufferSize=1000, allowEIO3=True)
+    program = anyClient(running.url, "echo", ["polling"], messages=[pack(message)], client=package)
+    session = await application.session()
+    assert await session.closed() == "transport error"
+    await program.finish()
+    (close,) = program.named("close")
+    # The refusal and the close packet come on two connections.
+    assert close["reason"] in ("transport error", "transport close")
+    assert session.messages == []
+
+
+@pytest.mark.parametrize("package", ["engine.io-client", "engine.io-client-3"])
+@pytest_twisted.ensureDeferred
+async def test_tooManyToPost(serve: Any, anyClient: Run, package: str) -> None:
+    """So it is with more packets than a POST may hold."""
+    application = Application()
+    running = await serve(application, maxPacketsPerPayload=10, allowEIO3=True)
+    messages = [pack(f"message {number}") for number in range(20)]
+    program = anyClient(running.url, "echo", ["polling"], messages=messages, client=package)
+    session = await application.session()
+    assert await session.closed() == "transport error"
+    await program.finish()
+    (close,) = program.named("close")
+    # The refusal and the close packet come on two connections.
+    assert close["reason"] in ("transport error", "transport close")
+    # The first goes out by itself.
+    assert len(session.messages) <= 1

@@ -598,7 +598,8 @@ async def test_tooLarge(hostile: Hostile) -> None:
         before = here.server.stats().bytesReceived
         head = http("POST", target(sid=sid), [("Content-Length", "1001")])
         assert (await here.ask(head)).status == 413
-        assert (await here.post(sid, "4" + "x" * 1000)).status == 413
+        await here.records[sid].closed()
+        assert (await here.post(await here.open(), "4" + "x" * 1000)).status == 413
         assert watch.refusals == {"maxHttpBufferSize": 2}
         assert here.server.stats().bytesReceived == before
         _, wire = await here.openWebSocket()
@@ -606,7 +607,6 @@ async def test_tooLarge(hostile: Hostile) -> None:
         assert (await wire.frame()).code == 1009
         assert (watch.limits, here.server.stats().limited) == ({"maxHttpBufferSize": 1}, {"maxHttpBufferSize": 1})
         assert watch.refusals == {"maxHttpBufferSize": 2}
-        await here.end(sid)
 
 
 @pytest_twisted.ensureDeferred

@@ -39,7 +39,7 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.maxSessions, options.maxSessionsPerAddress) == (100_000, 10_000)
     assert (options.maxHandshakesPerSecondPerAddress, options.maxPacketsPerPayload) == (1000, 10_000)
     assert (options.maxHeaderSize, options.maxUrlLength) == (16384, 8192)
-    assert (options.headersTimeout, options.bodyTimeout) == (20000, None)
+    assert (options.headersTimeout, options.httpRequestBodyTimeout) == (20000, 30000)
     assert (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) == (None,) * 3
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)
@@ -101,7 +101,9 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("maxHeaderSize", None),
         ("maxUrlLength", 0),
         ("headersTimeout", 0.5),
-        ("bodyTimeout", False),
+        ("httpRequestBodyTimeout", False),
+        ("httpRequestBodyTimeout", None),
+        ("httpRequestBodyTimeout", 0),
         ("trustedProxies", True),
         ("trustedProxies", 5),
         ("trustedProxies", [5]),
@@ -166,6 +168,9 @@ def test_misspeltNamesAreRefused() -> None:
     """A misspelt option is not ignored; the error says what was probably meant."""
     with pytest.raises(OptionError, match="pingIntervall=5: there is no such option; did you mean pingInterval"):
         ServerOptions(pingIntervall=5)
+    for name in ("bodyTimeout", "bodytimeout", "requestBodyTimeout", "httpRequestBodyTimeouts"):
+        with pytest.raises(OptionError, match=f"{name}=1: .* did you mean httpRequestBodyTimeout"):
+            ServerOptions(**{name: 1})
     with pytest.raises(OptionError, match="xyzzy=1: there is no such option; the options are pingInterval, "):
         ServerOptions(xyzzy=1)
 

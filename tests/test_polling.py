@@ -150,12 +150,14 @@ def test_octetStream(contentType: str) -> None:
 
 
 def test_aBodyOverTheLimit() -> None:
-    """Is refused with the option's name; the session goes on."""
+    """It is refused with the option's name, and ends the session."""
     transport, owner = make(limit=10)
     request, exact = post(b"4" + b"a" * 10), post(b"4" + b"a" * 9)
     transport.push(request)
-    assert (request.status, owner.packets, owner.closes) == (413, [], [])
+    assert (request.status, owner.packets) == (413, [])
+    assert owner.closes == [("transport error", "the body is larger than maxHttpBufferSize, 10 bytes")]
     assert "maxHttpBufferSize, 10 bytes" in json.loads(request.written)["message"]
+    transport, owner = make(limit=10)
     transport.push(exact)
     assert (exact.status, len(owner.packets)) == (200, 1)
 

@@ -103,7 +103,7 @@ def status(connection: Connection) -> int:
 
 
 def test_aBodyThatSaysItIsTooLarge() -> None:
-    """413 before a byte of it is read; the session goes on."""
+    """413 before a byte of it is read; the session ends."""
     rig = Rig(maxHttpBufferSize=10)
     sid = rig.open()
     connection = rig.ask(rig.post(sid, b"Content-Length: 11\r\nExpect: 100-continue\r\n"))
@@ -118,9 +118,25 @@ def test_aBodyThatSaysItIsTooLarge() -> None:
     assert connection.disconnecting, "the body is complete"
     rig.clock.advance(LINGER_TIME)
     assert connection.aborted, "also where the client doesn't let go, as it may over TLS"
-    assert (rig.messages, rig.closes, list(rig.server.clients)) == ([], [], [sid])
+    assert (rig.messages, list(rig.server.clients)) == ([], [])
+    assert rig.closes == [("transport error", "the body is larger than maxHttpBufferSize, 10 bytes")]
+    sid = rig.open()
     assert status(rig.ask(rig.post(sid, b"Content-Length: 10\r\n") + b"4" + b"a" * 9)) == 200
     assert rig.messages == ["a" * 9]
+
+
+@pytest.mark.parametrize("isChunked", [False, True])
+def test_aWaitingGetIsTold(isChunked: bool) -> None:
+    """The session of a body that is too large ends with a close packet for the GET that waits."""
+    rig = Rig(maxHttpBufferSize=10)
+    sid = rig.open()
+    poll = rig.ask(b"GET /engine.io/?EIO=4&transport=polling&sid=%b " % sid.encode() + HEAD + b"\r\n")
+    if isChunked:
+        rig.ask(rig.post(sid, b"Transfer-Encoding: chunked\r\n"), b"b\r\n4aaaaaaaaaa\r\n")
+    else:
+        rig.ask(rig.post(sid, b"Content-Length: 11\r\n"))
+    assert poll.value().endswith(b"\r\n\r\n1")
+    assert len(rig.closes) == 1
 
 
 def test_aChunkedBodyThatGrowsTooLarge() -> None:
@@ -137,9 +153,10 @@ def test_aChunkedBodyThatGrowsTooLarge() -> None:
     assert not connection.disconnecting
     connection.channel.dataReceived(b"0\r\n\r\n")
     assert connection.disconnecting
-    assert (rig.messages, rig.closes) == ([], [])
-    chunked = rig.post(sid, b"Transfer-Encoding: chunked\r\n")
-    assert status(rig.ask(chunked, b"5\r\n4aaaa\r\n5\r\naaaaa\r\n0\r\n\r\n")) == 200, "the next one is no overlap"
+    assert rig.messages == []
+    assert rig.closes == [("transport error", "the body is larger than maxHttpBufferSize, 10 bytes")]
+    chunked = rig.post(rig.open(), b"Transfer-Encoding: chunked\r\n")
+    assert status(rig.ask(chunked, b"5\r\n4aaaa\r\n5\r\naaaaa\r\n0\r\n\r\n")) == 200
 
 
 def test_aRefusedBodyIsNotReadForEver() -> None:
@@ -154,25 +171,35 @@ def test_aRefusedBodyIsNotReadForEver() -> None:
 
 
 def test_aSlowBody() -> None:
-    """Has as long as a session without a pong; then its connection is cut, and the session ends."""
-    rig = Rig(pingInterval=1000, pingTimeout=500)
+    """It has httpRequestBodyTimeout. Then it gets 408, the session ends, and the connection is closed."""
+    rig = Rig(httpRequestBodyTimeout=1500)
     sid = rig.open()
     connection = rig.ask(rig.post(sid, b"Content-Length: 100\r\n"))
     for _ in range(14):
         connection.channel.dataReceived(b"4")
         rig.clock.advance(0.1)
-    assert not connection.aborted
+    assert (connection.value(), rig.closes) == (b"", [])
     rig.clock.advance(0.11)
+    assert status(connection) == 408
+    assert b"Connection: close" in connection.value()
+    assert b"httpRequestBodyTimeout, 1500 ms" in connection.value()
+    assert rig.closes == [("transport error", "the body did not come within httpRequestBodyTimeout, 1500 ms")]
+    connection.channel.dataReceived(b"4")
+    rig.clock.advance(LINGER_TIME)
     assert connection.aborted
-    connection.channel.connectionLost(Failure(ConnectionDone()))
-    assert rig.closes == [("transport error", "data request connection closed prematurely")]
+    assert len(rig.server.reading) == 0 or connection.channel.connectionLost(Failure(ConnectionDone())) is None
+    assert len(rig.server.reading) == 0
 
 
 def test_aSlowBodyWithoutASession() -> None:
-    """Is cut off as well."""
-    rig = Rig(pingInterval=1000, pingTimeout=500)
+    """It has the same time."""
+    rig = Rig()
     connection = rig.ask(rig.post("nobody", b"Content-Length: 100\r\n"), b"4")
-    rig.clock.advance(1.5)
+    rig.clock.advance(29.9)
+    assert connection.value() == b""
+    rig.clock.advance(0.1)
+    assert status(connection) == 408
+    rig.clock.advance(LINGER_TIME)
     assert connection.aborted
 
 
@@ -260,27 +287,31 @@ def test_bodiesBesideTheServer() -> None:
 
 
 def test_slowBodiesBesideTheServer() -> None:
-    """There they have as long as one of a session; then the connection is cut."""
-    rig = onlyEngineIO(pingInterval=1000, pingTimeout=500)
+    """There they have as long as one of a session; then they get 408."""
+    rig = onlyEngineIO(httpRequestBodyTimeout=1500)
     connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
     rig.clock.advance(1.4)
     connection.channel.dataReceived(b"x")
-    assert not connection.aborted
+    assert connection.value() == b""
     rig.clock.advance(0.1)
+    assert status(connection) == 408
+    assert rig.server.stats().limited == {"httpRequestBodyTimeout": 1}
+    rig.clock.advance(LINGER_TIME)
     assert connection.aborted
-    assert rig.server.stats().limited == {"bodyTimeout": 1}
 
 
 def test_slowBodiesOfAnApplication() -> None:
-    """On a site with pages of its own they have any time, unless each server says how long."""
-    for other, isAborted in ((None, False), (2000, True)):
-        rig = Rig(pingInterval=100, pingTimeout=50, bodyTimeout=1000)
-        Server(rig.site, reactor=rig.clock, path="/other", bodyTimeout=other)
+    """On a site with pages of its own they have any time, or what the site is told."""
+    for timeout in (None, 2000):
+        rig = Rig(httpRequestBodyTimeout=1000)
+        rig.site.httpRequestBodyTimeout = timeout
         connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
         rig.clock.advance(1.9)
-        assert not connection.aborted
+        assert connection.value() == b""
         rig.clock.advance(0.1)
-        assert connection.aborted is isAborted
+        assert connection.value()[:12] == (b"" if timeout is None else b"HTTP/1.1 408")
+        rig.clock.advance(LINGER_TIME)
+        assert connection.aborted is (timeout is not None)
 
 
 def test_whereNothingBesideTheServerTakesBodies() -> None:
@@ -292,24 +323,23 @@ def test_whereNothingBesideTheServerTakesBodies() -> None:
 
 def test_bodiesDoNotFloodTheLog(lines: list[str]) -> None:
     """One line a second of those that are refused, and of those that take too long; all are counted."""
-    rig = Rig(maxHttpBufferSize=10, maxPacketsPerPayload=1, bodyTimeout=5000)
-    sid = rig.open()
+    rig = Rig(maxHttpBufferSize=10, maxPacketsPerPayload=1, httpRequestBodyTimeout=5000)
     for _ in range(3):
-        rig.ask(rig.post(sid, b"Content-Length: 5\r\n") + b"4a\x1e4b")
-        rig.ask(rig.post(sid, b"Content-Length: 11\r\n"))
+        rig.ask(rig.post(rig.open(), b"Content-Length: 5\r\n") + b"4a\x1e4b")
+        rig.ask(rig.post(rig.open(), b"Content-Length: 11\r\n"))
         rig.ask(rig.post("nobody", b"Content-Length: 10\r\n"), b"4")
     rig.clock.advance(1)
-    rig.ask(rig.post(sid, b"Content-Length: 11\r\n"))
+    rig.ask(rig.post(rig.open(), b"Content-Length: 11\r\n"))
     rig.clock.advance(4)
     assert [each[:6] + each[-10:] for each in lines] == [
         "POST oPayload, 1",
         "A body, 10 bytes",
         "A body, 10 bytes",
-        "A bodythan 5.0 s",
+        "A bodyt, 5000 ms",
     ]
     refused = rig.server.stats().refused
     assert (refused["maxHttpBufferSize"], refused["maxPacketsPerPayload"]) == (4, 3)
-    assert rig.server.stats().limited == {"bodyTimeout": 3}
+    assert refused["httpRequestBodyTimeout"] == 3
 
 
 def test_serverAt() -> None:
