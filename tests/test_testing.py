@@ -226,11 +226,13 @@ def test_manyMessagesInFewRequests(engineio: Engine) -> None:
         client.send(each)
     kit.advance(20)
     assert client.received == messages
+    ends = closes(client)
     client.send("x" * 200)
     kit.advance(10)
+    assert ends == [("transport error", "the body is larger than maxHttpBufferSize, 100 bytes")]
+    # The 413 and the close packet come on two connections.
     assert client.closed is not None
-    assert client.closed.reason == "transport error"
-    assert "a POST was answered 413" in client.closed.description
+    assert client.closed.reason in ("transport error", "transport close")
 
 
 def test_compressedAnswers(engineio: Engine) -> None:
