@@ -9,6 +9,9 @@ both. Here that is done once for all connections that have something to be read.
 from __future__ import annotations
 
 import select
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, cast
 
 from twisted.internet import tcp
@@ -25,18 +28,13 @@ AT_ONCE = 256
 """Connections that are served before the reactor sees to what else there is: timers, ports, other connections."""
 
 
-class _LogContext(dict[Any, Any]):
-    """What C{log.msg} adds to what is logged while a connection is served, made when it is asked for."""
+def _contextOf(connection: Any) -> Mapping[Any, Any]:
+    """
+    Return the context in which a reactor calls a connection: L{log.msg} adds to each message what that is called.
 
-    served: Any = None
-
-    def __init__(self) -> None:
-        # One that is empty is taken for none.
-        super().__init__(system=None)
-
-    def copy(self) -> dict[Any, Any]:
-        """Return what a reactor would have set before it served the connection."""
-        return {"system": self.served.logPrefix()}
+    Threads and loggers may keep it, so nothing in it can be changed.
+    """
+    return MappingProxyType({log.ILogContext: MappingProxyType({"system": connection.logPrefix()})})
 
 
 @implementer(IReadDescriptor)
@@ -59,10 +57,10 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         self._reactor = reactor
         # There only while something is watched.
         self._poll: Any = None
-        self._connections: dict[int, Any] = {}
+        # Each with the context in which it is called.
+        self._connections: dict[int, tuple[Any, Mapping[Any, Any]]] = {}
         self._reads: set[int] = set()
         self._writes: set[int] = set()
-        self._context = _LogContext()
         self._isServing = False
 
     def __getattr__(self, name: str) -> Any:
@@ -74,7 +72,7 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         Watch a connection in the reactor's place, where that comes to the same.
 
         @param connection: a transport that has just been made; all but a plain C{tcp.Server} is left to its reactor.
-        @return: whether it is watched here.
+        @return: whether it is watched here. If the system has no file descriptor or memory left for that, it isn't.
         """
         if not (
             hasattr(select, "epoll")
@@ -84,10 +82,13 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
             and IReactorFDSet.providedBy(self._reactor)
         ):
             return False
+        try:
+            self.addReader(connection)
+        except OSError:
+            return False
         connection.stopReading()
         # As far as a connection needs one.
         connection.reactor = cast("Any", self)
-        connection.startReading()
         return True
 
     def isReading(self, connection: Any) -> bool:
@@ -97,12 +98,20 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
     # The reactor of the connections
 
     def addReader(self, connection: Any) -> None:
-        """Watch for something to read."""
-        self._add(connection, self._reads)
+        """
+        Watch for something to read.
+
+        @raise OSError: the system refuses. Nothing has changed.
+        """
+        self._add(connection, self._reads, _IN)
 
     def addWriter(self, connection: Any) -> None:
-        """Watch for room to write."""
-        self._add(connection, self._writes)
+        """
+        Watch for room to write.
+
+        @raise OSError: the system refuses. Nothing has changed.
+        """
+        self._add(connection, self._writes, _OUT)
 
     def removeReader(self, connection: Any) -> None:
         """Watch no longer for something to read."""
@@ -112,35 +121,65 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         """Watch no longer for room to write."""
         self._remove(connection, self._writes)
 
-    def _add(self, connection: Any, wanting: set[int]) -> None:
+    # In both, what is kept here changes after the system call, which may fail.
+
+    def _add(self, connection: Any, wanting: set[int], event: int) -> None:
         file = connection.fileno()
+        known = self._connections.get(file)
+        if known is not None and known[0] is not connection:
+            # That was closed by somebody else; the system watches it no longer, and gave its number away.
+            self._forget(file)
+            known = None
         if file in wanting:
             return
-        wanting.add(file)
-        if self._poll is None:
-            self._poll = select.epoll()
-            self._reactor.addReader(self)
-        if file in self._connections:
-            self._poll.modify(file, self._wanted(file))
+        if known is not None:
+            self._poll.modify(file, self._wanted(file) | event)
         else:
-            self._connections[file] = connection
-            self._poll.register(file, self._wanted(file))
+            self._begin()
+            try:
+                self._poll.register(file, event)
+            except OSError:
+                self._restIfEmpty()
+                raise
+            self._connections[file] = connection, _contextOf(connection)
+        wanting.add(file)
 
     def _remove(self, connection: Any, wanting: set[int]) -> None:
         file = connection.fileno()
-        if file not in wanting:
+        if file == -1:
+            # Somebody else closed it, and it has no number any more.
+            file = next((number for number, (each, _) in self._connections.items() if each is connection), -1)
+        if file not in wanting or self._connections[file][0] is not connection:
             return
-        wanting.remove(file)
-        wanted = self._wanted(file)
-        if wanted:
-            self._poll.modify(file, wanted)
-        else:
-            del self._connections[file]
+        if file in self._reads and file in self._writes:
+            self._poll.modify(file, _OUT if wanting is self._reads else _IN)
+            wanting.remove(file)
+            return
+        # The system doesn't know a file that somebody else closed.
+        with suppress(OSError):
             self._poll.unregister(file)
-            self._restIfEmpty()
+        self._forget(file)
+        self._restIfEmpty()
+
+    def _forget(self, file: int) -> None:
+        del self._connections[file]
+        self._reads.discard(file)
+        self._writes.discard(file)
 
     def _wanted(self, file: int) -> int:
         return (_IN if file in self._reads else 0) | (_OUT if file in self._writes else 0)
+
+    def _begin(self) -> None:
+        if self._poll is not None:
+            return
+        # The reactor asks for its number.
+        self._poll = select.epoll()
+        try:
+            self._reactor.addReader(self)
+        except OSError:
+            self._poll.close()
+            self._poll = None
+            raise
 
     def _restIfEmpty(self) -> None:
         if not self._connections and not self._isServing and self._poll is not None:
@@ -162,20 +201,22 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         """Serve the connections that have something to be read, or room to be written to."""
         self._isServing = True
         try:
-            context.call({log.ILogContext: self._context}, self._serve)
+            context.call({}, self._serve)
         finally:
             self._isServing = False
-            self._context.served = None
             self._restIfEmpty()
 
     def _serve(self) -> None:
-        connections, logContext = self._connections, self._context
+        connections = self._connections
+        # The innermost context is that of each connection in turn. A call with a context of its own, as a reactor
+        # makes it, costs half a microsecond.
+        contexts = context.theContextTracker.currentContext().contexts
         for file, event in self._poll.poll(0, AT_ONCE):
-            connection = connections.get(file)
-            if connection is None:
+            known = connections.get(file)
+            if known is None:
                 # Another that was served before has closed it.
                 continue
-            logContext.served = connection
+            connection, contexts[-1] = known
             if event != _IN:
                 self._doReadOrWrite(connection, file, event)
                 continue
@@ -190,5 +231,5 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
 
     def connectionLost(self, reason: Failure) -> None:
         """Learn that the reactor closes whatever it has, as it stops."""
-        for connection in list(self._connections.values()):
+        for connection, _ in list(self._connections.values()):
             log.callWithLogger(connection, connection.connectionLost, reason)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import attrs
 import pytest
+import pytest_twisted
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -17,11 +23,14 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.python import log
+from twisted.python import context, log
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from engineio_twisted.connection_group import ConnectionGroup
+
+from .wire import eventually, http, target
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll")
 
@@ -250,6 +259,274 @@ def test_logging(bench: Bench) -> None:
     finally:
         log.removeObserver(seen.append)
     assert [(each["message"], each["system"]) for each in seen] == [(("read",), "Recorder,7,127.0.0.1")]
+
+
+@contextmanager
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """Collect legacy log events."""
+    seen: list[dict[str, Any]] = []
+    log.addObserver(seen.append)
+    try:
+        yield seen
+    finally:
+        log.removeObserver(seen.append)
+
+
+@pytest.mark.parametrize("isError", [False, True])
+def test_loggingInAThread(bench: Bench, loggedErrors: list[LogEvent], isError: bool) -> None:
+    """Work that a connection began in a thread logs with its name, also while others are served, or nobody is."""
+    pool = ThreadPool(3, 3)
+    pool.start()
+    mayLog = threading.Event()
+
+    def work(number: int) -> None:
+        mayLog.wait(10)
+        if isError:
+            log.err(ValueError(), str(number))
+        else:
+            log.msg(str(number))
+
+    all_ = [bench.connect() for _ in range(3)]
+    for number, each in enumerate(all_):
+        each.connection.logstr = f"connection {number}"
+        # It is called as it is from here on.
+        each.connection.stopReading()
+        each.connection.startReading()
+        each.protocol.does = lambda _, number=number: pool.callInThread(work, number)
+        each.peer.sendall(b"x")
+    with logged() as seen:
+        bench.turn()
+        mayLog.set()
+        pool.stop()
+    assert [each.protocol.received for each in all_] == [[b"x"]] * 3
+    names = {each["why"] if isError else each["message"][0]: each["system"] for each in seen if "system" in each}
+    assert names == {str(number): f"connection {number}" for number in range(3)}
+    assert len(loggedErrors) == (3 if isError else 0)
+    loggedErrors.clear()
+
+
+def test_whatMayBeKept(grouped: Bench) -> None:
+    """The context of a connection can be kept, and stays what it was; nobody can change it."""
+    kept: list[tuple[Any, Any]] = []
+
+    def keep(_: bytes) -> None:
+        kept.append((context.theContextTracker.currentContext().contexts[-1], context.get(log.ILogContext)))
+
+    one, other = grouped.connect(), grouped.connect()
+    for number, each in enumerate((one, other)):
+        each.protocol.does = keep
+        each.connection.logstr = str(number)
+        each.connection.stopReading()
+        each.connection.startReading()
+        each.peer.sendall(b"x")
+    before = list(context.theContextTracker.currentContext().contexts)
+    grouped.turn()
+    assert context.theContextTracker.currentContext().contexts == before
+    assert sorted(inner["system"] for _, inner in kept) == ["0", "1"]
+    for outer, inner in kept:
+        assert outer[log.ILogContext] is inner
+        with pytest.raises(TypeError):
+            outer[log.ILogContext] = {}
+        with pytest.raises(TypeError):
+            inner["system"] = "another"
+        # As Twisted does before it adds to one.
+        assert {**inner.copy(), "more": 1}["more"] == 1
+
+
+class Refusing:
+    """A system call that fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, problem: int) -> None:
+        self.problem: int | None = problem
+        self._epoll = select.epoll
+        self.calls: set[str] = set()
+        monkeypatch.setattr(select, "epoll", self.make)
+
+    def fail(self, call: str) -> None:
+        if call in self.calls:
+            raise OSError(self.problem, "refused")
+
+    def make(self) -> Any:
+        self.fail("epoll")
+        return RefusingPoll(self, self._epoll())
+
+
+@attrs.define
+class RefusingPoll:
+    """Passes on what isn't refused."""
+
+    refusing: Refusing
+    poll_: Any
+
+    def register(self, *args: Any) -> None:
+        self.refusing.fail("register")
+        self.poll_.register(*args)
+
+    def modify(self, *args: Any) -> None:
+        self.refusing.fail("modify")
+        self.poll_.modify(*args)
+
+    def unregister(self, *args: Any) -> None:
+        self.refusing.fail("unregister")
+        self.poll_.unregister(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.poll_, name)
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [("epoll", errno.EMFILE), ("epoll", errno.ENFILE), ("register", errno.ENOSPC), ("register", errno.ENOMEM)],
+)
+@pytest.mark.parametrize("isFirst", [True, False])
+def test_noRoomForAConnection(
+    grouped: Bench, monkeypatch: pytest.MonkeyPatch, call: str, problem: int, isFirst: bool
+) -> None:
+    """A connection that the system doesn't watch for the group is served by the reactor; a later one by the group."""
+    group = grouped.group
+    assert group is not None
+    refusing = Refusing(monkeypatch, problem)
+    first = None if isFirst else grouped.connect()
+    refusing.calls = {call}
+    grouped.group = None
+    one = grouped.connect()
+    isAdopted = group.adopt(one.connection)
+    assert isAdopted == (call == "epoll" and not isFirst)
+    assert one.connection.reactor is (group if isAdopted else grouped.reactor)
+    one.peer.sendall(b"x")
+    grouped.turn()
+    assert one.protocol.received == [b"x"]
+    refusing.calls = set()
+    grouped.group = group
+    other = grouped.connect()
+    for each in (one, other):
+        each.peer.sendall(b"y")
+    grouped.turn()
+    assert (one.protocol.received, other.protocol.received) == ([b"x", b"y"], [b"y"])
+    for each in (one, other, first):
+        if each is not None:
+            each.peer.close()
+    grouped.turn()
+    assert [each.protocol.lost for each in (one, other)] == [[ConnectionDone], [ConnectionDone]]
+    assert grouped.readers == []
+
+
+def test_theReactorHasNoRoom(grouped: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the reactor can't watch the group, it watches the connection, and no file stays open."""
+    assert grouped.group is not None
+    group, grouped.group = grouped.group, None
+    one = grouped.connect()
+    files = os.listdir("/proc/self/fd")
+
+    def refuse(_: object) -> None:
+        raise OSError(errno.ENOSPC, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grouped.reactor, "addReader", refuse)
+        assert not group.adopt(one.connection)
+    assert os.listdir("/proc/self/fd") == files
+    assert group.fileno() == -1
+    one.peer.sendall(b"x")
+    grouped.turn()
+    assert one.protocol.received == [b"x"]
+
+
+def test_aChangeFails(grouped: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is watched for stays as it was where the system refuses to change it, and can be changed later."""
+    refusing = Refusing(monkeypatch, errno.ENOMEM)
+    one = grouped.connect()
+    refusing.calls = {"modify"}
+    with pytest.raises(OSError, match="refused"):
+        one.connection.write(b"x")
+    refusing.calls = set()
+    grouped.turn()
+    one.connection.startWriting()
+    grouped.turn()
+    assert one.peer.recv(10) == b"x"
+    one.connection.startWriting()
+    refusing.calls = {"modify"}
+    with pytest.raises(OSError, match="refused"):
+        one.connection.pauseProducing()
+    refusing.calls = set()
+    one.peer.sendall(b"y")
+    grouped.turn()
+    assert one.protocol.received == [b"y"]
+    one.connection.abortConnection()
+    grouped.turn()
+    assert grouped.readers == []
+
+
+def test_closedByAnother(grouped: Bench) -> None:
+    """A file that others closed doesn't keep the connection that gets its number from being served."""
+    assert grouped.group is not None
+    group, grouped.group = grouped.group, None
+    one, new = grouped.connect(), grouped.connect()
+    assert group.adopt(one.connection)
+    number = one.connection.fileno()
+    one.connection.socket.close()
+    os.dup2(new.connection.fileno(), number)
+    new.connection.stopReading()
+    new.connection.socket = socket.socket(fileno=number)
+    grouped.sockets.append(new.connection.socket)
+    new.connection.fileno = new.connection.socket.fileno  # type: ignore[method-assign]
+    new.connection.startReading()
+    assert group.adopt(new.connection)
+    new.peer.sendall(b"x")
+    grouped.turn()
+    assert new.protocol.received == [b"x"]
+    # The other has no number any more, and isn't taken for this one.
+    one.connection.stopReading()
+    new.peer.sendall(b"y")
+    grouped.turn()
+    assert new.protocol.received == [b"x", b"y"]
+
+
+def test_closedByAnotherAndForgotten(grouped: Bench) -> None:
+    """A file that others closed is found when its connection is to be watched no longer."""
+    one = grouped.connect()
+    one.connection.socket.close()
+    one.connection.stopReading()
+    assert grouped.readers == []
+
+
+@pytest.mark.parametrize("free", [1, 2, 3])
+@pytest_twisted.ensureDeferred
+async def test_theLastFileDescriptor(serve: Any, free: int) -> None:
+    """A connection that takes the last there is is served like any other, and closed when the server is."""
+    here = await serve()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        client = stack.enter_context(socket.socket())
+        highest = max(int(each) for each in os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        fillers: list[int] = []
+        stack.callback(lambda: [os.close(each) for each in fillers])
+        with suppress(OSError):
+            while True:
+                fillers.append(os.dup(client.fileno()))
+        for _ in range(free):
+            os.close(fillers.pop())
+        client.connect(("127.0.0.1", here.port))
+        client.setblocking(False)
+        answer = bytearray()
+
+        def hasAnswer() -> bool:
+            with suppress(BlockingIOError):
+                answer.extend(client.recv(65536))
+            return b"maxPayload" in answer
+
+        for isLast in (False, True):
+            client.sendall(http("GET", target()))
+            await eventually(hasAnswer, "an answer")
+            answer.clear()
+            if not isLast:
+                # There is room again.
+                os.close(fillers.pop())
+        closing = here.server.close()
+        closing.addCallback(lambda _: answer.extend(b"closed"))
+        await eventually(lambda: b"closed" in answer, "the end of the server")
+        assert client.recv(10) == b""
 
 
 def test_resting(grouped: Bench) -> None:
