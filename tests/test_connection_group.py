@@ -498,7 +498,7 @@ async def test_theLastFileDescriptor(serve: Any, free: int) -> None:
     with ExitStack() as stack:
         client = stack.enter_context(socket.socket())
         highest = max(int(each) for each in os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         fillers: list[int] = []
         stack.callback(lambda: [os.close(each) for each in fillers])
