@@ -151,6 +151,26 @@ class SteadyClock:
 _clockOf = cache(SteadyClock)
 
 
+class Timeout:
+    """
+    What L{AfterReading.callLater} returns.
+
+    @ivar call: what is waited for at present.
+    """
+
+    __slots__ = ("call",)
+
+    call: IDelayedCall
+
+    def active(self) -> bool:
+        """Return whether the function is still to be called."""
+        return bool(self.call.active())
+
+    def cancel(self) -> None:
+        """Have the function not be called."""
+        self.call.cancel()
+
+
 class AfterReading:
     """
     Functions to be called when the reactor has read what had come before: what ends something by timeout.
@@ -183,6 +203,19 @@ class AfterReading:
         if self._timer is None:
             self._timer = self._clock.callLater(0, self._next)
         return call
+
+    def callLater(self, seconds: float, function: Callable[..., object], *args: object) -> Timeout:
+        """
+        Call a function when some time has passed, and the reactor has read what came in it.
+
+        @return: what may be cancelled.
+        """
+        timeout = Timeout()
+        timeout.call = self._clock.callLater(seconds, self._due, timeout, function, args)
+        return timeout
+
+    def _due(self, timeout: Timeout, function: Callable[..., object], args: tuple[object, ...]) -> None:
+        timeout.call = self.call(function, *args)
 
     def _seconds(self) -> float:
         return self._turn

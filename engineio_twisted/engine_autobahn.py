@@ -260,6 +260,14 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     def isOpen(self) -> bool:
         return bool(self.state == _OPEN)
 
+    @property
+    def arriving(self) -> object:
+        frame = self.current_frame
+        if frame is None and not self.data and not self.inside_message:
+            return None
+        size = self.message_data_total_length if self.inside_message else 0
+        return len(self.data), size, None if frame is None else self.current_frame_masker.pointer()
+
     def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         if isinstance(data, bytes):
             self._sendAs(BINARY, data, compress)
@@ -406,6 +414,7 @@ class _IncompleteFrame:
     @param start: where its payload begins.
     @param missing: how many bytes are.
     @param first: its first byte.
+    @ivar missing: how many bytes are.
     @ivar isWrong: whether it holds text that isn't UTF-8.
     """
 
@@ -414,7 +423,7 @@ class _IncompleteFrame:
 
     def __init__(self, data: bytes, start: int, missing: int, first: int) -> None:
         self._pieces = [data]
-        self._missing = missing
+        self.missing = missing
         self._isText = first == _WHOLE_TEXT
         if self._isText:
             self._texts: list[str] = []
@@ -427,19 +436,19 @@ class _IncompleteFrame:
         """Take what came next; return whether there is nothing to wait for any more."""
         self._pieces.append(data)
         if self._isText:
-            if len(data) > self._missing:
-                data, self._rest = data[: self._missing], data[self._missing :]
+            if len(data) > self.missing:
+                data, self._rest = data[: self.missing], data[self.missing :]
             self._read(data)
-        self._missing -= len(data)
-        if self._missing > 0 and len(self._pieces) > MANY_PIECES:
+        self.missing -= len(data)
+        if self.missing > 0 and len(self._pieces) > MANY_PIECES:
             self._pieces = [b"".join(self._pieces)]
             if self._isText:
                 self._texts = ["".join(self._texts)]
-        return self._missing <= 0 or self.isWrong
+        return self.missing <= 0 or self.isWrong
 
     def _read(self, payload: bytes) -> None:
         try:
-            self._texts.append(self._decode(_unmasked(self._mask, payload), len(payload) == self._missing))
+            self._texts.append(self._decode(_unmasked(self._mask, payload), len(payload) == self.missing))
         except UnicodeDecodeError:
             self.isWrong = True
         turned = len(payload) % 4
@@ -496,6 +505,10 @@ class FastWebSocket(AutobahnWebSocket):
         self._state = state
         self.isOpen = state == _OPEN
         self.writable = self.isOpen and self._allowance is None
+
+    @property
+    def arriving(self) -> object:
+        return super().arriving if self._incomplete is None else self._incomplete.missing
 
     # The pace of the client
 

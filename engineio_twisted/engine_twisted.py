@@ -42,6 +42,7 @@ NO_CODE = 1005
 _SHORT_HEADER = 2  # bytes of a frame's header without an extended length and the mask (RFC 6455, 5.2)
 _EXTENDED = {126: 2, 127: 8}  # bytes of the extended length, by the short one
 _MASK = 4  # bytes of the mask, which every frame from a client has
+_LAST = 0x80  # in the first byte of a message's last frame (RFC 6455, 5.2)
 _CLOSE = 8  # the opcode of a close frame (RFC 6455, 5.2)
 _CLOSE_FRAME = 0x88  # its first byte, as it is sent
 
@@ -136,7 +137,15 @@ class MessageSizes:
         self._header = bytearray()
         self._left = 0
         self._size = 0
+        self._isComplete = True
         self.closeCame = False
+
+    @property
+    def arriving(self) -> object:
+        """What changes with each byte of a message that isn't complete; None if there is none."""
+        if not self._left and not self._header and self._isComplete:
+            return None
+        return self._size, self._left, len(self._header)
 
     def count(self, data: bytes) -> int | None:
         """Count what came, and return where in it the first frame begins with which a message is over the limit."""
@@ -178,6 +187,7 @@ class MessageSizes:
             self.closeCame = self.closeCame or opcode == _CLOSE
             return False
         self._size = length if opcode else self._size + length
+        self._isComplete = bool(header[0] & _LAST)
         return self._size > self._limit
 
 
@@ -208,6 +218,10 @@ class TwistedWebSocket(WebSocketConnection):
         self._sizes = MessageSizes(engine.maxHttpBufferSize)
 
     # IWebSocket
+
+    @property
+    def arriving(self) -> object:
+        return self._sizes.arriving
 
     def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         if isinstance(data, bytes):

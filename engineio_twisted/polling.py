@@ -276,6 +276,10 @@ class PollingTransport(Transport):
         return len(self._unread) + len(self._compressed) > MAX_UNREAD or self.bufferedAmount > UNREAD
 
     @property
+    def arriving(self) -> object:
+        return None if self._body is None else (id(self._body), getattr(self._body, "received", None))
+
+    @property
     def isReading(self) -> bool:
         """Whether the body of a POST is being read."""
         return self._body is not None

@@ -189,6 +189,8 @@ class EngineIORequest(server.Request):
 
     The channel calls it with the headers complete, with each piece of the body, and when the connection is lost. A
     stream of HTTP/2 calls it with the length while the headers are still being added to it.
+
+    @ivar received: how many bytes of a body for a server have come.
     """
 
     _log = Logger()
@@ -196,7 +198,7 @@ class EngineIORequest(server.Request):
     _limit: int | None = None
     _polling: PollingTransport | None = None
     channel: Any
-    _received = 0
+    received = 0
     _refused = False
     _isComplete = False
     _isRefusalWritten = False
@@ -261,8 +263,8 @@ class EngineIORequest(server.Request):
         if self._refused:
             return
         if self._limit is not None:
-            self._received += len(data)
-            if self._received > self._limit:
+            self.received += len(data)
+            if self.received > self._limit:
                 self._refuse(PayloadTooLarge(self._limit))
                 return
         super().handleContentChunk(data)

@@ -20,11 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .clock import Timeout
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
 from .errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
 from .handshake import openPacket, upgradesOf
-from .heartbeats import Heartbeats, Wait
+from .heartbeats import STOOD_STILL, Heartbeats, Patience, Wait
 from .limits import Meter
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
@@ -85,6 +86,10 @@ _HEARTBEATS = (PacketType.PING, PacketType.PONG, PacketType.NOOP)
 _NO_HANDLERS: dict[str, tuple[Handler, ...]] = {}
 
 State = ReadyState | UpgradeState | HeartbeatState
+
+
+_WAITING_FOR_CLIENT = (HeartbeatState.AWAITING, HeartbeatState.LISTENING)
+_NO_POLL = "the client did not poll again"
 
 
 class Input(Enum):
@@ -213,9 +218,13 @@ class Socket(EventEmitter):
     _heartbeatIsBuffered = False
     # Where it waits for the next heartbeat, while it does.
     _heartbeat: Wait | None = None
-    _upgradeDeadline: IDelayedCall | None = None
+    # Whether a message has come since somebody wanted to know of the next one.
+    _isHeard = True
+    # While the time for the client's heartbeat is over, or stands still.
+    _patience: Patience | None = None
+    _upgradeDeadline: Timeout | None = None
     _noopCall: IDelayedCall | None = None
-    _closeDeadline: IDelayedCall | None = None
+    _closeDeadline: Timeout | None = None
     # What ends with the session, where there is any of it.
     _work: SessionWork | None = None
     # Why the server closes the session, or why it has ended; until when its connection may take what it is sent.
@@ -332,7 +341,8 @@ class Socket(EventEmitter):
         Close the session: what is buffered goes out first, then the client is told.
 
         With a client that doesn't take it, or on polling without a waiting GET, this takes until it does, 30 seconds at
-        most. Nothing is received any more. Causes C{close} with the reason C{forced close}.
+        most. Nothing is received any more. Causes C{close} with the reason C{forced close}; with C{ping timeout} when a
+        polling client hasn't polled by the time when it would have to answer a ping.
 
         @param discard: drop what is buffered, and close at once.
         """
@@ -342,10 +352,12 @@ class Socket(EventEmitter):
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
         elif self._step(Input.CLOSE):
-            self._stopHeartbeat()
             polls = self.transport.takesAll
-            description = "the client did not poll again" if polls else "the client did not take what was buffered"
-            self._closeDeadline = self._clock.callLater(
+            description = _NO_POLL if polls else "the client did not take what was buffered"
+            if not polls:
+                # It may be taking what is buffered, and no pong is received.
+                self._stopHeartbeat()
+            self._closeDeadline = self.server.heartbeats.timeouts.callLater(
                 CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
             )
             self._stopProducer()
@@ -364,13 +376,16 @@ class Socket(EventEmitter):
 
         What has come already is held, in order: what was read at once, or one POST, whose answer waits too. It is
         delivered when receiving goes on, before the session ends where the client has left meanwhile; it is dropped
-        where the server ends the session. Heartbeats go on, but no pong is expected.
+        where the server ends the session. Heartbeats go on, but no pong is expected: C{pingTimeout} counts the time in
+        which receiving goes on.
 
         Where a handler of a message calls this, the other events of that message are still emitted. Does nothing a
         second time, and on a session that isn't open.
         """
         if self._isReceiving and not self._isReceivingPaused:
             self._isReceivingPaused = True
+            if self._heartbeat is not None and self._heartbeatState in _WAITING_FOR_CLIENT:
+                self._beingPatient().pause(self._clock.seconds(), self._heartbeat.left(self))
             if self._held is None:
                 self._held = deque()
                 self.transport.pauseReceiving()
@@ -522,6 +537,7 @@ class Socket(EventEmitter):
             self._closesBy = closesBy
             self.close()
             cancel(self._closeDeadline)
+            self._stopHeartbeat()
 
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
@@ -543,7 +559,8 @@ class Socket(EventEmitter):
             return False
         candidate.owner = self
         self._candidate = candidate
-        self._upgradeDeadline = self._clock.callLater(self.server.opts.upgradeTimeout / 1000, self._abandonUpgrade)
+        timeouts = self.server.heartbeats.timeouts
+        self._upgradeDeadline = timeouts.callLater(self.server.opts.upgradeTimeout / 1000, self._abandonUpgrade)
         return True
 
     # ITransportOwner
@@ -584,6 +601,7 @@ class Socket(EventEmitter):
             and transport is self.transport
             and self._readyState is _OPEN
             and self._held is None
+            and self._isHeard
             and "packet" not in handlers
             and "data" not in handlers
         ):
@@ -605,6 +623,8 @@ class Socket(EventEmitter):
     # Packets in
 
     def _receive(self, packet: Packet) -> None:
+        if not self._isHeard:
+            self._hear(packet)
         # The first two are rarely listened to, and asking costs less than emitting.
         handlers = self._handlers
         if handlers is None:
@@ -650,11 +670,10 @@ class Socket(EventEmitter):
             self._isDelivering = False
         if self._held is not None and not self._isReceivingPaused:
             self._held = None
-            # The client is given the time that it would have, now that what it sends is received again.
-            if self._heartbeatState is HeartbeatState.AWAITING:
-                self._waitFor(self.server.heartbeats.awaiting)
-            elif self._heartbeatState is HeartbeatState.LISTENING:
-                self._waitFor(self._untilNext)
+            if self._patience is not None:
+                left = self._patience.resume(self._clock.seconds(), self._timeout)
+                if left is not None:
+                    self._waitMore(left)
             self.transport.resumeReceiving()
             end, self._heldEnd = self._heldEnd, None
             if end is not None:
@@ -873,10 +892,42 @@ class Socket(EventEmitter):
         waits: Heartbeats = self.server.heartbeats
         return waits.listening if self._clientPings else waits.resting
 
+    @property
+    def _timeout(self) -> float:
+        """How many seconds it waits for the client's heartbeat."""
+        options = self.server.opts
+        return (options.pingTimeout + (options.pingInterval if self._clientPings else 0)) / 1000
+
     def _waitFor(self, wait: Wait) -> None:
+        """Begin to wait, for something else or anew."""
+        self._hurryAgain()
+        self._waitOn(wait)
+
+    def _hurryAgain(self) -> None:
+        """Forget what was out of the ordinary in the time of the client's heartbeat."""
+        # Nearly always there is nothing, and each attribute that is set takes memory.
+        if not self._isHeard:
+            self._isHeard = True
+        if self._patience is not None:
+            self._patience = None
+
+    def _beingPatient(self) -> Patience:
+        if self._patience is None:
+            self._patience = Patience()
+        return self._patience
+
+    def _waitOn(self, wait: Wait) -> None:
+        """Go on waiting for the same, somewhere else."""
         self._waitNoLonger()
         self._heartbeat = wait
         wait.add(self)
+
+    def _waitMore(self, seconds: float) -> None:
+        """Go on waiting for the same, for a time of its own."""
+        self._waitNoLonger()
+        heartbeats: Heartbeats = self.server.heartbeats
+        self._heartbeat = heartbeats.others
+        heartbeats.others.add(self, seconds)
 
     def _waitNoLonger(self) -> None:
         wait, self._heartbeat = self._heartbeat, None
@@ -885,22 +936,59 @@ class Socket(EventEmitter):
 
     def heartbeatDue(self) -> None:
         """Send a ping, or end the session where it waited for the client's, or its pong."""
-        self._heartbeat = None
+        wait, self._heartbeat = self._heartbeat, None
         if self._heartbeatStep(Input.INTERVAL):
             self._waitFor(self.server.heartbeats.awaiting)
+            self._isHeard = False
+            if self._held is not None:
+                self._beingPatient().pause(self._clock.seconds(), self._timeout)
             self._sendHeartbeat(PacketType.PING)
         elif self._held is not None and not self._heartbeatIsBuffered:
             # The client is to hear of us, but what it answers isn't read.
-            self._waitFor(self._untilNext)
+            self._waitOn(self._untilNext)
             self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
         else:
-            options = self.server.opts
-            if self._clientPings:
-                time = options.pingInterval + options.pingTimeout
-                description = f"no ping within pingInterval and pingTimeout, {time} ms"
+            self._timedOut(wait)
+
+    def _timedOut(self, wait: Wait | None) -> None:
+        """End the session, unless what the client sent in time lies unread, or a message of its is arriving."""
+        heartbeats: Heartbeats = self.server.heartbeats
+        patience = self._beingPatient()
+        now = self._clock.seconds()
+        if not patience.isOverdue:
+            patience.end(now, self.transport.arriving, self._isHeard)
+            self._isHeard = False
+            if wait is not None and wait.late > STOOD_STILL:
+                self._waitMore(min(wait.late, self._timeout))
+                return
+        elif wait is heartbeats.reading:
+            seconds = patience.more(now, self.transport.arriving, self._isHeard)
+            self._isHeard = False
+            if seconds > 0:
+                self._waitMore(seconds)
             else:
-                description = f"no pong within pingTimeout, {options.pingTimeout} ms"
-            self._end(CloseReason.PING_TIMEOUT, description)
+                self._end(CloseReason.PING_TIMEOUT, self._whyTimedOut)
+            return
+        self._waitOn(heartbeats.reading)
+
+    @property
+    def _whyTimedOut(self) -> str:
+        options = self.server.opts
+        if self._readyState is ReadyState.CLOSING:
+            return _NO_POLL
+        if self._clientPings:
+            return f"no ping within pingInterval and pingTimeout, {options.pingInterval + options.pingTimeout} ms"
+        return f"no pong within pingTimeout, {options.pingTimeout} ms"
+
+    def _hear(self, packet: Packet) -> None:
+        """Learn that a packet has come while a heartbeat of the client's is waited for."""
+        if packet.type in _HEARTBEATS:
+            return
+        self._isHeard = True
+        mayBeginAnew = self._patience is None or not self._patience.hasBegunAnew
+        if self._heartbeatState is HeartbeatState.AWAITING and mayBeginAnew:
+            # Once for each ping, as the reference does. It may be in the way of the pong.
+            self._waitFor(self.server.heartbeats.awaiting)
 
     def _sendHeartbeat(self, type_: PacketType) -> None:
         # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
@@ -910,6 +998,7 @@ class Socket(EventEmitter):
     def _stopHeartbeat(self) -> None:
         self._heartbeatStep(Input.STOP)
         self._waitNoLonger()
+        self._hurryAgain()
 
     # Upgrade
 
@@ -924,6 +1013,8 @@ class Socket(EventEmitter):
     def _completeUpgrade(self) -> None:
         polling, self.transport, self._candidate = self.transport, self._candidate, None
         self._stopUpgradeTimers()
+        if self._readyState is ReadyState.CLOSING:
+            self._stopHeartbeat()
         polling.discard()
         if self._held is not None:
             # What came by polling is held here; for its answer the client needs to wait no longer.
@@ -1013,7 +1104,7 @@ class LimitedSocket(Socket):
     Where options say nothing of that, sessions are plain ones, which it costs nothing.
     """
 
-    _firstDeadline: IDelayedCall | None = None
+    _firstDeadline: Timeout | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -1023,7 +1114,8 @@ class LimitedSocket(Socket):
     def open(self) -> None:
         timeout = self.server.opts.firstPacketTimeout
         if timeout is not None:
-            self._firstDeadline = self._clock.callLater(timeout / 1000, self._nothingCame, timeout)
+            timeouts = self.server.heartbeats.timeouts
+            self._firstDeadline = timeouts.callLater(timeout / 1000, self._nothingCame, timeout)
         super().open()
 
     def tryUpgrade(self, candidate: Any) -> bool:

@@ -9,7 +9,6 @@ from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -55,6 +54,7 @@ class ITransport(Interface):
     writable = Attribute("Whether it can take packets now.")
     takesAll = Attribute("Whether, where it takes packets, it takes all that there are, and is not writable any more.")
     bufferedAmount = Attribute("How many bytes of what it took its connections have not given to the system.")
+    arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
     owner = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
 
     def send(packets: Sequence[Packet]) -> int:
@@ -408,7 +408,14 @@ def abortStream(stream: Any) -> None:
             request.connectionLost(Failure(ConnectionAborted()))
 
 
-def cancel(call: IDelayedCall | None) -> None:
+class Cancellable(Protocol):
+    """A timer."""
+
+    def active(self) -> bool: ...
+    def cancel(self) -> None: ...
+
+
+def cancel(call: Cancellable | None) -> None:
     """Cancel a timer, if there is one and it hasn't run."""
     if call is not None and call.active():
         call.cancel()

@@ -84,6 +84,7 @@ class IWebSocket(Interface):
     isOpen = Attribute("Whether messages can be sent: neither side has begun to close it.")
     writable = Attribute("Whether they can, and the client takes what is sent to it. Asked with each message.")
     bufferedAmount = Attribute("How many bytes of what was sent the connection has not given to the system.")
+    arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
 
     def send(data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         """
@@ -167,6 +168,11 @@ class WebSocketTransport(Transport):
     def bufferedAmount(self) -> int:
         amount: int = self.webSocket.bufferedAmount
         return amount
+
+    @property
+    def arriving(self) -> object:
+        arriving: object = self.webSocket.arriving
+        return arriving
 
     def send(self, packets: Sequence[Packet]) -> int:
         webSocket = self.webSocket
@@ -299,6 +305,8 @@ class WebSocketConnection:
     _log = Logger()
     transport: Any
     isOpen: Any
+    # Engines of others may not know.
+    arriving: Any = None
     _deadline: IDelayedCall | None = None
     # How many bytes more are read from a client that doesn't read; None while it does.
     _allowance: int | None = None

@@ -30,6 +30,7 @@ class FakeTransport:
     """A transport that remembers what it was told. One for polling is writable once after each `ready()`."""
 
     bufferedAmount = 0
+    arriving: object = None
 
     def __init__(self, name: str = "websocket", writable: bool = True) -> None:
         self.name = name

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "session_work": {"emitter", "transport", "errors"},
     "heartbeats": {"clock", "options", "transport"},
     "socket": {
-        *("debug", "emitter", "heartbeats", "session_work", "transport", "packet", "handshake"),
+        *("clock", "debug", "emitter", "heartbeats", "session_work", "transport", "packet", "handshake"),
         *("options", "limits", "proxies", "errors"),
     },
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "limits", "errors"},
