@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from fnmatch import fnmatchcase
+
+from twisted.logger import Logger
 
 
 class DebugScope:
@@ -21,6 +24,8 @@ class DebugScope:
     @ivar enabled: whether anybody wants to see it.
     """
 
+    _log = Logger()
+
     def __init__(self, name: str, wanted: str | None = None) -> None:
         self.name = name
         wanted = os.environ.get("DEBUG", "") if wanted is None else wanted
@@ -29,5 +34,14 @@ class DebugScope:
         self.enabled = not excluded and any(fnmatchcase(name, each) for each in patterns)
 
     def log(self, message: str) -> None:
-        """Write a line, whether enabled or not."""
-        sys.stderr.write(f"{self.name} {message}\n")
+        """
+        Write a line, whether enabled or not.
+
+        A stderr that fails stops nothing: that is logged once, and the scope is off from then on.
+        """
+        try:
+            sys.stderr.write(f"{self.name} {message}\n")
+        except BaseException:
+            self.enabled = False
+            with suppress(BaseException):
+                self._log.failure("DEBUG shows nothing more of {scope}: stderr failed", scope=self.name)

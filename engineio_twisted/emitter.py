@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,7 +25,7 @@ class EventEmitter:
 
     A handler may be a plain function, a coroutine function, or return a Deferred. It is called, never waited for:
     the next handler and the next event don't depend on it. What it raises, at once or later, goes to
-    L{handlerFailed} and nowhere else.
+    L{handlerFailed} and nowhere else; so do C{SystemExit} and C{KeyboardInterrupt}, which don't end the process.
 
     @ivar hearsSending: whether there ever was a handler of an event in L{SENDING}.
     """
@@ -106,7 +107,7 @@ class EventEmitter:
             # As callHandler does, which would be a call more for each message.
             try:
                 result = handler(*args)
-            except Exception:
+            except BaseException:
                 self.handlerFailed(event, args, Failure())
                 continue
             if result is not None and result is not self:
@@ -117,7 +118,7 @@ class EventEmitter:
         """Call one handler, and follow the coroutine or Deferred it returns; what it raises is told and logged."""
         try:
             result = handler(*args)
-        except Exception:
+        except BaseException:
             self.handlerFailed(event, args, Failure())
             return
         if result is not None:
@@ -135,7 +136,8 @@ class EventEmitter:
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised. The server and its sockets know more to do."""
-        self._log.failure("Handler of {event} failed", failure, event=event)
+        with suppress(BaseException):
+            self._log.failure("Handler of {event} failed", failure, event=event)
 
 
 class _Once:

@@ -215,7 +215,7 @@ class SessionPort:
         transport = SessionTransport(socket, self._isText)
         try:
             protocol = self._factory.buildProtocol(transport.getPeer())
-        except Exception:
+        except BaseException:
             socket.handlerFailed("buildProtocol", (), Failure())
             transport.abortConnection()
             return
@@ -267,7 +267,7 @@ class SessionTransport:
         self.socket.on("close", self._closed)
         try:
             protocol.makeConnection(self)
-        except Exception:
+        except BaseException:
             self._failed("makeConnection")
 
     # ITransport
@@ -418,7 +418,7 @@ class SessionTransport:
             return
         try:
             self._protocol.dataReceived(data.encode() if isinstance(data, str) else data)
-        except Exception:
+        except BaseException:
             self._failed("dataReceived")
 
     def _failed(self, method: str) -> None:
@@ -436,7 +436,7 @@ class SessionTransport:
     def _lost(self, failure: Failure) -> None:
         try:
             self._protocol.connectionLost(failure)
-        except Exception:
+        except BaseException:
             self.socket.handlerFailed("connectionLost", (), Failure())
         finally:
             self.socket.server.streams.remove(self)

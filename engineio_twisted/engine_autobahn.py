@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from .deflate import Deflate, agreeOn
-from .transport import CLOSE_TIMEOUT, Connections, Lazily, writeAtOnce
+from .transport import Connections, Lazily, writeAtOnce
 from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
@@ -214,8 +214,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     _perMessageCompress: Any
     # Of the 101, while it is being written.
     _opening: tuple[str | None, Mapping[str, Sequence[str]]] = (None, {})
-    # From our close frame to the end of the connection.
-    _closeSeconds = CLOSE_TIMEOUT
+    # Until when the client may take our close frame and answer it.
+    _closesBy = 0.0
 
     def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
         WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
@@ -287,10 +287,10 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         else:
             self.sendFrame(opcode=opcode, payload=payload)
 
-    def close(self, code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
+    def close(self, code: int = NORMAL, deadline: float = 0.0) -> None:
         if self.isOpen:
             # Not sendClose, which leaves some codes to applications, and those that are left to nobody.
-            self._closeSeconds = seconds
+            self._closesBy = deadline
             self.sendCloseFrame(code)
 
     # From Autobahn
@@ -327,8 +327,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a close frame: here every end passes that either side announces."""
         # A reply has the client's own code (RFC 6455, 5.5.1).
+        self.setDeadline(self._closesBy)
         super().sendCloseFrame(self.remoteCloseCode if isReply else code, reasonUtf8, isReply)
-        self.setDeadline(self._closeSeconds)
         if isReply:
             self.receiver.closed(f"close frame with code {self.remoteCloseCode or self.CLOSE_STATUS_CODE_NULL}")
         elif self.failedByMe:
@@ -353,8 +353,10 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         self.connectionBegan()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        super().connectionLost(reason)
-        self.connectionEnded()
+        try:
+            super().connectionLost(reason)
+        finally:
+            self.connectionEnded()
 
     def dataReceived(self, data: bytes) -> None:
         self.countRead(data)
@@ -559,8 +561,10 @@ class FastWebSocket(AutobahnWebSocket):
         self._release()
 
     def _closeConnection(self, abort: bool = False) -> None:
-        self._release()
-        super()._closeConnection(abort)
+        try:
+            self._release()
+        finally:
+            super()._closeConnection(abort)
 
     # Writing
 

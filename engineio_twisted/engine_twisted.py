@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from twisted import __version__ as twistedVersion
 
-from .transport import CLOSE_TIMEOUT, Connections
+from .transport import Connections
 from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ class TwistedWebSocket(WebSocketConnection):
     _isClosing = False
     _isTooLarge = False
     _isOver = False
-    # From our close frame to the end of the connection.
-    _closeSeconds = CLOSE_TIMEOUT
+    # Until when the client may take our close frame and answer it.
+    _closesBy = 0.0
 
     def __init__(self, engine: TwistedEngine, receiver: Any) -> None:
         super().__init__(engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
@@ -232,9 +232,9 @@ class TwistedWebSocket(WebSocketConnection):
     def sendText(self, utf8: bytes, compress: bool) -> None:
         self.wire.sendTextMessage(utf8.decode())
 
-    def close(self, code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
+    def close(self, code: int = NORMAL, deadline: float = 0.0) -> None:
         if self.isOpen:
-            self._closeSeconds = seconds
+            self._closesBy = deadline
             self._close(code)
 
     def _close(self, code: int) -> None:
@@ -268,8 +268,10 @@ class TwistedWebSocket(WebSocketConnection):
     def connectionLost(self, reason: Failure) -> None:
         self.isOpen = False
         self._isOver = True
-        self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
-        self.connectionEnded()
+        try:
+            self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
+        finally:
+            self.connectionEnded()
 
     # From Twisted's protocol
 
@@ -289,7 +291,7 @@ class TwistedWebSocket(WebSocketConnection):
     def loseConnection(self) -> None:
         """Learn that Twisted's protocol has sent a close frame: ours, a reply, or one that says what is wrong."""
         if self._isClosing and not self._sizes.closeCame:
-            self.setDeadline(self._closeSeconds)
+            self.setDeadline(self._closesBy)
             return
         self.setDeadline()
         self._isOver = True

@@ -110,7 +110,7 @@ class SocketFactory:
                 self._log.warn(
                     "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)
                 )
-            except Exception:
+            except BaseException:
                 # Whatever it is, the others are to get theirs.
                 self._log.failure("Session {session} could not be sent a message", session=socket.logName)
         return count
@@ -127,7 +127,7 @@ class SocketFactory:
         for socket in list(self.clients.values()):
             try:
                 end(socket)
-            except Exception:
+            except BaseException:
                 # Whatever it is, the others are to end too.
                 self._log.failure("Session {session} could not be ended", session=socket.logName)
 

@@ -24,6 +24,7 @@ from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString, par
 from twisted.web.http_headers import Headers
 
 from .connection_group import ConnectionGroup
+from .ends import attempt
 from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
 from .transport import KNOWN_HEADERS, AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce, writtenHeaders
 
@@ -469,7 +470,7 @@ class FastRequest(EngineIORequest):
         watcher, self._watcher = self._watcher, None
         super().connectionLost(reason)
         if watcher is not None:
-            watcher.requestLost(self)
+            attempt(watcher.requestLost, self)
 
 
 class FastChannel(Channel):

@@ -58,7 +58,7 @@ class ReadyResource(resource.Resource):
         for check in self._checks:
             try:
                 reason = check()
-            except Exception:
+            except BaseException:
                 self._log.failure("A check of whether the server is ready failed")
                 reason = "a check failed"
             if reason is not None:

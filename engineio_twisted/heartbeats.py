@@ -145,7 +145,7 @@ class Queue:
                 del self._due[session]
                 try:
                     session.heartbeatDue()
-                except Exception:
+                except BaseException:
                     # Whatever it is, the others are to be told too.
                     self._log.failure("A heartbeat failed")
         finally:

@@ -309,7 +309,7 @@ class Counters:
         for observer in self.trafficObservers if event in TRAFFIC else self.observers:
             try:
                 getattr(observer, event)(*args)
-            except Exception:
+            except BaseException:
                 self._log.failure(
                     "Observer {observer} failed to take {event}", observer=type(observer).__name__, event=event
                 )

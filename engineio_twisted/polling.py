@@ -18,18 +18,19 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from .debug import DebugScope
+from .ends import attempt
 from .errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, TooManyPackets
 from .headers import contentCoding
 from .packet import Packet, PacketType, decodeText, describe, excerpt
 from .payload import Codec
 from .transport import (
-    CLOSE_TIMEOUT,
     AnswerHeaders,
     ITransport,
     Transport,
     abortStream,
     connectionOf,
     headerValues,
+    isOver,
     isStream,
     respond,
     unsent,
@@ -256,10 +257,13 @@ class PollingTransport(Transport):
 
     @property
     def writable(self) -> bool:
-        # When its connection is lost, others may hear of it before we do.
-        if self._poll is None or self._poll.channel is None:
-            return False
-        return not (self._unread or self._compressed) or not self._isUnread()
+        return self._hasPoll and (not (self._unread or self._compressed) or not self._isUnread())
+
+    @property
+    def _hasPoll(self) -> bool:
+        """Whether a GET waits that can be answered. If its connection is lost, others may hear of it before we do."""
+        channel = None if self._poll is None else self._poll.channel
+        return channel is not None and not (isStream(channel) and isOver(channel))
 
     @property
     def bufferedAmount(self) -> int:
@@ -426,7 +430,7 @@ class PollingTransport(Transport):
     def _send(self, packets: Sequence[Packet], compression: HttpCompression | None) -> None:
         if _debug.enabled:
             _debug.log(f"{self.owner.logName}: sending {'; '.join(map(describe, packets))}")
-        if self._poll is not None:
+        if self._hasPoll:
             payload = self.codec.encodePayload(packets, self.supportsBinary)
             wanted = compression if any(packet.compress for packet in packets) else None
             self._answer(payload, len(packets), wanted)
@@ -480,9 +484,7 @@ class PollingTransport(Transport):
         self._compressed -= {body}
         self._unread += (UnreadAnswer(body.channel, body.connection, body.size, self),)
 
-    def close(
-        self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> int:
+    def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
         self._hurry()
         self._sayGoodbye(packets)
         return len(packets)
@@ -490,15 +492,15 @@ class PollingTransport(Transport):
     def abandon(self, reason: CloseReason) -> None:
         self._isClosed = True
         for body in self._compressed:
-            _cut(body.connection)
+            attempt(_cut, body.connection, session=self.owner.logName)
         for answer in self._unread:
-            answer.cut()
+            attempt(answer.cut, session=self.owner.logName)
         self._sayGoodbye()
 
     def _sayGoodbye(self, packets: Sequence[Packet] = ()) -> None:
         body, self._body = self._body, None
         if body is not None:
-            body.loseConnection()
+            attempt(body.loseConnection, session=self.owner.logName)
         self._send([*packets, Packet(PacketType.CLOSE)], None)
 
     def discard(self) -> None:
@@ -509,7 +511,7 @@ class PollingTransport(Transport):
         """Leave nothing for later: the connection may be closed next, and nobody tells this transport any more."""
         self._isClosed = True
         for compressed in self._compressed:
-            compressed.hurry()
+            attempt(compressed.hurry, session=self.owner.logName)
 
     # What differs for clients that can't read answers themselves
 

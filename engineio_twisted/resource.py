@@ -25,6 +25,7 @@ from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatt
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import provider
 
+from .ends import attempt
 from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
 from .limits import News
@@ -360,11 +361,11 @@ class EngineIORequest(server.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         self._bodyEnded()
-        super().connectionLost(reason)
+        attempt(super().connectionLost, reason)
         if self._deciding is not None:
-            self._deciding.cancel()
+            attempt(self._deciding.cancel)
         if self._polling is not None:
-            self._polling.pushLost(self)
+            attempt(self._polling.pushLost, self)
 
     def _bodyEnded(self) -> None:
         cancel(self._timer)
@@ -552,14 +553,16 @@ class Channel(HTTPChannel):
             self._deadline = self.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        super().connectionLost(reason)
-        self.released()
+        try:
+            super().connectionLost(reason)
+        finally:
+            self.released()
 
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
+        self.site.channels.remove(self)
         cancel(self._deadline)
         self._headCame()
-        self.site.channels.remove(self)
 
 
 @provider(IAccessLogFormatter)

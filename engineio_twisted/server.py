@@ -25,6 +25,7 @@ from zope.interface import implementer
 from .clock import steadyClock
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
+from .ends import Ends
 from .engine_autobahn import AutobahnEngine
 from .errors import (
     ERROR_MESSAGES,
@@ -434,6 +435,11 @@ class Server(EventEmitter):
         return SocketFactory(self, self.clock)
 
     @cached_property
+    def ends(self) -> Ends:
+        """The ends of sessions, none of which runs inside another."""
+        return Ends(self.reactor)
+
+    @cached_property
     def heartbeats(self) -> Heartbeats:
         """When the heartbeats of sessions are due."""
         return Heartbeats(self.opts, self.clock)
@@ -518,7 +524,7 @@ class Server(EventEmitter):
         for middleware in middlewares:
             try:
                 answer = middleware(request)
-            except Exception:
+            except BaseException:
                 self._log.failure("A middleware failed")
                 self._refuse(request, isUpgrade, _middlewareFailure())
                 return
@@ -545,7 +551,9 @@ class Server(EventEmitter):
                 if _isAnswered(request):
                     return
                 await _settled(middleware(request))
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException:
             self._logUnlessGivenUp("A middleware failed", decision)
             raise _middlewareFailure() from None
         if not _isAnswered(request):
@@ -564,7 +572,7 @@ class Server(EventEmitter):
                 self._upgrade(request, wanted)
             else:
                 self._handshake(request, wanted, isUpgrade)
-        except Exception:
+        except BaseException:
             self._notDecided(Failure(), request, isUpgrade, _Decision())
 
     def _routeUsual(self, request: Any) -> bool:
@@ -763,7 +771,9 @@ class Server(EventEmitter):
             allowed = await _settled(self.opts.allowRequest(request))
         except RequestRefused as error:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException:
             self._logUnlessGivenUp("allowRequest failed", decision)
             allowed = False
         if not allowed:
@@ -778,7 +788,9 @@ class Server(EventEmitter):
             sid.encode()
             if sid in self.clients:
                 raise ValueError("generateId returned an id that a live session has")
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
             self._logUnlessGivenUp("generateId failed", decision)
             context = {"name": "ID_GENERATION_ERROR", "error": error}
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
@@ -911,7 +923,7 @@ class Server(EventEmitter):
             closed = self._stopPort().addCallback(lambda _: site.closeConnections(self.drainSeconds))
             ends.append(closed)
         self.factory.closeAll()
-        ends += [self.streams.whenEmpty(), self.webSockets.connections.whenEmpty()]
+        ends += [self.ends.whenEmpty(), self.streams.whenEmpty(), self.webSockets.connections.whenEmpty()]
         return gatherResults(ends).addCallback(lambda _: None)
 
     def _listenOn(self, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:

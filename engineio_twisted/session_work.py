@@ -136,7 +136,7 @@ class SessionWork:
     def _cancel(self, work: Deferred[Any]) -> None:
         try:
             work.cancel()
-        except Exception:
+        except BaseException:
             self._session.handlerFailed("canceller", (), Failure())
 
     def _failed(self, failure: Failure, what: str) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum, StrEnum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
@@ -23,6 +24,7 @@ from zope.interface import implementer
 from .clock import Timeout
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
+from .ends import attempt
 from .errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
 from .handshake import openPacket, upgradesOf
 from .heartbeats import STOOD_STILL, Heartbeats, Patience, Wait
@@ -30,7 +32,7 @@ from .limits import Meter
 from .packet import PROBE, Packet, PacketType
 from .proxies import plainAddress
 from .session_work import SessionWork, Work
-from .transport import CLOSE_TIMEOUT, ITransport, ITransportOwner, beginningOfId, cancel
+from .transport import ITransport, ITransportOwner, beginningOfId, cancel
 
 if TYPE_CHECKING:
     from .server import Server
@@ -230,6 +232,8 @@ class Socket(EventEmitter):
     # Why the server closes the session, or why it has ended; until when its connection may take what it is sent.
     _ending = CloseReason.FORCED_CLOSE, "closed by the server"
     _closesBy = 0.0
+    # Whether the last step of its end has run.
+    _isOver = False
 
     def __init__(
         self,
@@ -351,19 +355,23 @@ class Socket(EventEmitter):
             self._bufferedBytes = 0
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
-        elif self._step(Input.CLOSE):
-            polls = self.transport.takesAll
-            description = _NO_POLL if polls else "the client did not take what was buffered"
-            if not polls:
-                # It may be taking what is buffered, and no pong is received.
-                self._stopHeartbeat()
-            self._closeDeadline = self.server.heartbeats.timeouts.callLater(
-                CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
-            )
-            self._stopProducer()
-            if not self._isReceiving:
-                self._letGoOfHeld()
-            self._flush()
+        elif self._step(Input.CLOSE) and not attempt(self._beginToClose, session=self.logName):
+            # There is no waiting for a transport that fails.
+            self._end(*self._ending)
+
+    def _beginToClose(self) -> None:
+        polls = self.transport.takesAll
+        description = _NO_POLL if polls else "the client did not take what was buffered"
+        if not polls:
+            # It may be taking what is buffered, and no pong is received.
+            self._stopHeartbeat()
+        self._closeDeadline = self.server.heartbeats.timeouts.callLater(
+            CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
+        )
+        self._stopProducer()
+        if not self._isReceiving:
+            self._letGoOfHeld()
+        self._flush()
 
     @property
     def _isReceiving(self) -> bool:
@@ -409,7 +417,7 @@ class Socket(EventEmitter):
 
         It fires after the handlers of C{close}; at once, where the session has ended already.
         """
-        if self._readyState is _CLOSED:
+        if self._isOver:
             return succeed(self._ending[0])
         return self._workOfSession().whenClosed()
 
@@ -542,10 +550,15 @@ class Socket(EventEmitter):
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
         self._ending = _SHUTTING_DOWN
-        if self._buffer and self.transport.writable:
-            transport = self.transport
-            self._callBack(self._give(self._closeTransport), transport)
+        self._closesBy = 0.0
+        if self._buffer:
+            attempt(self._sendLast, session=self.logName)
         self._end(*_SHUTTING_DOWN)
+
+    def _sendLast(self) -> None:
+        transport = self.transport
+        if transport.writable:
+            self._callBack(self._give(self._closeTransport), transport)
 
     def tryUpgrade(self, candidate: Any) -> bool:
         """
@@ -808,7 +821,7 @@ class Socket(EventEmitter):
 
     def _closeTransport(self, packets: Sequence[Packet]) -> int:
         reason, _ = self._ending
-        taken: int = self.transport.close(packets, reason, max(CLOSE_TIMEOUT, self._closesBy - self._clock.seconds()))
+        taken: int = self.transport.close(packets, reason, self._closesBy)
         return taken
 
     def _give(self, take: Callable[[Sequence[Packet]], int]) -> list[tuple[Packet, SendCallback]]:
@@ -1015,7 +1028,7 @@ class Socket(EventEmitter):
         self._stopUpgradeTimers()
         if self._readyState is ReadyState.CLOSING:
             self._stopHeartbeat()
-        polling.discard()
+        attempt(polling.discard, session=self.logName)
         if self._held is not None:
             # What came by polling is held here; for its answer the client needs to wait no longer.
             polling.resumeReceiving()
@@ -1029,7 +1042,7 @@ class Socket(EventEmitter):
         self._upgradeStep(Input.ABANDON)
         self._stopUpgradeTimers()
         if candidate is not None:
-            candidate.close((), reason)
+            attempt(candidate.close, (), reason, session=self.logName)
 
     def _stopUpgradeTimers(self) -> None:
         cancel(self._upgradeDeadline)
@@ -1038,30 +1051,67 @@ class Socket(EventEmitter):
     # The end
 
     def _end(self, reason: CloseReason, description: str) -> None:
-        """End the session, whatever the reason: the one place where it does."""
+        """
+        End the session, whatever the reason: the one place that does.
+
+        The session is closed, and out of the table, when this returns. The steps that are left follow at once, or, if
+        another session is ending, behind the end of that.
+        """
         if not self._step(Input.END):
             return
         self._ending = reason, description
+        ends = self.server.ends
+        ends.add(self, self._STEPS)
+        # Before the steps: behind the GET that is answered another may come at once, which is to find no session.
+        attempt(self._ended, self, session=self.logName)
+        ends.run()
+
+    def _stopTimers(self) -> None:
         self._stopHeartbeat()
         cancel(self._closeDeadline)
-        self._abandonUpgrade(reason)
-        # First: behind the GET that is answered now another may come at once, which is to find no session.
-        self._ended(self)
-        self.server.counters.sessionClosed(self, reason, description)
+
+    def _closeCandidate(self) -> None:
+        self._abandonUpgrade(self._ending[0])
+
+    def _countEnd(self) -> None:
+        self.server.counters.sessionClosed(self, *self._ending)
+
+    def _letGoOfTransport(self) -> None:
+        reason, _ = self._ending
         if reason is CloseReason.BUFFER_LIMIT_EXCEEDED:
             self.transport.abandon(reason)
         else:
             self.transport.close((), reason)
-        self._letGoOfHeld()
+
+    def _dropCallbacks(self) -> None:
         self._callbacks = None
-        self._stopProducer()
-        work = self._work
-        if work is not None:
-            # Before the last event: what is cancelled may fail, and nothing of it is to run in a handler's back.
-            work.stop()
-        self.emit("close", reason, description)
-        if work is not None:
-            work.closed(reason)
+
+    def _stopWork(self) -> None:
+        # Before the last event: what is cancelled may fail, and nothing of it is to run behind a handler's back.
+        if self._work is not None:
+            self._work.stop()
+
+    def _emitClose(self) -> None:
+        self.emit("close", *self._ending)
+
+    def _tellWaiting(self) -> None:
+        self._isOver = True
+        if self._work is not None:
+            self._work.closed(self._ending[0])
+
+    _STEPS: ClassVar[tuple[Callable[[Any], object], ...]] = (
+        _stopTimers,
+        _closeCandidate,
+        _countEnd,
+        _letGoOfTransport,
+        _letGoOfHeld,
+        _dropCallbacks,
+        _stopProducer,
+        _stopWork,
+        _emitClose,
+        _tellWaiting,
+    )
+    """The steps of an end, in their order: one that fails keeps no other from running."""
 
     # States
 
@@ -1092,7 +1142,10 @@ class Socket(EventEmitter):
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, and emit it as C{error}."""
-        self._log.failure("Handler of {event} of session {session} failed", failure, event=event, session=self.logName)
+        with suppress(BaseException):
+            self._log.failure(
+                "Handler of {event} of session {session} failed", failure, event=event, session=self.logName
+            )
         if event != "error":
             self.emit("error", failure.value)
 

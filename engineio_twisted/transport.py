@@ -71,14 +71,15 @@ class ITransport(Interface):
         @param utf8: text beyond ASCII in UTF-8, where that is at hand.
         """
 
-    def close(packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT) -> int:
+    def close(packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
         """
         Send packets as far as writable, tell the client that this is the end, and let go of the client.
 
         Doing it again does nothing, and the owner isn't told of what it did itself.
 
         @param reason: why, where it is the session that ends.
-        @param seconds: how long the client has to take what it is sent, on a connection that is the transport's own.
+        @param deadline: the time by which the client has to take what it is sent, on a connection that is the
+            transport's own; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
         @return: how many of the packets were taken.
         """
 
@@ -398,11 +399,22 @@ def isStream(channel: Any) -> bool:
     return getattr(channel, "streamID", None) is not None
 
 
+def isOver(stream: Any) -> bool:
+    """Return whether a stream of HTTP/2 takes nothing any more: it is closed, or its connection is lost."""
+    connection = stream._conn
+    # What ends several streams tells them one after the other: by the first of them the others' owners may be asked.
+    if stream.streamID not in connection.streams or not connection._stillProducing:
+        return True
+    known = connection.conn.streams.get(stream.streamID)
+    return known is None or known.closed or connection.conn.state_machine.state.name == "CLOSED"
+
+
 def abortStream(stream: Any) -> None:
     """Cut a stream of HTTP/2, unless it is over. Its request is told, which it isn't by Twisted."""
     if stream.streamID in stream._conn.streams:
         request = stream._request
-        stream.abortConnection()
+        if not isOver(stream):
+            stream.abortConnection()
         # One that is answered, while the answer waits to be read, has none any more.
         if getattr(request, "channel", None) is not None:
             request.connectionLost(Failure(ConnectionAborted()))

@@ -98,8 +98,12 @@ class IWebSocket(Interface):
     def sendText(utf8: bytes, compress: bool) -> None:
         """Send a message of text that is in UTF-8 already."""
 
-    def close(code: int = NORMAL, seconds: float = CLOSE_TIMEOUT) -> None:
-        """Send a close frame with a code of RFC 6455, 7.4.1, and close the connection within so many seconds."""
+    def close(code: int = NORMAL, deadline: float = 0.0) -> None:
+        """
+        Send a close frame with a code of RFC 6455, 7.4.1, and abort the connection if the client doesn't close it.
+
+        @param deadline: the time for that; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
+        """
 
     def pauseReceiving() -> None:
         """Read no more of what the client sends; messages of what was read may still come."""
@@ -213,13 +217,12 @@ class WebSocketTransport(Transport):
         else:
             self.webSocket.send(data, compress)
 
-    def close(
-        self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> int:
-        taken = self.send(packets) if self.webSocket.writable else 0
-        self._ended = True
-        self.webSocket.close(NORMAL if reason is None else _CODES.get(reason, NORMAL), seconds)
-        return taken
+    def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
+        try:
+            return self.send(packets) if packets and self.webSocket.writable else 0
+        finally:
+            self._ended = True
+            self.webSocket.close(NORMAL if reason is None else _CODES.get(reason, NORMAL), deadline)
 
     def abandon(self, reason: CloseReason) -> None:
         self.close((), reason)
@@ -333,14 +336,23 @@ class WebSocketConnection:
         cancel(self._deadline)
         self._connections.remove(self)
 
-    def setDeadline(self, seconds: float = CLOSE_TIMEOUT) -> None:
-        """Have the connection cut in a while, where it isn't lost by then. An earlier deadline stays."""
-        # The client's part of a closing handshake is to be read.
-        self.resumeReceiving()
+    def setDeadline(self, deadline: float = 0.0) -> None:
+        """
+        Abort the connection in a while, unless it is lost by then. An earlier deadline stays.
+
+        @param deadline: the time for that; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
+        """
+        seconds = max(CLOSE_TIMEOUT, deadline - self._clock.seconds())
         if self._deadline is None:
-            self._deadline = self._clock.callLater(seconds, self.transport.abortConnection)
+            self._deadline = self._clock.callLater(seconds, self.abort)
         elif self._deadline.active() and self._deadline.getTime() > self._clock.seconds() + seconds:
             self._deadline.reset(seconds)
+        # The client's part of a closing handshake is to be read.
+        self.resumeReceiving()
+
+    def abort(self) -> None:
+        """Abort the connection, whatever is left to send."""
+        self.transport.abortConnection()
 
     def messageTooLarge(self) -> str:
         """Log that a client sent a message over the limit, and return the reason."""

@@ -8,8 +8,7 @@ import attrs
 import pytest
 from incremental import Version
 
-from engineio_twisted import AutobahnEngine
-from engineio_twisted.websocket import WebSocketConnection
+from engineio_twisted import AutobahnEngine, websocket
 from twisted import version
 
 TwistedEngine: Any = None
@@ -31,5 +30,4 @@ needsTwistedEngine = pytest.mark.skipif(TwistedEngine is None, reason="the engin
 
 def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have WebSockets that are closed cut after so many seconds, whatever the package says."""
-    setDeadline = WebSocketConnection.setDeadline
-    monkeypatch.setattr(WebSocketConnection, "setDeadline", lambda self, _=None: setDeadline(self, seconds))
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", seconds)

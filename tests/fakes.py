@@ -17,12 +17,13 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from engineio_twisted.ends import Ends
 from engineio_twisted.errors import CloseReason
 from engineio_twisted.heartbeats import Heartbeats
 from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import Packet, PacketType
-from engineio_twisted.transport import CLOSE_TIMEOUT, Connections, ITransport, ITransportOwner
+from engineio_twisted.transport import Connections, ITransport, ITransportOwner
 
 
 @implementer(ITransport)
@@ -46,7 +47,7 @@ class FakeTransport:
         self.ends: list[str] = []
         # Of the first close.
         self.reason: CloseReason | None = None
-        self.seconds = 0.0
+        self.deadline = 0.0
 
     def send(self, packets: Sequence[Packet]) -> int:
         assert self.writable, "sent on a transport that isn't writable"
@@ -62,12 +63,10 @@ class FakeTransport:
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         self.send([Packet(PacketType.MESSAGE, data, compress)])
 
-    def close(
-        self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, seconds: float = CLOSE_TIMEOUT
-    ) -> int:
+    def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
         taken = self.send(packets) if packets and self.writable else 0
         if self.ends == []:
-            self.reason, self.seconds = reason, seconds
+            self.reason, self.deadline = reason, deadline
         self.writable = False
         self.ends.append("close")
         return taken
@@ -151,6 +150,7 @@ class FakeHost:
         self.opts = ServerOptions(**options)
         self.streams: Connections[Any] = Connections()
         self.counters = Counters()
+        self.ends = Ends(clock)
         self.events: list[tuple[Any, ...]] = []
 
     @cached_property

@@ -50,7 +50,7 @@ def test_goAway() -> None:
     session.transport.ready()
     assert session.transport.texts() == ["last"]
     assert session.closes == [(SHUTTING_DOWN, "the server is closing")]
-    assert (session.transport.reason, session.transport.seconds) == (CloseReason.SERVER_SHUTTING_DOWN, 10)
+    assert (session.transport.reason, session.transport.deadline) == (CloseReason.SERVER_SHUTTING_DOWN, 10)
     assert session.isQuiet()
 
 
@@ -64,7 +64,7 @@ def test_goAwayTakesAsLongAsTheServerLets() -> None:
     assert session.closes == []
     session.socket.shutDown()
     assert session.closes == [(SHUTTING_DOWN, "the server is closing")]
-    assert session.transport.seconds == CLOSE_TIMEOUT
+    assert session.transport.deadline == 0
 
 
 def test_whatComesMeanwhile() -> None:

@@ -787,7 +787,7 @@ def test_drainingASlowOne() -> None:
     session.clock.advance(5)
     session.transport.ready()
     assert session.transport.texts() == ["a", "b"]
-    assert (session.transport.reason, session.transport.seconds) == ("server shutting down", 15)
+    assert (session.transport.reason, session.transport.deadline) == ("server shutting down", 20)
     assert session.closes == [("server shutting down", "the server is closing")]
     assert session.isQuiet()
 
