@@ -18,6 +18,8 @@ from .clock import TURNS, AfterReading
 from .options import ServerOptions
 from .transport import cancel
 
+_log = Logger()
+
 AT_ONCE = 256
 """
 Sessions that are told in one turn of the reactor; where more are due, others are served in between.
@@ -82,6 +84,14 @@ class Wait(Protocol):
         ...
 
 
+def _tell(session: Beating) -> None:
+    try:
+        session.heartbeatDue()
+    except BaseException:
+        # Whatever it is, the others are to be told too.
+        _log.failure("A heartbeat failed")
+
+
 class Queue:
     """
     Sessions in the order in which they began to wait, which is the one in which they are due.
@@ -91,7 +101,6 @@ class Queue:
     @param seconds: how long each waits.
     """
 
-    _log = Logger()
     late = 0.0
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
@@ -143,11 +152,7 @@ class Queue:
                     break
                 self.late = now - due
                 del self._due[session]
-                try:
-                    session.heartbeatDue()
-                except BaseException:
-                    # Whatever it is, the others are to be told too.
-                    self._log.failure("A heartbeat failed")
+                _tell(session)
         finally:
             self._arm()
 
@@ -189,7 +194,7 @@ class Calls:
 
     def _due(self, session: Beating) -> None:
         self.late = self._clock.seconds() - self._calls.pop(session).getTime()
-        session.heartbeatDue()
+        _tell(session)
 
 
 class Reading:
@@ -219,7 +224,7 @@ class Reading:
 
     def _read(self, session: Beating) -> None:
         del self._calls[session]
-        session.heartbeatDue()
+        _tell(session)
 
 
 class Patience:

@@ -560,9 +560,9 @@ class Channel(HTTPChannel):
 
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
-        self.site.channels.remove(self)
         cancel(self._deadline)
         self._headCame()
+        self.site.channels.remove(self)
 
 
 @provider(IAccessLogFormatter)
