@@ -19,11 +19,11 @@ from twisted.python.failure import Failure
 _log = Logger()
 
 
-def attempt(step: Callable[..., object], *args: Any, session: str | None = None) -> bool:
+def attempt(step: Callable[..., object], *args: Any, session: Any = None) -> bool:
     """
     Run a step of an end, and log what it raises, whatever that is.
 
-    @param session: the name of the session that ends, for the log; None if it isn't one.
+    @param session: the session that ends, whose C{logName} goes into the log; None if it isn't one.
     @return: whether the step came to its end.
     """
     try:
@@ -47,12 +47,13 @@ def attemptLater(step: Callable[..., object], *args: Any) -> Deferred[None]:
     return maybeDeferred(step, *args).addCallbacks(lambda _: None, failed)
 
 
-def _logFailure(step: Callable[..., object], failure: Failure, session: str | None) -> None:
+def _logFailure(step: Callable[..., object], failure: Failure, session: Any) -> None:
     # A log that fails is no reason to skip the other steps either.
     with suppress(BaseException):
         name = getattr(step, "__qualname__", None) or repr(step)
-        what = "the server" if session is None else f"session {session}"
-        _log.failure("{step} failed while {what} ended", failure, step=name, what=what, session=session)
+        known = None if session is None else session.logName
+        what = "the server" if known is None else f"session {known}"
+        _log.failure("{step} failed while {what} ended", failure, step=name, what=what, session=known)
 
 
 class Ends:
@@ -91,7 +92,7 @@ class Ends:
                 try:
                     step(session)
                 except BaseException:
-                    _logFailure(step, Failure(), session.logName)
+                    _logFailure(step, Failure(), session)
         finally:
             self._isRunning = False
             if steps:

@@ -492,15 +492,15 @@ class PollingTransport(Transport):
     def abandon(self, reason: CloseReason) -> None:
         self._isClosed = True
         for body in self._compressed:
-            attempt(_cut, body.connection, session=self.owner.logName)
+            attempt(_cut, body.connection, session=self.owner)
         for answer in self._unread:
-            attempt(answer.cut, session=self.owner.logName)
+            attempt(answer.cut, session=self.owner)
         self._sayGoodbye()
 
     def _sayGoodbye(self, packets: Sequence[Packet] = ()) -> None:
         body, self._body = self._body, None
         if body is not None:
-            attempt(body.loseConnection, session=self.owner.logName)
+            attempt(body.loseConnection, session=self.owner)
         self._send([*packets, Packet(PacketType.CLOSE)], None)
 
     def discard(self) -> None:
@@ -511,7 +511,7 @@ class PollingTransport(Transport):
         """Leave nothing for later: the connection may be closed next, and nobody tells this transport any more."""
         self._isClosed = True
         for compressed in self._compressed:
-            attempt(compressed.hurry, session=self.owner.logName)
+            attempt(compressed.hurry, session=self.owner)
 
     # What differs for clients that can't read answers themselves
 

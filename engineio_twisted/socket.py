@@ -355,7 +355,7 @@ class Socket(EventEmitter):
             self._bufferedBytes = 0
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
-        elif self._step(Input.CLOSE) and not attempt(self._beginToClose, session=self.logName):
+        elif self._step(Input.CLOSE) and not attempt(self._beginToClose, session=self):
             # There is no waiting for a transport that fails.
             self._end(*self._ending)
 
@@ -552,7 +552,7 @@ class Socket(EventEmitter):
         self._ending = _SHUTTING_DOWN
         self._closesBy = 0.0
         if self._buffer:
-            attempt(self._sendLast, session=self.logName)
+            attempt(self._sendLast, session=self)
         self._end(*_SHUTTING_DOWN)
 
     def _sendLast(self) -> None:
@@ -949,6 +949,10 @@ class Socket(EventEmitter):
 
     def heartbeatDue(self) -> None:
         """Send a ping, or end the session where it waited for the client's, or its pong."""
+        if not attempt(self._beat, session=self):
+            self._end(CloseReason.TRANSPORT_ERROR, "the transport failed")
+
+    def _beat(self) -> None:
         wait, self._heartbeat = self._heartbeat, None
         if self._heartbeatStep(Input.INTERVAL):
             self._waitFor(self.server.heartbeats.awaiting)
@@ -1028,7 +1032,7 @@ class Socket(EventEmitter):
         self._stopUpgradeTimers()
         if self._readyState is ReadyState.CLOSING:
             self._stopHeartbeat()
-        attempt(polling.discard, session=self.logName)
+        attempt(polling.discard, session=self)
         if self._held is not None:
             # What came by polling is held here; for its answer the client needs to wait no longer.
             polling.resumeReceiving()
@@ -1042,7 +1046,7 @@ class Socket(EventEmitter):
         self._upgradeStep(Input.ABANDON)
         self._stopUpgradeTimers()
         if candidate is not None:
-            attempt(candidate.close, (), reason, session=self.logName)
+            attempt(candidate.close, (), reason, session=self)
 
     def _stopUpgradeTimers(self) -> None:
         cancel(self._upgradeDeadline)
@@ -1063,7 +1067,7 @@ class Socket(EventEmitter):
         ends = self.server.ends
         ends.add(self, self._STEPS)
         # Before the steps: behind the GET that is answered another may come at once, which is to find no session.
-        attempt(self._ended, self, session=self.logName)
+        attempt(self._ended, self, session=self)
         ends.run()
 
     def _stopTimers(self) -> None:

@@ -153,7 +153,9 @@ def broken(raised: type[BaseException], spared: tuple[str, ...] = ()) -> FakeTra
         for name, _ in inspect.getmembers(FakeTransport, inspect.isfunction)
         if not name.startswith("__") and name not in spared
     }
-    members |= {name: property(fail) for name in ("writable", "bufferedAmount", "takesAll") if name not in spared}
+    members |= {
+        name: property(fail) for name in ("writable", "bufferedAmount", "takesAll", "arriving") if name not in spared
+    }
     return type("Broken", (FakeTransport,), members)  # type: ignore[return-value]
 
 
