@@ -122,6 +122,8 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
     (ReadyState.CLOSING, Input.END): ReadyState.CLOSED,
     (UpgradeState.NONE, Input.CANDIDATE): UpgradeState.PROBING,
     (UpgradeState.PROBING, Input.PROBE): UpgradeState.PROBED,
+    # Some clients trust the WebSocket without trying it out.
+    (UpgradeState.PROBING, Input.UPGRADE): UpgradeState.DONE,
     (UpgradeState.PROBING, Input.ABANDON): UpgradeState.NONE,
     (UpgradeState.PROBED, Input.UPGRADE): UpgradeState.DONE,
     (UpgradeState.PROBED, Input.ABANDON): UpgradeState.NONE,

@@ -734,8 +734,65 @@ def test_callbacksAcrossAnUpgrade() -> None:
     assert calls == [candidate]
 
 
+@pytest.mark.parametrize("data", ["", "anything"])
+def test_anUpgradePacketWithoutAProbe(data: str) -> None:
+    """A client that trusts the WebSocket without trying it out is moved to it, with what was buffered."""
+    session, calls = polling(), []
+    session.socket.send("a", calls.append)
+    session.socket.send("b")
+    candidate = session.candidate()
+    session.socket.send("c")
+    session.events.clear()
+    candidate.receive(PacketType.UPGRADE, data)
+    assert session.names() == ["upgrade", "flush", "drain"], "nothing was tried out, so it isn't upgrading either"
+    assert (candidate.texts(), calls) == (["a", "b", "c"], [candidate])
+    assert (session.socket.upgraded, session.socket.upgrading, session.socket.transport) == (True, False, candidate)
+    assert session.transport.ends == ["discard"]
+    candidate.receive(PacketType.MESSAGE, "over websocket")
+    assert session.events[-1] == ("message", "over websocket")
+    assert len(session.clock.getDelayedCalls()) == 1, "the heartbeat alone"
+    assert session.socket.tryUpgrade(FakeTransport()) is False
+
+
+def test_closingBeforeAnUpgradePacketWithoutAProbe() -> None:
+    """A client that never polls gets the last words and the end over the WebSocket."""
+    session = polling()
+    candidate = session.candidate()
+    session.socket.send("last words")
+    session.socket.close()
+    candidate.receive(PacketType.UPGRADE)
+    assert candidate.texts() == ["last words"]
+    assert session.closes == [("forced close", "closed by the server")]
+    assert session.isQuiet()
+
+
+def test_pausedBeforeAnUpgradePacketWithoutAProbe() -> None:
+    """What came by polling is delivered before what comes by WebSocket, and neither before receiving goes on."""
+    session = polling()
+    session.socket.pauseReceiving()
+    session.transport.receive(PacketType.MESSAGE, "polling")
+    candidate = session.candidate()
+    candidate.receive(PacketType.UPGRADE)
+    candidate.receive(PacketType.MESSAGE, "websocket")
+    assert "message" not in session.names()
+    session.socket.resumeReceiving()
+    assert [each[1] for each in session.events if each[0] == "message"] == ["polling", "websocket"]
+
+
+def test_pingsAfterAnUpgradePacketWithoutAProbe() -> None:
+    """A ping that no GET fetched goes out on the WebSocket, and its pong counts."""
+    session = polling()
+    session.clock.advance(25)
+    candidate = session.candidate()
+    candidate.receive(PacketType.UPGRADE)
+    assert candidate.types() == [PacketType.PING]
+    session.clock.advance(10)
+    candidate.receive(PacketType.PONG)
+    session.clock.advance(24)
+    assert session.socket.readyState == "open"
+
+
 WRONG = [
-    (PacketType.UPGRADE, "", False),
     (PacketType.MESSAGE, "early", False),
     (PacketType.MESSAGE, "early", True),
     (PacketType.PING, "", False),
