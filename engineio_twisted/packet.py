@@ -6,6 +6,7 @@ docs/protocol.md, "Packets".
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from enum import IntEnum
 from typing import Any
@@ -77,19 +78,30 @@ def decodeText(content: bytes) -> str:
         raise DecodeError(f"text {excerpt(content)}: expected UTF-8 ({error.reason})") from None
 
 
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]*+|[A-Za-z0-9_-]*+)={0,2}")
+
+
 def decodeBase64(text: str) -> bytes:
     """
-    Read bytes written as base64.
+    Read bytes written as base64 (RFC 4648), with the ordinary alphabet or the one for URLs.
 
-    @raise DecodeError: it isn't base64, or not padded.
+    Padding may be left out, and lines may be broken, as some clients do (docs/clients.md).
+
+    @raise DecodeError: it is neither of the two.
     """
-    # Python lets some surplus padding pass.
+    # Python accepts some surplus padding.
     if len(text) % 4 == 0:
         try:
             return b64decode(text, validate=True)
         except ValueError:
             pass
-    raise DecodeError(f"bytes {excerpt(text)}: expected base64, padded")
+    joined = text.replace("\r\n", "").replace("\n", "")
+    if _BASE64.fullmatch(joined):
+        digits = joined.rstrip("=").replace("-", "+").replace("_", "/")
+        padding = -len(digits) % 4
+        if padding < 3 and len(joined) - len(digits) in (0, padding):
+            return b64decode(digits + "=" * padding)
+    raise DecodeError(f"bytes {excerpt(text)}: expected base64")
 
 
 def encodePacket(packet: Packet, supportsBinary: bool = True) -> str | bytes:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode, urlsafe_b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engineio_twisted.errors import DecodeError
-from engineio_twisted.packet import Packet, PacketType, decodePacket, encodePacket, excerpt
+from engineio_twisted.packet import Packet, PacketType, decodeBase64, decodePacket, encodePacket, excerpt
+from engineio_twisted.payload_v3 import CodecV3
 
 LITERAL = [
     (Packet(PacketType.OPEN, "{}"), "0{}"),
@@ -56,14 +59,68 @@ def test_binaryAsText(data: bytes, frame: str) -> None:
         "bAQ==ID",
         "b€",
         "b====",
-        "bAQI-",
-        "bAQI\n",
+        "b=",
+        "bAQIDBA=",
+        "bAQIDBA===",
+        "bAQ\n=",
+        "bA\n",
+        "bAQI+_",
+        "b-Q/DBA==",
+        "bAQ\rID",
+        "bAQI\t",
+        "bAQI\u2028",
+        "bAQ%3D",
+        "b'AQID'",
     ],
 )
 def test_whatIsNoPacketIsRefused(frame: str) -> None:
     """The error shows what came, and what was expected."""
     with pytest.raises(DecodeError, match="expected"):
         decodePacket(frame)
+
+
+def inLines(text: str, end: str = "\n") -> str:
+    """Break text into lines, with a break at the end too, as Android's encoder does."""
+    return "".join(text[start : start + 76] + end for start in range(0, len(text), 76))
+
+
+def otherWritings(data: bytes) -> list[str]:
+    """Bytes as base64 in every way that a client has been seen to write them, besides the usual one."""
+    usual = b64encode(data).decode()
+    forURLs = urlsafe_b64encode(data).decode()
+    bare, bareForURLs = usual.rstrip("="), forURLs.rstrip("=")
+    lines = [inLines(each, end) for each in (usual, forURLs, bare, bareForURLs) for end in ("\n", "\r\n")]
+    return [forURLs, bare, bareForURLs, *lines, *(each.rstrip("\r\n") for each in lines)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 56, 57, 58, 114, 171, 1000])
+def test_base64OfOtherClients(size: int) -> None:
+    """Line breaks every 76 characters and at the end, no padding, the alphabet for URLs: the same bytes."""
+    for data in (b"\xfb\xff\xbe" * size, bytes(size), b"\xff" * size):
+        for written in otherWritings(data[:size]):
+            assert decodePacket("b" + written) == Packet(PacketType.MESSAGE, data[:size])
+            assert CodecV3().decodePacket("b4" + written) == Packet(PacketType.MESSAGE, data[:size])
+
+
+@given(st.binary(max_size=300))
+def test_everyWritingIsTheSame(data: bytes) -> None:
+    """Whatever the bytes are."""
+    assert {decodeBase64(each) for each in otherWritings(data)} == {data}
+
+
+@given(st.text("ABab01+/-_=\n\r \x0b", max_size=40))
+def test_onlyBase64IsDecoded(text: str) -> None:
+    """What is decoded consists of one alphabet, line breaks, and all or none of the padding."""
+    try:
+        decoded = decodeBase64(text)
+    except DecodeError:
+        return
+    joined = text.replace("\r\n", "").replace("\n", "")
+    digits = joined.rstrip("=")
+    assert not {"+", "/"} & set(digits) or not {"-", "_"} & set(digits)
+    assert set(digits) <= set("ABab01+/-_")
+    assert len(decoded) == len(digits) * 3 // 4
+    assert len(joined) - len(digits) in (0, -len(decoded) % 3)
 
 
 def test_errorsAreOfBoundedLength() -> None:
