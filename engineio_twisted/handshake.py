@@ -86,11 +86,11 @@ _OURS = ("transport", "EIO", "b64", "sid", "j")
 
 def parseQuery(uri: bytes) -> Mapping[str, str]:
     """
-    Return the parameters in a request's address, by name. Of several of one name the last counts.
+    Return the parameters in a request's address, by name. If a name comes several times, the last value counts.
 
     From the address alone: `request.args` of twisted.web mixes in the fields of a form in the body.
 
-    @raise ConnectionRefusal: there are several of a name that the protocol uses.
+    @raise ConnectionRefusal: a parameter that the protocol uses comes with different values.
     """
     query = uri.partition(b"?")[2].decode("ascii", "replace")
     if "%" not in query and "+" not in query:
@@ -101,10 +101,12 @@ def parseQuery(uri: bytes) -> Mapping[str, str]:
     several = parse_qs(query, keep_blank_values=True)
     for name in _OURS:
         values = several.get(name, ())
-        if len(values) > 1:
-            # A proxy that routes by the first while the server reads the last would send it to another's session.
+        # Clients exist that repeat a parameter. One value is no risk; of different ones a proxy might route by the
+        # first while the server reads the last.
+        if len(set(values)) > 1:
             context = {"name": "DUPLICATE_PARAMETER", "parameter": name, "values": values}
-            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context)
+            message = f"Bad request: the query parameter {name} comes with different values"
+            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context, message)
     return {name: values[-1] for name, values in several.items()}
 
 

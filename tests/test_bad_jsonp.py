@@ -138,13 +138,14 @@ class TestIndex:
             assert response.json == {"code": 3, "message": "Bad request"}
             assert here.refusals[-1].context == {"name": "INVALID_JSONP_INDEX", "j": given}
 
-    @pytest.mark.parametrize("query", ["j=0&j=0", "j=0&j=1", "j=&j=1", "j=1&j"])
+    @pytest.mark.parametrize("query", ["j=0&j=1", "j=&j=1", "j=1&j"])
     @pytest_twisted.ensureDeferred
     async def test_twice(self, hostile: Hostile, query: str) -> None:
-        """One that comes twice is refused."""
+        """One that comes with two values is refused."""
         async with hostile() as here:
             response = await here.ask(http("GET", target() + "&" + query))
-            assert response.json == {"code": 3, "message": "Bad request"}
+            text = "Bad request: the query parameter j comes with different values"
+            assert response.json == {"code": 3, "message": text}
             assert here.refusals[-1].context["name"] == "DUPLICATE_PARAMETER"
 
     @pytest_twisted.ensureDeferred
@@ -445,7 +446,7 @@ class TestUpgrade:
             wire.send(makeFrame("1"))
             assert await wire.closed() == 1000
 
-    @pytest.mark.parametrize("frames", [["5"], ["2probe", "4data"], ["d=2probe"], [b"2probe"]], ids=str)
+    @pytest.mark.parametrize("frames", [["2probe", "4data"], ["d=2probe"], [b"2probe"]], ids=str)
     @pytest_twisted.ensureDeferred
     async def test_wrong(self, hostile: Hostile, frames: list[str | bytes]) -> None:
         """One that doesn't do as it should is closed, and the session goes on."""

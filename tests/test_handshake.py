@@ -199,14 +199,36 @@ def test_protocolMismatch() -> None:
     assert refused("EIO=4&transport=polling&sid=old")[1]["name"] == "PROTOCOL_MISMATCH"
 
 
-@pytest.mark.parametrize("name", ["EIO", "transport", "sid", "b64"])
-def test_duplicateParameters(name: str) -> None:
-    """What a proxy and the server could read differently is refused."""
-    query = {"EIO": "4", "transport": "polling", "sid": "poll", "b64": "1"}
-    doubled = "&".join([*(f"{key}={value}" for key, value in query.items()), f"{name}=other"])
+DOUBLED = {"EIO": "4", "transport": "polling", "sid": "poll", "b64": "1"}
+
+
+@pytest.mark.parametrize("other", ["other", "", "%34%20"])
+@pytest.mark.parametrize("name", DOUBLED)
+def test_duplicateParameters(name: str, other: str) -> None:
+    """What a proxy and the server could read differently is refused, and the client is told which it is."""
+    doubled = "&".join([*(f"{key}={value}" for key, value in DOUBLED.items()), f"{name}={other}"])
     code, context = refused(doubled)
     assert (code, context["name"], context["parameter"]) == (ErrorCode.BAD_REQUEST, "DUPLICATE_PARAMETER", name)
+    with pytest.raises(ConnectionRefusal) as caught:
+        wanted(doubled)
+    assert f"query parameter {name} comes with different values" in json.loads(caught.value.asJSON())["message"]
+
+
+@pytest.mark.parametrize("times", [2, 3])
+@pytest.mark.parametrize("name", DOUBLED)
+def test_repeatedParameters(name: str, times: int) -> None:
+    """A client that repeats itself says nothing new: it is served, however it writes the same."""
+    escaped = f"%{ord(DOUBLED[name][0]):02x}{DOUBLED[name][1:]}"
+    for value in (DOUBLED[name], escaped):
+        repeated = "&".join([*(f"{key}={value}" for key, value in DOUBLED.items()), *[f"{name}={value}"] * (times - 1)])
+        assert wanted(repeated).want is Want.POLL
+        assert wanted(repeated, "POST").session is wanted(repeated).session is not None
+        opening = repeated.replace("sid=poll", "sid=")
+        if name != "sid":
+            assert wanted(opening).want is Want.OPEN
     assert wanted("EIO=4&transport=polling&t=1&t=2&x=1&x=2").want is Want.OPEN
+    assert wanted("EIO=4&transport=websocket&transport=websocket&EIO=4", upgrade=True).want is Want.WEBSOCKET
+    assert wanted("EIO=4&transport=polling&j=3&j=3").jsonpIndex == "3"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "BREW"])
