@@ -56,6 +56,7 @@ _PREFIXES = {
         b"user-agent",
         b"x-forwarded-for",
         b"x-forwarded-host",
+        b"x-forwarded-port",
         b"x-forwarded-proto",
     )
 }

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import attrs
 
 from .options import SELF, Cookie, Cors, OriginRule
-from .proxies import normalOrigin
+from .origins import normalOrigin, originMatches, sentOrigin
 
 _VISIBLE = re.compile(r"[!-~]+")
 _FIELD_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z, -]+")  # tokens, with commas between them
@@ -50,20 +50,24 @@ def noOrigin() -> None:
 
 def originAllowed(rule: OriginRule, origin: str | None, own: Callable[[], str | None] = noOrigin) -> bool:
     """
-    Tell whether a rule allows an origin; None, where a client sends none, by a rule for all alone.
+    Return whether a rule allows an origin; None, if a client sends none, by a rule for all alone.
 
-    @param own: returns the origin that C{self} stands for, or None; called where that is asked for.
+    @param own: returns the origin that C{self} stands for, or None; called if the rule has that.
     """
     if rule is True or rule == "*":
         return True
     if origin is None or not rule:
         return False
-    if isinstance(rule, str):
-        return normalOrigin(origin) == own() if rule == SELF else origin == rule
-    if isinstance(rule, re.Pattern):
-        return rule.search(origin) is not None
     assert not isinstance(rule, bool)
-    return any(originAllowed(each, origin, own) for each in rule)
+    sent = sentOrigin(origin)
+    for each in (rule,) if isinstance(rule, str | re.Pattern) else rule:
+        if isinstance(each, re.Pattern):
+            isAllowed = each.search(origin) is not None
+        else:
+            isAllowed = normalOrigin(origin) == own() if each == SELF else originMatches(each, sent)
+        if isAllowed:
+            return True
+    return False
 
 
 @attrs.frozen
@@ -98,7 +102,7 @@ def corsHeaders(
         allowed = "*"
     else:
         answer.vary.append("Origin")
-        if isinstance(rule, str):
+        if isinstance(rule, str) and "*" not in rule:
             # Whoever asks: a browser compares it with the page's origin itself.
             allowed = rule
         elif origin is not None and _VISIBLE.fullmatch(origin) and originAllowed(rule, origin):

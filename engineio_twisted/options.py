@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 import attrs
 
 from .errors import OptionError
+from .origins import readOrigin
 from .proxies import UNIX, Address, Network, networkOf
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -274,7 +275,48 @@ class Cookie:
 
 
 OriginRule: TypeAlias = bool | str | re.Pattern[str] | Sequence[str | re.Pattern[str]]
-"""Which origins: one, those in which a pattern is found, any in a list of both; C{"*"} or True all, False none."""
+"""
+Which origins: one, those in which a pattern is found, any in a list of both; C{"*"} or True all, False none.
+
+C{"https://*.example.com"} stands for all below a domain, C{"http://localhost:*"} for all ports.
+"""
+
+SELF = "self"
+"""Among allowed origins: that of the pages which come from where the request goes."""
+
+_ORIGIN_RULE = (
+    "an origin such as 'https://example.com', 'https://*.example.com' or 'http://localhost:*', a pattern of text, a"
+    " list of those; or '*', True or False"
+)
+
+
+def _problemOf(rule: object) -> str | None:
+    """Return what is wrong with a rule, besides that it is none; None if it is right."""
+    if isinstance(rule, tuple):
+        # Not "*", which would allow every origin by name, with credentials.
+        problems = ["" if each == "*" or isinstance(each, bool | tuple) else _problemOf(each) for each in rule]
+        return next((each for each in problems if each is not None), None)
+    if isinstance(rule, str) and rule != "*":
+        try:
+            readOrigin(rule)
+        except ValueError as error:
+            return f"; not {rule!r}: {error}"
+        return None
+    isPattern = isinstance(rule, re.Pattern) and isinstance(rule.pattern, str)
+    return None if isinstance(rule, bool) or rule == "*" or isPattern else ""
+
+
+def _asOriginRule(value: object) -> object:
+    """Write the origins of a rule in their normal form; a rule with something else is left to its validator."""
+    value = _asTuple(value)
+    if isinstance(value, tuple):
+        return tuple(_asOriginRule(each) if isinstance(each, str) else each for each in value)
+    if isinstance(value, str) and value not in ("*", SELF):
+        try:
+            return readOrigin(value)
+        except ValueError:
+            pass
+    return value
 
 
 def originRule(value: object) -> OriginRule:
@@ -283,37 +325,24 @@ def originRule(value: object) -> OriginRule:
 
     @raise TypeError: it is no rule.
     """
-    rule = False if value is None else _asTuple(value)
-    if not _isOriginRule(rule):
-        raise TypeError(f"{value!r}: expected {_ORIGIN_RULE}")
+    rule = False if value is None else _asOriginRule(value)
+    problem = _problemOf(rule)
+    if problem is not None:
+        raise TypeError(f"{value!r}: expected {_ORIGIN_RULE}{problem}")
     return rule  # type: ignore[return-value]
 
 
-SELF = "self"
-"""Among allowed origins: that of the pages which come from where the request goes."""
-
-_ORIGIN = r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[!-.0-~]*"  # the Fetch standard, "`Origin` header"
-_ORIGIN_RULE = "an origin such as 'https://example.com', a pattern of text, a list of those; or '*', True or False"
-
-
-def _isOriginRule(value: object) -> bool:
-    if isinstance(value, tuple):
-        # Not "*", which would allow every origin by name, with credentials.
-        return all(isinstance(each, str | re.Pattern) and each != "*" and _isOriginRule(each) for each in value)
-    if isinstance(value, str):
-        return re.fullmatch(_ORIGIN, value) is not None
-    return isinstance(value, bool) or (isinstance(value, re.Pattern) and isinstance(value.pattern, str))
-
-
 def _origins(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not _isOriginRule(value):
-        raise _refuse(attribute, value, _ORIGIN_RULE)
+    problem = _problemOf(value)
+    if problem is not None:
+        raise _refuse(attribute, value, f"{_ORIGIN_RULE}{problem}")
 
 
 def _allowedOrigins(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     others = tuple(each for each in value if each != SELF) if isinstance(value, tuple) else value
-    if others != SELF and not _isOriginRule(others):
-        raise _refuse(attribute, value, f"'{SELF}', {_ORIGIN_RULE}")
+    problem = None if others == SELF else _problemOf(others)
+    if problem is not None:
+        raise _refuse(attribute, value, f"'{SELF}', {_ORIGIN_RULE}{problem}")
 
 
 def _originsOrFunction(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -338,7 +367,7 @@ class Cors:
     """
 
     origin: OriginRule | Callable[[str | None], OriginRule | Awaitable[OriginRule]] = attrs.field(
-        default="*", converter=_asTuple, validator=_originsOrFunction
+        default="*", converter=_asOriginRule, validator=_originsOrFunction
     )
     methods: tuple[str, ...] = attrs.field(
         default="GET,HEAD,PUT,PATCH,POST,DELETE", converter=_splitAtCommas, validator=_tokens
@@ -515,10 +544,11 @@ class ServerOptions:
     allowedOrigins: OriginRule = _option(
         "*",
         _allowedOrigins,
-        "Which origins' pages may open a session or a WebSocket; 'self' is that of the server's own. A client that"
-        " sends no Origin may, unless it asks for JSONP. Browsers let any page open a WebSocket, with the visitor's"
-        " cookies, and `cors` doesn't change that.",
-        _asTuple,
+        "Which origins' pages may open a session or a WebSocket; 'self' is that of the server's own,"
+        " 'https://*.example.com' all below a domain, 'http://localhost:*' all ports. A client that sends no Origin"
+        " may, unless it asks for JSONP. Browsers let any page open a WebSocket, with the visitor's cookies, and `cors`"
+        " doesn't change that.",
+        _asOriginRule,
     )
     perMessageDeflate: PerMessageDeflate | None = _option(
         None,
@@ -565,7 +595,7 @@ class ServerOptions:
         None,
         _orNone(_proxies),
         "The proxies in front, by address or network, or 'unix' for who connects to a UNIX socket. From them alone,"
-        " X-Forwarded-For, -Proto and -Host, or Forwarded, say who a client is.",
+        " X-Forwarded-For, -Proto, -Host and -Port, or Forwarded, say who a client is.",
         _asProxies,
     )
     maxSessions: int | None = _option(

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import attrs
 
 from .errors import HTTPRefusal
+from .origins import normalOrigin
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -24,9 +25,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 UNIX = "unix"
 """Among trusted proxies: whoever connects to a UNIX socket, who has no address."""
 
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_FORWARDED_PORT = re.compile(r"[0-9]{1,5}")
 _PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+")  # RFC 7239, 6
 
 # An element of Forwarded (RFC 7239, 4), written backwards. From the left, a quote that a client leaves open would
@@ -55,11 +56,9 @@ class Client:
         """The origin of pages that come from where this request went (RFC 6454, 6); None without a host."""
         return None if self.host is None else normalOrigin(f"{self.scheme}://{self.host}")
 
-
-def normalOrigin(origin: str) -> str:
-    """Return an origin in lower case, and without a port that its scheme has anyway."""
-    lowered = origin.lower()
-    return lowered.removesuffix(_DEFAULT_PORTS.get(lowered.partition("://")[0], ""))
+    def isSame(self, other: Client) -> bool:
+        """Return whether another is the same client, which addressed us by the same origin."""
+        return (self.address, self.scheme, self.origin) == (other.address, other.scheme, other.origin)
 
 
 class ForwardedContradiction(HTTPRefusal):
@@ -160,9 +159,12 @@ def clientOf(
         return connection
     ours = [_elements(headers(name)) for name in (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")]
     standard = headers(b"forwarded")
-    byX = _byXForwarded(connection, peer, ours[0], ours[1], ours[2], proxies) if any(ours) else None
+    byX: Client | None = None
+    if any(ours):
+        ports = _elements(headers(b"x-forwarded-port")) if ours[2] else ()
+        byX = _byXForwarded(connection, peer, ours[0], ours[1], ours[2], ports, proxies)
     byStandard = _byForwarded(connection, peer, standard, proxies) if standard else None
-    if byX is not None and byStandard is not None and byX != byStandard:
+    if byX is not None and byStandard is not None and not byX.isSame(byStandard):
         raise ForwardedContradiction
     return byX or byStandard or connection
 
@@ -177,6 +179,7 @@ def _byXForwarded(
     nodes: Sequence[str],
     schemes: Sequence[str],
     hosts: Sequence[str],
+    ports: Sequence[str],
     proxies: TrustedProxies,
 ) -> Client:
     hops = 0
@@ -191,7 +194,7 @@ def _byXForwarded(
         # Where each proxy adds its own, what is further to the left is the client's word.
         return values[-min(max(hops, 1), len(values))] if values else None
 
-    return _said(connection, address, atLastHop(schemes), atLastHop(hosts))
+    return _said(connection, address, atLastHop(schemes), atLastHop(hosts), atLastHop(ports))
 
 
 def _byForwarded(
@@ -231,11 +234,16 @@ def _unquoted(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value
 
 
-def _said(connection: Client, address: Address | None, scheme: str | None, host: str | None) -> Client:
+def _said(
+    connection: Client, address: Address | None, scheme: str | None, host: str | None, port: str | None = None
+) -> Client:
+    named = None if host is None else _HOST.fullmatch(host)
+    if named is None:
+        host = connection.host
+    elif named[1] is None and port is not None and _FORWARDED_PORT.fullmatch(port) and 0 < int(port) <= 65535:
+        host = f"{host}:{int(port)}"
     return Client(
-        None if address is None else str(address),
-        _SCHEMES.get((scheme or "").lower(), connection.scheme),
-        validHost(host) or connection.host,
+        None if address is None else str(address), _SCHEMES.get((scheme or "").lower(), connection.scheme), host
     )
 
 

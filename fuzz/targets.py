@@ -202,7 +202,7 @@ def query(data: bytes) -> None:
     parameters: Mapping[str, str] | None = None
     with mayRefuse(ConnectionRefusal):
         parameters = parseQuery(uri)
-    isRefused = any(len(several.get(name, ())) > 1 for name in ("transport", "EIO", "b64", "sid", "j"))
+    isRefused = any(len(set(several.get(name, ()))) > 1 for name in ("transport", "EIO", "b64", "sid", "j"))
     assert parameters == (None if isRefused else {name: values[-1] for name, values in several.items()})
     way = data[0] if data else 0
     for isUpgrade in (False, True):
@@ -230,6 +230,7 @@ def _isSafe(value: str) -> None:
 
 _DEFLATES = (PerMessageDeflate(), PerMessageDeflate(serverMaxWindowBits=10, clientMaxWindowBits=9))
 _RULES: list[Any] = [True, "*", "https://a.example", re.compile("^https"), ["https://a.example", re.compile("x")]]
+_RULES += ["https://*.a.example", ["https://*.a.example:*", "http://localhost:*"]]
 _CORS = Cors(credentials=True)
 _COOKIE = Cookie()
 
@@ -248,6 +249,9 @@ def headers(data: bytes) -> None:
         for rule in _RULES:
             isAllowed = originAllowed(rule, origin)
             assert isAllowed in (True, False)
+            if isAllowed and rule == "https://*.a.example":
+                assert origin is not None
+                assert re.fullmatch(r"(?:https|wss)://[\w.-]+\.a\.example(?::443)?", origin, re.ASCII | re.IGNORECASE)
             for isPreflight in (False, True):
                 said = corsHeaders(_CORS, rule, origin, isPreflight, texts[0])
                 for value in (*said.headers.values(), *said.vary):
@@ -269,13 +273,15 @@ def headers(data: bytes) -> None:
 
 _PROXIES = trustedProxies(("10.0.0.0/8", "::1", "unix"))
 _PEERS = ("10.0.0.1", "198.51.100.7", "::1", None)
-_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
+_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"x-forwarded-port")
 
 
 @fuzzed
 def proxies(data: bytes) -> None:
     """
-    What proxies say of a client: X-Forwarded-For, -Proto and -Host, and Forwarded, a line each; more lines begin again.
+    What proxies say of a client: X-Forwarded-For, -Proto and -Host, Forwarded, and X-Forwarded-Port, a line each.
+
+    More lines begin again.
 
     The first byte says who sends it.
     """
@@ -310,6 +316,9 @@ def proxies(data: bytes) -> None:
     assert heard({b"forwarded": b'for=203.0.113.9;proto=https;host="real.example"'}, [b"forwarded"]) == real
     added = {b"x-forwarded-for": b"203.0.113.9", b"x-forwarded-proto": b"https", b"x-forwarded-host": b"real.example"}
     assert heard(added, _FORWARDED[:3]) == real
+    added[b"x-forwarded-port"] = b"8443"
+    apart = heard(added, [*_FORWARDED[:3], b"x-forwarded-port"])
+    assert apart == Client("203.0.113.9", "https", "real.example:8443")
 
 
 # Streams

@@ -19,13 +19,14 @@ pytestmark = pytest.mark.once
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "proxies": {"errors"},
-    "options": {"errors", "proxies"},
+    "origins": set(),
+    "proxies": {"errors", "origins"},
+    "options": {"errors", "origins", "proxies"},
     "limits": {"errors", "proxies"},
     "packet": {"errors"},
     "payload_v3": {"packet", "errors"},
     "payload": {"packet", "payload_v3", "errors"},
-    "headers": {"options", "proxies"},
+    "headers": {"options", "origins"},
     "handshake": {"options", "headers", "packet", "errors"},
     "ends": set(),
     "debug": set(),
@@ -68,7 +69,7 @@ MAY_IMPORT |= {
     "__init__": EVERYTHING,
 }
 
-PURE = ["errors", "proxies", "options", "limits", "packet", "payload_v3", "payload", "headers", "handshake"]
+PURE = ["errors", "origins", "proxies", "options", "limits", "packet", "payload_v3", "payload", "headers", "handshake"]
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
 
 

@@ -24,7 +24,7 @@ from .wire import Wire, connectTo, http, target, upgrade, within
 
 PROXY, CDN, VISITOR = "10.0.0.1", "198.51.100.4", "203.0.113.9"
 TRUSTED = trustedProxies(("10.0.0.0/8", "2001:db8:1::/48", CDN))
-HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded")
 
 
 def behind(
@@ -70,6 +70,28 @@ def behind(
         ({"X_Forwarded_Proto": "https"}, (PROXY, "https", "inside")),
         ({"X_Forwarded_Proto": "WSS", "X_Forwarded_Host": "shop.example:8443"}, (PROXY, "https", "shop.example:8443")),
         ({"X_Forwarded_Proto": "gopher", "X_Forwarded_Host": "a b"}, (PROXY, "http", "inside")),
+        # The port is said apart, unless it is said with the host.
+        ({"X_Forwarded_Host": "a.example", "X_Forwarded_Port": "8443"}, (PROXY, "http", "a.example:8443")),
+        ({"X_Forwarded_Host": "a.example:9000", "X_Forwarded_Port": "8443"}, (PROXY, "http", "a.example:9000")),
+        ({"X_Forwarded_Host": "[::1]", "X_Forwarded_Port": "8443"}, (PROXY, "http", "[::1]:8443")),
+        ({"X_Forwarded_Host": "[::1]:9000", "X_Forwarded_Port": "8443"}, (PROXY, "http", "[::1]:9000")),
+        ({"X_Forwarded_Host": "a.example", "X_Forwarded_Port": " 08443 "}, (PROXY, "http", "a.example:8443")),
+        *(
+            ({"X_Forwarded_Host": "a.example", "X_Forwarded_Port": wrong}, (PROXY, "http", "a.example"))
+            for wrong in ("", "0", "65536", "-1", "+80", "http", "80a", "99999999999", "8\xb2", "_80", ":80")
+        ),
+        ({"X_Forwarded_Port": "8443"}, (PROXY, "http", "inside")),
+        ({"X_Forwarded_For": VISITOR, "X_Forwarded_Port": "8443"}, (VISITOR, "http", "inside")),
+        ({"X_Forwarded_Host": "a b", "X_Forwarded_Port": "8443"}, (PROXY, "http", "inside")),
+        (
+            {"X_Forwarded_For": VISITOR, "X_Forwarded_Host": "evil, a.example", "X_Forwarded_Port": "666, 8443"},
+            (VISITOR, "http", "a.example:8443"),
+        ),
+        (
+            {"X_Forwarded_For": f"{VISITOR}, {CDN}", "X_Forwarded_Host": "a, b", "X_Forwarded_Port": ["1", "2", "3"]},
+            (VISITOR, "http", "a:2"),
+        ),
+        ({"Forwarded": "host=a.example", "X_Forwarded_Port": "8443"}, (PROXY, "http", "a.example")),
         # Of several, as many from the right as addresses were believed; further to the left it is the client's word.
         (
             {"X_Forwarded_For": VISITOR, "X_Forwarded_Proto": "http, https", "X_Forwarded_Host": "evil, a.example"},
@@ -103,6 +125,16 @@ def behind(
             {"X_Forwarded_For": VISITOR, "X_Forwarded_Proto": "https", "Forwarded": f"for={VISITOR};proto=https"},
             (VISITOR, "https", "inside"),
         ),
+        # Both kinds say the same, each in its way.
+        (
+            {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "A.example", "X_Forwarded_Port": "443",
+             "Forwarded": "proto=https;host=a.example"},
+            (PROXY, "https", "A.example:443"),
+        ),
+        (
+            {"X_Forwarded_Host": "a.example", "X_Forwarded_Port": "8443", "Forwarded": 'host="a.example:8443"'},
+            (PROXY, "http", "a.example:8443"),
+        ),
     ],
 )  # fmt: skip
 def test_whatATrustedProxySays(headers: dict[str, Any], expected: tuple[str, str, str]) -> None:
@@ -118,6 +150,7 @@ def test_whatATrustedProxySays(headers: dict[str, Any], expected: tuple[str, str
         {"X_Forwarded_For": VISITOR, "Forwarded": f"for={VISITOR};proto=https"},
         {"X_Forwarded_Proto": "https", "Forwarded": f"for={VISITOR}"},
         {"X_Forwarded_For": VISITOR, "Forwarded": "nonsense"},
+        {"X_Forwarded_Host": "a.example", "X_Forwarded_Port": "8443", "Forwarded": "host=a.example"},
     ],
 )
 def test_aProxyThatContradictsItself(headers: dict[str, Any]) -> None:
@@ -288,7 +321,15 @@ def test_thePagesOfTheServerItself(rule: Any) -> None:
     assert ask(server, request("https://shop.example:443", **said)) == 200
     assert ask(server, request("http://shop.example", **said)) == 403
     assert ask(server, request("http://inside", **said)) == 403
+    assert ask(server, request("https://shop.example:8443", **said, X_Forwarded_Port="8443")) == 200
+    assert ask(server, request("https://shop.example", **said, X_Forwarded_Port="8443")) == 403
+    assert ask(server, request("https://shop.example", **said, X_Forwarded_Port="443")) == 200
+    # Some clients name the address of the WebSocket, which no page does.
+    assert ask(server, request("ws://inside")) == 200
+    assert ask(server, request("wss://shop.example", **said)) == 200
+    assert ask(server, request("ws://shop.example", **said)) == 403
     # From anybody else they mean nothing.
+    assert ask(server, request("https://shop.example:8443", visitor, X_Forwarded_Port="8443")) == 403
     assert ask(server, request("https://shop.example", visitor, **said)) == 403
     assert ask(server, request("http://inside", visitor, **said)) == 200
     assert ask(server, request("https://other.example")) == (200 if "https://other.example" in rule else 403)
