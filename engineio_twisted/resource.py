@@ -30,7 +30,7 @@ from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
 from .limits import News
 from .options import ServerOptions
-from .transport import CLOSE_TIMEOUT, Connections, abortStream, beginningOfId, cancel, isStream
+from .transport import CLOSE_TIMEOUT, Connections, UnreadDeadline, abortStream, beginningOfId, cancel, isStream, unread
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -46,6 +46,15 @@ LINGER_TIME = 2.0
 Seconds to go on reading, and dropping, a body that was refused before its end.
 
 Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
+"""
+
+
+UNREAD_TIMEOUT = 60_000
+"""
+Milliseconds after which a connection is cut whose client takes nothing of a response, or less than
+L{transport.UNREAD_PROGRESS} bytes.
+
+As long as it takes more the response goes on, however slow that is.
 """
 
 
@@ -390,6 +399,10 @@ class Channel(HTTPChannel):
     _isLast = False
     # The last answer, if the client hadn't read it when it was given.
     _unread: UnreadAnswer | None = None
+    # The deadline of a client that doesn't read, once there was something that it hadn't.
+    _unreadDeadline: UnreadDeadline | None = None
+    # Whether there was something unread when the end of the connection was last looked at.
+    _wasUnread = False
     _headDeadline: IDelayedCall | None = None
     # Whether there was anything to read; whether a request was refused before it was known what it wants.
     _hasRead = False
@@ -444,8 +457,15 @@ class Channel(HTTPChannel):
         if isHeldBack:
             self._networkProducer.pauseProducing()
 
+    def pauseProducing(self) -> None:
+        """Learn that the client takes less than is written."""
+        super().pauseProducing()
+        self._watchClient(isFull=True)
+
     def resumeProducing(self) -> None:
         """Learn that the client has taken what was written."""
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.drained()
         super().resumeProducing()
         answer, self._unread = self._unread, None
         if answer is not None:
@@ -453,6 +473,42 @@ class Channel(HTTPChannel):
         if self.paused and not self._waitingForTransport:
             self.paused = False
             self.dataReceived(b"")
+
+    def _watchClient(self, isFull: bool) -> None:
+        """Have the connection cut when the client reads nothing of what it is sent."""
+        if self._unreadDeadline is None:
+            transport, seconds = self.transport, self.site.unreadTimeout / 1000
+            self._unreadDeadline = UnreadDeadline(self.callLater, seconds, lambda: unread(transport), self._notRead)
+        self._unreadDeadline.begin(isFull)
+
+    def _notRead(self) -> None:
+        self.site.limitReached(
+            "unreadTimeout",
+            "A response was not read by {peer} for {seconds} s",
+            peer=self.transport.getPeer(),
+            seconds=self.site.unreadTimeout / 1000,
+        )
+        self.transport.abortConnection()
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of a response."""
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.wrote(len(data))
+        super().write(data)
+
+    def writeSequence(self, iovec: Sequence[bytes]) -> None:
+        """Write some pieces of a response."""
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.wrote(sum(map(len, iovec)))
+        super().writeSequence(iovec)
+
+    def timeoutConnection(self) -> None:
+        """Learn that nothing came for some time: close the connection, unless the client is still reading."""
+        if self._waitingForTransport or unread(self.transport):
+            self._watchClient(self._waitingForTransport)
+            self.setTimeout(self.timeOut)
+        else:
+            super().timeoutConnection()
 
     # The head of a request: how large it may be, and when it has to be there
 
@@ -550,7 +606,18 @@ class Channel(HTTPChannel):
         self._headCame()
         super().loseConnection()
         if self._deadline is None:
-            self._deadline = self.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+            self._deadline = self.callLater(CLOSE_TIMEOUT, self._endIsDue)
+
+    def _endIsDue(self) -> None:
+        """Cut the connection, unless there is something that the client hasn't read, or was the last time."""
+        isUnread = unread(self.transport) > 0
+        if isUnread:
+            self._watchClient(isFull=False)
+        if isUnread or self._wasUnread:
+            self._wasUnread = isUnread
+            self._deadline = self.callLater(CLOSE_TIMEOUT, self._endIsDue)
+        else:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         try:
@@ -562,6 +629,8 @@ class Channel(HTTPChannel):
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
         cancel(self._deadline)
         self._headCame()
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.stop()
         self.site.channels.remove(self)
 
 
@@ -633,6 +702,7 @@ class Site(server.Site):
     @ivar maxHeaderSize: bytes of a request's line and headers.
     @ivar maxUrlLength: bytes of its address.
     @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
+    @ivar unreadTimeout: milliseconds after which a connection is cut whose client reads nothing of a response.
     @ivar takesBodies: whether what is beside the servers does; to be set before a server is attached.
     @ivar maxBodySize: bytes of a body there; None is no limit.
     @ivar httpRequestBodyTimeout: milliseconds in which such a body has to come; None is no limit.
@@ -644,6 +714,7 @@ class Site(server.Site):
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
     group: ConnectionGroup | None = None
+    unreadTimeout = UNREAD_TIMEOUT
     takesBodies = True
     maxBodySize: int | None = None
     httpRequestBodyTimeout: int | None = None
@@ -686,6 +757,18 @@ class Site(server.Site):
             self._log.warn(
                 "A request from {peer} was refused: {reason}", peer=peer, reason=refusal.message, name=refusal.name
             )
+
+    def limitReached(self, name: str, message: str, **values: object) -> None:
+        """
+        Count a limit that a connection has reached with each server, and log it.
+
+        @param name: of the limit.
+        @param message: what is logged, with the names of C{values} in braces.
+        """
+        for engine in self.engines:
+            engine.counters.limitReached(None, name)
+        if self._news.isNew(name, self.reactor.seconds()):
+            self._log.info(message, **values)
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/1.1 alone: the deadlines and limits here are those of its channel."""

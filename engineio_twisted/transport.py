@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, AnyStr, ClassVar, Generic, Protocol, TypeVar
 
 from twisted.internet import tcp
@@ -18,6 +20,13 @@ from .errors import CloseReason
 from .observer import Counters
 from .packet import Packet
 from .payload import Codec
+
+try:
+    import fcntl
+    import termios
+except ImportError:
+    # Not on Windows.
+    fcntl = None  # type: ignore[assignment]
 
 CLOSE_TIMEOUT = 3.0
 """
@@ -386,6 +395,107 @@ def unsent(connection: Any) -> int:
         # The last may be what stands for the end.
         amount += sum([len(each) for each in queue if isinstance(each, bytes)])
     return amount
+
+
+def unread(connection: Any) -> int:
+    """
+    Return how many bytes that were written to a connection its client hasn't taken, as far as that is known.
+
+    Those are L{unsent} ones, and those that the system has sent and that were not acknowledged, or could not send.
+    """
+    amount = unsent(connection)
+    while isinstance(connection, ProtocolWrapper):
+        connection = connection.transport
+    if fcntl is not None and isinstance(connection, tcp.Connection) and connection.connected:
+        queued = bytearray(4)
+        # Not every system knows it of every kind of socket.
+        with suppress(OSError):
+            fcntl.ioctl(connection.socket, termios.TIOCOUTQ, queued)
+        amount += int.from_bytes(queued, sys.byteorder)
+    return amount
+
+
+UNREAD_PROGRESS = 1024
+"""Bytes that a client has to take, of what it was sent, in the time of an L{UnreadDeadline}; or all that there is."""
+
+UNREAD_CHECKS = 4
+"""How often an L{UnreadDeadline} looks in its time."""
+
+
+class UnreadDeadline:
+    """
+    The deadline of a client that doesn't read what it is sent. What it takes moves the deadline.
+
+    A timer looks L{UNREAD_CHECKS} times in the time, so the end may come up to one of these intervals later.
+
+    @param callLater: of a reactor.
+    @param seconds: the time without progress after which C{cut} is called.
+    @param left: returns how many bytes the client hasn't taken, such as L{unread} of a connection.
+    @param cut: called once, when the client has taken less than L{UNREAD_PROGRESS} bytes in the time.
+    """
+
+    def __init__(
+        self,
+        callLater: Callable[..., Cancellable],
+        seconds: float,
+        left: Callable[[], int],
+        cut: Callable[[], object],
+    ) -> None:
+        self._callLater = callLater
+        self._interval = seconds / UNREAD_CHECKS
+        self._left = left
+        self._cut = cut
+        self._isFull = False
+        self._written = 0
+        self._taken = 0
+        self._checks = 0
+        self._call: Cancellable | None = None
+
+    def begin(self, isFull: bool) -> None:
+        """
+        Begin to watch the client, unless that goes on.
+
+        @param isFull: whether it goes on until L{drained} says otherwise, and not only until nothing is left.
+        """
+        self._isFull = isFull
+        if self._call is None:
+            self._written = 0
+            self._progress(-self._left())
+            self._call = self._callLater(self._interval, self._check)
+
+    def wrote(self, size: int) -> None:
+        """Count bytes that are written meanwhile: the client may take as many and leave the same amount."""
+        self._written += size
+
+    def drained(self) -> None:
+        """Learn that the connection has room again."""
+        self._isFull = False
+        self._checks = 0
+
+    def stop(self) -> None:
+        """Stop to watch."""
+        cancel(self._call)
+        self._call = None
+
+    def _progress(self, taken: int) -> None:
+        self._taken = taken
+        self._checks = 0
+
+    def _check(self) -> None:
+        self._call = None
+        left = self._left()
+        if not self._isFull and not left:
+            return
+        taken = self._written - left
+        if not self._taken <= taken < self._taken + UNREAD_PROGRESS:
+            # Less than before is no progress, but nothing that can be compared: something else has written.
+            self._progress(taken)
+        else:
+            self._checks += 1
+        if self._checks >= UNREAD_CHECKS:
+            self._cut()
+            return
+        self._call = self._callLater(self._interval, self._check)
 
 
 def connectionOf(request: Any) -> Any:
