@@ -332,19 +332,22 @@ class TestRefusals:
     @plainAndUpgrade
     @pytest_twisted.ensureDeferred
     async def test_duplicateParameter(self, hostile: Hostile, isUpgrade: bool) -> None:
-        """A parameter given twice, which a proxy may read otherwise than the server, is refused."""
+        """A parameter with two values, which a proxy may read otherwise than the server, is refused, and named."""
         async with hostile() as here:
             sid = await here.open()
             make = upgrade if isUpgrade else partial(http, "GET")
             base = webSocket if isUpgrade else target
-            for where in (
-                base(sid=sid) + "&sid=" + sid,
-                base(sid=sid) + "&sid=other",
-                base() + "&transport=polling",
-                base() + "&EIO=4",
-                base() + "&EIO=3",
+            for name, where in (
+                ("sid", base(sid=sid) + "&sid=" + sid[:-1]),
+                ("sid", base(sid=sid) + "&sid"),
+                ("sid", "/engine.io/?sid=other&" + base(sid=sid).partition("?")[2]),
+                ("transport", base(sid=sid) + "&transport=other"),
+                ("EIO", base() + "&EIO=4&EIO=04"),
+                ("EIO", base() + "&EIO=3"),
+                ("b64", base() + "&b64=1&b64=0"),
             ):
-                await refused(here, make(where), 3)
+                text = f"Bad request: the query parameter {name} comes with different values"
+                await refused(here, make(where), 3, text, name="DUPLICATE_PARAMETER", parameter=name)
             await here.goesOn(sid)
 
 

@@ -138,10 +138,10 @@ BAD_TEXT = {
     "b alone": "1:b",
     "b and no message": "6:b2AQID",
     "b9": "6:b9AQID",
-    "base64 cut": "5:b4AQI",
+    "base64 cut": "7:b4AQIDA",
     "base64 padded wrongly": "6:b4=AQI",
     "no base64": "6:b4!!!!",
-    "base64 with a newline": "7:b4AQID\n",
+    "base64 with a tab": "7:b4AQID\t",
 }
 
 
@@ -154,7 +154,7 @@ LAST_TEXT: dict[str, tuple[str, list[str | bytes]]] = {
     "euro counted in UTF-8": ("4:4€", []),
     "ends in a surrogate pair": ("3:4x😀", []),
     "binary one too long": ("7:b4AQID", []),
-    "binary one too short": ("5:b4AQID", []),
+    "binary one too short": ("5:b4AQID", [b"\1\2"]),
     "length alone": ("2", []),
     "length and colon": ("2:", []),
     "cut": ("2:4x2:4", ["x"]),
