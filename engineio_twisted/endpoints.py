@@ -361,6 +361,8 @@ class SessionTransport:
             self.disconnecting = self._isAborted = True
             self.socket.close(discard=True)
 
+    abort = abortConnection
+
     def getPeer(self) -> IAddress:
         """Return the address of the client; behind a trusted proxy it has the port 0, as nobody knows it."""
         request = self.socket.request

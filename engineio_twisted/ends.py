@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -45,6 +45,18 @@ def attemptLater(step: Callable[..., object], *args: Any) -> Deferred[None]:
         _logFailure(step, failure, None)
 
     return maybeDeferred(step, *args).addCallbacks(lambda _: None, failed)
+
+
+def alsoWhen(deferred: Deferred[Any]) -> Deferred[None]:
+    """Return another Deferred that fires when one does, which never fails."""
+    waiting: Deferred[None] = Deferred()
+
+    def fire(result: object) -> object:
+        waiting.callback(None)
+        return result
+
+    deferred.addCallback(fire)
+    return waiting
 
 
 def _logFailure(step: Callable[..., object], failure: Failure, session: Any) -> None:
@@ -110,3 +122,75 @@ class Ends:
         else:
             deferred.callback(None)
         return deferred
+
+
+class Deadline:
+    """
+    A wait that ends: when all that is waited for is over, or soon after a deadline.
+
+    @param clock: an C{IReactorTime}.
+    @param abort: called at the deadline, to abort what is left. That has some turns of the reactor to be gone.
+    @param whatIsLeft: returns what is left, for the log, when it isn't waited for any more.
+    @ivar over: a Deferred that fires at the end of the wait.
+    """
+
+    _TURNS = 3
+    """Turns of the reactor in which a connection that was aborted is lost; with TLS and other wrappers it takes two."""
+
+    def __init__(self, clock: IReactorTime, abort: Callable[[], object], whatIsLeft: Callable[[], str]) -> None:
+        self._clock = clock
+        self._abort = abort
+        self._whatIsLeft = whatIsLeft
+        self._call: IDelayedCall | None = None
+        self._pending = 0
+        self._isAborting = False
+        self.over: Deferred[None] = Deferred()
+
+    def setTime(self, deadline: float) -> None:
+        """
+        Set the deadline, unless it is set to an earlier time already.
+
+        @param deadline: seconds, by the clock.
+        """
+        if self._isAborting or self.over.called:
+            return
+        if self._call is not None:
+            if self._call.getTime() <= deadline:
+                return
+            self._call.cancel()
+        self._call = self._clock.callLater(max(0.0, deadline - self._clock.seconds()), self._due)
+
+    def waitFor(self, deferreds: Iterable[Deferred[Any]]) -> None:
+        """Wait for some Deferreds too, each of which takes its failures along into the log."""
+        waited = [*deferreds]
+        self._pending += len(waited)
+        for each in waited:
+            each.addErrback(lambda failure: _logFailure(self.waitFor, failure, None)).addBoth(self._oneOver)
+
+    def _oneOver(self, _: object) -> None:
+        self._pending -= 1
+        if not self._pending:
+            self._end()
+
+    def _end(self) -> None:
+        if not self.over.called:
+            if self._call is not None and self._call.active():
+                self._call.cancel()
+            self.over.callback(None)
+
+    def _due(self) -> None:
+        self._isAborting = True
+        attempt(self._abort)
+        self._giveUp(self._TURNS)
+
+    def _giveUp(self, turns: int) -> None:
+        if self.over.called:
+            return
+        if turns:
+            self._call = self._clock.callLater(0, self._giveUp, turns - 1)
+        else:
+            attempt(self._logWhatIsLeft)
+            self._end()
+
+    def _logWhatIsLeft(self) -> None:
+        _log.error("Not waited for any more: {what}", what=self._whatIsLeft())

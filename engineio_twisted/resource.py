@@ -25,6 +25,7 @@ from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatt
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import provider
 
+from .clock import steadyClock
 from .ends import attempt
 from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
@@ -424,19 +425,24 @@ class Channel(HTTPChannel):
         """Tell whether another request may come on this connection."""
         return not self._isLast and bool(super().checkPersistence(request, version))
 
-    def finish(self, seconds: float) -> None:
+    def finish(self, until: float) -> None:
         """
         Close the connection once what is being asked is answered, and all is written.
 
-        @param seconds: the time for that; then it is cut.
+        @param until: the time by which that has to be; as for L{Site.closeConnections}.
         """
         cancel(self._deadline)
-        self._deadline = self.callLater(max(seconds, CLOSE_TIMEOUT), self.transport.abortConnection)
+        seconds = until - steadyClock(self.site.reactor).seconds()
+        self._deadline = self.callLater(max(seconds, CLOSE_TIMEOUT), self.abort)
         if seconds > 0 and self.requests:
             self._isLast = True
             self.persistent = False
-        else:
+        elif not self.transport.disconnecting:
             self.loseConnection()
+
+    def abort(self) -> None:
+        """Abort the connection, whatever is left to send."""
+        self.transport.abortConnection()
 
     # The pace of the client: nothing is read from one that doesn't read, and nothing it sent behind is looked at
 
@@ -779,14 +785,14 @@ class Site(server.Site):
         if self.logPath is not None:
             super().log(request)
 
-    def closeConnections(self, seconds: float = 0) -> Deferred[None]:
+    def closeConnections(self, until: float = 0.0) -> Deferred[None]:
         """
         Close every open connection; what was written to it goes out first, if it can.
 
-        @param seconds: how long requests that have come have to be answered; answers may be cut off without it. For
-            what was written there are three seconds anyway.
+        @param until: the time by which requests that have come have to be answered, by the L{steadyClock} of the
+            reactor; answers may be cut off without it. For what was written there are three seconds anyway.
         @return: a Deferred that fires when none is left.
         """
         for channel in self.channels:
-            channel.finish(seconds)
+            attempt(channel.finish, until)
         return self.channels.whenEmpty()

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import attrs
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, ISSLTransport, IStreamServerEndpoint
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -54,9 +53,11 @@ from .observer import Counters, ServerStats
 from .options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
 from .payload import codecFor
 from .polling import JSONPTransport, PollingTransport, refuse
+from .ports import Ports
 from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
+from .stopping import Stop
 from .transport import Connections, ResponseHeaders, cancel, headerOf, headerValues, isStream, respond
 from .websocket import WebSocketTransport
 
@@ -128,6 +129,8 @@ class Server(EventEmitter):
     @ivar opts: the L{ServerOptions}.
     @ivar listening: of a server made by L{listen}, a Deferred of the port.
     @ivar reading: the requests whose bodies are being read.
+    @ivar undecided: what refuses each request that is being decided about, and whether that would open a session.
+    @ivar stopping: how the server stops, and how far it is.
     @ivar counters: what has happened, for those parts that count; an application asks L{stats}.
     """
 
@@ -151,19 +154,14 @@ class Server(EventEmitter):
         self._middlewares: list[Callable[[Any], Any]] = []
         # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise, and
         # whether it is known to be one that would open a session.
-        self._undecided: dict[Callable[[HTTPRefusal], None], bool] = {}
+        self.undecided: dict[Callable[[HTTPRefusal], None], bool] = {}
         self.reading: Connections[EngineIORequest] = Connections()
         # Sessions that are the transport of a protocol, each until that has learned of its end.
         self.streams: Connections[Any] = Connections()
         self._foreignUpgrades: set[IDelayedCall] = set()
-        self._drained: Deferred[None] | None = None
-        self._drainsUntil = 0.0
-        self._closed: Deferred[None] | None = None
-        self._stopped: Deferred[Any] | None = None
+        self.stopping = Stop(self)
         # Of a server made by listen.
-        self._ownSite: Site | None = None
-        self._opening: Deferred[Any]
-        self._port: IListeningPort | None = None
+        self._ownPorts: Ports | None = None
         origins = self.opts.allowedOrigins
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
         cors = self.opts.cors
@@ -317,7 +315,7 @@ class Server(EventEmitter):
             mostBufferedPackets=max(packets, default=0),
             bufferedBytes=sum(amounts),
             mostBufferedBytes=max(amounts, default=0),
-            undecided=len(self._undecided),
+            undecided=len(self.undecided),
             reading=len(self.reading),
             webSockets=len(self.webSockets.connections),
         )
@@ -326,8 +324,8 @@ class Server(EventEmitter):
     def whyNotReady(self) -> str | None:
         """Why no new sessions are opened: the server drains or closes, or, where L{listen} made it, has no port yet."""
         if not self._opens:
-            return "draining" if self._closed is None else "closing"
-        return "not listening" if self._ownSite is not None and self._port is None else None
+            return "closing" if self.stopping.isClosing else "draining"
+        return "not listening" if self._ownPorts is not None and not self._ownPorts.open else None
 
     @property
     def isReady(self) -> bool:
@@ -336,7 +334,7 @@ class Server(EventEmitter):
 
     @property
     def _opens(self) -> bool:
-        return self._closed is None and self._drained is None
+        return not self.stopping.isClosing and not self.stopping.isDraining
 
     def drain(self) -> Deferred[None]:
         """
@@ -348,19 +346,10 @@ class Server(EventEmitter):
         can be sent. What is left after C{drainTimeout} is ended as by L{close}. Causes C{close} with C{server shutting
         down} on each session. The server listens as before.
 
-        @return: a Deferred that fires when no session and no WebSocket is left.
+        @return: a Deferred that fires when no session and no WebSocket is left, at the latest three seconds after
+            C{drainTimeout}: then what is left is aborted.
         """
-        if self._drained is None:
-            self._drained = Deferred()
-            self._drainsUntil = self.reactor.seconds() + self.opts.drainTimeout / 1000
-            maybeDeferred(self._drainAll).addErrback(self._closingFailed).chainDeferred(self._drained)
-        return _alsoWhen(self._drained)
-
-    @property
-    def drainSeconds(self) -> float:
-        """How many seconds clients still have to take what was sent to them, once the server is drained."""
-        seconds: float = max(0.0, self._drainsUntil - self.reactor.seconds())
-        return seconds
+        return self.stopping.drain()
 
     def close(self, *, drain: bool = False) -> Deferred[None]:
         """
@@ -371,17 +360,11 @@ class Server(EventEmitter):
 
         @param drain: when nothing is listened on any more, do first what L{drain} does, and give other requests on a
             site of L{listen}'s as long to be answered. Closing without it meanwhile ends the waiting.
-        @return: a Deferred that fires when no session, timer or connection of the server is left. Idle
+        @return: a Deferred that fires when no session, timer or connection of the server is left, at the latest after
+            three seconds, with C{drain} three seconds after C{drainTimeout}: then what is left is aborted. Idle
             connections that a site of the application keeps open are not the server's.
         """
-        if self._closed is None and drain:
-            self._stopPort()
-            return self.drain().addCallback(lambda _: self.close())
-        if self._closed is None:
-            self._closed = Deferred()
-            # Whatever fails to close: whoever waits isn't to wait for ever.
-            maybeDeferred(self._closeAll).addErrback(self._closingFailed).chainDeferred(self._closed)
-        return _alsoWhen(self._closed)
+        return self.stopping.close(drain)
 
     # For resources
 
@@ -649,7 +632,7 @@ class Server(EventEmitter):
 
         def over(_: object = None) -> None:
             cancel(timer)
-            self._undecided.pop(giveUp, None)
+            self.undecided.pop(giveUp, None)
 
         def giveUp(refusal: HTTPRefusal) -> None:
             over()
@@ -667,11 +650,11 @@ class Server(EventEmitter):
             giveUp(tooSlow())
 
         timer = self.reactor.callLater(DECISION_TIMEOUT, tooLong)
-        self._undecided[giveUp] = opensSession
+        self.undecided[giveUp] = opensSession
         deciding.addCallback(over)
         # A client that has gone gets no answer, but what it waited for is cancelled.
         request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
-        if self._closed is not None or (opensSession and not self._opens):
+        if self.stopping.isClosing or (opensSession and not self._opens):
             giveUp(ServerClosing())
 
     def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool, decision: _Decision) -> None:
@@ -825,7 +808,7 @@ class Server(EventEmitter):
         self, request: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
     ) -> None:
         self.announceHeaders(request, openedId)
-        if self._closed is not None or (openedId is not None and not self._opens):
+        if self.stopping.isClosing or (openedId is not None and not self._opens):
             request.responseHeaders.removeHeader("Set-Cookie")
             raise ServerClosing
         # As text for engines, which write it as UTF-8.
@@ -866,7 +849,7 @@ class Server(EventEmitter):
 
     def _destroyLater(self, request: Any, timeout: float | None) -> None:
         """Close the connection of a request for a WebSocket that isn't ours, unless somebody serves it in time."""
-        if timeout is None or self._closed is not None:
+        if timeout is None or self.stopping.isClosing:
             return
         connection = request.channel.transport
 
@@ -890,66 +873,22 @@ class Server(EventEmitter):
         self._foreignUpgrades.add(call)
         request.notifyFinish().addBoth(over)
 
-    # The end
+    # For those who listen, and for the end
 
-    def _drainAll(self) -> Deferred[Any]:
-        for giveUp, opensSession in list(self._undecided.items()):
-            if opensSession:
-                giveUp(ServerClosing())
-        timer = self.reactor.callLater(self.drainSeconds, self.factory.closeAll)
-        self.factory.drainAll(self._drainsUntil)
+    def listenOn(self, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:
+        """Open a port for a site of this server's own, which is closed with it."""
+        self._ownPorts = Ports(site)
+        self.stopping.closeWith(self._ownPorts)
+        # What the application does with this one is its own affair.
+        self.listening = Deferred()
+        opening = self._ownPorts.listen(endpointOf(self.reactor, endpoint))
+        opening.addCallbacks(self.listening.callback, self.listening.errback)
 
-        def sessionsEnded(_: object) -> Deferred[None]:
-            cancel(timer)
-            # The last of them is about to tell its client, and the application.
-            return deferLater(self.reactor, 0, lambda: None)
-
-        ended = self.factory.whenEmpty().addCallback(sessionsEnded)
-        ended.addCallback(lambda _: self.streams.whenEmpty())
-        return ended.addCallback(lambda _: self.webSockets.connections.whenEmpty())
-
-    def _closeAll(self) -> Deferred[Any]:
-        for giveUp in list(self._undecided):
-            giveUp(ServerClosing())
-        for request in self.reading:
-            request.abort()
+    def letGoOfForeignUpgrades(self) -> None:
+        """Leave alone what asks for a WebSocket that isn't ours."""
         for call in self._foreignUpgrades:
             cancel(call)
         self._foreignUpgrades.clear()
-        ends = [self.reading.whenEmpty()]
-        site = self._ownSite
-        if site is not None:
-            # First, so that nobody connects while the sessions end.
-            closed = self._stopPort().addCallback(lambda _: site.closeConnections(self.drainSeconds))
-            ends.append(closed)
-        self.factory.closeAll()
-        ends += [self.ends.whenEmpty(), self.streams.whenEmpty(), self.webSockets.connections.whenEmpty()]
-        return gatherResults(ends).addCallback(lambda _: None)
-
-    def _listenOn(self, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:
-        self._ownSite = site
-        self._opening = endpointOf(self.reactor, endpoint).listen(site)
-        # What the application does with this one is its own affair.
-        self.listening = Deferred()
-
-        def listening(port: IListeningPort) -> None:
-            self._port = port
-            self.listening.callback(port)
-
-        self._opening.addCallbacks(listening, self.listening.errback)
-
-    def _stopPort(self) -> Deferred[None]:
-        if self._stopped is None:
-            self._stopped = succeed(None)
-            if self._ownSite is not None:
-                # An endpoint may take its time to open a port.
-                self._opening.cancel()
-            if self._port is not None:
-                self._stopped = maybeDeferred(self._port.stopListening).addErrback(self._closingFailed)
-        return _alsoWhen(self._stopped)
-
-    def _closingFailed(self, failure: Failure) -> None:
-        self._log.failure("Something could not be closed", failure)
 
     # Failing handlers
 
@@ -1003,18 +942,6 @@ def _connectionOf(request: Any) -> tuple[Client, bool]:
     return Client(plainAddress(address), scheme, host), isinstance(address, UNIXAddress)
 
 
-def _alsoWhen(deferred: Deferred[Any]) -> Deferred[None]:
-    """Return another Deferred that fires when one does, for whoever asks."""
-    waiting: Deferred[None] = Deferred()
-
-    def fire(result: object) -> object:
-        waiting.callback(None)
-        return result
-
-    deferred.addCallback(fire)
-    return waiting
-
-
 async def _settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
     """Return an answer, given plain, as a Deferred, or as a coroutine."""
     if isinstance(answer, Awaitable):
@@ -1066,7 +993,7 @@ def listen(
     engine = Server(reactor=reactor, **options)
     site = siteFor(NotImplementedResource(), engine.opts, engine.reactor)
     engine.attach(site)
-    engine._listenOn(endpoint, site)
+    engine.listenOn(endpoint, site)
     if callback is not None:
         handler: Handler = callback
 

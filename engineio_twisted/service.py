@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Unpack
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from .ends import attempt
 from .fast_http import siteFor
 from .options import OptionKeywords
+from .ports import Ports
 from .resource import Site
 from .server import NotImplementedResource, Server, endpointOf
 
@@ -25,7 +27,6 @@ class SiteService(Service):
     The ports of a site, and of a server that is attached to it.
 
     @param endpoints: where it is to listen, each with what it is called where that fails.
-    @ivar ports: those that are open.
     """
 
     _log = Logger()
@@ -33,11 +34,16 @@ class SiteService(Service):
     def __init__(self, server: Server, site: Site, endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> None:
         self.server = server
         self.site = site
-        self.ports: list[IListeningPort] = []
         self._endpoints = [*endpoints]
         self._missing = len(self._endpoints)
-        self._opening: list[Deferred[IListeningPort]] = []
+        self._ports = Ports(site)
+        self._isOpen = False
         self._isStopped = False
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """The ports that are open."""
+        return self._ports.open
 
     @property
     def whyNotReady(self) -> str | None:
@@ -48,11 +54,20 @@ class SiteService(Service):
         """Open the ports, before privileges are shed."""
         if self._isStopped:
             raise RuntimeError("the service was stopped, and its server is closed for good: make another")
-        endpoints, self._endpoints = self._endpoints, []
-        for what, endpoint in endpoints:
-            listening: Deferred[IListeningPort] = endpoint.listen(self.site)
-            self._opening.append(listening)
-            listening.addCallbacks(self.portOpened, self.portFailed, errbackArgs=(what,))
+        if self._isOpen:
+            return
+        self._isOpen = True
+        for what, endpoint in self._endpoints:
+            self._open(self._ports, endpoint, what, self.portOpened)
+
+    def _open(
+        self, ports: Ports, endpoint: IStreamServerEndpoint, what: str, opened: Callable[[IListeningPort], object]
+    ) -> None:
+        def failed(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self.portFailed(failure, what)
+
+        maybeDeferred(ports.listen, endpoint).addCallback(opened).addErrback(failed)
 
     def startService(self) -> None:
         """Open the ports, unless L{privilegedStartService} did."""
@@ -61,8 +76,10 @@ class SiteService(Service):
 
     def portOpened(self, port: IListeningPort) -> None:
         """Learn that a port is open, and say where it is."""
-        self.ports.append(port)
         self._missing -= 1
+        attempt(self._sayWhere, port)
+
+    def _sayWhere(self, port: IListeningPort) -> None:
         where = asURL(port.getHost())
         self._log.info("Engine.IO is served at {where}{path}/", where=where, path=self.server.opts.path)
 
@@ -74,17 +91,14 @@ class SiteService(Service):
         """
         Stop listening, drain the server, then close every connection.
 
-        @return: a Deferred that fires when nothing is left.
+        @return: a Deferred that fires when nothing is left, at the latest three seconds after C{drainTimeout}: then
+            what is left is aborted.
         """
         super().stopService()
-        self._isStopped = True
-        for each in self._opening:
-            each.cancel()
-        ports, self.ports = self.ports, []
-        stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports])
-        # The ports are closed at once, whenever that is done.
-        both: Deferred[Any] = gatherResults([stopped, self.server.close(drain=True)])
-        return both.addCallback(lambda _: self.site.closeConnections(self.server.drainSeconds))
+        if not self._isStopped:
+            self._isStopped = True
+            self.server.stopping.closeWith(self._ports)
+        return self.server.close(drain=True)
 
 
 def asURL(address: object) -> str:
@@ -127,26 +141,67 @@ class EngineIOService(SiteService):
         named = [(f"endpoint {each!r}", endpointOf(server.reactor, each)) for each in endpoints]
         super().__init__(server, site, named)
         self._isStarting = False
+        # Who waits for the ports, and why one of them couldn't be opened.
+        self._waiting: list[Deferred[None]] = []
+        self._problem: Failure | None = None
 
     def privilegedStartService(self) -> None:
         """
         Open the ports, before privileges are shed.
 
-        @raise CannotListenError: one can't be opened. Where that turns out only later it is logged.
+        @raise CannotListenError: one can't be opened: the others are closed. The service may be started again. If that
+            turns out only later, it is logged, and the service stops.
         @raise RuntimeError: the service was stopped.
         """
-        self._problem: Failure | None = None
+        self._problem = None
         self._isStarting = True
         try:
             super().privilegedStartService()
         finally:
             self._isStarting = False
         if self._problem is not None:
+            self._ports.stop()
+            self._ports = Ports(self.site)
+            self._missing = len(self._endpoints)
+            self._isOpen = False
+            self._tellWaiting(self._problem)
             self._problem.raiseException()
 
+    def whenListening(self) -> Deferred[None]:
+        """
+        Return a Deferred that fires when all ports are open.
+
+        It fails with the reason if one can't be opened, and with C{CancelledError} if the service stops before.
+        """
+        if self._problem is not None:
+            return fail(self._problem)
+        if not self._missing:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def _tellWaiting(self, result: Failure | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.called:
+                each.callback(result)
+
+    def portOpened(self, port: IListeningPort) -> None:
+        super().portOpened(port)
+        if not self._missing:
+            self._tellWaiting(None)
+
     def portFailed(self, failure: Failure, what: str) -> None:
-        """Have the start fail, or log it where that is over."""
-        if self._isStarting:
+        """Let the start fail; if that is over, log it and stop."""
+        if self._isStarting and self._problem is None:
             self._problem = failure
-        elif not failure.check(CancelledError):
-            self._log.failure("{what}: cannot listen", failure, what=what)
+            return
+        self._log.failure("{what}: cannot listen", failure, what=what)
+        if not self._isStarting:
+            self._problem = failure
+            self._tellWaiting(failure)
+            self.stopService()
+
+    def stopService(self) -> Deferred[None]:
+        self._tellWaiting(Failure(CancelledError()))
+        return super().stopService()

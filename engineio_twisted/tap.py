@@ -6,15 +6,17 @@ twistd finds this through `twisted/plugins/engineio_plugin.py` and imports it on
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -23,10 +25,12 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, findObject
+from .ends import attempt
 from .errors import HTTPRefusal, OptionError
 from .fast_http import siteFor
 from .health import HealthResource, ReadyResource
 from .observer import LogObserver
+from .ports import Ports
 from .resource import Site, formatAccess
 from .server import Server
 from .service import SiteService, asURL
@@ -168,7 +172,7 @@ class CommandService(SiteService):
         if service.logSessions:
             self.server.addObserver(LogObserver(self.server))
         self._inside = self._placesInside(service, options["root"])
-        self._portsInside: list[tuple[IListeningPort, Site]] = []
+        self._portsInside: list[Ports] = []
         self._problem: str | None = None
         self._isStarted = False
         try:
@@ -181,12 +185,11 @@ class CommandService(SiteService):
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are shed; one that can't be opened ends the command with one line."""
-        listening: Deferred[IListeningPort]
-        for what, endpoint, site in self._inside:
-            listening = endpoint.listen(site)
-            self._opening.append(listening)
-            listening.addCallbacks(self._listeningInside, self.portFailed, callbackArgs=(site,), errbackArgs=(what,))
-        self._inside = []
+        inside, self._inside = self._inside, []
+        for what, endpoint, site in inside:
+            ports = Ports(site, isLast=True)
+            self._portsInside.append(ports)
+            self._open(ports, endpoint, what, partial(self._listeningInside, site=site))
         super().privilegedStartService()
         self._isStarted = True
         if self._problem is not None:
@@ -244,7 +247,6 @@ class CommandService(SiteService):
         return "not listening" if self._missing else None
 
     def _listeningInside(self, port: IListeningPort, site: Site) -> None:
-        self._portsInside.append((port, site))
         paths = ", ".join(sorted(f"/{name.decode()}" for name in site.resource.listNames()))
         self._log.info("For operators: {paths} at {where}", paths=paths, where=asURL(port.getHost()))
 
@@ -264,7 +266,7 @@ class CommandService(SiteService):
             # Of a UNIX socket that is locked it is text.
             reason = getattr(reason.socketError, "strerror", None) or reason.socketError
         self._problem = f"{what}: cannot listen ({reason})"
-        if self._isStarted and not failure.check(CancelledError):
+        if self._isStarted:
             # An endpoint that took its time.
             self._stop(failure, self._problem)
 
@@ -277,16 +279,24 @@ class CommandService(SiteService):
         """
         Stop listening, drain the server, then close every connection; those for operators last.
 
-        @return: a Deferred that fires when nothing is left.
+        @return: as L{SiteService.stopService}.
         """
-        return super().stopService().addBoth(self._stopInside)
-
-    def _stopInside(self, result: Any) -> Deferred[Any]:
         # The last to go, so that all else can be watched as it goes.
         inside, self._portsInside = self._portsInside, []
-        stopped: Deferred[Any] = gatherResults([maybeDeferred(port.stopListening) for port, _ in inside])
-        stopped.addCallback(lambda _: gatherResults([site.closeConnections() for _, site in inside]))
-        return stopped.addCallback(lambda _: result)
+        for each in inside:
+            self.server.stopping.closeWith(each)
+        stopped = super().stopService()
+        attempt(self._sayWhatIsWaitedFor, stopped)
+        return stopped
+
+    def _sayWhatIsWaitedFor(self, stopped: Deferred[None]) -> None:
+        what = self.server.stopping.whatIsLeft()
+        if what and not stopped.called:
+            self._log.info(
+                "Waiting for {what} to end, for {seconds} s at most. Another Ctrl-C or SIGTERM ends the waiting",
+                what=what,
+                seconds=math.ceil(self.server.stopping.secondsLeft),
+            )
 
     def hurryOnSignal(self) -> None:
         """Have another SIGTERM or Ctrl-C end what is still waited for."""
@@ -301,7 +311,6 @@ class CommandService(SiteService):
     def _hurry(self) -> None:
         self._log.info("Nothing is waited for any more")
         self.server.close()
-        self.site.closeConnections()
 
 
 async def _awaited(result: Awaitable[object]) -> None:

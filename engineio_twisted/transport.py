@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
+from .ends import attempt
 from .errors import CloseReason
 from .observer import Counters
 from .packet import Packet
@@ -571,6 +572,11 @@ class Connections(Generic[ConnectionT]):
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 each.callback(None)
+
+    def abort(self) -> None:
+        """Abort every connection: each has an C{abort}."""
+        for each in self:
+            attempt(each.abort)  # type: ignore[attr-defined]
 
     def whenEmpty(self) -> Deferred[None]:
         """Return a Deferred that fires when no connection is open."""

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import Attribute, Interface, implementer
 
+from .clock import steadyClock
 from .debug import DebugScope
 from .errors import CloseReason, DecodeError
 from .packet import Packet, PacketType, describe
@@ -62,7 +63,7 @@ class IWebSocketEngine(Interface):
     """
 
     supportsPerMessageDeflate = Attribute("Whether it can compress. Of the class: options that ask for it are refused.")
-    connections = Attribute("The L{Connections} that are WebSockets, until they are lost.")
+    connections = Attribute("The L{Connections} that are WebSockets, until they are lost. Each has an C{abort}.")
 
     def accept(
         request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
@@ -342,7 +343,7 @@ class WebSocketConnection:
 
         @param deadline: the time for that; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
         """
-        seconds = max(CLOSE_TIMEOUT, deadline - self._clock.seconds())
+        seconds = max(CLOSE_TIMEOUT, deadline - steadyClock(self._clock).seconds())
         if self._deadline is None:
             self._deadline = self._clock.callLater(seconds, self.abort)
         elif self._deadline.active() and self._deadline.getTime() > self._clock.seconds() + seconds:

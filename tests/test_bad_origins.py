@@ -428,9 +428,7 @@ class TestFunction:
                 await here.say(upgrade(Origin=EVIL)),
                 await here.say(http("POST", target(), [("Origin", EVIL), ("Content-Length", "5000")])),
             ]
-            await eventually(
-                lambda: len(here.server._undecided) == 2 and len(here.server.reading) == 1, "the questions"
-            )
+            await eventually(lambda: len(here.server.undecided) == 2 and len(here.server.reading) == 1, "the questions")
             await within(here.server.close(), "the end of the server")
             assert (await wires[0].response()).status == 503
             assert (await wires[1].response()).status == 503

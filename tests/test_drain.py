@@ -290,7 +290,7 @@ def test_closeStopsListeningFirst() -> None:
     server = listen("tcp:1", reactor=reactor)
     socket, _ = start(server)
     states: list[bool] = []
-    port: Any = server._port
+    port: Any = server._ownPorts.open[0]
     stop = port.stopListening
     port.stopListening = lambda: states.append(server.isReady and socket.readyState == "open") or stop()
     closed = server.close(drain=True)
@@ -515,7 +515,7 @@ def test_connectionsInUseForTooLong(site: Any) -> None:
 
     stuck = connectedTo(site, http("GET", "/slow"))
     stuck.loseConnection = lambda: None
-    site.closeConnections(10)
+    site.closeConnections(20)
     closed = site.closeConnections()
     site.clock.advance(CLOSE_TIMEOUT)
     assert closed.called

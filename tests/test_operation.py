@@ -136,11 +136,14 @@ def test_order() -> None:
     request: Any = FakeRequest()
     root.children[b"ready"].render_GET(request)
     assert request.status == 200
+    service.server.handleRequest(FakeRequest())
+    (inside,) = service._portsInside
     stopped = service.stopService()
     # What is for operators is still there, and says so.
     assert json.loads(root.children[b"ready"].render_GET(request))["reason"] == "draining"
     assert request.status == 503
-    assert len(service._portsInside) == 1
+    assert len(inside.open) == 1
+    reactor.advance(service.server.opts.drainTimeout / 1000)
     reactor.advance(0)
     assert stopped.called
-    assert service._portsInside == []
+    assert inside.open == []

@@ -1,0 +1,90 @@
+"""The ports of a site: opened for it, and closed with the connections that came by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.python.failure import Failure
+
+from .ends import alsoWhen, attempt, attemptLater
+from .resource import Site
+
+
+class Ports:
+    """
+    The ports of a site.
+
+    @param site: the site.
+    @param isLast: whether they stay open until all else of a server is closed, as operators watch it by them.
+    @ivar open: those that are open.
+    """
+
+    def __init__(self, site: Site, isLast: bool = False) -> None:
+        self.site = site
+        self.isLast = isLast
+        self.open: list[IListeningPort] = []
+        self._opening: list[Deferred[IListeningPort]] = []
+        self._stopped: Deferred[Any] | None = None
+
+    def listen(self, endpoint: IStreamServerEndpoint) -> Deferred[IListeningPort]:
+        """
+        Open a port.
+
+        @return: a Deferred of the port; L{CancelledError} if the ports are closed meanwhile.
+        """
+        opening: Deferred[IListeningPort] = endpoint.listen(self.site)
+        self._opening.append(opening)
+        return opening.addCallback(self._opened)
+
+    def _opened(self, port: IListeningPort) -> IListeningPort:
+        if self._stopped is not None:
+            # The endpoint couldn't be cancelled any more.
+            _stop(port)
+            raise CancelledError
+        self.open.append(port)
+        return port
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close the ports, and open none any more. A port that fails to close is no reason to leave another one open.
+
+        @return: a Deferred that fires when they are closed, and never fails.
+        """
+        if self._stopped is None:
+            self._stopped = DeferredList([_stop(each) for each in self.open])
+            self.open = []
+            for opening in self._opening:
+                # An endpoint may take its time to open a port.
+                attempt(opening.cancel)
+        return alsoWhen(self._stopped)
+
+    def close(self, until: float) -> Deferred[None]:
+        """
+        Close the ports, and every connection of the site; what was written to it goes out first, if it can.
+
+        @param until: as for L{Site.closeConnections}.
+        @return: a Deferred that fires when none is left.
+        """
+        attempt(self.site.closeConnections, until)
+        # Again: somebody may have connected until the port was closed.
+        return self.stop().addCallback(lambda _: self.site.closeConnections(until))
+
+    def abort(self) -> None:
+        """Abort every connection of the site."""
+        self.site.channels.abort()
+
+
+def _stop(port: Any) -> Deferred[None]:
+    def closeAll(_: object) -> None:
+        # A UNIX socket whose file can't be removed stays open otherwise: Twisted removes that first.
+        if isinstance(port, tcp.Port) and port.connected:
+            lock = getattr(port, "lockFile", None)
+            if lock is not None:
+                attempt(lock.unlock)
+            attempt(tcp.Port.connectionLost, port, Failure(ConnectionDone()))
+
+    return attemptLater(port.stopListening).addCallback(closeAll)

@@ -1,0 +1,166 @@
+"""
+The stop of a server: in which order everything ends, and by when. docs/operation.md, "Stopping".
+
+There is one deadline for all of it. Clients have until C{drainTimeout} to take what they are sent, without a drain no
+time at all. What is left three seconds later is aborted, and waited for no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from .ends import Deadline, alsoWhen, attempt
+from .errors import ServerClosing
+from .ports import Ports
+from .transport import CLOSE_TIMEOUT, cancel
+
+if TYPE_CHECKING:
+    from .server import Server
+
+
+class Stop:
+    """
+    The stop of one server, which makes it and calls it.
+
+    @ivar isDraining: whether no new sessions are opened.
+    @ivar isClosing: whether nothing is begun any more.
+    @ivar until: the time until which clients may take what they are sent, by the clock of the server.
+    """
+
+    isDraining = False
+    isClosing = False
+    until = 0.0
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ports: list[Ports] = []
+        self._drained: Deferred[None] | None = None
+        self._sessionsGone: Deferred[None] = Deferred()
+        self._closed: Deferred[None] = Deferred()
+        # Of the closing, once that has begun.
+        self._deadline: Deadline | None = None
+
+    @property
+    def secondsLeft(self) -> float:
+        """In how many seconds it is over, whatever clients do."""
+        left: float = self.until + CLOSE_TIMEOUT - self._server.clock.seconds()
+        return max(0.0, left)
+
+    def closeWith(self, ports: Ports) -> None:
+        """Close some ports, with the connections that came by them, with all else."""
+        self._ports.append(ports)
+        if self._closed.called:
+            # Closed before it had these.
+            self._closed = Deferred()
+            self._deadline = None
+        elif self._deadline is not None:
+            self._deadline.waitFor([ports.close(self.until)])
+
+    def drain(self) -> Deferred[None]:
+        """Do what L{Server.drain} says."""
+        if self._drained is None:
+            self.isDraining = True
+            self._drained = Deferred()
+            self.until = self._server.clock.seconds() + self._server.opts.drainTimeout / 1000
+            deadline = self._newDeadline(self._abortSessions)
+            deadline.over.chainDeferred(self._drained)
+            attempt(self._beginToDrain, deadline)
+        return alsoWhen(self._drained)
+
+    def _beginToDrain(self, deadline: Deadline) -> None:
+        server = self._server
+        timer = server.clock.callLater(server.opts.drainTimeout / 1000, server.factory.closeAll)
+        for giveUp, opensSession in list(server.undecided.items()):
+            if opensSession:
+                attempt(giveUp, ServerClosing())
+        server.factory.drainAll(self.until)
+
+        def sessionsGone(_: object) -> Deferred[None]:
+            cancel(timer)
+            self._sessionsGone.callback(None)
+            return server.streams.whenEmpty()
+
+        # The last of them is about to tell its client, and the application.
+        gone = server.factory.whenEmpty().addCallback(lambda _: server.ends.whenEmpty())
+        gone.addCallback(sessionsGone).addCallback(lambda _: server.webSockets.connections.whenEmpty())
+        deadline.waitFor([gone])
+
+    def close(self, drain: bool) -> Deferred[None]:
+        """Do what L{Server.close} says."""
+        for ports in self._ports:
+            # First, so that nobody connects while the sessions end.
+            if not ports.isLast:
+                attempt(ports.stop)
+        if not drain:
+            self._close(self._server.clock.seconds())
+        elif self._deadline is None and not self._closed.called:
+            self.drain()
+            alsoWhen(self._sessionsGone).addCallback(lambda _: self._close(self.until))
+        return alsoWhen(self._closed)
+
+    def _close(self, until: float) -> None:
+        if self._closed.called:
+            return
+        self.until = min(self.until, until) if self.isDraining else until
+        if self._deadline is None:
+            self.isClosing = True
+            self._deadline = self._newDeadline(self._abort)
+            self._deadline.over.addCallback(lambda _: self._closeLast())
+            attempt(self._beginToClose, self._deadline)
+        else:
+            self._deadline.setTime(self.until + CLOSE_TIMEOUT)
+            for ports in self._others:
+                attempt(ports.site.closeConnections, self.until)
+
+    def _beginToClose(self, deadline: Deadline) -> None:
+        server = self._server
+        for giveUp in list(server.undecided):
+            attempt(giveUp, ServerClosing())
+        server.reading.abort()
+        server.letGoOfForeignUpgrades()
+        server.factory.closeAll()
+
+        def closing(ports: Ports) -> Deferred[None]:
+            # Behind what sessions say last on these connections.
+            return server.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
+
+        connections: list[Any] = [server.reading, server.ends, server.streams, server.webSockets.connections]
+        deadline.waitFor([*map(closing, self._others), *[each.whenEmpty() for each in connections]])
+
+    def _closeLast(self) -> None:
+        last = [each for each in self._ports if each.isLast]
+        self._deadline = self._newDeadline(lambda: [attempt(each.abort) for each in last])
+        self._deadline.over.addCallback(self._closed.callback)
+        self._deadline.waitFor([succeed(None), *[each.close(0.0) for each in last]])
+
+    @property
+    def _others(self) -> list[Ports]:
+        return [each for each in self._ports if not each.isLast]
+
+    def _newDeadline(self, abort: Callable[[], object]) -> Deadline:
+        deadline = Deadline(self._server.clock, abort, self.whatIsLeft)
+        deadline.setTime(self.until + CLOSE_TIMEOUT)
+        return deadline
+
+    def _abortSessions(self) -> None:
+        server = self._server
+        for each in (server.factory.closeAll, server.streams.abort, server.webSockets.connections.abort):
+            attempt(each)
+
+    def _abort(self) -> None:
+        for each in (self._abortSessions, self._server.reading.abort, *[ports.abort for ports in self._others]):
+            attempt(each)
+
+    def whatIsLeft(self) -> str:
+        """Return what is waited for, as a text for a log; an empty one if nothing is."""
+        server = self._server
+        onWebSocket = sum([each.transport.name == "websocket" for each in server.clients.values()])
+        counts = {
+            "session": len(server.clients),
+            "WebSocket": max(0, len(server.webSockets.connections) - onWebSocket),
+            "request": sum([bool(channel.requests) for ports in self._others for channel in ports.site.channels]),
+        }
+        return ", ".join([f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count])
