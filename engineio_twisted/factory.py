@@ -71,7 +71,12 @@ class SocketFactory:
         if place is not None:
             socket.place = place
         self.clients[sid] = socket
-        socket.open()
+        try:
+            socket.open()
+        except BaseException:
+            # Nobody is going to hear of it.
+            socket.close(discard=True)
+            raise
         return socket
 
     def _remove(self, socket: Socket) -> None:

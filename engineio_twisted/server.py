@@ -24,7 +24,7 @@ from zope.interface import implementer
 from .clock import steadyClock
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
-from .ends import Ends
+from .ends import Ends, attempt
 from .engine_autobahn import AutobahnEngine
 from .errors import (
     ERROR_MESSAGES,
@@ -817,7 +817,16 @@ class Server(EventEmitter):
             for name, values in request.responseHeaders.getAllRawHeaders()
             if not _OF_A_HANDSHAKE.fullmatch(name)
         }
-        self.webSockets.accept(request, handshake, headers, transport)
+        connection = request.channel.transport
+        try:
+            self.webSockets.accept(request, handshake, headers, transport)
+        except BaseException:
+            if not request.startedWriting:
+                raise
+            # It has been taken over, and its 101 isn't there, or only in part: no answer would be understood.
+            self._log.failure("A WebSocket could not be opened")
+            attempt(connection.abortConnection)
+            return
         site = getattr(request, "site", None)
         if site is not None:
             # Nobody else does, as the request is never finished.
@@ -839,6 +848,9 @@ class Server(EventEmitter):
             self.emit(
                 "connection_error", ConnectionErrorEvent(request, refusal.code, ERROR_MESSAGES[refusal.code], context)
             )
+            if _isAnswered(request):
+                # By a handler, which goes on with what it has begun.
+                return
         if isUpgrade:
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
             respond(request, refusal.status, headers, refusal.message.encode(), self.announceHeaders)
@@ -894,6 +906,11 @@ class Server(EventEmitter):
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, with its session where there is one, and emit it as that socket's C{error}."""
+        if event == "connection_error":
+            request = args[0].req
+            if request.startedWriting and not request.finished and request.channel is not None:
+                # It had begun to answer, and nobody goes on.
+                request.loseConnection()
         if args and isinstance(args[0], Socket):
             args[0].handlerFailed(event, args[1:], failure)
         else:

@@ -43,8 +43,10 @@ MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
 
 
-NORMAL, GOING_AWAY, POLICY_VIOLATION = 1000, 1001, 1008
-"""Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is; the client does what it may not."""
+NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1000, 1001, 1008, 1011
+"""
+Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is; the client does what it may not; we failed.
+"""
 
 _CODES = {
     CloseReason.SERVER_SHUTTING_DOWN: GOING_AWAY,
@@ -287,7 +289,9 @@ class WebSocketTransport(Transport):
     def _over(self, reason: CloseReason, description: str) -> None:
         if not self._ended:
             self._ended = True
-            self.owner.transportClosed(self, reason, description)
+            # Where the beginning failed there is none.
+            if self.owner is not None:
+                self.owner.transportClosed(self, reason, description)
 
 
 # For engines
@@ -441,6 +445,8 @@ def takeOver(request: Request, protocol: Any) -> bytes:
     # What came behind is in the line buffer while the request is being read, and in the data buffer if it was
     # answered later.
     behind: bytes = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
+    # From here on nothing of HTTP may be written.
+    request.startedWriting = 1
     channel._dataBuffer = []
     channel.setTimeout(None)
     # The channel registered itself, and as long as it is there, nobody else can.
@@ -458,14 +464,20 @@ def takeOver(request: Request, protocol: Any) -> bytes:
 
 def begin(protocol: Any, behind: bytes) -> None:
     """
-    Let a WebSocket begin whose 101 is written.
+    Let a WebSocket begin whose 101 is written. If that fails, it is logged, and the client told with 1011.
 
     @param protocol: a L{WebSocketConnection}, which provides L{IWebSocket} and C{IProtocol}.
     @param behind: as returned by L{takeOver}.
     """
-    # The channel stops reading while a request is being answered. Before anything is sent: what is may stop it again.
-    if IPushProducer.providedBy(protocol.transport):
-        protocol.transport.resumeProducing()
-    protocol.receiver.opened(protocol)
-    if behind:
-        protocol.dataReceived(behind)
+    try:
+        # The channel stops reading while a request is being answered. Before anything is sent: what is may stop it
+        # again.
+        if IPushProducer.providedBy(protocol.transport):
+            protocol.transport.resumeProducing()
+        protocol.receiver.opened(protocol)
+        if behind:
+            protocol.dataReceived(behind)
+    except BaseException:
+        protocol._log.failure("A WebSocket failed as it began")
+        protocol.setDeadline()
+        protocol.close(INTERNAL_ERROR)
