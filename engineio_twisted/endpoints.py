@@ -14,7 +14,6 @@ from typing import Any, Unpack
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -31,6 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .configuration import optionsFromText
+from .descriptions import describedEndpoint
 from .errors import CloseReason, OptionError
 from .options import OptionKeywords, ServerOptions
 from .proxies import plainAddress
@@ -470,4 +470,4 @@ def parse(reactor: Any, *args: str, text: str = "false", **keywords: str) -> Ses
     if text not in ("true", "false"):
         raise OptionError("text", text, "expected true or false")
     options = optionsFromText({name: value for name, value in keywords.items() if ":" not in name})
-    return SessionEndpoint(serverFromString(reactor, inner[0]), text=text == "true", reactor=reactor, **options)
+    return SessionEndpoint(describedEndpoint(reactor, inner[0]), text=text == "true", reactor=reactor, **options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import attrs
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, ISSLTransport, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from .clock import steadyClock
 from .debug import DebugScope
+from .descriptions import describedEndpoint, leavingAlone
 from .emitter import EventEmitter, Handler
 from .ends import Ends, attempt
 from .engine_autobahn import AutobahnEngine
@@ -1029,14 +1030,12 @@ def endpointOf(reactor: Any, endpoint: int | str | IStreamServerEndpoint) -> ISt
     @raise ValueError: the description isn't one, or the number isn't a port.
     """
     if IStreamServerEndpoint.providedBy(endpoint):
-        given: IStreamServerEndpoint = endpoint
-        return given
+        return leavingAlone(endpoint)
     if isinstance(endpoint, str):
         try:
-            described: IStreamServerEndpoint = serverFromString(reactor, endpoint)
+            return describedEndpoint(reactor, endpoint)
         except (ValueError, TypeError) as error:
             raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
-        return described
     if type(endpoint) is not int or not 0 <= endpoint <= 65535:
         raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, a description, or an endpoint")
     return _AllInterfaces(reactor, endpoint)

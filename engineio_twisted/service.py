@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any, Unpack
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from .descriptions import urlOf
 from .ends import attempt
 from .fast_http import siteFor
 from .options import OptionKeywords
@@ -80,7 +79,7 @@ class SiteService(Service):
         attempt(self._sayWhere, port)
 
     def _sayWhere(self, port: IListeningPort) -> None:
-        where = asURL(port.getHost())
+        where = urlOf(port)
         self._log.info("Engine.IO is served at {where}{path}/", where=where, path=self.server.opts.path)
 
     def portFailed(self, failure: Failure, what: str) -> None:
@@ -99,16 +98,6 @@ class SiteService(Service):
             self._isStopped = True
             self.server.stopping.closeWith(self._ports)
         return self.server.close(drain=True)
-
-
-def asURL(address: object) -> str:
-    """Return an address as one that can be opened, for a log."""
-    if isinstance(address, IPv4Address | IPv6Address):
-        host = "localhost" if address.host in ("0.0.0.0", "::") else address.host  # noqa: S104
-        return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
-    if isinstance(address, UNIXAddress) and address.name:
-        return f"unix:{os.fsdecode(address.name)}:"
-    return str(address)
 
 
 class EngineIOService(SiteService):

@@ -17,7 +17,6 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.python import usage
@@ -25,6 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, findObject
+from .descriptions import describedEndpoint, urlOf
 from .ends import attempt
 from .errors import HTTPRefusal, OptionError
 from .fast_http import siteFor
@@ -33,7 +33,7 @@ from .observer import LogObserver
 from .ports import Ports
 from .resource import Site, formatAccess
 from .server import Server
-from .service import SiteService, asURL
+from .service import SiteService
 from .socket import Socket
 from .static import Page, StaticFolder
 
@@ -248,7 +248,7 @@ class CommandService(SiteService):
 
     def _listeningInside(self, port: IListeningPort, site: Site) -> None:
         paths = ", ".join(sorted(f"/{name.decode()}" for name in site.resource.listNames()))
-        self._log.info("For operators: {paths} at {where}", paths=paths, where=asURL(port.getHost()))
+        self._log.info("For operators: {paths} at {where}", paths=paths, where=urlOf(port))
 
     def _formatAccess(self, timestamp: str, request: Any) -> str:
         try:
@@ -319,7 +319,7 @@ async def _awaited(result: Awaitable[object]) -> None:
 
 def _endpoint(reactor: Any, description: str, what: str = "") -> Any:
     try:
-        return serverFromString(reactor, description)
+        return describedEndpoint(reactor, description)
     except Exception as error:
         # Whatever a parser of descriptions, Twisted's or a plugin's, may raise at a wrong one.
         fail(f"{what or f'--listen {description}'}: {error}")

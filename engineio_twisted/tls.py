@@ -18,7 +18,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, PKey
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLServerConnectionCreator,
@@ -30,6 +30,8 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
+
+from .descriptions import describedEndpoint
 
 CHECK_INTERVAL = 1.0
 """Seconds: how often it is looked whether the files are others, at most, and only when somebody connects."""
@@ -162,5 +164,5 @@ def parse(reactor: Any, *args: str, certificate: str = "", key: str = "", **keyw
             "expected tls-files:tcp:443:certificate=FILE:key=FILE, or another endpoint in place of tcp:443"
         )
     named = [f"{name}={quoteStringArgument(value)}" for name, value in keywords.items()]
-    inner = serverFromString(reactor, ":".join([*map(quoteStringArgument, args), *named]))
+    inner = describedEndpoint(reactor, ":".join([*map(quoteStringArgument, args), *named]))
     return TLSFilesEndpoint(inner, RenewedCertificate(certificate, key or certificate, reactor), reactor)

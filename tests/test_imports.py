@@ -55,14 +55,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fast_http": {"connection_group", "ends", "resource", "transport", "options"},
     "configuration": {"options", "errors"},
     "static": {"limits"},
+    "descriptions": set(),
     "memory_network": set(),
     "memory_client": {"memory_network", "websocket"},
-    "tls": set(),
+    "tls": {"descriptions"},
 }
 # What needs an extra is imported by those alone who ask for it.
 MEMORY = {"memory_network", "memory_client", "testing"}
 EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls", *MEMORY}
-MAY_IMPORT["endpoints"] = {"configuration", "errors", "options", "proxies", "server", "socket", "transport"}
+MAY_IMPORT["endpoints"] = {
+    *("configuration", "errors", "descriptions", "options", "proxies", "server", "socket", "transport"),
+}
 MAY_IMPORT |= {
     "server": EVERYTHING - {"server"},
     "service": EVERYTHING,

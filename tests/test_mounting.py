@@ -336,7 +336,7 @@ async def test_closeBeforeListening(serve: Any, monkeypatch: pytest.MonkeyPatch)
         def listen(self, factory: Any) -> Deferred[Any]:
             return Deferred()
 
-    monkeypatch.setattr("engineio_twisted.server.serverFromString", lambda reactor, description: Slow())
+    monkeypatch.setattr("engineio_twisted.descriptions.serverFromString", lambda reactor, description: Slow())
     called: list[bool] = []
     server = listen("slow:1", lambda: called.append(True))
     await server.close()

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from engineio_twisted import Server
-from engineio_twisted.service import asURL
+from engineio_twisted.descriptions import asURL
 from engineio_twisted.tap import CommandService, Options, echo, findApp, makeService
 
 from .fakes import FakeRequest
