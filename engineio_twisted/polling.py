@@ -27,10 +27,8 @@ from .transport import (
     AnswerHeaders,
     ITransport,
     Transport,
-    abortStream,
     connectionOf,
     headerValues,
-    isOver,
     isStream,
     respond,
     unsent,
@@ -207,16 +205,12 @@ class UnreadAnswer:
 
     def cut(self) -> None:
         """Cut the connection, unless it is somebody else's by now."""
-        if isStream(self.connection):
-            abortStream(self.connection)
-        elif self.left and not getattr(self._channel, "requests", ()):
+        isAlone = isStream(self.connection) or (self.left and not getattr(self._channel, "requests", ()))
+        if isAlone:
             _cut(self.connection)
 
 
 def _cut(connection: Any) -> None:
-    if isStream(connection):
-        abortStream(connection)
-        return
     # Other than those of Twisted, where nothing is known of what is unread, may not be able to.
     abort = getattr(connection, "abortConnection", None)
     if abort is not None:
@@ -262,8 +256,8 @@ class PollingTransport(Transport):
     @property
     def _hasPoll(self) -> bool:
         """Whether a GET waits that can be answered. If its connection is lost, others may hear of it before we do."""
-        channel = None if self._poll is None else self._poll.channel
-        return channel is not None and not (isStream(channel) and isOver(channel))
+        channel: Any = None if self._poll is None else self._poll.channel
+        return channel is not None and not (isStream(channel) and channel.isOver)
 
     @property
     def bufferedAmount(self) -> int:

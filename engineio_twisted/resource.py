@@ -31,7 +31,17 @@ from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
 from .limits import News
 from .options import ServerOptions
-from .transport import CLOSE_TIMEOUT, Connections, UnreadDeadline, abortStream, beginningOfId, cancel, isStream, unread
+from .streams import Stream
+from .transport import (
+    CLOSE_TIMEOUT,
+    UNREAD_TIMEOUT,
+    Connections,
+    UnreadDeadline,
+    beginningOfId,
+    cancel,
+    isStream,
+    unread,
+)
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -47,15 +57,6 @@ LINGER_TIME = 2.0
 Seconds to go on reading, and dropping, a body that was refused before its end.
 
 Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
-"""
-
-
-UNREAD_TIMEOUT = 60_000
-"""
-Milliseconds after which a connection is cut whose client takes nothing of a response, or less than
-L{transport.UNREAD_PROGRESS} bytes.
-
-As long as it takes more the response goes on, however slow that is.
 """
 
 
@@ -215,8 +216,12 @@ class EngineIORequest(server.Request):
     _isRefusalWritten = False
     _deciding: Deferred[None] | None = None
     _timer: IDelayedCall | None = None
-    # Begins with the body; of a stream, which can't be answered before it is known to its connection.
+    # Begins with the body; of a stream, which may still come to nothing while its headers are read, a little later.
     _start: Callable[[], None] | None = None
+    _awaitsStart = False
+
+    def __init__(self, channel: Any, *args: Any, **keywords: Any) -> None:
+        super().__init__(Stream(channel) if isStream(channel) else channel, *args, **keywords)
 
     def gotLength(self, length: int | None) -> None:
         # What the request line said is known here to the channel alone.
@@ -228,7 +233,6 @@ class EngineIORequest(server.Request):
         timeout: int | None
         if engine is not None:
             self._engine = engine
-            engine.reading.add(self)
             self._limit = engine.opts.maxHttpBufferSize
             timeout = engine.opts.httpRequestBodyTimeout
         elif length != 0 and isinstance(site, Site):
@@ -244,16 +248,28 @@ class EngineIORequest(server.Request):
             self.content = BytesIO()
         # An answer may be given, and handlers asked, before the request is complete.
         self.method, self.uri, self.path = method, uri, uri.partition(b"?")[0]
+        begin = partial(self._begin, method, uri, length, timeout)
+        if not isStream(self.channel):
+            begin()
+            return
+        # The length may come twice.
+        self._start = begin
+        if not self._awaitsStart:
+            self._awaitsStart = True
+            self._callLater(0, self._startLate)
+
+    def _startLate(self) -> None:
+        """Begin with a body of which nothing has come, if the stream is one that its connection knows."""
+        if self._start is not None and self.channel is not None and not self.channel.isOver:
+            self._start()
+
+    def _begin(self, method: bytes, uri: bytes, length: int | None, timeout: int | None) -> None:
+        """Find out for whom the body is, or refuse it. From here on there is an end that takes away what is kept."""
+        self._start = None
         if timeout is not None:
             self._timer = self._callLater(timeout / 1000, self._tooSlow, timeout)
-        if isStream(self.channel):
-            self._start = partial(self._begin, method, uri, length)
-        else:
-            self._begin(method, uri, length)
-
-    def _begin(self, method: bytes, uri: bytes, length: int | None) -> None:
-        """Find out for whom the body is, or refuse it."""
-        self._start = None
+        if self._engine is not None:
+            self._engine.reading.add(self)
         try:
             polling = None if self._engine is None else self._engine.pushTarget(self, method, uri)
             if polling is not None:
@@ -268,7 +284,14 @@ class EngineIORequest(server.Request):
         call: IDelayedCall = self.channel.site.reactor.callLater(seconds, function, *args)
         return call
 
+    @property
+    def _isCut(self) -> bool:
+        """Whether it came on a stream that takes no answer any more."""
+        return isStream(self.channel) and self.channel.isOver
+
     def handleContentChunk(self, data: bytes) -> None:
+        if self._isCut:
+            return
         if self._start is not None:
             self._start()
         if self._refused:
@@ -289,17 +312,8 @@ class EngineIORequest(server.Request):
 
     def abort(self) -> None:
         """Cut the connection; of HTTP/2 the stream, which no other request has."""
-        if isStream(self.channel):
-            abortStream(self.channel)
-        else:
-            self.channel.transport.abortConnection()
-
-    def loseConnection(self) -> None:
-        """Close the connection once all is written; of HTTP/2 the stream, which can't be closed before an answer."""
-        if self.channel is not None and isStream(self.channel) and not self.startedWriting:
-            self.abort()
-        else:
-            super().loseConnection()
+        connection = self.channel if isStream(self.channel) else self.channel.transport
+        connection.abortConnection()
 
     def _refuse(self, refusal: HTTPRefusal) -> None:
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
@@ -357,6 +371,9 @@ class EngineIORequest(server.Request):
         self.channel.loseConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._isCut:
+            # Its end is about to be told.
+            return
         if self._start is not None:
             self._start()
         if self._refused:

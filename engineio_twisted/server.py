@@ -59,6 +59,7 @@ from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
 from .resource import CapturedPath, EngineIORequest, Site
 from .socket import ReadyState, Socket
 from .stopping import Stop
+from .streams import adapt
 from .transport import Connections, ResponseHeaders, cancel, headerOf, headerValues, isStream, respond
 from .websocket import WebSocketTransport
 
@@ -500,6 +501,10 @@ class Server(EventEmitter):
     def _handle(self, request: Any, isUpgrade: bool) -> None:
         if _isAnswered(request):
             # An application that calls this after some time may find the client gone.
+            return
+        adapt(request)
+        if isStream(request.channel) and request.channel.isOver:
+            # Its end is about to be told.
             return
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.

@@ -10,9 +10,7 @@ from typing import Any, AnyStr, ClassVar, Generic, Protocol, TypeVar
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import Attribute, Interface
 
@@ -35,6 +33,14 @@ Seconds from the end of a connection, as far as we are concerned, until it is cu
 
 Time for a slow network to carry a last answer or a close frame; a client that has gone, or doesn't read, or, over TLS,
 doesn't say goodbye, must not keep a socket open.
+"""
+
+UNREAD_TIMEOUT = 60_000
+"""
+Milliseconds after which a connection, or a stream of HTTP/2, is cut whose client takes nothing of a response, or less
+than L{UNREAD_PROGRESS} bytes.
+
+As long as it takes more the response goes on, however slow that is.
 """
 
 
@@ -392,9 +398,7 @@ def unsent(connection: Any) -> int:
     if isinstance(connection, FileDescriptor) and connection.connected:
         amount += len(connection.dataBuffer) - connection.offset + connection._tempDataLen
     elif isStream(connection):
-        queue = connection._conn._outboundStreamQueues.get(connection.streamID, ())
-        # The last may be what stands for the end.
-        amount += sum([len(each) for each in queue if isinstance(each, bytes)])
+        amount += connection.unsent
     return amount
 
 
@@ -508,27 +512,6 @@ def connectionOf(request: Any) -> Any:
 def isStream(channel: Any) -> bool:
     """Tell whether what a request came on is a stream of HTTP/2, which shares its connection with others."""
     return getattr(channel, "streamID", None) is not None
-
-
-def isOver(stream: Any) -> bool:
-    """Return whether a stream of HTTP/2 takes nothing any more: it is closed, or its connection is lost."""
-    connection = stream._conn
-    # What ends several streams tells them one after the other: by the first of them the others' owners may be asked.
-    if stream.streamID not in connection.streams or not connection._stillProducing:
-        return True
-    known = connection.conn.streams.get(stream.streamID)
-    return known is None or known.closed or connection.conn.state_machine.state.name == "CLOSED"
-
-
-def abortStream(stream: Any) -> None:
-    """Cut a stream of HTTP/2, unless it is over. Its request is told, which it isn't by Twisted."""
-    if stream.streamID in stream._conn.streams:
-        request = stream._request
-        if not isOver(stream):
-            stream.abortConnection()
-        # One that is answered, while the answer waits to be read, has none any more.
-        if getattr(request, "channel", None) is not None:
-            request.connectionLost(Failure(ConnectionAborted()))
 
 
 class Cancellable(Protocol):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import h2.config
@@ -63,6 +65,7 @@ class Client(Protocol):
         self.answers: dict[int, Answer] = {}
         self._lost: Deferred[None] = Deferred()
         self.isLost = False
+        self._isHeldBack = False
 
     def connectionMade(self) -> None:
         self.h2.initiate_connection()
@@ -70,7 +73,18 @@ class Client(Protocol):
 
     def flush(self) -> None:
         assert self.transport is not None
-        self.transport.write(self.h2.data_to_send())
+        if not self._isHeldBack:
+            self.transport.write(self.h2.data_to_send())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Send in one write what is said meanwhile."""
+        self._isHeldBack = True
+        try:
+            yield
+        finally:
+            self._isHeldBack = False
+            self.flush()
 
     def dataReceived(self, data: bytes) -> None:
         for event in self.h2.receive_data(data):
@@ -102,11 +116,15 @@ class Client(Protocol):
     def ask(
         self, path: str, method: str = "GET", body: bytes | None = None, *, ends: bool = True, **headers: str
     ) -> tuple[int, Answer]:
-        """Ask, and return the number of the stream and what comes on it; with `ends=False` a body isn't complete."""
+        """
+        Ask, and return the number of the stream and what comes on it; with `ends=False` a body isn't complete.
+
+        A header whose value has a bar in it is sent twice.
+        """
         stream = self.h2.get_next_available_stream_id()
         self.answers[stream] = answer = Answer()
         fields = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "localhost")]
-        fields += [(name.replace("_", "-"), value) for name, value in headers.items()]
+        fields += [(name.replace("_", "-"), each) for name, value in headers.items() for each in value.split("|")]
         self.h2.send_headers(stream, fields, end_stream=ends and body is None)
         if body is not None:
             self.send(stream, body, ends=ends)

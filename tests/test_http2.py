@@ -58,8 +58,9 @@ class Here:
         self._clients.append(client)
         return client
 
-    async def leave(self) -> None:
-        for each in self._clients:
+    async def leave(self, *clients: Client) -> None:
+        """Cut the connections of some clients, or of all."""
+        for each in clients or self._clients:
             if not each.isLost:
                 assert each.transport is not None
                 each.transport.abortConnection()  # type: ignore[attr-defined]
@@ -404,3 +405,227 @@ async def test_node(listening: Any, node: str, start: Run) -> None:
     assert (opened["status"], opened["text"][0]) == (200, "0")
     assert [(each["status"], each["text"]) for each in (posted, polled)] == [(200, "ok"), (200, "4hello")]
     assert program.named("settings") == [{"event": "settings", "enableConnectProtocol": False}]
+
+
+# What one client does on a connection, and what the other sessions on it notice of that
+
+
+async def echoes(client: Client, session: str, text: str = "still here") -> None:
+    """Show that a session whose GET doesn't wait is served."""
+    _, poll = client.ask(session)
+    assert (await client.post(session, f"4{text}".encode())).text == "ok"
+    assert (await poll.over()).text == f"4{text}"
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("order", [("GET", "POST"), ("POST", "GET"), ("POST",), ("GET",)], ids="-".join)
+@pytest_twisted.ensureDeferred
+async def test_streamsThatAreResetTogether(listening: Any, order: tuple[str, ...], attached: bool) -> None:
+    """A GET that waits and half a POST, reset in one segment, end their session once, and no other."""
+    here = await listening(attached)
+    client = await here.connect()
+    session, other = await client.open(), await client.open()
+    streams = {}
+    for method in ("GET", "POST"):
+        streams[method], _ = client.ask(session, method, None if method == "GET" else b"4half", ends=method == "GET")
+    await client.get("/page")
+    with client.together():
+        for method in order:
+            client.reset(streams[method])
+    # Below the root of a site of twisted.web's nobody hears of a body that isn't complete.
+    if attached or "GET" in order:
+        await eventually(lambda: here.closed, "the end of the session")
+        assert len(here.closed) == 1
+        assert here.closed[0][0] == "transport error"
+    await echoes(client, other)
+    assert len(here.server.reading) == 0
+
+
+@pytest.mark.parametrize("order", [("GET", "POST"), ("POST", "GET")], ids="-".join)
+@pytest.mark.parametrize("how", ["GOAWAY", "lost", "nonsense"])
+@pytest_twisted.ensureDeferred
+async def test_connectionsThatEnd(listening: Any, how: str, order: tuple[str, ...]) -> None:
+    """Every session with a GET or half a POST on a connection ends with it, at once, whatever comes first."""
+    here = await listening(pingInterval=60000)
+    client, elsewhere = await here.connect(), await here.connect()
+    other = await elsewhere.open()
+    sessions = [await client.open() for _ in range(5)]
+    for session in sessions:
+        for method in order:
+            client.ask(session, method, None if method == "GET" else b"4half", ends=method == "GET")
+    alone = await client.open()
+    client.ask(alone, "POST", b"4half", ends=False)
+    await client.get("/page")
+    if how == "GOAWAY":
+        client.h2.close_connection()
+        client.flush()
+    elif how == "nonsense":
+        assert client.transport is not None
+        # A frame of data for no stream.
+        client.transport.write(bytes(9))
+    else:
+        await here.leave(client)
+    await eventually(lambda: len(here.closed) == 6, "the end of the sessions")
+    assert {reason for reason, _ in here.closed} == {"transport error"}
+    assert len(here.server.reading) == 0
+    await echoes(elsewhere, other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_closeHandlersThatSend(listening: Any) -> None:
+    """A session may broadcast when it ends, while the connection of those that it sends to goes away."""
+    here = await listening()
+    client = await here.connect()
+    for session in [await client.open() for _ in range(4)]:
+        client.ask(session)
+        client.ask(session, "POST", b"4half", ends=False)
+    here.server.on("connection", lambda socket: None)
+    for socket in here.server.clients.values():
+        socket.on("close", lambda reason, description: here.server.broadcast("one has left"))
+    await client.get("/page")
+    client.h2.close_connection()
+    client.flush()
+    await eventually(lambda: len(here.closed) == 4, "the end of the sessions")
+
+
+@pytest.mark.parametrize("headers", [{"content_length": "10", "a(b": "1"}, {"a(b": "1", "content_length": "10"}])
+@pytest_twisted.ensureDeferred
+async def test_aHeaderThatIsNone(listening: Any, headers: dict[str, str], loggedErrors: list[Any]) -> None:
+    """A request whose headers are found wrong after its length is none that is being read."""
+    here = await listening(httpRequestBodyTimeout=60_000)
+    client = await here.connect()
+    session = await client.open()
+    # What it sends isn't checked by its own library.
+    client.h2.config.validate_outbound_headers = False
+    client.ask(session, "POST", b"4half", ends=False, **headers)
+    await client.lost()
+    # That is Twisted's, which doesn't know what to do with it.
+    (error,) = loggedErrors
+    assert "InvalidHeaderName" in str(error)
+    loggedErrors.clear()
+    assert len(here.server.reading) == 0
+    await within(here.server.close(), "the server to close")
+
+
+@pytest.mark.parametrize("length", ["6|6", "6"])
+@pytest_twisted.ensureDeferred
+async def test_aLengthThatComesTwice(listening: Any, length: str) -> None:
+    """Two equal lengths are one: what came is delivered, and no timer is left."""
+    here = await listening(httpRequestBodyTimeout=60_000)
+    client = await here.connect()
+    session = await client.open()
+    stream, posted = client.ask(session, "POST", b"4he", ends=False, content_length=length)
+    await client.get("/page")
+    assert len(here.server.reading) == 1
+    client.send(stream, b"llo", ends=True)
+    assert (await posted.over()).text == "ok"
+    assert len(here.server.reading) == 0
+    assert (await client.get(session)).text == "4hello"
+
+
+REQUESTS: dict[str, Callable[[Client, str], tuple[int, Any]]] = {
+    "handshake": lambda client, session: client.ask(target()),
+    "poll": lambda client, session: client.ask(session),
+    "post": lambda client, session: client.ask(session, "POST", b"4hello"),
+    "half a post": lambda client, session: client.ask(session, "POST", b"4hello", ends=False),
+    "too large": lambda client, session: client.ask(session, "POST", b"4" + b"x" * 2000),
+    "unknown": lambda client, session: client.ask(target(sid="unknown")),
+    "to nobody": lambda client, session: client.ask(target(sid="unknown"), "POST", b"4" + b"x" * 2000),
+    "method": lambda client, session: client.ask(session, "PUT"),
+    "preflight": lambda client, session: client.ask(session, "OPTIONS", origin="https://a.example"),
+    "page": lambda client, session: client.ask("/page"),
+    "missing": lambda client, session: client.ask("/missing"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "attached"),
+    [(each, True) for each in REQUESTS] + [(each, False) for each in REQUESTS if each not in ("page", "missing")],
+)
+@pytest_twisted.ensureDeferred
+async def test_aRequestAndItsReset(listening: Any, kind: str, attached: bool) -> None:
+    """A request that is given up in the segment that it came in opens nothing, and keeps nobody from being answered."""
+    here = await listening(attached, maxHttpBufferSize=1000, cors={"origin": "*"})
+    client = await here.connect()
+    session, other = await client.open(), await client.open()
+    _, waiting = client.ask(other)
+    await client.get("/page")
+    for _ in range(3):
+        with client.together():
+            stream, _ = REQUESTS[kind](client, session)
+            client.reset(stream)
+    assert (await client.get("/page")).text == "a page"
+    assert here.server.clientsCount <= 2
+    assert (await client.post(other, b"4still here")).text == "ok"
+    assert (await waiting.over()).text == "4still here"
+    await echoes(client, other, "and again")
+    assert len(here.server.reading) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_anEchoAndAResetTogether(listening: Any) -> None:
+    """A message isn't sent with a GET that is reset in the segment that the message came in; its session ends."""
+    here = await listening()
+    client = await here.connect()
+    session, other = await client.open(), await client.open()
+    stream, _ = client.ask(session)
+    await client.get("/page")
+    with client.together():
+        client.ask(session, "POST", b"4hello")
+        client.reset(stream)
+    await eventually(lambda: here.closed, "the end of the session")
+    assert here.closed == [("transport error", "poll connection closed prematurely")]
+    await echoes(client, other)
+
+
+@pytest.mark.parametrize("more", [b"", b"x" * 100])
+@pytest_twisted.ensureDeferred
+async def test_twoBodiesInOneSegment(listening: Any, more: bytes) -> None:
+    """A second POST in the segment that more of the first comes in cuts that one, and not the connection."""
+    here = await listening()
+    client = await here.connect()
+    session, other = await client.open(), await client.open()
+    _, waiting = client.ask(other)
+    stream, first = client.ask(session, "POST", b"4", ends=False)
+    await client.get("/page")
+    with client.together():
+        _, second = client.ask(session, "POST", b"4hello")
+        client.send(stream, more)
+        client.send(stream, more, ends=True)
+    assert (await second.over()).status == 400
+    assert (await first.over()).error == 0
+    assert here.closed == [("transport error", "overlapping POST requests")]
+    assert (await client.post(other, b"4still here")).text == "ok"
+    assert (await waiting.over()).text == "4still here"
+    assert len(here.server.reading) == 0
+
+
+@pytest.mark.parametrize("count", [2, 50])
+@pytest_twisted.ensureDeferred
+async def test_manyHalfBodies(listening: Any, count: int) -> None:
+    """A server that closes cuts each of them, in a turn of its own, and fires."""
+    here = await listening()
+    client = await here.connect()
+    for _ in range(count):
+        client.ask(await client.open(), "POST", b"4half", ends=False)
+    await client.get("/page")
+    assert len(here.server.reading) == count
+    await within(here.server.close(), "the server to close")
+    assert len(here.closed) == count
+    assert (await client.get("/page")).text == "a page"
+
+
+@pytest_twisted.ensureDeferred
+async def test_aSiteWhoseTimeIsUp(listening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client doesn't read is cut in time, and then the connection is idle, whatever its window says."""
+    monkeypatch.setattr("engineio_twisted.streams.UNREAD_TIMEOUT", 200)
+    here = await listening()
+    here.site.timeOut = 0.6
+    client = await here.connect(reads=False)
+    session = await client.open()
+    here.socket.send(random.Random(1).randbytes(300_000))
+    _, unread = client.ask(session)
+    await unread.until(lambda: len(unread.body) > 60_000, "what fits into the window")
+    here.socket.close()
+    assert (await unread.over()).error == 0
+    await client.lost()
