@@ -222,6 +222,21 @@ def test_origins() -> None:
     assert [each.origin for each in cors if each is not None] == ["*", True, False, "null", allow, PATTERN]
 
 
+def test_wildcards(inFile: Any) -> None:
+    """Wildcards are said like other origins, by a flag or in a file; what no browser sends is an error there too."""
+    expected = ("https://*.example.com", "http://localhost:*", "self")
+    flag = "--allowed-origins=https://*.Example.com:443, http://localhost:*, self"
+    assert optionsOf(flag)[1].allowedOrigins == expected
+    text = 'allowedOrigins = ["https://*.example.com", "http://localhost:*", "self"]\n[cors]\norigin = "http://localhost:*"\n'
+    options = optionsOf(inFile(text))[1]
+    assert options.allowedOrigins == expected
+    assert options.cors is not None
+    assert options.cors.origin == "http://localhost:*"
+    for wrong in ("https://example.com/", "https://*", "wss://example.com"):
+        assert f"not '{wrong}': " in problem(f"--allowed-origins={wrong}")
+        assert f"not '{wrong}': " in problem(inFile(f'[cors]\norigin = ["https://a.example", "{wrong}"]\n'))
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
