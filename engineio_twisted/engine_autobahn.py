@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from .deflate import Deflate, agreeOn
 from .transport import Connections, Lazily, writeAtOnce
+from .turns import TURN
 from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
@@ -212,10 +213,15 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     perMessageCompressionAccept: Any
     current_frame: Any
     _perMessageCompress: Any
+    _isMessageCompressed: bool
     # Of the 101, while it is being written.
     _opening: tuple[str | None, Mapping[str, Sequence[str]]] = (None, {})
     # Until when the client may take our close frame and answer it.
     _closesBy = 0.0
+    # When this turn is over.
+    _turnEnds = 0.0
+    # The pieces of a compressed message, until it is complete.
+    _compressed: list[bytes] | None = None
 
     def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
         WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
@@ -297,10 +303,43 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def onFrameData(self, payload: bytes) -> None:
         """Take a piece of a frame; of a message, none once the client has sent what is wrong."""
-        # Where Autobahn can't inflate a message it takes nothing any more, not even the client's close frame, and keeps
-        # all that comes.
-        if not self.failedByMe or self.current_frame.opcode > BINARY:
-            super().onFrameData(payload)
+        frame = self.current_frame
+        if frame.opcode <= BINARY:
+            # Where Autobahn can't inflate a message it takes nothing any more, not even the client's close frame, and
+            # keeps all that comes.
+            if self.failedByMe:
+                self._compressed = None
+                return
+            if self._isMessageCompressed:
+                whole = self._wholeOf(payload, frame.fin and self.current_frame_masker.pointer() == frame.length)
+                if whole is None:
+                    return
+                payload = whole
+        super().onFrameData(payload)
+
+    def _wholeOf(self, piece: bytes, isLast: bool) -> bytes | None:
+        """
+        Keep a piece of a compressed message as it came: what it inflates to may be a thousand times as large.
+
+        @return: the message, if this is its last piece.
+        """
+        pieces = self._compressed or []
+        pieces.append(piece)
+        if isLast:
+            self._compressed = None
+            return b"".join(pieces)
+        self._compressed = [b"".join(pieces)] if len(pieces) > MANY_PIECES else pieces
+        return None
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Take the beginning of a frame of a message, by which its size is bounded."""
+        if self._compressed and self.message_data_total_length + length > self._maxHttpBufferSize:
+            # What is kept counts as it came. Inflated it may be less, and is what has to be within the limit.
+            pieces, self._compressed = self._compressed, None
+            self.frame_data: list[bytes] = []
+            super().onFrameData(b"".join(pieces))
+            super().onMessageFrameEnd()
+        super().onMessageFrameBegin(length)
 
     def onFrameEnd(self) -> None:
         """Take the end of a frame."""
@@ -353,14 +392,39 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
         self.connectionBegan()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        try:
-            super().connectionLost(reason)
-        finally:
-            self.connectionEnded()
+        self.connectionGone(reason)
+
+    def lost(self, reason: Failure) -> None:
+        WebSocketServerProtocol.connectionLost(self, reason)
 
     def dataReceived(self, data: bytes) -> None:
         self.countRead(data)
-        super().dataReceived(data)
+        if self._isStopped:
+            self.keep(data)
+        else:
+            self.read(data, 0.0)
+
+    def read(self, data: bytes, ends: float) -> None:
+        self._turnEnds = ends or self._clock.seconds() + TURN
+        WebSocketServerProtocol.dataReceived(self, data)
+
+    def consumeData(self) -> None:
+        """Read what there is as Autobahn does, and stop between frames where that is wanted."""
+        if self.state not in (WebSocketServerProtocol.STATE_OPEN, WebSocketServerProtocol.STATE_CLOSING):
+            super().consumeData()
+            return
+        isOver = self._isStopped
+        while not isOver and self.processData() and self.state != WebSocketServerProtocol.STATE_CLOSED:
+            isOver = self.current_frame is None and (self._isStopped or self._clock.seconds() >= self._turnEnds)
+        if isOver and self.data:
+            rest, self.data = self.data, b""
+            self.keep(rest)
+
+    @property
+    def _incompleteBytes(self) -> int:
+        # Of a message what Autobahn has, which makes these when it needs them.
+        kept = [getattr(self, name, None) or () for name in ("message_data", "frame_data", "_compressed")]
+        return len(self.data) + sum([len(piece) for pieces in kept for piece in pieces])
 
     def _closeConnection(self, abort: bool = False) -> None:
         # Aborting, as Autobahn wants to when both sides have sent their close frames, may throw ours away unsent.
@@ -418,6 +482,7 @@ class _IncompleteFrame:
     @param first: its first byte.
     @ivar missing: how many bytes are.
     @ivar isWrong: whether it holds text that isn't UTF-8.
+    @ivar size: how many bytes have come.
     """
 
     isWrong = False
@@ -425,6 +490,7 @@ class _IncompleteFrame:
 
     def __init__(self, data: bytes, start: int, missing: int, first: int) -> None:
         self._pieces = [data]
+        self.size = len(data)
         self.missing = missing
         self._isText = first == _WHOLE_TEXT
         if self._isText:
@@ -437,6 +503,7 @@ class _IncompleteFrame:
     def add(self, data: bytes) -> bool:
         """Take what came next; return whether there is nothing to wait for any more."""
         self._pieces.append(data)
+        self.size += len(data)
         if self._isText:
             if len(data) > self.missing:
                 data, self._rest = data[: self.missing], data[self.missing :]
@@ -631,12 +698,23 @@ class FastWebSocket(AutobahnWebSocket):
 
     # Reading
 
+    @property
+    def _incompleteBytes(self) -> int:
+        incomplete = 0 if self._incomplete is None else self._incomplete.size
+        return super()._incompleteBytes + incomplete
+
     def dataReceived(self, data: bytes) -> None:
         counters = self.counters
         if self._allowance is not None or counters.trafficObservers:
             self.countRead(data)
         else:
             counters.bytesReceived += len(data)
+        if self._isStopped:
+            self.keep(data)
+        else:
+            self.read(data, 0.0)
+
+    def read(self, data: bytes, ends: float) -> None:
         message = None
         if self._incomplete is not None:
             if not self._incomplete.add(data):
@@ -649,27 +727,40 @@ class FastWebSocket(AutobahnWebSocket):
             self._gathered = []
         try:
             if message is not None:
+                ends = ends or self._clock.seconds() + TURN
                 self.receiver.received(message)
+                if self._isStopped:
+                    self.keep(data)
+                    return
             # Between messages; otherwise what came goes on with what Autobahn has begun to read.
             if self.current_frame is None and not self.data and not self.inside_message and self.isOpen:
-                data = self._takeWholeMessages(data)
+                data = self._takeWholeMessages(data, ends)
             if data:
-                WebSocketServerProtocol.dataReceived(self, data)
+                super().read(data, ends)
         finally:
             if not isNested:
                 self._release()
 
-    def _takeWholeMessages(self, data: bytes) -> bytes:
+    def _takeWholeMessages(self, data: bytes, ends: float) -> bytes:
         """
         Take the messages at the beginning of what came that are one frame each, masked and right.
 
+        @param ends: as of L{read}.
         @return: what comes behind them, for Autobahn: a control frame, a piece of a message, what is compressed,
             too large, wrong, or incomplete.
         """
         position = 0
         available = len(data)
         received = self.receiver.received
+        seconds = self._clock.seconds
         while available - position >= _SMALLEST:
+            if position:
+                # Behind one that was taken; after the first there is nothing, nearly always.
+                if self._isStopped or seconds() >= ends:
+                    self.keep(data[position:])
+                    return b""
+                if not self.isOpen:
+                    break
             first = data[position]
             length = data[position + 1] - _MASKED
             start = position + _SMALLEST
@@ -706,8 +797,8 @@ class FastWebSocket(AutobahnWebSocket):
                 message = bytes(_unmasked(data[start - 4 : start], data[start:end]))
             else:
                 break
+            if not ends and end < available:
+                ends = seconds() + TURN
             position = end
             received(message)
-            if not self.isOpen:
-                break
         return data[position:] if position else data

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from twisted import __version__ as twistedVersion
 
 from .transport import Connections
+from .turns import TURN
 from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class MessageSizes:
     """
     Counts the size of each message by the headers of its frames (RFC 6455, 5.2), before anything of it is stored.
 
+    @ivar isTooLarge: whether a message is over the limit.
     @ivar closeCame: whether there was a close frame.
     """
 
@@ -138,6 +140,7 @@ class MessageSizes:
         self._left = 0
         self._size = 0
         self._isComplete = True
+        self.isTooLarge = False
         self.closeCame = False
 
     @property
@@ -147,27 +150,25 @@ class MessageSizes:
             return None
         return self._size, self._left, len(self._header)
 
-    def count(self, data: bytes) -> int | None:
-        """Count what came, and return where in it the first frame begins with which a message is over the limit."""
-        tooLargeAt = None
-        position = 0
-        while position < len(data):
-            if self._left:
-                step = min(self._left, len(data) - position)
-                self._left -= step
-                position += step
-                continue
-            begin = position
+    @property
+    def incomplete(self) -> int:
+        """How many bytes there are of a message that is incomplete."""
+        return 0 if self._isComplete and not self._left else max(0, self._size - self._left)
+
+    def countFrame(self, data: bytes, position: int) -> int:
+        """Count what came of one frame at most, from a position in it, and return the position behind that."""
+        if not self._left:
             missing = self._missing()
             while missing and position < len(data):
                 self._header += data[position : position + missing]
                 position += missing
                 missing = self._missing()
             if missing:
-                return tooLargeAt
-            if self._headerIsTooMuch() and tooLargeAt is None:
-                tooLargeAt = begin
-        return tooLargeAt
+                return len(data)
+            self._countHeader()
+        step = min(self._left, len(data) - position)
+        self._left -= step
+        return position + step
 
     def _missing(self) -> int:
         """Return how many bytes of a frame's header are missing, as far as is known; without the mask."""
@@ -176,7 +177,7 @@ class MessageSizes:
             return _SHORT_HEADER - len(header)
         return _SHORT_HEADER + _EXTENDED.get(header[1] & 0x7F, 0) - len(header)
 
-    def _headerIsTooMuch(self) -> bool:
+    def _countHeader(self) -> None:
         header, self._header = self._header, bytearray()
         length = header[1] & 0x7F
         if length in _EXTENDED:
@@ -185,10 +186,10 @@ class MessageSizes:
         opcode = header[0] & 0x0F
         if opcode >= _CLOSE:
             self.closeCame = self.closeCame or opcode == _CLOSE
-            return False
+            return
         self._size = length if opcode else self._size + length
         self._isComplete = bool(header[0] & _LAST)
-        return self._size > self._limit
+        self.isTooLarge = self.isTooLarge or self._size > self._limit
 
 
 @implementer(IWebSocket)
@@ -249,29 +250,49 @@ class TwistedWebSocket(WebSocketConnection):
 
     def dataReceived(self, data: bytes) -> None:
         self.countRead(data)
-        if self._isOver:
-            return
-        tooLargeAt = self._sizes.count(data)
+        if self._isStopped:
+            self.keep(data)
+        else:
+            self.read(data, 0.0)
+
+    def read(self, data: bytes, ends: float) -> None:
+        ends = ends or self._clock.seconds() + TURN
+        position = 0
+        # One frame at a time, as Twisted's protocol doesn't stop within what it is given.
+        while position < len(data) and not self._isOver:
+            if position and (self._isStopped or self._clock.seconds() >= ends):
+                self.keep(data[position:])
+                return
+            start, position = position, self._sizes.countFrame(data, position)
+            self._readFrame(data[start:position])
+
+    def _readFrame(self, data: bytes) -> None:
+        """Read a frame, or a piece of one."""
         if not self._isClosing:
-            # Where a handler has closed it: it would answer a ping behind its close frame.
-            with suppress(LocalProtocolError):
-                self.wire.dataReceived(data if tooLargeAt is None else data[:tooLargeAt])
-            if tooLargeAt is not None and not self._isOver:
+            if self._sizes.isTooLarge:
                 self._isTooLarge = True
                 if self.isOpen:
                     self._close(TOO_LARGE)
                 self.receiver.failed(self.messageTooLarge())
+            else:
+                # Where a handler has closed it: it would answer a ping behind its close frame.
+                with suppress(LocalProtocolError):
+                    self.wire.dataReceived(data)
         # Behind our close frame nothing is read any more but the client's.
         if self._isClosing and self._sizes.closeCame and not self._isOver:
             self.loseConnection()
 
+    @property
+    def _incompleteBytes(self) -> int:
+        return self._sizes.incomplete
+
     def connectionLost(self, reason: Failure) -> None:
+        self.connectionGone(reason)
+
+    def lost(self, reason: Failure) -> None:
         self.isOpen = False
         self._isOver = True
-        try:
-            self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
-        finally:
-            self.connectionEnded()
+        self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
 
     # From Twisted's protocol
 

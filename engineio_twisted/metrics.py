@@ -130,6 +130,7 @@ class ServerCollector(Collector):
         yield gauge("engineio_buffered_packets_max", "Those of the session with the most.", "mostBufferedPackets")
         yield gauge("engineio_buffered_bytes", "Bytes that clients have not taken.", "bufferedBytes")
         yield gauge("engineio_buffered_bytes_max", "Those of the session with the most.", "mostBufferedBytes")
+        yield gauge("engineio_held_bytes", "Bytes that applications have not got yet.", "heldBytes")
         yield gauge("engineio_undecided_requests", "Requests that wait for a decision.", "undecided")
         yield gauge("engineio_reading_requests", "Requests whose bodies are being read.", "reading")
         yield gauge("engineio_websockets", "Connections that are WebSockets.", "webSockets")

@@ -138,6 +138,7 @@ class ServerStats:
     @ivar bufferedBytes: what clients haven't taken of what was sent to them, as far as it is here, of all sessions
         (L{Socket.bufferedAmount}).
     @ivar mostBufferedBytes: that of the session that has the most.
+    @ivar heldBytes: what clients sent that applications haven't got yet, of all sessions (L{Socket.heldBytes}).
     @ivar undecided: requests that wait for a middleware, C{allowRequest} or C{generateId}.
     @ivar reading: requests whose bodies are being read.
     @ivar webSockets: connections that are WebSockets, also of sessions that have ended.
@@ -157,6 +158,7 @@ class ServerStats:
     mostBufferedPackets: int
     bufferedBytes: int
     mostBufferedBytes: int
+    heldBytes: int
     undecided: int
     reading: int
     webSockets: int

@@ -466,7 +466,7 @@ class OptionKeywords(TypedDict, total=False):
     maxSessions: int | None
     maxSessionsPerAddress: int | None
     maxHandshakesPerSecondPerAddress: int | None
-    maxPacketsPerPayload: int
+    maxPacketsPerPayload: int | None
     maxMessagesPerSecond: int | None
     maxBytesPerSecond: int | None
     maxHeaderSize: int
@@ -615,10 +615,11 @@ class ServerOptions:
         "How many sessions one such address may ask for in a second; further ones are refused with 429. None is any"
         " number.",
     )
-    maxPacketsPerPayload: int = _option(
-        10_000,
-        _wholeNumber("packets"),
-        "How many packets a POST may hold; one with more is refused with 413, and nothing of it delivered.",
+    maxPacketsPerPayload: int | None = _option(
+        None,
+        _orNone(_wholeNumber("packets")),
+        "How many packets a POST may hold; one with more is refused with 413, and nothing of it delivered. None is any"
+        " number: a large payload is delivered in turns.",
     )
     maxMessagesPerSecond: int | None = _option(
         None,

@@ -7,7 +7,7 @@ revisions. docs/protocol.md, "Payloads".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
 from . import packet as packets
@@ -43,8 +43,8 @@ class Codec(Protocol):
         """
         ...
 
-    def holdsMore(self, payload: str | bytes, count: int) -> bool:
-        """Tell whether a payload holds more packets than that, without reading them."""
+    def holdsMore(self, payload: str | bytes, count: int) -> Generator[None, None, bool]:
+        """Return whether a payload holds more packets than that, without reading them, in as many steps as it takes."""
         ...
 
     def onlyMessage(self, payload: str | bytes) -> str | None:
@@ -78,7 +78,8 @@ class CodecV4:
         # Without binary every packet is text, which the type of encodePacket can't say.
         return SEPARATOR.join(str(packets.encodePacket(each, False)) for each in payload)
 
-    def holdsMore(self, payload: str | bytes, count: int) -> bool:
+    def holdsMore(self, payload: str | bytes, count: int) -> Generator[None, None, bool]:
+        yield
         return isinstance(payload, str) and payload.count(SEPARATOR) >= count
 
     def onlyMessage(self, payload: str | bytes) -> str | None:
@@ -93,7 +94,16 @@ class CodecV4:
             raise DecodeError(
                 "content type application/octet-stream: expected text, as revision 4 has no other payload"
             )
-        return map(packets.decodePacket, payload.split(SEPARATOR))
+        return _packetsOf(payload)
+
+
+def _packetsOf(payload: str) -> Iterator[Packet]:
+    # Not split at once: there may be half a million.
+    start = 0
+    while (end := payload.find(SEPARATOR, start)) >= 0:
+        yield packets.decodePacket(payload[start:end])
+        start = end + 1
+    yield packets.decodePacket(payload[start:])
 
 
 _CODECS: dict[int, Codec] = {each.revision: each for each in (CodecV3(), CodecV4())}

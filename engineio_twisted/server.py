@@ -317,6 +317,7 @@ class Server(EventEmitter):
             mostBufferedPackets=max(packets, default=0),
             bufferedBytes=sum(amounts),
             mostBufferedBytes=max(amounts, default=0),
+            heldBytes=sum([each.heldBytes for each in sessions]),
             undecided=len(self.undecided),
             reading=len(self.reading),
             webSockets=len(self.webSockets.connections),
@@ -704,9 +705,9 @@ class Server(EventEmitter):
             return
         codec = codecFor(wanted.revision)
         if wanted.jsonpIndex is None:
-            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.counters)
+            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self.reactor, self.counters)
         else:
-            polling = JSONPTransport(codec, self.opts, wanted.jsonpIndex, self.counters)
+            polling = JSONPTransport(codec, self.opts, self.reactor, wanted.jsonpIndex, self.counters)
         if isStream(request.channel):
             self._checkIdleTime(request)
         polling.park(request)

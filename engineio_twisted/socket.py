@@ -209,7 +209,9 @@ class Socket(EventEmitter):
     _hasDropped = False
     # Whether somebody waits for drain, as he was told that this isn't writable.
     _isAwaited = False
-    # While receiving is paused, and until what came meanwhile is delivered.
+    # The transport before an upgrade, until what came by it is delivered.
+    _earlier: Any = None
+    # While receiving is paused, or what came by an earlier transport is delivered; and until this is.
     _held: deque[Packet] | None = None
     _heldEnd: tuple[CloseReason, str] | None = None
     _isReceivingPaused = False
@@ -290,6 +292,18 @@ class Socket(EventEmitter):
         """How many bytes wait for the client: of messages in the buffer, and those that its connection hasn't taken."""
         amount: int = self.transport.bufferedAmount
         return self._bufferedBytes + amount
+
+    @property
+    def heldBytes(self) -> int:
+        """
+        How many bytes the client sent that the application hasn't got yet.
+
+        They are of a message or a POST that isn't complete, wait for their turn, or are held while receiving is paused.
+        What is compressed counts as it came.
+        """
+        transports = [each for each in (self.transport, self._earlier, self._candidate) if each is not None]
+        amounts = [each.heldBytes for each in transports] + [sizeOf(each.data) for each in self._held or ()]
+        return sum(amounts)
 
     @property
     def writable(self) -> bool:
@@ -384,13 +398,13 @@ class Socket(EventEmitter):
         """
         Hold the client back: nothing that it sends is read, and no message is emitted, until L{resumeReceiving}.
 
-        What has come already is held, in order: what was read at once, or one POST, whose answer waits too. It is
-        delivered when receiving goes on, before the session ends where the client has left meanwhile; it is dropped
-        where the server ends the session. Heartbeats go on, but no pong is expected: C{pingTimeout} counts the time in
-        which receiving goes on.
+        What has come already is held as it came, neither inflated nor decoded: the rest of what was read at once, or of
+        one POST, whose answer waits too. L{heldBytes} counts it. It is delivered in order when receiving goes on, even
+        if the client has left meanwhile. It is dropped if the server ends the session. Heartbeats go on, but no pong is
+        expected: C{pingTimeout} counts the time in which receiving goes on.
 
-        Where a handler of a message calls this, the other events of that message are still emitted. Does nothing a
-        second time, and on a session that isn't open.
+        If a handler of a message calls this, the other events of that message are still emitted, and no other message.
+        Does nothing a second time, and on a session that isn't open.
         """
         if self._isReceiving and not self._isReceivingPaused:
             self._isReceivingPaused = True
@@ -399,9 +413,15 @@ class Socket(EventEmitter):
             if self._held is None:
                 self._held = deque()
                 self.transport.pauseReceiving()
+            elif self._earlier is not None:
+                self._earlier.pauseReceiving()
 
     def resumeReceiving(self) -> None:
-        """Go on after L{pauseReceiving}: deliver what was held, and read again. Without a pause this does nothing."""
+        """
+        Go on after L{pauseReceiving}: deliver what is held, in the next turns of the reactor, and read more.
+
+        Without a pause this does nothing.
+        """
         if self._isReceivingPaused:
             self._isReceivingPaused = False
             self._deliverHeld()
@@ -594,12 +614,13 @@ class Socket(EventEmitter):
         self.server.announceHeaders(request, self.id if request is self.request else None)
 
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
-        if transport is self.transport and (
+        isEarlier = transport is self._earlier
+        if (isEarlier or transport is self.transport) and (
             self._readyState is _OPEN
             # A client that is refused a message would go away without fetching what there is for it.
             or (self._readyState is ReadyState.CLOSING and self._ending is _SHUTTING_DOWN)
         ):
-            if self._held is None:
+            if self._held is None or isEarlier:
                 self._receive(packet)
             else:
                 self._held.append(packet)
@@ -625,9 +646,19 @@ class Socket(EventEmitter):
             return True
         return self.transportPacket(transport, Packet(_MESSAGE, data))
 
+    def transportDelivered(self, transport: ITransport) -> None:
+        if transport is self._earlier:
+            self._earlier = None
+            if not self._isReceivingPaused:
+                self._deliverHeld()
+        if self._readyState is ReadyState.CLOSING:
+            self._flush()
+
     def transportClosed(self, transport: ITransport, reason: CloseReason, description: str) -> None:
-        if transport is self.transport:
-            if not self._held:
+        if transport is self._earlier:
+            self._end(reason, description)
+        elif transport is self.transport:
+            if not self._held and self._earlier is None:
                 self._end(reason, description)
             elif self._heldEnd is None:
                 # Behind what came before it.
@@ -677,6 +708,9 @@ class Socket(EventEmitter):
         # A handler may pause and resume as often as it likes.
         if self._isDelivering or self._held is None:
             return
+        if self._earlier is not None:
+            self._earlier.resumeReceiving()
+            return
         self._isDelivering = True
         try:
             while self._held and not self._isReceivingPaused:
@@ -696,6 +730,9 @@ class Socket(EventEmitter):
 
     def _letGoOfHeld(self) -> None:
         """Drop what is held: the server is ending the session."""
+        earlier, self._earlier = self._earlier, None
+        if earlier is not None:
+            attempt(earlier.close, session=self)
         if self._held is not None:
             self._held = self._heldEnd = None
             self._isReceivingPaused = False
@@ -799,8 +836,15 @@ class Socket(EventEmitter):
 
     def _canFlush(self) -> bool:
         if self._readyState is ReadyState.CLOSING:
-            return bool(self.transport.writable)
+            return bool(self.transport.writable) and not self._isStillDelivering
         return bool(self._buffer and self._readyState is ReadyState.OPEN and self.transport.writable)
+
+    @property
+    def _isStillDelivering(self) -> bool:
+        """Whether what the client sent is still delivered, which a server that is drained waits for."""
+        if self._ending is not _SHUTTING_DOWN or self._isReceivingPaused:
+            return False
+        return self._earlier is not None or bool(self.transport.isDelivering)
 
     def _flushOnce(self) -> None:
         if self._buffer:
@@ -962,7 +1006,7 @@ class Socket(EventEmitter):
             if self._held is not None:
                 self._beingPatient().pause(self._clock.seconds(), self._timeout)
             self._sendHeartbeat(PacketType.PING)
-        elif self._held is not None and not self._heartbeatIsBuffered:
+        elif (self._held is not None or self.transport.isDelivering) and not self._heartbeatIsBuffered:
             # The client is to hear of us, but what it answers isn't read.
             self._waitOn(self._untilNext)
             self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
@@ -1035,7 +1079,13 @@ class Socket(EventEmitter):
         if self._readyState is ReadyState.CLOSING:
             self._stopHeartbeat()
         attempt(polling.discard, session=self)
-        if self._held is not None:
+        if polling.isDelivering:
+            # What came by polling comes first.
+            self._earlier = polling
+            if self._held is None:
+                self._held = deque()
+            self.transport.pauseReceiving()
+        elif self._held is not None:
             # What came by polling is held here; for its answer the client needs to wait no longer.
             polling.resumeReceiving()
             self.transport.pauseReceiving()

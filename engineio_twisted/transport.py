@@ -71,6 +71,8 @@ class ITransport(Interface):
     takesAll = Attribute("Whether, where it takes packets, it takes all that there are, and is not writable any more.")
     bufferedAmount = Attribute("How many bytes of what it took its connections have not given to the system.")
     arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
+    heldBytes = Attribute("How many bytes the client sent that the owner hasn't got, incomplete ones included.")
+    isDelivering = Attribute("Whether packets that came wait: for receiving to go on, or for a later turn.")
     owner = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
 
     def send(packets: Sequence[Packet]) -> int:
@@ -106,11 +108,15 @@ class ITransport(Interface):
         """Let go of the client without telling it of an end: its session goes on, on another transport."""
 
     def pauseReceiving() -> None:
-        """Hold the client back: as soon as what has come of it is delivered, nothing more is read."""
+        """
+        Hold the client back: nothing more is read, and nothing delivered of what was, as far as that can be stopped.
+
+        What has come is kept as it came; so is the end of the client, behind it.
+        """
 
     def resumeReceiving(isDelivered: bool = True) -> None:
         """
-        Go on.
+        Go on: what is kept is delivered in a later turn of the reactor, and then reading goes on.
 
         @param isDelivered: whether what was given to the owner meanwhile has reached the application.
         """
@@ -137,6 +143,9 @@ class ITransportOwner(Interface):
 
     def transportMessage(transport: ITransport, data: str | bytes) -> bool:
         """Take a message from the client, as L{transportPacket} takes a packet with it."""
+
+    def transportDelivered(transport: ITransport) -> None:
+        """Learn that everything was delivered that had to wait."""
 
     def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
         """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""

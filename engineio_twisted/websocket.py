@@ -22,10 +22,12 @@ from .errors import CloseReason, DecodeError
 from .packet import Packet, PacketType, describe
 from .payload import Codec
 from .transport import CLOSE_TIMEOUT, Connections, ITransport, Transport, cancel, unsent
+from .turns import inLaterTurn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twisted.python.failure import Failure
     from twisted.web.server import Request
 
     from .handshake import WebSocketHandshake
@@ -88,6 +90,10 @@ class IWebSocket(Interface):
     writable = Attribute("Whether they can, and the client takes what is sent to it. Asked with each message.")
     bufferedAmount = Attribute("How many bytes of what was sent the connection has not given to the system.")
     arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
+    heldBytes = Attribute(
+        "How many bytes the client sent that its receiver hasn't got, an incomplete message included."
+    )
+    isDelivering = Attribute("Whether some of them were read and wait: for receiving to go on, or for a later turn.")
 
     def send(data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
         """
@@ -109,10 +115,14 @@ class IWebSocket(Interface):
         """
 
     def pauseReceiving() -> None:
-        """Read no more of what the client sends; messages of what was read may still come."""
+        """
+        Read no more of what the client sends, and give the receiver nothing more of what was read.
+
+        An engine that can't stop within what was read may still give it the rest of that.
+        """
 
     def resumeReceiving() -> None:
-        """Go on reading."""
+        """Go on reading; what was read and not given to the receiver comes first, in a later turn of the reactor."""
 
 
 class IWebSocketReceiver(Interface):
@@ -129,6 +139,9 @@ class IWebSocketReceiver(Interface):
 
     def ready() -> None:
         """Learn that the WebSocket is writable again."""
+
+    def delivered() -> None:
+        """Learn that everything was given to this that was read and had to wait."""
 
     def closed(description: str) -> None:
         """Learn that the client has closed the WebSocket, or its connection is lost."""
@@ -180,6 +193,15 @@ class WebSocketTransport(Transport):
     def arriving(self) -> object:
         arriving: object = self.webSocket.arriving
         return arriving
+
+    @property
+    def heldBytes(self) -> int:
+        amount: int = self.webSocket.heldBytes
+        return amount
+
+    @property
+    def isDelivering(self) -> bool:
+        return bool(self.webSocket.isDelivering)
 
     def send(self, packets: Sequence[Packet]) -> int:
         webSocket = self.webSocket
@@ -280,6 +302,10 @@ class WebSocketTransport(Transport):
         if not self._ended:
             self.owner.transportReady(self)
 
+    def delivered(self) -> None:
+        if not self._ended:
+            self.owner.transportDelivered(self)
+
     def closed(self, description: str) -> None:
         self._over(CloseReason.TRANSPORT_CLOSE, description)
 
@@ -301,10 +327,11 @@ class WebSocketTransport(Transport):
 class WebSocketConnection:
     """
     What a connection needs whatever implements WebSocket: a place in the list, the pace of the client, a bound on what
-    is read, a deadline.
+    is read, turns for what takes long, a deadline.
 
     A base of the protocols of engines, and half of an L{IWebSocket}. The connection calls C{pauseProducing},
-    C{resumeProducing} and C{stopProducing}; the protocol of the engine everything else.
+    C{resumeProducing} and C{stopProducing}; the protocol of the engine everything else. That gives what comes to
+    L{read}, or, while C{_isStopped}, to L{keep}; and it implements L{read} and L{lost}.
 
     @ivar transport: the connection, set before anything is called.
     @ivar counters: where bytes are counted.
@@ -320,6 +347,12 @@ class WebSocketConnection:
     _allowance: int | None = None
     # Whether the session wants nothing to be read.
     _isHeldBack = False
+    # Whether what comes is only kept, behind what is: while it is held back, and while something waits for its turn.
+    _isStopped = False
+    _unread = b""
+    _isQueued = False
+    # Why the connection was lost, while something that came before is unread.
+    _loss: Failure | None = None
 
     def __init__(
         self, clock: IReactorTime, maxHttpBufferSize: int, connections: Connections[WebSocketConnection], receiver: Any
@@ -341,19 +374,39 @@ class WebSocketConnection:
         cancel(self._deadline)
         self._connections.remove(self)
 
+    def connectionGone(self, reason: Failure) -> None:
+        """Tell the protocol of the engine that the connection is lost, once all that came before is read."""
+        try:
+            if self._unread:
+                self._loss = reason
+                # Nobody takes what is sent any more.
+                self.pauseProducing()
+            else:
+                self.lost(reason)
+        finally:
+            self.connectionEnded()
+
+    def lost(self, reason: Failure) -> None:
+        """Learn that the connection is lost, and that everything is read that came."""
+        raise NotImplementedError
+
     def setDeadline(self, deadline: float = 0.0) -> None:
         """
         Abort the connection in a while, unless it is lost by then. An earlier deadline stays.
 
         @param deadline: the time for that; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
         """
+        if self._loss is not None:
+            self.resumeReceiving()
+            return
         seconds = max(CLOSE_TIMEOUT, deadline - steadyClock(self._clock).seconds())
         if self._deadline is None:
             self._deadline = self._clock.callLater(seconds, self.abort)
         elif self._deadline.active() and self._deadline.getTime() > self._clock.seconds() + seconds:
             self._deadline.reset(seconds)
-        # The client's part of a closing handshake is to be read.
+        # The client's part of a closing handshake is to be read; over TLS also what it says in the end.
         self.resumeReceiving()
+        self._resume()
 
     def abort(self) -> None:
         """Abort the connection, whatever is left to send."""
@@ -395,21 +448,86 @@ class WebSocketConnection:
         """How many bytes of what was sent the connection has not given to the system."""
         return unsent(self.transport)
 
+    @property
+    def heldBytes(self) -> int:
+        """How many bytes came that the receiver hasn't got."""
+        return len(self._unread) + self._incompleteBytes
+
+    @property
+    def _incompleteBytes(self) -> int:
+        """How many bytes there are of a message that is incomplete."""
+        raise NotImplementedError
+
+    @property
+    def isDelivering(self) -> bool:
+        """Whether something that was read waits."""
+        return bool(self._unread)
+
     def pauseReceiving(self) -> None:
         """Read no more of what the client sends."""
-        self._isHeldBack = True
+        self._isHeldBack = self._isStopped = True
         self.transport.pauseProducing()
 
     def resumeReceiving(self) -> None:
         """Go on reading."""
         if self._isHeldBack:
             self._isHeldBack = False
-            self._read()
+            if self._unread:
+                self._readLater()
+            elif not self._isQueued:
+                self._isStopped = False
+                self._resume()
 
-    def _read(self) -> None:
-        # There are two reasons not to.
-        if not self._isHeldBack and (self._allowance is None or self._allowance >= 0):
+    def _resume(self) -> None:
+        # There are three reasons not to.
+        if not self._isStopped and (self._allowance is None or self._allowance >= 0):
             self.transport.resumeProducing()
+
+    def read(self, data: bytes, ends: float) -> None:
+        """
+        Read what came, until the receiver holds the client back or time is over; give the rest to L{keep}.
+
+        However little time there is, at least one step is done.
+
+        @param ends: when it is, by the clock; 0 stands for L{turns.TURN} seconds from now.
+        """
+        raise NotImplementedError
+
+    def keep(self, data: bytes) -> None:
+        """Keep what can't be read now, behind what is kept already; it is read in a later turn, or when it may be."""
+        self._unread += data
+        self._isStopped = True
+        if not self._isHeldBack:
+            self._readLater()
+
+    def _readLater(self) -> None:
+        if not self._isQueued:
+            self._isQueued = True
+            self.transport.pauseProducing()
+            inLaterTurn(self._clock, self._readOn)
+
+    def _readOn(self, ends: float) -> None:
+        self._isQueued = False
+        if self._isHeldBack:
+            return
+        data, self._unread = self._unread, b""
+        self._isStopped = False
+        try:
+            self.read(data, ends)
+        except Exception:
+            # As the reactor does if it fails for what is just read.
+            self._log.failure("What {peer} sent could not be read", peer=self.transport.getPeer())
+            self._unread = b""
+            self.transport.abortConnection()
+        if self._unread:
+            return
+        loss, self._loss = self._loss, None
+        if loss is not None:
+            self.lost(loss)
+        elif not self._isStopped:
+            if not getattr(self.transport, "disconnecting", False):
+                self._resume()
+            self.receiver.delivered()
 
     def pauseProducing(self) -> None:
         """
@@ -424,7 +542,7 @@ class WebSocketConnection:
     def resumeProducing(self) -> None:
         """Learn that the client has taken what was sent to it."""
         self._allowance = None
-        self._read()
+        self._resume()
         self.receiver.ready()
 
     def stopProducing(self) -> None:

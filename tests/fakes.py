@@ -30,7 +30,8 @@ from engineio_twisted.transport import Connections, ITransport, ITransportOwner
 class FakeTransport:
     """A transport that remembers what it was told. One for polling is writable once after each `ready()`."""
 
-    bufferedAmount = 0
+    bufferedAmount = heldBytes = 0
+    isDelivering = False
     arriving: object = None
 
     def __init__(self, name: str = "websocket", writable: bool = True) -> None:
@@ -114,7 +115,7 @@ class FakeOwner:
     logName = "fake…"
 
     def __init__(self) -> None:
-        self.readies = 0
+        self.readies = self.deliveries = 0
         self.packets: list[Packet] = []
         self.closes: list[tuple[str, str]] = []
 
@@ -134,6 +135,9 @@ class FakeOwner:
 
     def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
         return self.transportPacket(transport, Packet(PacketType.MESSAGE, data))
+
+    def transportDelivered(self, transport: ITransport) -> None:
+        self.deliveries += 1
 
     def transportClosed(self, transport: ITransport, reason: str, description: str) -> None:
         self.closes.append((str(reason), description))

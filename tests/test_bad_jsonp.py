@@ -13,6 +13,7 @@ import pytest
 import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from engineio_twisted.errors import DecodeError
 from engineio_twisted.options import ServerOptions
@@ -482,7 +483,12 @@ async def test_stockSite(atResource: Callable[..., Any]) -> None:  # noqa: F811
 
 
 def payloadOf(body: bytes) -> str:
-    return JSONPTransport(codecFor(4), ServerOptions(), "0")._payloadOf(None, body)  # type: ignore[arg-type]
+    reading = JSONPTransport(codecFor(4), ServerOptions(), Clock(), "0")._readPayload(None, body)  # type: ignore[arg-type]
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return str(end.value)
 
 
 @settings(max_examples=200, deadline=None)
@@ -514,7 +520,7 @@ def test_asClientsWriteIt(payload: str) -> None:
 @given(st.text(max_size=20))
 def test_anyPayload(payload: str) -> None:
     """Whatever is sent is one string in a script of one line."""
-    transport = JSONPTransport(codecFor(4), ServerOptions(), "0")
+    transport = JSONPTransport(codecFor(4), ServerOptions(), Clock(), "0")
     text = transport._bodyOf(payload)[1].decode()
     assert not set("\n\r\u2028\u2029") & set(text)
     assert text.startswith('___eio[0]("')

@@ -1008,8 +1008,8 @@ def test_unsent() -> None:
 # Polling
 
 
-def polling(**options: Any) -> tuple[PollingTransport, FakeOwner]:
-    transport = PollingTransport(codecFor(4), True, ServerOptions(**options))
+def polling(clock: Clock | None = None, **options: Any) -> tuple[PollingTransport, FakeOwner]:
+    transport = PollingTransport(codecFor(4), True, ServerOptions(**options), clock or Clock())
     owner = FakeOwner()
     transport.owner = owner
     return transport, owner
@@ -1021,12 +1021,17 @@ def post(body: str) -> FakeRequest:
 
 def test_thePostOfOneThatIsHeldBack() -> None:
     """Is answered when all of it was delivered."""
-    transport, owner = polling()
+    clock = Clock()
+    transport, owner = polling(clock)
     transport.pauseReceiving()
     request = post("4a\x1e4b")
     transport.push(request)
     assert not request.finished
+    assert (transport.heldBytes, transport.isDelivering, owner.packets) == (5, True, []), "it isn't even decoded"
     transport.resumeReceiving()
+    assert owner.packets == [], "before a turn of the reactor"
+    clock.advance(0)
+    assert (transport.heldBytes, transport.isDelivering, owner.deliveries) == (0, False, 1)
     assert (request.finished, request.status, request.written) == (True, 200, b"ok")
     assert [each.data for each in owner.packets] == ["a", "b"]
     again = post("4c")
@@ -1046,8 +1051,9 @@ def test_thePostOfOneThatIsClosed() -> None:
 
 @pytest.mark.parametrize("how", ["complete", "incomplete"])
 def test_anotherPostMeanwhile(how: str) -> None:
-    """Is one too many, as always."""
-    transport, owner = polling()
+    """Is one too many, as always: refused at once, and the session ends with it, behind what came before."""
+    clock = Clock()
+    transport, owner = polling(clock)
     transport.pauseReceiving()
     transport.push(post("4a"))
     second = post("4b")
@@ -1057,19 +1063,44 @@ def test_anotherPostMeanwhile(how: str) -> None:
     else:
         with pytest.raises(EngineIOError):
             transport.pushStarted(second)  # type: ignore[arg-type]
+    assert owner.closes == []
+    transport.resumeReceiving()
+    clock.advance(0)
+    assert [each.data for each in owner.packets] == ["a"]
     assert owner.closes == [("transport error", "overlapping POST requests")]
 
 
 def test_thePostOfOneThatHasGone() -> None:
-    """Ends the session, as its connection would if it were read."""
-    transport, owner = polling()
+    """Ends the session, as its connection would if it were read, once all is delivered that was in it."""
+    clock = Clock()
+    transport, owner = polling(clock)
     transport.pauseReceiving()
     request = post("4a")
     transport.push(request)
     request.lose()
-    assert owner.closes == [("transport error", "data request connection closed prematurely")]
+    assert owner.closes == []
     transport.resumeReceiving()
+    clock.advance(0)
+    assert [each.data for each in owner.packets] == ["a"]
+    assert owner.closes == [("transport error", "data request connection closed prematurely")]
     assert not request.finished
+
+
+def test_thePostOfOneThatHasGoneWithNothingLeft() -> None:
+    """If the handler of its only message has paused receiving, nothing is left to wait for."""
+    transport, owner = polling()
+    take = owner.transportPacket
+
+    def pausing(*args: Any) -> bool:
+        transport.pauseReceiving()
+        return take(*args)
+
+    owner.transportPacket = pausing  # type: ignore[method-assign]
+    request = post("4a")
+    transport.push(request)
+    assert (request.finished, transport.isDelivering, transport.heldBytes) == (False, False, 0)
+    request.lose()
+    assert owner.closes == [("transport error", "data request connection closed prematurely")]
 
 
 class Unread(FakeRequest):

@@ -37,7 +37,7 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.allowEIO3, options.allowedOrigins, options.idPrefix) == (False, "*", "")
     assert options.trustedProxies is None
     assert (options.maxSessions, options.maxSessionsPerAddress) == (100_000, 10_000)
-    assert (options.maxHandshakesPerSecondPerAddress, options.maxPacketsPerPayload) == (1000, 10_000)
+    assert (options.maxHandshakesPerSecondPerAddress, options.maxPacketsPerPayload) == (1000, None)
     assert (options.maxHeaderSize, options.maxUrlLength) == (16384, 8192)
     assert (options.headersTimeout, options.httpRequestBodyTimeout) == (20000, 30000)
     assert (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) == (None,) * 3
@@ -94,7 +94,7 @@ def test_everyOptionSaysWhatItIs() -> None:
         ("maxSessions", 0),
         ("maxSessionsPerAddress", 1.5),
         ("maxHandshakesPerSecondPerAddress", "many"),
-        ("maxPacketsPerPayload", None),
+        ("maxPacketsPerPayload", 0),
         ("maxMessagesPerSecond", 0),
         ("maxBytesPerSecond", True),
         ("firstPacketTimeout", 0),

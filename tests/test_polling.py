@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from engineio_twisted.errors import HTTPRefusal
@@ -26,9 +27,9 @@ def make(
 ) -> tuple[PollingTransport, FakeOwner]:
     settings = ServerOptions(maxHttpBufferSize=limit, **options)
     if index is None:
-        transport = PollingTransport(codecFor(revision), supportsBinary, settings)
+        transport = PollingTransport(codecFor(revision), supportsBinary, settings, Clock())
     else:
-        transport = JSONPTransport(codecFor(revision), settings, index)
+        transport = JSONPTransport(codecFor(revision), settings, Clock(), index)
     transport.owner = FakeOwner()
     return transport, transport.owner
 

@@ -1,0 +1,1091 @@
+"""Work in turns: what a client sent at once is read in turns of the reactor, and not at all while it is held back."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from engineio_twisted import AutobahnEngine, Packet
+from engineio_twisted.deflate import Deflate
+from engineio_twisted.errors import CloseReason
+from engineio_twisted.handshake import WebSocketHandshake
+from engineio_twisted.options import ServerOptions
+from engineio_twisted.payload import SEPARATOR, codecFor
+from engineio_twisted.polling import JSONPTransport, PollingTransport
+from engineio_twisted.turns import TURN, inLaterTurn
+
+from .engines import ENGINES, PlainAutobahn
+from .fakes import FakeOwner, FakeRequest
+from .memory import Memory
+from .test_fast_path import FRAMES, LIMIT, WRONG
+from .test_websocket import AcceptedPeer
+from .wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
+
+STEP = TURN * 1.01
+"""Seconds in which a turn is over, whatever is lost in sums."""
+
+
+def turn(clock: Clock) -> None:
+    """Let a turn of the reactor pass: what is to be called later in it is called in the next."""
+    for call in clock.getDelayedCalls():
+        if call.active() and call.getTime() <= clock.seconds():
+            clock.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
+# The queue
+
+
+class Works:
+    """Pieces of work that take their time by a clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.done: list[str] = []
+
+    def add(self, name: str, seconds: float, pieces: int = 1) -> None:
+        inLaterTurn(self.clock, partial(self._work, name, seconds, pieces))
+
+    def _work(self, name: str, seconds: float, pieces: int, ends: float) -> None:
+        self.done.append(name)
+        self.clock.rightNow += seconds
+        if pieces > 1:
+            self.add(name, seconds, pieces - 1)
+
+    def turn(self) -> str:
+        """Return what is done in a turn of the reactor."""
+        self.done.clear()
+        turn(self.clock)
+        return "".join(self.done)
+
+
+def test_oneTurn() -> None:
+    """Nothing is done at once, and what takes little time is all done in the next turn, in order."""
+    works = Works()
+    for name in "abc":
+        works.add(name, 0.001)
+    assert works.done == []
+    assert works.turn() == "abc"
+    assert works.clock.getDelayedCalls() == []
+
+
+def test_theTimeIsShared() -> None:
+    """However many wait, a turn takes no longer; each gets a piece before one gets another."""
+    works = Works()
+    for name in "abcde":
+        works.add(name, STEP / 2, pieces=2)
+    assert [works.turn() for _ in range(6)] == ["ab", "cd", "ea", "bc", "de", ""]
+
+
+def test_workThatComesMeanwhile() -> None:
+    """Is done in the next turn, even if there is time."""
+    works = Works()
+    works.add("a", 0, pieces=3)
+    assert [works.turn() for _ in range(4)] == ["a", "a", "a", ""]
+
+
+def test_workThatFails(loggedErrors: list[Any]) -> None:
+    """Is logged, and what waits behind it is done."""
+    works = Works()
+    inLaterTurn(works.clock, lambda _: 1 / 0)
+    works.add("a", 0)
+    assert works.turn() == "a"
+    assert len(loggedErrors) == 1
+    loggedErrors.clear()
+
+
+def test_workThatEndsTheTurn() -> None:
+    """Whatever is raised, what waits behind it is done in the next turn."""
+    works = Works()
+
+    def leave(_: float) -> None:
+        raise SystemExit
+
+    inLaterTurn(works.clock, leave)
+    works.add("a", 0)
+    with pytest.raises(SystemExit):
+        works.turn()
+    assert works.turn() == "a"
+
+
+def test_severalReactors() -> None:
+    """Each has a queue of its own."""
+    one, other = Works(), Works()
+    one.add("a", 0)
+    other.add("b", 0)
+    assert (one.turn(), one.turn(), other.turn()) == ("a", "", "b")
+
+
+# WebSocket
+
+
+class Peer(AcceptedPeer):
+    """A client of an application that takes its time, or holds the client back, with each message."""
+
+    def __init__(self, engine: Any, limit: int = LIMIT, **options: Any) -> None:
+        super().__init__(engine, limit, **options)
+        self.seconds = 0.0
+        self.pauses = False
+        self._take = self.owner.transportPacket
+        self.owner.transportPacket = self.take  # type: ignore[method-assign]
+
+    def take(self, transport: Any, packet: Packet) -> bool:
+        self.clock.rightNow += self.seconds
+        if self.pauses:
+            transport.pauseReceiving()
+        return self._take(transport, packet)
+
+    @property
+    def isReading(self) -> bool:
+        return self.connection.producerState == "producing"
+
+    @property
+    def data(self) -> list[str | bytes]:
+        return [each.data for each in self.owner.packets]
+
+    def turns(self) -> list[int]:
+        """How many messages had come after each turn of the reactor until nothing waits."""
+        counts = [len(self.owner.packets)]
+        while self.clock.getDelayedCalls():
+            turn(self.clock)
+            counts.append(len(self.owner.packets))
+        return counts
+
+    def resume(self) -> None:
+        self.transport.resumeReceiving()
+        turn(self.clock)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def texts(count: int) -> list[str]:
+    return [str(each) for each in range(count)]
+
+
+def frames(count: int) -> bytes:
+    return b"".join([makeFrame("4" + each) for each in texts(count)])
+
+
+def test_oneMessage(engine: Any) -> None:
+    """However long it takes, nothing waits behind it."""
+    peer = Peer(engine)
+    peer.seconds = 1
+    peer.receive(makeFrame("4a"))
+    peer.receive(makeFrame("4b"))
+    assert (peer.data, peer.isReading, peer.turns()) == (["a", "b"], True, [2])
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize(("seconds", "each"), [(STEP, 1), (STEP / 2, 2), (STEP / 2.5, 3), (0, 20)])
+def test_manyMessages(engine: Any, seconds: float, each: int) -> None:
+    """They are taken in turns, in order, while nothing more is read; then reading goes on."""
+    peer = Peer(engine)
+    peer.seconds = seconds
+    peer.receive(frames(20))
+    assert len(peer.data) == each
+    assert (peer.isReading, peer.transport.isDelivering) == (each == 20, each < 20)
+    assert peer.transport.heldBytes == len(frames(20)) - len(frames(each))
+    assert [after - before for before, after in itertools.pairwise(peer.turns())] == [
+        min(each, 20 - done) for done in range(each, 20, each)
+    ]
+    assert (peer.data, peer.isReading, peer.transport.heldBytes) == (texts(20), True, 0)
+    assert (peer.owner.deliveries, peer.owner.closes) == (int(each < 20), [])
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("size", [10, 200, 70_000])
+def test_messagesOfEverySize(engine: Any, size: int) -> None:
+    """Whichever way a message is read."""
+    peer = Peer(engine, 100_000)
+    peer.seconds = STEP
+    sent = [each.ljust(size) for each in texts(5)]
+    peer.receive(b"".join([makeFrame("4" + each) for each in sent]))
+    assert peer.turns() == [1, 2, 3, 4, 5]
+    assert peer.data == sent
+    assert peer.isOver()
+
+
+def test_piecesAndControlFrames(engine: Any) -> None:
+    """What is in pieces, and what is between them, is in order."""
+    peer = Peer(engine)
+    peer.seconds = STEP
+    piece = makeFrame("4a", isFinal=False) + makeFrame(b"!", PING) + makeFrame("b", CONTINUATION)
+    peer.receive(piece * 3 + makeFrame("4c")[:-1])
+    assert peer.turns()[:3] == [1, 2, 3]
+    assert peer.connection.value() == b"\x8a\x01!" * 3
+    assert 0 < peer.transport.heldBytes < 10, "the beginning of a message that isn't complete"
+    peer.receive(makeFrame("4c")[-1:])
+    assert (peer.data, peer.transport.heldBytes) == (["ab"] * 3 + ["c"], 0)
+    assert peer.isOver()
+
+
+def test_whatComesMeanwhile(engine: Any) -> None:
+    """A connection over TLS gives what it has decrypted all the same: that comes behind."""
+    peer = Peer(engine)
+    peer.seconds = STEP
+    peer.receive(frames(2))
+    peer.receive(makeFrame("4more"))
+    assert peer.data == ["0"]
+    assert peer.turns() == [1, 2, 3]
+    assert peer.data == ["0", "1", "more"]
+    assert peer.isOver()
+
+
+def test_theRestOfTwo(engine: Any) -> None:
+    """Two clients share a turn: everybody else waits no longer because there are two."""
+    one = Peer(engine)
+    other = Peer(engine)
+    # On one reactor.
+    other.clock = one.clock
+    other.engine.clock = one.clock
+    other.transport.webSocket._clock = one.clock
+    for peer in (one, other):
+        peer.seconds = STEP
+        peer.receive(frames(3))
+    counts = []
+    while one.clock.getDelayedCalls():
+        turn(one.clock)
+        counts.append((len(one.data), len(other.data)))
+    assert counts == [(2, 1), (2, 2), (3, 2), (3, 3)]
+    assert one.isOver()
+    assert other.isOver()
+
+
+def test_aConnectionThatIsLost(engine: Any) -> None:
+    """What came before is delivered before that is told, and nobody can be sent anything meanwhile."""
+    peer = Peer(engine)
+    peer.seconds = STEP
+    peer.receive(frames(3))
+    peer.lose()
+    assert (peer.owner.closes, peer.transport.writable) == ([], False)
+    assert len(peer.engine.connections) == 0
+    assert peer.turns() == [1, 2, 3]
+    assert peer.data == texts(3)
+    assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
+    assert peer.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("isLost", [False, True])
+def test_closingOneInTheMiddle(engine: Any, isLost: bool) -> None:
+    """Nothing more is delivered, and the close frame of the client is still understood."""
+    peer = Peer(engine)
+    peer.seconds = STEP
+    peer.receive(frames(3) + makeFrame(b"\x03\xe8", CLOSE))
+    if isLost:
+        peer.lose()
+    peer.transport.close()
+    turn(peer.clock)
+    turn(peer.clock)
+    assert (peer.data, peer.owner.closes) == (["0"], [])
+    if not isLost:
+        assert peer.connection.value() == b"\x88\x02\x03\xe8"
+        assert peer.connection.disconnecting
+        peer.lose()
+    assert peer.clock.getDelayedCalls() == []
+    assert len(peer.engine.connections) == 0
+
+
+@pytest.mark.parametrize(
+    ("behind", "reason", "code"),
+    [
+        (makeFrame(b"\x03\xe8", CLOSE), "transport close", 1000),
+        (makeFrame("4a", isMasked=False), "transport error", 1002),
+        (makeFrame("4\xff".encode("latin-1"), 1), "transport error", 1007),
+        (makeFrame(b"x" * (LIMIT + 1)), "transport error", 1009),
+        (makeFrame("1"), "transport close", 1000),
+        (makeFrame("9"), "parse error", 1000),
+    ],
+    ids=["close frame", "not masked", "not UTF-8", "too large", "close packet", "no packet"],
+)
+@pytest.mark.parametrize("how", ["turns", "paused"])
+def test_anEndBehind(engine: Any, behind: bytes, reason: str, code: int, how: str) -> None:
+    """It comes when it is its turn."""
+    peer = Peer(engine)
+    peer.seconds, peer.pauses = STEP, how == "paused"
+    peer.receive(frames(3) + behind + makeFrame("4never"))
+    for count in (1, 2, 3):
+        assert (peer.data, peer.owner.closes) == (texts(count), [])
+        peer.resume()
+    assert peer.data == texts(3)
+    assert [each for each, _ in peer.owner.closes] == [reason]
+    assert peer.closeCode() == code
+    assert peer.isOver()
+
+
+def test_pausingInAHandler(engine: Any) -> None:
+    """No other message is delivered, the rest is kept as it came, and nothing is read, until receiving goes on."""
+    peer = Peer(engine)
+    peer.pauses = True
+    peer.receive(frames(20))
+    for count in range(1, 21):
+        assert (peer.data, peer.isReading) == (texts(count), False)
+        assert peer.transport.heldBytes == len(frames(20)) - len(frames(count))
+        assert peer.clock.getDelayedCalls() == []
+        peer.pauses = count < 19
+        peer.resume()
+        if count == 19:
+            break
+    assert (peer.data, peer.isReading, peer.transport.heldBytes) == (texts(20), True, 0)
+    assert peer.isOver()
+
+
+def test_pausingWhileOthersHaveTheirTurn(engine: Any) -> None:
+    """Stops what would have gone on; what comes meanwhile is kept behind it."""
+    peer = Peer(engine)
+    peer.seconds = STEP
+    peer.receive(frames(2))
+    peer.transport.pauseReceiving()
+    peer.receive(makeFrame("4more"))
+    assert peer.turns() == [1, 1]
+    peer.transport.resumeReceiving()
+    assert peer.data == ["0"]
+    assert peer.turns() == [1, 2, 3]
+    assert (peer.data, peer.isReading) == (["0", "1", "more"], True)
+    assert peer.isOver()
+
+
+def test_pausingAndResumingInAHandler(engine: Any) -> None:
+    """Changes nothing."""
+    peer = Peer(engine)
+    take = peer.owner.transportPacket
+
+    def both(transport: Any, packet: Packet) -> bool:
+        transport.pauseReceiving()
+        transport.resumeReceiving()
+        return take(transport, packet)
+
+    peer.owner.transportPacket = both  # type: ignore[method-assign]
+    peer.receive(frames(5))
+    assert (peer.data, peer.isReading) == (texts(5), True)
+    assert peer.clock.getDelayedCalls() == []
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("isPausedAgain", [False, True])
+def test_oneThatIsLostWhilePaused(engine: Any, isPausedAgain: bool) -> None:
+    """What came before is delivered when receiving goes on, and then the end."""
+    peer = Peer(engine)
+    peer.pauses = True
+    peer.receive(frames(3))
+    peer.lose()
+    assert (peer.data, peer.owner.closes) == (["0"], [])
+    peer.pauses = isPausedAgain
+    for _ in range(1 + isPausedAgain):
+        peer.resume()
+    assert peer.data == texts(3)
+    assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
+    assert peer.clock.getDelayedCalls() == []
+
+
+def test_aReaderThatFails(engine: Any, loggedErrors: list[Any]) -> None:
+    """As with what is read at once: it is logged, and the connection is cut."""
+    peer = Peer(engine)
+    peer.seconds = STEP
+    peer.receive(frames(3))
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("of the test")
+
+    peer.transport.received = fail  # type: ignore[method-assign]
+    turn(peer.clock)
+    assert (peer.connection.aborted, peer.transport.isDelivering, len(loggedErrors)) == (True, False, 1)
+    loggedErrors.clear()
+    assert peer.isOver()
+
+
+def outcome(engine: Any, data: bytes, cuts: list[int], pauses: list[bool], seconds: float) -> Any:
+    """What comes of bytes, if the application takes its time, and pauses with some of the messages."""
+    peer = Peer(engine)
+    peer.seconds = seconds
+    take = peer.owner.transportPacket
+    remaining = iter(pauses)
+
+    def pausing(transport: Any, packet: Packet) -> bool:
+        if next(remaining, False):
+            transport.pauseReceiving()
+            peer.clock.callLater(0, transport.resumeReceiving)
+        return take(transport, packet)
+
+    peer.owner.transportPacket = pausing  # type: ignore[method-assign]
+    places = sorted({0, len(data), *(each % (len(data) + 1) for each in cuts)})
+    for start, end in itertools.pairwise(places):
+        # As much as is read of a connection, when that is.
+        while not peer.isReading and peer.clock.getDelayedCalls() and not peer.connection.disconnecting:
+            turn(peer.clock)
+            if peer.owner.closes:
+                break
+        peer.receive(data[start:end])
+    while peer.clock.getDelayedCalls() and peer.clock.getDelayedCalls()[0].getTime() <= peer.clock.seconds():
+        turn(peer.clock)
+    return peer.owner.packets, peer.owner.closes, peer.connection.value(), peer.connection.disconnecting
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(ENGINES),
+    st.lists(st.sampled_from(FRAMES), max_size=8),
+    st.lists(st.one_of(st.sampled_from(FRAMES + WRONG), st.binary(max_size=20)), max_size=3),
+    st.lists(st.integers(0, 2**31), max_size=6),
+    st.lists(st.booleans(), max_size=10),
+    st.sampled_from([0, STEP / 3, STEP]),
+)
+def test_theSameComesOfIt(
+    implementation: Any, right: list[bytes], perhaps: list[bytes], cuts: list[int], pauses: list[bool], seconds: float
+) -> None:
+    """Whatever it is, however often receiving is paused, and however long it takes."""
+    data = b"".join(right + perhaps)
+    assert outcome(implementation, data, cuts, pauses, seconds) == outcome(implementation, data, cuts, [], 0)
+
+
+# Compressed messages
+
+DEFLATING = [AutobahnEngine, PlainAutobahn]
+
+
+class DeflatingPeer(Peer):
+    """A client whose messages may be compressed."""
+
+    def __init__(self, engine: Any, limit: int) -> None:
+        handshake = WebSocketHandshake(b"dGhlIHNhbXBsZSBub25jZQ==", b"13", extensions=(b"permessage-deflate",))
+        super().__init__(engine, limit, handshake=handshake, perMessageDeflate=True)
+
+
+def deflated(data: bytes) -> bytes:
+    packing = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (packing.compress(data) + packing.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+BOMB = deflated(b"4" + b"x" * 999_998)
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what was inflated."""
+    sizes: list[int] = []
+    inflate = Deflate.decompress_message_data
+
+    def counting(self: Any, data: bytes, max_output_len: int | None = None) -> bytes:
+        inflated = inflate(self, data, max_output_len)
+        sizes.append(len(inflated))
+        return inflated
+
+    monkeypatch.setattr(Deflate, "decompress_message_data", counting)
+    return sizes
+
+
+@pytest.mark.parametrize("engine", DEFLATING)
+def test_inflatingStops(engine: Any, inflated: list[int]) -> None:
+    """When receiving does: of 64 KB in which 65 messages of a megabyte came, the rest is kept as it came."""
+    peer = DeflatingPeer(engine, 1_000_000)
+    frame = makeFrame(BOMB, TEXT, reserved=4)
+    assert len(frame) < 1010
+    peer.pauses = True
+    peer.receive(frame * 65)
+    assert (len(peer.data), inflated) == (1, [999_999])
+    assert peer.transport.heldBytes == len(frame) * 64
+    peer.resume()
+    assert (len(peer.data), len(inflated), peer.transport.heldBytes) == (2, 2, len(frame) * 63)
+    peer.pauses = False
+    peer.resume()
+    assert (len(peer.data), peer.transport.heldBytes, peer.isReading) == (65, 0, True)
+    assert {len(each) for each in peer.data} == {999_998}
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("engine", DEFLATING)
+def test_inflatingInTurns(engine: Any, inflated: list[int]) -> None:
+    """What takes long is inflated in turns."""
+    peer = DeflatingPeer(engine, 1_000_000)
+    peer.seconds = STEP / 2
+    peer.receive(makeFrame(BOMB, TEXT, reserved=4) * 10)
+    assert len(inflated) == 2
+    assert peer.turns() == [2, 4, 6, 8, 10]
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("engine", DEFLATING)
+@pytest.mark.parametrize("size", [1, 10, 100, 1000])
+def test_anIncompleteMessage(engine: Any, size: int, inflated: list[int]) -> None:
+    """Is kept as it came until it is complete, and no byte more, in however many frames and pieces it is."""
+    peer = DeflatingPeer(engine, 1_000_000)
+    parts = [BOMB[start : start + size] for start in range(0, len(BOMB), size)]
+    for number, part in enumerate(parts):
+        peer.receive(makeFrame(part, CONTINUATION if number else TEXT, reserved=0 if number else 4, isFinal=False))
+        assert peer.transport.heldBytes == sum(map(len, parts[: number + 1]))
+    last = makeFrame(b"", CONTINUATION)
+    for start in range(len(last)):
+        assert inflated == []
+        peer.receive(last[start : start + 1])
+    assert ([len(each) for each in peer.data], inflated, peer.transport.heldBytes) == ([999_998], [999_999], 0)
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("engine", DEFLATING)
+def test_moreAsItCameThanInflated(engine: Any) -> None:
+    """The limit is for what a message inflates to: one in frames may be larger as it comes, if none of them is."""
+    peer = DeflatingPeer(engine, 1000)
+    nothing = b"\0\0\0\xff\xff" * 20
+    peer.receive(makeFrame(deflated(b"4" + b"x" * 300) + b"\0\0\xff\xff", TEXT, reserved=4, isFinal=False))
+    for _ in range(100):
+        peer.receive(makeFrame(nothing, CONTINUATION, isFinal=False))
+        # What came inflated, or as it was.
+        assert peer.transport.heldBytes <= 2000
+    peer.receive(makeFrame(b"\0", CONTINUATION))
+    assert peer.data == ["x" * 300]
+    peer.receive(makeFrame(deflated(b"4" + b"x" * 900) + b"\0\0\xff\xff", TEXT, reserved=4, isFinal=False))
+    peer.receive(makeFrame(deflated(b"y" * 200), CONTINUATION))
+    assert peer.closeCode() == 1009
+    assert peer.isOver()
+
+
+def test_uncompressedIncompleteMessages(engine: Any) -> None:
+    """Count, whole frames and fragments alike."""
+    peer = Peer(engine)
+    frame = makeFrame("4" + "x" * 30_000)
+    for start in range(0, 20_000, 1000):
+        peer.receive(frame[start : start + 1000])
+        assert abs(peer.transport.heldBytes - (start + 1000)) < 20
+    peer.receive(frame[20_000:])
+    assert peer.transport.heldBytes == 0
+    peer.receive(makeFrame("4" + "x" * 9999, isFinal=False) + makeFrame("y" * 5000, CONTINUATION)[:-1])
+    assert abs(peer.transport.heldBytes - 15_000) < 20
+    peer.receive(makeFrame("y", CONTINUATION)[-1:])
+    assert peer.transport.heldBytes == 0
+    assert peer.isOver()
+
+
+# Polling
+
+
+def form(payload: str) -> bytes:
+    return b"d=" + quote_plus(payload.replace("\\n", "\\\\n").replace("\n", "\\n")).encode()
+
+
+def inRevision4(data: list[str]) -> bytes:
+    return SEPARATOR.join("4" + each for each in data).encode()
+
+
+def inRevision3(data: list[str]) -> bytes:
+    return "".join(f"{len(each) + 1}:4{each}" for each in data).encode()
+
+
+def inRevision3Binary(data: list[str]) -> bytes:
+    return b"".join(
+        b"\x00" + bytes(int(digit) for digit in str(len(each) + 1)) + b"\xff4" + each.encode() for each in data
+    )
+
+
+KINDS: dict[str, tuple[int, str | None, str, Callable[[list[str]], bytes]]] = {
+    "revision 4": (4, None, "text/plain;charset=UTF-8", inRevision4),
+    "revision 3": (3, None, "text/plain;charset=UTF-8", inRevision3),
+    "revision 3, binary": (3, None, "application/octet-stream", inRevision3Binary),
+    "JSONP": (4, "0", "application/x-www-form-urlencoded", lambda data: form(inRevision4(data).decode())),
+    "JSONP, revision 3": (3, "0", "application/x-www-form-urlencoded", lambda data: form(inRevision3(data).decode())),
+}
+
+
+class Posting:
+    """The polling transport of an application that takes its time with each packet."""
+
+    def __init__(self, kind: str = "revision 4", **options: Any) -> None:
+        revision, index, self._contentType, self.write = KINDS[kind]
+        self.clock = Clock()
+        self.seconds = 0.0
+        self.pauses = False
+        self.owner = FakeOwner()
+        settings = ServerOptions(**options)
+        codec = codecFor(revision)
+        if index is None:
+            self.transport = PollingTransport(codec, True, settings, self.clock)
+        else:
+            self.transport = JSONPTransport(codec, settings, self.clock, index)
+        self.transport.owner = self.owner
+        self._take = self.owner.transportPacket
+        self.owner.transportPacket = self.take  # type: ignore[method-assign]
+
+    def take(self, transport: Any, packet: Packet) -> bool:
+        self.clock.rightNow += self.seconds
+        if self.pauses:
+            transport.pauseReceiving()
+        return self._take(transport, packet)
+
+    @property
+    def data(self) -> list[str | bytes]:
+        return [each.data for each in self.owner.packets]
+
+    def post(self, body: bytes) -> FakeRequest:
+        request = FakeRequest(b"POST", body=body, headers={"content-type": [self._contentType]})
+        self.transport.push(request)  # type: ignore[arg-type]
+        return request
+
+    def turns(self) -> list[int]:
+        """How many packets had come after each turn of the reactor until nothing waits."""
+        counts = [len(self.data)]
+        while self.clock.getDelayedCalls():
+            turn(self.clock)
+            counts.append(len(self.data))
+        return counts
+
+
+@pytest.fixture(params=KINDS)
+def posting(request: pytest.FixtureRequest) -> Posting:
+    return Posting(request.param)
+
+
+def test_aSmallPayload(posting: Posting) -> None:
+    """Is delivered at once."""
+    request = posting.post(posting.write(texts(5)))
+    assert (posting.data, request.written, posting.clock.getDelayedCalls()) == (texts(5), b"ok", [])
+    assert posting.owner.deliveries == 0, "nobody waited for it"
+
+
+def test_aLargePayload(posting: Posting) -> None:
+    """Is delivered in turns, and the POST answered when all of it is; the next one is as usual."""
+    posting.seconds = STEP / 5
+    body = posting.write(texts(50))
+    request = posting.post(body)
+    assert (len(posting.data), request.finished) == (5, False)
+    assert (posting.transport.heldBytes, posting.transport.isDelivering) == (len(body), True)
+    counts = posting.turns()
+    assert counts == list(range(5, 50, 5)) + [50] * (len(counts) - 9)
+    assert (posting.data, request.written, posting.owner.closes) == (texts(50), b"ok", [])
+    assert (posting.transport.heldBytes, posting.transport.isDelivering, posting.owner.deliveries) == (0, False, 1)
+    assert posting.post(posting.write(["next"])).written == b"ok"
+    assert posting.data[-1] == "next"
+
+
+def test_manyPackets(posting: Posting) -> None:
+    """As many as fit, by default; with C{maxPacketsPerPayload} no more than that."""
+    body = posting.write(["a"] * 20_000)
+    request = posting.post(body)
+    assert (len(posting.data), request.written) == (20_000, b"ok")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_countingTakesTurnsToo(kind: str, count: int) -> None:
+    """A payload of too many packets is refused before any is delivered, however long it takes to count them."""
+    posting = Posting(kind, maxPacketsPerPayload=1000)
+    posting.clock = posting.transport._clock = TickingClock()
+    request = posting.post(posting.write(["a"] * count))
+    posting.turns()
+    assert (request.status, len(posting.data)) == ((200, 1000) if count == 1000 else (413, 0))
+
+
+class TickingClock(Clock):
+    """A clock on which time goes by whenever somebody looks at it."""
+
+    def seconds(self) -> float:
+        self.rightNow += TURN / 4
+        return self.rightNow
+
+
+def test_anotherPost(posting: Posting) -> None:
+    """Is one too many while one is being delivered: refused, and the session ends behind what came before."""
+    posting.seconds = STEP
+    first = posting.post(posting.write(texts(3)))
+    second = posting.post(posting.write(["never"]))
+    assert (second.status, first.finished, posting.owner.closes) == (400, False, [])
+    posting.turns()
+    assert (posting.data, first.written) == (texts(3), b"ok")
+    assert posting.owner.closes == [("transport error", "overlapping POST requests")]
+
+
+def test_anotherGet() -> None:
+    """As well."""
+    posting = Posting()
+    posting.seconds = STEP
+    posting.transport.poll(FakeRequest())  # type: ignore[arg-type]
+    posting.post(posting.write(texts(3)))
+    overlapping = FakeRequest()
+    posting.transport.poll(overlapping)  # type: ignore[arg-type]
+    assert (overlapping.status, posting.owner.closes) == (400, [])
+    posting.turns()
+    assert posting.data == texts(3)
+    assert posting.owner.closes == [("transport error", "overlapping GET requests")]
+
+
+BROKEN = {
+    "revision 4": (b"\x1e4c\x1e9\x1e4d", "parse error"),
+    "revision 3": (b"2:4cx2:4d", "parse error"),
+    "revision 3, binary": (b"\x00\x02\xff4c\x07", "parse error"),
+    "JSONP": (b"%1e4c%1e9%1e4d", "parse error"),
+    "JSONP, revision 3": (b"2:4cx2:4d", "parse error"),
+}
+
+
+def test_aBadPacketInTheMiddle(posting: Posting, request: pytest.FixtureRequest) -> None:
+    """Those before it are delivered, then it is the error that it always was."""
+    behind, reason = BROKEN[request.node.callspec.params["posting"]]
+    posting.seconds = STEP
+    response = posting.post(posting.write(["a", "b"]) + behind)
+    assert (posting.data, response.finished, posting.owner.closes) == (["a"], False, [])
+    posting.turns()
+    assert (posting.data, response.status) == (["a", "b", "c"], 400)
+    assert [each for each, _ in posting.owner.closes] == [reason]
+
+
+def test_aClosePacketInTheMiddle() -> None:
+    """Ends the session when it is its turn; what is behind it is dropped."""
+    posting = Posting()
+    posting.seconds = STEP
+    request = posting.post(b"4a\x1e4b\x1e1\x1e4c")
+    posting.turns()
+    assert (posting.data, request.written) == (["a", "b"], b"ok")
+    assert posting.owner.closes == [("transport close", "close packet")]
+
+
+@pytest.mark.parametrize("how", ["close", "abandon"])
+def test_theSessionEndsInTheMiddle(posting: Posting, how: str) -> None:
+    """The POST is refused, as nobody gets the rest, and nothing waits any more."""
+    posting.seconds = STEP
+    request = posting.post(posting.write(texts(3)))
+    if how == "close":
+        posting.transport.close()
+    else:
+        posting.transport.abandon(CloseReason.BUFFER_LIMIT_EXCEEDED)
+    assert (request.status, request.finished) == (400, True)
+    posting.turns()
+    assert (posting.data, posting.transport.heldBytes) == (["0"], 0)
+
+
+def test_theSessionBeginsToCloseInTheMiddle(posting: Posting) -> None:
+    """The POST is refused in its next turn."""
+    posting.seconds = STEP
+    request = posting.post(posting.write(texts(3)))
+    posting.owner.isClosing = True
+    posting.turns()
+    assert (posting.data, request.status) == (["0"], 400)
+
+
+def test_theSessionEndsInAHandler(posting: Posting) -> None:
+    """With the last packet everything was delivered; with another it wasn't."""
+    posting.owner.transportPacket = lambda transport, _: transport.close() == 0  # type: ignore[assignment]
+    assert posting.post(posting.write(["a"])).written == b"ok"
+    taken = posting.owner.transportPacket
+
+    def refusing(transport: Any, packet: Packet) -> bool:
+        return packet.data != "b" and taken(transport, packet)
+
+    posting.owner.transportPacket = refusing  # type: ignore[method-assign]
+    assert posting.post(posting.write(["a", "b"])).status == 400
+
+
+def test_pausingWithEachPacket(posting: Posting) -> None:
+    """Nothing more is delivered until receiving goes on, and the POST isn't answered."""
+    posting.pauses = True
+    request = posting.post(posting.write(texts(5)))
+    for count in range(1, 6):
+        assert (posting.data, request.finished) == (texts(count), False)
+        assert posting.clock.getDelayedCalls() == []
+        assert posting.transport.heldBytes > 0
+        posting.transport.resumeReceiving()
+        turn(posting.clock)
+    assert (request.written, posting.transport.heldBytes) == (b"ok", 0)
+
+
+def test_pausingBetweenTurns(posting: Posting) -> None:
+    """Stops what would have gone on, once."""
+    posting.seconds = STEP
+    request = posting.post(posting.write(texts(3)))
+    posting.transport.pauseReceiving()
+    assert posting.turns() == [1, 1]
+    posting.transport.resumeReceiving()
+    posting.transport.pauseReceiving()
+    posting.transport.resumeReceiving()
+    posting.turns()
+    assert (posting.data, request.written) == (texts(3), b"ok")
+
+
+@pytest.mark.parametrize("isPaused", [False, True])
+def test_aPostThatIsLost(posting: Posting, isPaused: bool) -> None:
+    """All that came is delivered, then the session ends."""
+    posting.seconds, posting.pauses = STEP, isPaused
+    request = posting.post(posting.write(texts(3)))
+    request.lose()
+    posting.pauses = False
+    if isPaused:
+        posting.transport.resumeReceiving()
+    posting.turns()
+    assert (posting.data, request.finished) == (texts(3), False)
+    assert posting.owner.closes == [("transport error", "data request connection closed prematurely")]
+
+
+FORMS = [
+    b"d=" + b"%34" * 30_000,
+    b"d=" + b"%34a" * 30_000,
+    b"d=4" + b"a" * 100_000,
+    b"d=4" + b"%C3%A9" * 20_000,
+    b"d=4" + b"a%F0%9F%98%80" * 20_000,
+    b"d=4" + b"%%4%41%zz" * 20_000,
+    b"d=4" + b"+%0D%0A" * 20_000,
+    b"d=4" + b"%5C%5Cn%5Cn" * 20_000,
+    b"e=" + b"%41" * 30_000 + b"&d=4a&" + b"%41" * 30_000,
+]
+
+
+@pytest.mark.parametrize("body", FORMS, ids=range(len(FORMS)))
+def test_readingAForm(body: bytes) -> None:
+    """Takes turns too, wherever it is cut, and comes to what it comes to when it is read at once."""
+    from urllib.parse import parse_qs
+
+    (value,) = parse_qs(body.decode(), keep_blank_values=True)["d"]
+    expected = re.sub(r"(\\?)\\n", lambda match: "\\n" if match[1] else "\n", value.replace("\r\n", "\r"))
+    posting = Posting("JSONP")
+    posting.clock = posting.transport._clock = TickingClock()
+    request = posting.post(body)
+    assert not request.finished
+    turns = posting.turns()
+    assert len(turns) > 3
+    assert (posting.data, request.written) == ([expected[1:]], b"ok")
+
+
+# Sessions
+
+
+def opened(memory: Memory) -> tuple[Any, Any, bytes]:
+    """Open a session by polling; return its connection, the L{Socket} and the address."""
+    connection = memory.connect(f"GET {target()} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    found = re.search(rb'"sid":"([^"]+)"', connection.taken())
+    assert found is not None
+    sid = found[1].decode()
+    return connection, memory.server.clients[sid], target(sid=sid).encode()
+
+
+def postOf(where: bytes, body: bytes) -> bytes:
+    return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (where, len(body), body)
+
+
+class Slow(Memory):
+    """A server whose application takes a turn for each message."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.messages: list[Any] = []
+        self.ends: list[Any] = []
+
+    def _opened(self, socket: Any) -> None:
+        socket.on("message", self._take)
+        socket.on("close", lambda *args: self.ends.append(args))
+
+    def _take(self, data: Any) -> None:
+        self.clock.rightNow += STEP
+        self.messages.append(data)
+
+    def turn(self, count: int = 1) -> None:
+        for _ in range(count):
+            turn(self.clock)
+            for each in self.connections:
+                each.turn()
+
+
+def probe(memory: Memory, where: bytes) -> Any:
+    """Try a WebSocket out, up to the last packet of the upgrade."""
+    socket = memory.connect(upgrade(where.decode().replace("polling", "websocket")))
+    socket.say(makeFrame("2probe"))
+    assert socket.taken().endswith(b"3probe")
+    return socket
+
+
+def test_upgradingInTheMiddle() -> None:
+    """What comes on the WebSocket is behind the POST, and isn't read before; what is sent goes there at once."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    webSocket = probe(memory, where)
+    posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
+    assert memory.messages == ["a"]
+    webSocket.say(makeFrame("5") + makeFrame("4d") + makeFrame("4e"))
+    webSocket.say(makeFrame("4f"))
+    assert (socket.upgraded, socket.transport.name, memory.messages) == (True, "websocket", ["a"])
+    assert socket.heldBytes == 8 + len(makeFrame("4d") + makeFrame("4e"))
+    assert memory.server.stats().heldBytes == socket.heldBytes
+    socket.send("at once")
+    assert webSocket.taken() == b"\x81\x084at once"
+    memory.turn(3)
+    assert posts.taken().endswith(b"ok")
+    memory.turn(10)
+    assert (memory.messages, socket.heldBytes, memory.ends) == (list("abcdef"), 0, [])
+    socket.close(discard=True)
+    memory.end()
+
+
+@pytest.mark.parametrize("when", ["before", "after", "resumed first"])
+def test_pausingAroundAnUpgrade(when: str) -> None:
+    """Stops both transports, and neither overtakes the other when receiving goes on."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    webSocket = probe(memory, where)
+    posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
+    if when == "before":
+        socket.pauseReceiving()
+    webSocket.say(makeFrame("5") + makeFrame("4d") + makeFrame("4e"))
+    if when != "before":
+        socket.pauseReceiving()
+    if when == "resumed first":
+        socket.resumeReceiving()
+        socket.pauseReceiving()
+    memory.turn(5)
+    assert (memory.messages, socket.upgraded) == (["a"], True)
+    assert posts.taken() == b""
+    socket.resumeReceiving()
+    memory.turn(10)
+    assert memory.messages == list("abcde")
+    assert posts.taken().endswith(b"ok")
+    webSocket.say(makeFrame("4f"))
+    assert memory.messages[-1] == "f"
+    socket.close(discard=True)
+    memory.end()
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        (b"4a\x1e4b\x1e9", "parse error"),
+        (b"4a\x1e4b\x1e1", "transport close"),
+        (b"4a\x1e4b\x1e2", "transport error"),
+    ],
+    ids=["broken", "close packet", "ping"],
+)
+def test_anUpgradeBeforeTheEnd(body: bytes, end: str) -> None:
+    """An end that was in a POST is the session's, whatever transport it is on by then."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    webSocket = probe(memory, where)
+    posts = memory.connect(postOf(where, body))
+    webSocket.say(makeFrame("5") + makeFrame("4never"))
+    assert socket.upgraded
+    memory.turn(5)
+    assert (memory.messages, [reason for reason, _ in memory.ends]) == (["a", "b"], [end])
+    assert posts.taken()
+    memory.end()
+
+
+def test_theWebSocketGoesInTheMiddle() -> None:
+    """All that came before is delivered first."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    webSocket = probe(memory, where)
+    memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
+    webSocket.say(makeFrame("5"))
+    webSocket.lose()
+    assert (socket.upgraded, memory.ends) == (True, [])
+    memory.turn(5)
+    assert memory.messages == list("abc")
+    assert [reason for reason, _ in memory.ends] == ["transport close"]
+    memory.end()
+
+
+@pytest.mark.parametrize("how", ["close", "discard", "timeout"])
+def test_anEndInTheMiddleOfAnUpgrade(how: str) -> None:
+    """The POST is refused, and nothing more is delivered."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    webSocket = probe(memory, where)
+    posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
+    webSocket.say(makeFrame("5") + makeFrame("4d"))
+    if how == "timeout":
+        socket._end(CloseReason.PING_TIMEOUT, "of the test")
+    else:
+        socket.close(discard=how == "discard")
+    memory.turn(5)
+    assert posts.taken().startswith(b"HTTP/1.1 400 ")
+    assert (memory.messages, len(memory.ends)) == (["a"], 1)
+    memory.end()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_drainingInTheMiddle(transport: str) -> None:
+    """All that came is delivered before the client is told to go."""
+    memory = Slow()
+    if transport == "polling":
+        connection, socket, where = opened(memory)
+        connection.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+        posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
+    else:
+        connection = memory.connect(upgrade())
+        (socket,) = memory.server.clients.values()
+        connection.taken()
+        connection.say(makeFrame("4a") + makeFrame("4b") + makeFrame("4c"))
+    socket.goAway(memory.clock.seconds() + 20)
+    assert (memory.messages, memory.ends) == (["a"], [])
+    memory.turn(5)
+    assert memory.messages == list("abc")
+    assert [str(reason) for reason, _ in memory.ends] == ["server shutting down"]
+    if transport == "polling":
+        assert posts.taken().endswith(b"ok")
+        assert connection.taken().endswith(b"1")
+    else:
+        assert connection.taken() == b"\x88\x02\x03\xe9"
+    memory.end()
+
+
+def test_drainingOneThatIsPaused() -> None:
+    """What is held is dropped, as ever: the application doesn't want it."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    posts = memory.connect(postOf(where, b"4a\x1e4b"))
+    socket.pauseReceiving()
+    socket.goAway(memory.clock.seconds() + 20)
+    get = memory.connect(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+    assert get.taken().endswith(b"1")
+    assert posts.taken().startswith(b"HTTP/1.1 400 ")
+    assert memory.messages == ["a"]
+    memory.end()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_heartbeatsWhileDelivering(transport: str) -> None:
+    """A client whose pong is behind what is being delivered isn't given up."""
+    memory = Slow(pingInterval=100, pingTimeout=50)
+    body = [f"4{each}" for each in range(100)]
+    if transport == "polling":
+        connection, socket, where = opened(memory)
+        connection.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+        memory.connect(postOf(where, SEPARATOR.join([*body, "3"]).encode()))
+    else:
+        connection = memory.connect(upgrade())
+        (socket,) = memory.server.clients.values()
+        connection.say(b"".join([makeFrame(each) for each in [*body, "3"]]))
+    for _ in range(110):
+        memory.turn()
+        if transport == "polling" and connection.taken():
+            connection.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+    assert len(memory.messages) == 100
+    assert memory.clock.seconds() >= 1
+    assert memory.ends == []
+    socket.close(discard=True)
+    memory.end()
+
+
+def test_heldBytes() -> None:
+    """Of a session: a POST that isn't complete, or waits; of a server: those of all sessions."""
+    memory = Slow()
+    _, socket, where = opened(memory)
+    _other, second, elsewhere = opened(memory)
+    assert (socket.heldBytes, memory.server.stats().heldBytes) == (0, 0)
+    head = postOf(where, b"4" * 100)[:-100]
+    posts = memory.connect(head + b"4" * 60)
+    assert socket.heldBytes == 60
+    memory.connect(postOf(elsewhere, b"4a\x1e4b"))
+    assert (second.heldBytes, memory.server.stats().heldBytes) == (5, 65)
+    assert (socket.bufferedAmount, memory.server.stats().bufferedBytes) == (0, 0)
+    posts.say(b"4" * 40)
+    memory.turn(3)
+    assert memory.server.stats().heldBytes == 0
+    for each in (socket, second):
+        each.close(discard=True)
+    memory.end()
