@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from OpenSSL.crypto import X509, PKey
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
@@ -23,6 +24,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
+    IProtocolNegotiationFactory,
     IReactorTime,
     IStreamServerEndpoint,
 )
@@ -76,9 +78,47 @@ def loadContext(certificate: str, key: str) -> tuple[SSL.Context, str]:
         options = CertificateOptions(
             privateKey=PKey.from_cryptography_key(private), certificate=first, extraCertChain=others
         )
-        return options.getContext(), f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
+        context = options.getContext()
+        context.set_alpn_select_callback(_chooseProtocol)
+        return context, f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
     except (SSL.Error, TypeError) as error:
         raise CertificateError(f"{certificate}: cannot be used by OpenSSL ({error})") from None
+
+
+class NoCommonProtocol(SSL.Error):
+    """A client offers only protocols that aren't spoken here; it gets the alert C{no_application_protocol}."""
+
+    def __init__(self) -> None:
+        # As those of pyOpenSSL: what Twisted looks at.
+        super().__init__([("SSL routines", "", "no application protocol")])
+
+
+class _Connection(SSL.Connection):
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except NoCommonProtocol:
+            # OpenSSL has its own list of errors, one for all connections. pyOpenSSL leaves it as it is when a callback
+            # raises, and would take it for an error of the connection that comes next. This empties it.
+            with suppress(crypto.Error):
+                crypto.load_certificate(crypto.FILETYPE_PEM, b"")
+            raise
+
+
+def _chooseProtocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """
+    Choose among the protocols that a client offers (ALPN) the one that the factory of a connection likes best.
+
+    @raise NoCommonProtocol: there is none (RFC 7301, 3.2). Twisted itself answers with C{internal_error} then.
+    """
+    factory = getattr(getattr(connection.get_app_data(), "factory", None), "wrappedFactory", None)
+    spoken = factory.acceptableProtocols() if IProtocolNegotiationFactory.providedBy(factory) else []
+    if not spoken:
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+    for each in spoken:
+        if each in offered:
+            return each
+    raise NoCommonProtocol
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -86,7 +126,8 @@ class RenewedCertificate:
     """
     What makes the TLS side of each connection, with the certificate that the files hold at that time.
 
-    Connections that are there keep theirs. Where new files can't be used, the certificate stays, and the log says why.
+    Connections that are there keep theirs. If new files can't be used, the certificate stays, the log says why, and
+    they are tried again.
 
     @param certificate: as of L{loadContext}.
     @param key: the same.
@@ -101,6 +142,7 @@ class RenewedCertificate:
         self._checked = clock.seconds()
         # Looked at before they are read: what changes meanwhile is read once more.
         self._seen = self._look()
+        self._problem: str | None = None
         self._context, _ = loadContext(*self._files)
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
@@ -110,28 +152,38 @@ class RenewedCertificate:
         if not 0 <= now - self._checked < CHECK_INTERVAL:
             self._checked = now
             self._renew()
-        return SSL.Connection(self._context, None)
+        connection = _Connection(self._context, None)
+        # By it the protocols are found that are spoken here.
+        connection.set_app_data(protocol)
+        return connection
 
     def _look(self) -> list[tuple[int, ...] | None]:
-        """Return what differs after a file was replaced or written."""
+        """Return what differs after a file was replaced or written, or its mode or owner was changed."""
         found: list[tuple[int, ...] | None] = []
         for path in self._files:
             try:
                 status = os.stat(path)
-                found.append((status.st_mtime_ns, status.st_dev, status.st_ino, status.st_size))
+                written = (status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino, status.st_size)
+                # Who may read it changes with the time of the last status change too, but not in all file systems.
+                found.append((*written, status.st_mode, status.st_uid, status.st_gid))
             except OSError:
                 found.append(None)
         return found
 
     def _renew(self) -> None:
         seen, self._seen = self._seen, self._look()
-        if seen == self._seen:
+        isChanged = seen != self._seen
+        if not isChanged and self._problem is None:
             return
         try:
             self._context, until = loadContext(*self._files)
         except CertificateError as error:
-            self._log.error("The TLS certificate stays as it was: {problem}", problem=error)
+            # Tried again until it works, and told once.
+            if isChanged or str(error) != self._problem:
+                self._log.error("The TLS certificate stays as it was: {problem}", problem=error)
+            self._problem = str(error)
         else:
+            self._problem = None
             self._log.info("The TLS certificate is that of {file} now, until {until}", file=self._files[0], until=until)
 
 

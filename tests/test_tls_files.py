@@ -285,3 +285,189 @@ def test_theClockIsSetBack(files: Certificate, back: float) -> None:
     clock.rightNow -= back
     other = makeCertificate(files.key.parent)
     assert shown(renewed) == other.serial
+
+
+# What comes a moment later
+
+
+def isReadable(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Whether each file can be read: root may read all of them."""
+    readable: dict[str, bool] = {}
+
+    def openFile(path: str, mode: str) -> Any:
+        if not readable.get(Path(path).name, True):
+            raise PermissionError(13, "Permission denied")
+        return open(path, mode)
+
+    monkeypatch.setattr("engineio_twisted.tls.open", openFile, raising=False)
+    return readable
+
+
+@pytest.mark.parametrize("how", ["mode", "nothing"])
+@pytest.mark.parametrize("which", ["key", "chain"])
+def test_notReadableYet(
+    files: Certificate,
+    log: list[str],
+    loggedErrors: list[LogEvent],
+    monkeypatch: pytest.MonkeyPatch,
+    which: str,
+    how: str,
+) -> None:
+    """New files that can't be read yet are tried again until they can, whether or not anything else changes."""
+    clock = Clock()
+    readable = isReadable(monkeypatch)
+    renewed = RenewedCertificate(str(files.chain), str(files.key), clock)
+    other = makeCertificate(files.key.parent)
+    path = getattr(files, which)
+    readable[path.name] = False
+    for _ in range(5):
+        clock.advance(CHECK_INTERVAL)
+        assert shown(renewed) == files.serial
+    assert log == [f"The TLS certificate stays as it was: {path}: cannot be read (Permission denied)"]
+    readable[path.name] = True
+    if how == "mode":
+        path.chmod(0o640)
+    clock.advance(CHECK_INTERVAL)
+    assert shown(renewed) == other.serial
+    assert [each.partition(",")[0] for each in log[1:]] == [f"The TLS certificate is that of {files.chain} now"]
+    clock.advance(CHECK_INTERVAL)
+    assert shown(renewed) == other.serial
+    assert (len(log), len(loggedErrors)) == (2, 1)
+    loggedErrors.clear()
+
+
+def test_anotherProblem(files: Certificate, log: list[str], loggedErrors: list[LogEvent]) -> None:
+    """Each problem is logged once, as is the same after another change of the files."""
+    clock = Clock()
+    renewed = RenewedCertificate(str(files.chain), str(files.key), clock)
+    for content in (None, b"nonsense", b"something else", None):
+        if content is None:
+            files.key.unlink(missing_ok=True)
+        else:
+            files.key.write_bytes(content)
+        for _ in range(3):
+            clock.advance(CHECK_INTERVAL)
+            assert shown(renewed) == files.serial
+    assert len(log) == len(loggedErrors) == 4
+    loggedErrors.clear()
+
+
+@pytest.mark.parametrize("change", ["mode", "owner", "group"])
+def test_whoMayRead(files: Certificate, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """A change of mode or owner counts as one of the file."""
+    clock = Clock()
+    renewed = RenewedCertificate(str(files.chain), str(files.key), clock)
+    read: list[Any] = []
+    monkeypatch.setattr("engineio_twisted.tls.loadContext", lambda *paths: read.append(paths) or (None, "now"))
+    monkeypatch.setattr("engineio_twisted.tls._Connection", lambda context, socket: Anything())
+    status = os.stat(files.key)
+    if change == "mode":
+        files.key.chmod(status.st_mode ^ 0o40)
+    elif os.getuid() == 0:
+        os.chown(files.key, *((12345, -1) if change == "owner" else (-1, 12345)))
+    else:
+        pytest.skip("a change of owner needs root")
+    clock.advance(CHECK_INTERVAL)
+    renewed.serverConnectionForTLS(None)
+    clock.advance(CHECK_INTERVAL)
+    renewed.serverConnectionForTLS(None)
+    assert read == [(str(files.chain), str(files.key))]
+
+
+class Anything:
+    def set_app_data(self, data: object) -> None:
+        pass
+
+
+# ALPN
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        (None, None),
+        (["http/1.1"], "http/1.1"),
+        (["foo", "http/1.1"], "http/1.1"),
+        (["h2", "http/1.1"], "http/1.1"),
+        (["h2"], "no application protocol"),
+        (["foo"], "no application protocol"),
+        (["foo", "http/1.0", "spdy/3"], "no application protocol"),
+    ],
+)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest_twisted.ensureDeferred
+async def test_protocols(files: Certificate, version: Any, offered: list[str] | None, expected: str | None) -> None:
+    """A client gets a protocol that is spoken here, none if it asks for none, and an alert if it has no such one."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    if offered is not None:
+        context.set_alpn_protocols(offered)
+    server = listen(f"tls-files:tcp:0:interface=127.0.0.1:certificate={files.chain}:key={files.key}")
+    port: Any = await server.listening
+
+    def connect() -> str | None:
+        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20) as connection:
+            try:
+                with context.wrap_socket(connection) as secured:
+                    return secured.selected_alpn_protocol()
+            except ssl.SSLError as error:
+                # Versions of OpenSSL write it in different ways.
+                found = "no application protocol" in str(error).lower().replace("_", " ")
+                return "no application protocol" if found else str(error)
+
+    try:
+        assert await within(deferToThread(connect), "a handshake") == expected
+    finally:
+        await within(server.close(), "the server to close")
+
+
+@pytest_twisted.ensureDeferred
+async def test_protocolsOfOthers(files: Certificate) -> None:
+    """A client that is refused leaves nothing behind: another goes on, in its handshake and after it."""
+    from OpenSSL import _util
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    server = listen(f"tls-files:tcp:0:interface=127.0.0.1:certificate={files.chain}:key={files.key}")
+    port: Any = await server.listening
+
+    def refused() -> None:
+        other = ssl.create_default_context()
+        other.check_hostname, other.verify_mode = False, ssl.CERT_NONE
+        other.set_alpn_protocols(["foo"])
+        connection = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20)
+        with connection, pytest.raises(ssl.SSLError), other.wrap_socket(connection):
+            pass
+
+    def connect() -> bytes:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing)
+        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20) as connection:
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    hello = outgoing.read()
+                    connection.sendall(hello[:50])
+                    refused()
+                    connection.sendall(hello[50:])
+                    incoming.write(connection.recv(65536))
+            client.write(http("GET", target()))
+            connection.sendall(outgoing.read())
+            refused()
+            received = b""
+            while b"\r\n\r\n0{" not in received:
+                incoming.write(connection.recv(65536))
+                try:
+                    received += client.read(65536)
+                except ssl.SSLWantReadError:
+                    continue
+            return received
+
+    try:
+        assert (await within(deferToThread(connect), "an answer")).startswith(b"HTTP/1.1 200")
+        assert _util.lib.ERR_peek_error() == 0
+    finally:
+        await within(server.close(), "the server to close")
