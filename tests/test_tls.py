@@ -65,6 +65,21 @@ async def test_pollingAndUpgrade(connect: Any) -> None:
     assert await probe.text() == "4over TLS"
 
 
+@pytest_twisted.ensureDeferred
+async def test_upgradeOnTheSameConnection(connect: Any) -> None:
+    """A client with a single connection opens on polling and upgrades there, without a probe."""
+    wire, sid = await opened(connect)
+    connect.server.clients[sid].send("before")
+    wire.send(upgrade(target(transport="websocket", sid=sid), Origin="file://", Sec_WebSocket_Protocol="arduino"))
+    response = await wire.response()
+    assert (response.status, response.headers["sec-websocket-protocol"]) == (101, "arduino")
+    wire.send(makeFrame("5"))
+    assert await wire.text() == "4before"
+    wire.send(makeFrame("4over TLS"))
+    assert await wire.text() == "4over TLS"
+    assert connect.server.clients[sid].upgraded
+
+
 @pytest.mark.parametrize("size", [10, 200_000])
 @pytest_twisted.ensureDeferred
 async def test_pipelined(connect: Any, size: int) -> None:
