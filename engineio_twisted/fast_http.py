@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString, parse_qs
@@ -26,7 +25,7 @@ from twisted.web.http_headers import Headers
 from .connection_group import ConnectionGroup
 from .ends import attempt
 from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
-from .transport import KNOWN_HEADERS, AnswerHeaders, Lazily, Watcher, cancel, writeAtOnce, writtenHeaders
+from .transport import KNOWN_HEADERS, AnswerHeaders, Lazily, Watcher, writeAtOnce, writtenHeaders
 
 if TYPE_CHECKING:
     from twisted.web import resource
@@ -484,37 +483,12 @@ class FastChannel(Channel):
     requests: list[Any]
     site: FastSite
     localAddress: Any = None
-    timeOut: Any
     _HTTPChannel__first_line: int
     # Whether there is anything to take, and how large its head may be.
     _mayTake = False
     _largestHead = _smallHead = 0
     # Of the last request that was read here.
     _head: RequestHead | None = None
-    _idleCall: IDelayedCall | None = None
-
-    # The timeout of connections on which nothing happens: one call, that is moved and never made anew
-
-    def setTimeout(self, period: Any) -> Any:
-        previous, self.timeOut = self.timeOut, period
-        if period is not None:
-            self.resetTimeout()
-            if self._idleCall is None:
-                self._idleCall = self.callLater(period, self._idle)
-        return previous
-
-    def resetTimeout(self) -> None:
-        if self._idleCall is not None and self.timeOut is not None:
-            self._idleCall.reset(self.timeOut)
-
-    def _idle(self) -> None:
-        self._idleCall = None
-        if self.timeOut is not None:
-            self.timeoutConnection()
-
-    def released(self) -> None:
-        cancel(self._idleCall)
-        super().released()
 
     # Reading
 

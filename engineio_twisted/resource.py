@@ -25,7 +25,7 @@ from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatt
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import provider
 
-from .clock import steadyClock
+from .clock import AfterReading, steadyClock
 from .ends import attempt
 from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
@@ -267,7 +267,7 @@ class EngineIORequest(server.Request):
         """Find out for whom the body is, or refuse it. From here on there is an end that takes away what is kept."""
         self._start = None
         if timeout is not None:
-            self._timer = self._callLater(timeout / 1000, self._tooSlow, timeout)
+            self._timer = self._callLater(timeout / 1000, self._bodyDue, timeout)
         if self._engine is not None:
             self._engine.reading.add(self)
         try:
@@ -302,6 +302,10 @@ class EngineIORequest(server.Request):
                 self._refuse(PayloadTooLarge(self._limit))
                 return
         super().handleContentChunk(data)
+
+    def _bodyDue(self, timeout: int) -> None:
+        # What is missing may lie unread.
+        self._timer = AfterReading(self.channel.site.reactor).call(self._tooSlow, timeout)
 
     def _tooSlow(self, timeout: int) -> None:
         if self._refused:
@@ -422,6 +426,10 @@ class Channel(HTTPChannel):
     # Whether there was something unread when the end of the connection was last looked at.
     _wasUnread = False
     _headDeadline: IDelayedCall | None = None
+    timeOut: Any
+    _idleCall: IDelayedCall | None = None
+    # Once it was due.
+    _idleReading: IDelayedCall | None = None
     # Whether there was anything to read; whether a request was refused before it was known what it wants.
     _hasRead = False
     _isRefused = False
@@ -533,6 +541,41 @@ class Channel(HTTPChannel):
         else:
             super().timeoutConnection()
 
+    # The timeout of connections on which nothing happens: one call, that is moved and never made anew
+
+    def setTimeout(self, period: Any) -> Any:
+        """Set the seconds in which something has to happen, or None; return what they were."""
+        previous, self.timeOut = self.timeOut, period
+        if period is not None:
+            self.resetTimeout()
+            if self._idleCall is None:
+                self._idleCall = self.callLater(period, self._idle)
+        return previous
+
+    def resetTimeout(self) -> None:
+        """Begin the time anew."""
+        if self.timeOut is None:
+            return
+        if self._idleCall is not None:
+            self._idleCall.reset(self.timeOut)
+        elif self._idleReading is not None:
+            # Something came before the connection was closed.
+            cancel(self._idleReading)
+            self._idleReading = None
+            self._idleCall = self.callLater(self.timeOut, self._idle)
+
+    def _idle(self) -> None:
+        self._idleCall = None
+        if self.timeOut is not None:
+            # A request may lie unread, as after a time in which the process stood still.
+            self._idleReading = AfterReading(self.site.reactor).call(self._stillIdle)
+
+    def _stillIdle(self) -> None:
+        self._idleReading = None
+        # Unless a request has come, and is answered or being answered.
+        if self._idleCall is None and self.timeOut is not None:
+            self.timeoutConnection()
+
     # The head of a request: how large it may be, and when it has to be there
 
     def dataReceived(self, data: bytes) -> None:
@@ -589,11 +632,15 @@ class Channel(HTTPChannel):
     def _awaitHead(self) -> None:
         timeout = self.site.headersTimeout
         if timeout is not None:
-            self._headDeadline = self.callLater(timeout / 1000, self._headTooSlow, timeout)
+            self._headDeadline = self.callLater(timeout / 1000, self._headDue, timeout)
 
     def _headCame(self) -> None:
         cancel(self._headDeadline)
         self._headDeadline = None
+
+    def _headDue(self, timeout: int) -> None:
+        # What is missing may lie unread.
+        self._headDeadline = AfterReading(self.site.reactor).call(self._headTooSlow, timeout)
 
     def _headTooSlow(self, timeout: int) -> None:
         self._headDeadline = None
@@ -651,6 +698,8 @@ class Channel(HTTPChannel):
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
         cancel(self._deadline)
+        cancel(self._idleCall)
+        cancel(self._idleReading)
         self._headCame()
         if self._unreadDeadline is not None:
             self._unreadDeadline.stop()

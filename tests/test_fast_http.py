@@ -52,7 +52,7 @@ from engineio_twisted import Server, Site, listen
 from engineio_twisted.errors import ConnectionRefusal
 from engineio_twisted.fast_http import FastChannel, FastRequest, FastSite
 from engineio_twisted.handshake import parseQuery
-from engineio_twisted.resource import EngineIORequest
+from engineio_twisted.resource import Channel, EngineIORequest
 from engineio_twisted.transport import writeAtOnce
 
 from .wire import Wire, http, makeFrame, pause, target, upgrade, within
@@ -358,7 +358,7 @@ class Here:
         resting = [
             each.protocol._idleCall
             for each in self.peers
-            if isinstance(each.protocol, FastChannel) and each.protocol.timeOut is None
+            if isinstance(each.protocol, Channel) and each.protocol.timeOut is None
         ]
         left = [each for each in self.clock.getDelayedCalls() if all(each is not one for one in resting)]
         return sorted(round(each.getTime() - self.clock.seconds(), 6) for each in left)

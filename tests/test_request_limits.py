@@ -402,3 +402,67 @@ async def test_overTheWire(serve: Any) -> None:
     assert (await trickling.response()).status == 408
     await running.server._ownPorts.site.channels.whenEmpty()
     assert running.server.stats().limited == {"maxHeaderSize": 1, "maxUrlLength": 1, "headersTimeout": 2}
+
+
+# What lies unread when a time is over
+
+
+def inTurns(here: Here, turns: int, seconds: float, what: Any) -> None:
+    """Have something read so many turns after a time."""
+
+    def later(left: int) -> None:
+        if left:
+            here.clock.callLater(0, later, left - 1)
+        else:
+            what()
+
+    here.clock.callLater(seconds, later, turns)
+
+
+@pytest.mark.parametrize("turns", [0, 3, 14])
+@pytest.mark.parametrize("pieces", [[POLL], [push(b"4hello")], [POLL[:20], POLL[20:]]])
+def test_anIdleConnectionWithARequestUnread(turns: int, pieces: list[bytes]) -> None:
+    """A request that lies unread when a connection has been idle for long enough is served."""
+
+    def play(here: Here) -> None:
+        opened = here.say(OPEN)
+        for number, piece in enumerate(pieces):
+            inTurns(here, turns + number, 60, lambda piece=piece: opened.say(piece))
+        here.advance(60)
+        here.send("x")
+        here.advance(0)
+        assert not opened.isLost
+        # The time that it has then is the usual one.
+        here.advance(59.9, 0.2)
+        assert opened.isLost
+
+    compare(play, pingInterval=1_000_000)
+
+
+@pytest.mark.parametrize("turns", [0, 3, 14])
+def test_aHeadUnread(turns: int) -> None:
+    """The rest of a head that lies unread when its time is over is read."""
+
+    def play(here: Here) -> None:
+        peer = here.say(OPEN[:20])
+        inTurns(here, turns, 20, lambda: peer.say(OPEN[20:]))
+        here.advance(20)
+        assert limited(here) == {}
+
+    assert statuses(compare(play, headersTimeout=20_000)) == [200]
+
+
+@pytest.mark.parametrize("turns", [0, 3, 14])
+def test_aBodyUnread(turns: int) -> None:
+    """The rest of a body that lies unread when its time is over is read, and its session goes on."""
+
+    def play(here: Here) -> None:
+        here.say(OPEN)
+        body = push(b"4hello")
+        peer = here.say(body[:-2])
+        inTurns(here, turns, 30, lambda: peer.say(body[-2:]))
+        here.advance(30)
+        assert limited(here) == {}
+        assert len(here.server.clients) == 1
+
+    assert 200 in statuses(compare(play, pingInterval=1_000_000))
