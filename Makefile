@@ -12,11 +12,11 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # A target says itself whether the fast paths are taken.
 unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-plain test-lowest soak lint docs fuzz bench bench-quick dist clean
+.PHONY: help run test test-measured test-unmeasured test-plain test-lowest soak lint docs fuzz bench bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
-	@echo "make test   run the tests: lint, types, behaviour, coverage, and again without the fast paths"
+	@echo "make test   run the tests: lint, types, behaviour, coverage, and again without the fast paths; all, whichever fails"
 	@echo "make test-plain  the tests without the fast paths alone"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
@@ -64,20 +64,26 @@ run: $(VENV)/run
 	@$(BIN)/twistd -n --pidfile= engineio --listen tcp:$(PORT)
 
 lint: $(VENV)/test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@failed=; for tool in 'ruff check .' 'ruff format --check .' mypy; do \
+	    echo "$(BIN)/$$tool"; $(BIN)/$$tool || failed=1; done; [ -z "$$failed" ]
 
 # Sphinx makes the pages of docs/, pydoctor, which it calls, those of the docstrings.
 docs: $(VENV)/test
 	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
+TEST_PARTS = lint test-measured test-unmeasured test-plain
+# A part that fails hides none of those behind it.
+test: $(VENV)/test
+	@failed=; for part in $(TEST_PARTS); do $(MAKE) $$part || failed="$$failed $$part"; done; \
+	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
+
 # A part of the tests may be empty: 5 is that there are none.
-test: $(VENV)/test lint
+test-measured: $(VENV)/test
 	$(BIN)/python $(PYTEST) --part=measured --cov --cov-report=term $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
+
+test-unmeasured: $(VENV)/test
 	$(BIN)/python $(PYTEST) --part=unmeasured $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
-	@$(MAKE) test-plain
 
 # The fast paths may change nothing but the speed. 5 is that there are no tests: some arguments choose none of these.
 test-plain: $(VENV)/test

@@ -7,13 +7,15 @@ field is a new flag and a new key.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
+import sysconfig
 import tomllib
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -42,6 +44,11 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise OptionError(attribute.name, value, "expected text")
 
 
+def _path(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+        raise OptionError(attribute.name, value, "expected a path")
+
+
 def _boolean(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
         raise OptionError(attribute.name, value, "expected true or false")
@@ -68,10 +75,13 @@ class ServiceOptions:
     )
     app: str = _setting(DEFAULT_APP, _text, "The application, as module:callable; called with the Server.")
     static: str | None = _setting(
-        None, _text, "A directory whose files are served at /, except names that begin with a dot."
+        None, _path, "A directory whose files are served at /, except names that begin with a dot."
     )
     accessLog: str | None = _setting(
-        None, _text, "A file for a line about each request, in the combined format; of session ids only the beginning."
+        None,
+        _path,
+        "A file for a line about each request, in the combined format; of session ids only the beginning. - is standard"
+        " output. SIGUSR1 reopens it.",
     )
     logSessions: bool = _setting(
         False, _boolean, "Log the beginning and the end of each session, and each request that is refused."
@@ -230,12 +240,40 @@ def findObject(name: str, path: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: Any = import_module(moduleName)
+        found: Any = importlib.import_module(moduleName)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
     except Exception as error:
-        raise OptionError(name, path, f"cannot be imported ({type(error).__name__}: {error})") from error
+        raise OptionError(name, path, f"cannot be imported {described(error)}") from error
     return found
+
+
+def described(error: BaseException) -> str:
+    """
+    Return what an application raised, in a line: its type, its text, and the file and line of the application.
+
+    Without a line of the application's, that of a library is named; a module that isn't there has none.
+    """
+    text = str(error)
+    place = None
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        text, place = error.msg, f"{error.filename}:{error.lineno}"
+    else:
+        frames = [
+            each
+            for each in traceback.extract_tb(error.__traceback__)
+            if not each.filename.startswith(("<frozen importlib", *_OURS))
+        ]
+        ofApplication = [each for each in frames if not each.filename.startswith(_LIBRARIES)]
+        if frames:
+            last = (ofApplication or frames)[-1]
+            place = f"{last.filename}:{last.lineno}"
+    what = f"({type(error).__name__}: {' '.join(text.split())})"
+    return what if place is None else f"{what} at {place}"
+
+
+_OURS = (os.path.join(os.path.dirname(__file__), ""), importlib.__file__)
+_LIBRARIES = tuple(os.path.join(path, "") for path in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
 
 
 def _helps(options: Any) -> dict[str, str]:

@@ -21,7 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web import resource, server
-from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatter
+from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatter, datetimeToLogString
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import provider
 
@@ -46,6 +46,7 @@ from .transport import (
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from .access_log import AccessLog
     from .connection_group import ConnectionGroup
     from .observer import Counters
     from .polling import PollingTransport, UnreadAnswer
@@ -775,6 +776,7 @@ class Site(server.Site):
     @ivar maxUrlLength: bytes of its address.
     @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
     @ivar unreadTimeout: milliseconds after which a connection is cut whose client reads nothing of a response.
+    @ivar accessLog: the access log in place of C{logPath}, open already.
     @ivar takesBodies: whether what is beside the servers does; to be set before a server is attached.
     @ivar maxBodySize: bytes of a body there; None is no limit.
     @ivar httpRequestBodyTimeout: milliseconds in which such a body has to come; None is no limit.
@@ -786,6 +788,7 @@ class Site(server.Site):
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
     group: ConnectionGroup | None = None
+    accessLog: AccessLog | None = None
     unreadTimeout = UNREAD_TIMEOUT
     takesBodies = True
     maxBodySize: int | None = None
@@ -848,8 +851,17 @@ class Site(server.Site):
 
     def log(self, request: Request) -> None:
         """Write a line of the access log, if there is one."""
-        if self.logPath is not None:
+        if self.accessLog is not None:
+            # As the base does; but it writes no more once no port is open, while requests are still answered.
+            self.accessLog.write(self._logFormatter(self._logTime(), request) + "\n")
+        elif self.logPath is not None:
             super().log(request)
+
+    def _logTime(self) -> str:
+        if self._logDateTimeCall is not None and self._logDateTime is not None:
+            return self._logDateTime
+        now: str = datetimeToLogString(self.reactor.seconds())
+        return now
 
     def closeConnections(self, until: float = 0.0) -> Deferred[None]:
         """

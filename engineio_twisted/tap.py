@@ -23,7 +23,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, findObject
+from .access_log import STANDARD_OUTPUT, AccessLog, absolute
+from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, described, findObject
 from .descriptions import describedEndpoint, urlOf
 from .ends import attempt
 from .errors import HTTPRefusal, OptionError
@@ -50,7 +51,7 @@ def echo(server: Server) -> None:
 def fail(message: str) -> NoReturn:
     """End the command before it runs, with one line and a non-zero exit."""
     command = "twist" if os.path.basename(sys.argv[0]) == "twist" else "twistd"
-    raise SystemExit(f"{command} engineio: {message}")
+    raise SystemExit(f"{command} engineio: {' '.join(message.splitlines())}")
 
 
 def findApp(name: str) -> Callable[[Server], object]:
@@ -114,10 +115,13 @@ class Options(usage.Options):
         else:
             fail(f"--static {service.static}: there is no such directory")
         if service.accessLog is not None:
+            parent: Any = getattr(self, "parent", None) or {}
+            if service.accessLog == STANDARD_OUTPUT and not parent.get("nodaemon", True):
+                fail("--access-log -: there is no standard output in the background; twistd needs -n")
             try:
-                open(service.accessLog, "a").close()
-            except OSError as error:
-                fail(f"--access-log {service.accessLog}: {error.strerror}")
+                AccessLog(service.accessLog).close()
+            except (OSError, ValueError) as error:
+                fail(f"--access-log {service.accessLog}: {getattr(error, 'strerror', None) or error}")
 
 
 def _addFlags() -> None:
@@ -164,11 +168,14 @@ class CommandService(SiteService):
         self._reactor = reactor
         self._twistd: Any = getattr(options, "parent", None) or {}
         service = options["serviceOptions"]
-        log = {"logPath": service.accessLog, "logFormatter": self._formatAccess}
-        site = siteFor(options["root"], options["serverOptions"], reactor, **log)
+        site = siteFor(options["root"], options["serverOptions"], reactor, logFormatter=self._formatAccess)
         server = Server(site, options["serverOptions"], reactor=reactor)
         endpoints = {each: _endpoint(reactor, each) for each in service.listen}
         super().__init__(server, site, [(f"--listen {each}", endpoint) for each, endpoint in endpoints.items()])
+        # Whatever folder is the current one when it is opened.
+        self._accessLogPath = None if service.accessLog is None else absolute(service.accessLog)
+        self._accessLog: AccessLog | None = None
+        self._undoSignal: Callable[[], None] | None = None
         if service.logSessions:
             self.server.addObserver(LogObserver(self.server))
         self._inside = self._placesInside(service, options["root"])
@@ -179,12 +186,17 @@ class CommandService(SiteService):
             result = options["application"](self.server)
         except Exception as error:
             self._log.failure("The application could not be set up")
-            fail(f"--app {service.app}: failed ({type(error).__name__}: {error})")
+            fail(f"--app {service.app}: failed {described(error)}")
         if isinstance(result, Awaitable):
             Deferred.fromCoroutine(_awaited(result)).addErrback(self._stop, f"--app {service.app}: failed")
 
     def privilegedStartService(self) -> None:
-        """Open the ports, before privileges are shed; one that can't be opened ends the command with one line."""
+        """
+        Open the access log and the ports, before privileges are shed.
+
+        One that can't be opened ends the command with one line.
+        """
+        self._openAccessLog()
         inside, self._inside = self._inside, []
         for what, endpoint, site in inside:
             ports = Ports(site, isLast=True)
@@ -194,6 +206,23 @@ class CommandService(SiteService):
         self._isStarted = True
         if self._problem is not None:
             self._failToStart(self._problem)
+
+    def _openAccessLog(self) -> None:
+        path = self._accessLogPath
+        if path is None or self._accessLog is not None:
+            return
+        try:
+            self._accessLog = self.site.accessLog = AccessLog(path)
+        except OSError as error:
+            self._failToStart(f"--access-log {path}: {error.strerror}")
+        self._undoSignal = self._accessLog.reopenOnSignal(self._reactor.callFromThread)
+
+    def _closeAccessLog(self, result: Any) -> Any:
+        if self._undoSignal is not None and self._accessLog is not None:
+            self._undoSignal()
+            self._accessLog.close()
+            self._undoSignal = self.site.accessLog = None
+        return result
 
     def _failToStart(self, problem: str) -> NoReturn:
         if "statusPipe" in self._twistd:
@@ -287,7 +316,7 @@ class CommandService(SiteService):
             self.server.stopping.closeWith(each)
         stopped = super().stopService()
         attempt(self._sayWhatIsWaitedFor, stopped)
-        return stopped
+        return stopped.addBoth(self._closeAccessLog)
 
     def _sayWhatIsWaitedFor(self, stopped: Deferred[None]) -> None:
         what = self.server.stopping.whatIsLeft()

@@ -63,7 +63,13 @@ class Visit:
         self._application = application
         self._version = version
         self._fetched: set[tuple[str, str]] = set()
+        # What each session began with: a page may have upgraded by the time a test looks.
+        self._began: dict[Any, Any] = {}
         running.server.on("headers", self._answering)
+        running.server.on("connection", self._connected)
+
+    def _connected(self, socket: Any) -> None:
+        self._began[socket] = socket.transport
 
     def _answering(self, headers: object, request: Any) -> None:
         self._fetched.add((request.method.decode(), request.getHeader("Sec-Fetch-Dest")))
@@ -72,7 +78,7 @@ class Visit:
         """One more client, and its session."""
         client = await self.page.connect(self.running.url, transports=["polling", *transports], forceJSONP=True)
         session = await self._application.session()
-        assert isinstance(session.socket.transport, JSONPTransport)
+        assert isinstance(self._began[session.socket], JSONPTransport)
         assert session.socket.protocol == REVISIONS[self._version]
         await client.saw("open on polling")
         return client, session

@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engineio_twisted.deflate import agreeOn
@@ -87,10 +87,20 @@ def test_whatIsAgreedOn(offer: str | None, deflate: Any, answer: str | None) -> 
     assert agreed(offer, deflate) == answer
 
 
+@example([b"permessage-deflate"])
 @given(st.lists(st.binary(), max_size=3))
 def test_anyOffer(extensions: list[bytes]) -> None:
-    """No header makes the choice fail."""
-    assert agreeOn(extensions, PerMessageDeflate()) is None
+    """No header makes the choice fail. One of these may be an offer: then what is agreed on can be answered."""
+    found = agreeOn(extensions, PerMessageDeflate())
+    assert found is None or found.get_extension_string().startswith(PLAIN)
+
+
+@given(st.lists(st.binary(max_size=5), max_size=2), st.lists(st.binary(max_size=5), max_size=2))
+def test_anyHeaderWithAnOffer(before: list[bytes], behind: list[bytes]) -> None:
+    """An offer between anything else is found, and nothing else is taken for a part of it."""
+    found = agreeOn([*before, b"x", PLAIN.encode(), *behind], PerMessageDeflate())
+    assert found is not None
+    assert found.get_extension_string() == PLAIN
 
 
 PARAMETERS = ["client_max_window_bits", "=10", "=8", "server_max_window_bits", ";", ",", '"', "=", " ", PLAIN]

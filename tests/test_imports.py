@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configuration": {"options", "errors"},
     "static": {"limits"},
     "descriptions": set(),
+    "access_log": set(),
     "memory_network": set(),
     "memory_client": {"memory_network", "websocket"},
     "tls": {"descriptions"},

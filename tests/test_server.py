@@ -284,7 +284,7 @@ def test_aPortThatCanNotBeClosed(loggedErrors: list[LogEvent], monkeypatch: pyte
         def listen(self, factory: Any) -> Deferred[Any]:
             return succeed(Port())
 
-    monkeypatch.setattr("engineio_twisted.server.serverFromString", lambda reactor, description: Endpoint())
+    monkeypatch.setattr("engineio_twisted.descriptions.serverFromString", lambda reactor, description: Endpoint())
     server = listen("stuck:1", reactor=Clock())
     assert server.close().called
     assert server.close().called

@@ -119,6 +119,44 @@ def test_anApplicationThatFails(loggedErrors: list[Any]) -> None:
     loggedErrors.clear()
 
 
+BROKEN = {
+    "a name": ("import os\n\nnothing\n", "(NameError: name 'nothing' is not defined) at {here}:3"),
+    "syntax": ("import os\n\n\ndef f(:\n", "(SyntaxError: invalid syntax) at {here}:4"),
+    "indentation": ("def f():\nreturn 1\n", "(IndentationError: expected an indented block after function"),
+    "a module that isn't there": (
+        "import not_there\n",
+        "(ModuleNotFoundError: No module named 'not_there') at {here}:1",
+    ),
+    "a library that is called": ("import json\njson.loads('x')\n", "(JSONDecodeError: Expecting value: line 1"),
+    "several lines": ("raise ValueError('one\\ntwo\\n three')\n", "(ValueError: one two three) at {here}:1"),
+    "no text": ("def f():\n    raise ValueError\n\n\nf()\n", "(ValueError: ) at {here}:2"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_anApplicationThatCannotBeImported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The line has the file and the line of the application, whatever is called from there."""
+    text, expected = BROKEN[kind]
+    here = tmp_path / "broken_application.py"
+    here.write_text(text)
+    (tmp_path / "file.toml").write_text('allowRequest = "broken_application:allow"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for argument in ("--app=broken_application:run", "--allow-request=broken_application:allow", "--config=file.toml"):
+        said = failure(argument)
+        assert f"cannot be imported {expected.format(here=here)}" in said
+        line = 2 if kind in ("indentation", "a library that is called") else None
+        assert line is None or f"at {here}:{line}" in said
+
+
+def test_whereAnApplicationFails(loggedErrors: list[Any]) -> None:
+    """So has that of one that fails when it is called."""
+    expected = f" failed (RuntimeError: no database) at {__file__}:{failing.__code__.co_firstlineno + 1}"
+    assert failure("--app=tests.test_tap:failing").endswith(expected)
+    loggedErrors.clear()
+
+
 def test_findApp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module in the current directory is found; nested names are too."""
     (tmp_path / "my_application.py").write_text("class Thing:\n    @staticmethod\n    def run(server): return 'ran'\n")

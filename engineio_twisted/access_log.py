@@ -1,0 +1,106 @@
+"""A file with a line for each request, opened once and reopened when it was moved."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TextIO
+
+from twisted.logger import Logger
+
+STANDARD_OUTPUT = "-"
+"""What stands for standard output in place of a path."""
+
+
+def absolute(path: str) -> str:
+    """Return the path of an access log, whatever folder is the current one later."""
+    return path if path == STANDARD_OUTPUT else os.path.abspath(path)
+
+
+class AccessLog:
+    """
+    An open file for lines about requests.
+
+    What can't be written or reopened is said in the log, once until it works again; the requests go on.
+
+    @param path: of the file, or L{STANDARD_OUTPUT}.
+    @raise OSError: it can't be opened.
+    @raise ValueError: it is no path.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: str) -> None:
+        self._path = absolute(path)
+        self._file = self._open()
+        self._isBroken = False
+
+    def _open(self) -> TextIO:
+        if self._path == STANDARD_OUTPUT:
+            # Not sys.stdout, which twistd has put its log in the place of.
+            return open(os.dup(1), "a", buffering=1, newline="\n")
+        # Opening a pipe would wait for somebody to read it; now that is an error.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+        file = os.open(self._path, flags, 0o666)
+        os.set_blocking(file, True)
+        return open(file, "a", buffering=1, newline="\n", encoding="utf-8", errors="backslashreplace")
+
+    def write(self, text: str) -> None:
+        """Write a line."""
+        try:
+            self._file.write(text)
+            self._isBroken = False
+        except (OSError, ValueError) as error:
+            self._failed("written to", error)
+
+    def reopen(self) -> None:
+        """Go on with the file that has the path now; with the present one if that can't be opened."""
+        try:
+            file = self._open()
+        except OSError as error:
+            self._isBroken = False
+            self._failed("reopened", error)
+            return
+        self.close()
+        self._file = file
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._failed("closed", error)
+
+    def reopenOnSignal(self, callFromThread: Callable[..., Any]) -> Callable[[], None]:
+        """
+        Reopen the file on SIGUSR1, besides what was done by that signal before.
+
+        @param callFromThread: of the reactor.
+        @return: what undoes it.
+        """
+        number = getattr(signal, "SIGUSR1", None)
+        if number is None:
+            return lambda: None
+        before = signal.getsignal(number)
+
+        def reopen(received: int, frame: FrameType | None) -> None:
+            callFromThread(self.reopen)
+            if callable(before):
+                before(received, frame)
+
+        def undo() -> None:
+            if signal.getsignal(number) is reopen:
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+
+        signal.signal(number, reopen)
+        return undo
+
+    def _failed(self, what: str, error: Exception) -> None:
+        if not self._isBroken:
+            self._isBroken = True
+            reason = getattr(error, "strerror", None) or str(error)
+            self._log.error(
+                "The access log {path} cannot be {what}: {reason}", path=self._path, what=what, reason=reason
+            )
