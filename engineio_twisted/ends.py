@@ -18,6 +18,9 @@ from twisted.python.failure import Failure
 
 _log = Logger()
 
+GRACE = 0.1
+"""Seconds that what was aborted has to be gone. A connection is lost in the next turn of the reactor, or in that after."""
+
 
 def attempt(step: Callable[..., object], *args: Any, session: Any = None) -> bool:
     """
@@ -129,13 +132,10 @@ class Deadline:
     A wait that ends: when all that is waited for is over, or soon after a deadline.
 
     @param clock: an C{IReactorTime}.
-    @param abort: called at the deadline, to abort what is left. That has some turns of the reactor to be gone.
+    @param abort: called at the deadline, to abort what is left. That has L{GRACE} seconds to be gone.
     @param whatIsLeft: returns what is left, for the log, when it isn't waited for any more.
     @ivar over: a Deferred that fires at the end of the wait.
     """
-
-    _TURNS = 3
-    """Turns of the reactor in which a connection that was aborted is lost; with TLS and other wrappers it takes two."""
 
     def __init__(self, clock: IReactorTime, abort: Callable[[], object], whatIsLeft: Callable[[], str]) -> None:
         self._clock = clock
@@ -180,17 +180,13 @@ class Deadline:
 
     def _due(self) -> None:
         self._isAborting = True
+        # First: what is aborted may be gone at once.
+        self._call = self._clock.callLater(GRACE, self._giveUp)
         attempt(self._abort)
-        self._giveUp(self._TURNS)
 
-    def _giveUp(self, turns: int) -> None:
-        if self.over.called:
-            return
-        if turns:
-            self._call = self._clock.callLater(0, self._giveUp, turns - 1)
-        else:
-            attempt(self._logWhatIsLeft)
-            self._end()
+    def _giveUp(self) -> None:
+        attempt(self._logWhatIsLeft)
+        self._end()
 
     def _logWhatIsLeft(self) -> None:
         _log.error("Not waited for any more: {what}", what=self._whatIsLeft())

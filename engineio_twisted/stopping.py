@@ -72,7 +72,7 @@ class Stop:
 
     def _beginToDrain(self, deadline: Deadline) -> None:
         server = self._server
-        timer = server.clock.callLater(server.opts.drainTimeout / 1000, server.factory.closeAll)
+        timer = server.clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
         for giveUp, opensSession in list(server.undecided.items()):
             if opensSession:
                 attempt(giveUp, ServerClosing())
@@ -80,13 +80,22 @@ class Stop:
 
         def sessionsGone(_: object) -> Deferred[None]:
             cancel(timer)
-            self._sessionsGone.callback(None)
+            self._goOn()
             return server.streams.whenEmpty()
 
         # The last of them is about to tell its client, and the application.
         gone = server.factory.whenEmpty().addCallback(lambda _: server.ends.whenEmpty())
         gone.addCallback(sessionsGone).addCallback(lambda _: server.webSockets.connections.whenEmpty())
         deadline.waitFor([gone])
+
+    def _endSessions(self) -> None:
+        attempt(self._server.factory.closeAll)
+        self._goOn()
+
+    def _goOn(self) -> None:
+        """Begin to close, if that is wanted: clients have had their time."""
+        if not self._sessionsGone.called:
+            self._sessionsGone.callback(None)
 
     def close(self, drain: bool) -> Deferred[None]:
         """Do what L{Server.close} says."""
