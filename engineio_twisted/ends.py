@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 _log = Logger()
 
 GRACE = 0.1
-"""Seconds that what was aborted has to be gone. A connection is lost in the next turn of the reactor, or in that after."""
+"""Seconds that what was aborted has to be gone. A connection takes a turn of the reactor for it, with TLS two."""
 
 
 def attempt(step: Callable[..., object], *args: Any, session: Any = None) -> bool:
