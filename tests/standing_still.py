@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from threading import Thread
 from typing import Any
 
 
@@ -72,7 +73,8 @@ def main(reactorName: str, options: dict[str, Any]) -> None:
             else:
                 command(line.strip())
 
-    running.callInThread(read)
+    # Not one of the reactor's own, which it would wait for.
+    Thread(target=read, daemon=True).start()
     server.listening.addCallback(lambda port: say(port.getHost().port))
     running.run()
 

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet.task import LoopingCall
 
 from engineio_twisted.clock import TURNS
 from engineio_twisted.heartbeats import ARRIVING_TIMEOUT, GRACE, QUIET_TIME, STEP
 from engineio_twisted.packet import PacketType
 from engineio_twisted.socket import CLOSING_TIMEOUT
 
+from .engines import ENGINES
 from .fakes import FakeHost
 from .test_socket import Session
+from .wire import http, target, upgrade
 
 INTERVAL, TIMEOUT = 25.0, 20.0
 REVISIONS = pytest.mark.parametrize("protocol", [3, 4])
@@ -507,3 +511,38 @@ def test_aPollThatLiesUnread() -> None:
     session.clock.advance(CLOSING_TIMEOUT)
     assert session.closes == [("forced close", "closed by the server")]
     assert session.isQuiet()
+
+
+# Over real sockets
+
+
+@pytest.mark.no_cover
+@REVISIONS
+@pytest.mark.parametrize("engine", [None, *ENGINES])
+@pytest_twisted.ensureDeferred
+async def test_pausingKeepsNobodyConnected(hostile: Any, protocol: int, engine: Any) -> None:
+    """A client that says nothing ends though the application pauses and resumes all the time, on every transport."""
+    options = {} if engine is None else {"wsEngine": engine}
+    async with hostile(pingInterval=200, pingTimeout=400, allowEIO3=True, **options) as here:
+        if engine is None:
+            packet = (await here.ask(http("GET", target(EIO=protocol)))).body.decode()
+            wire = None
+        else:
+            wire = await here.webSocket(upgrade(target(EIO=protocol, transport="websocket")))
+            packet = await wire.text()
+        assert "sid" in packet
+        (socket,) = [each for sid, each in here.server.clients.items() if sid in packet]
+        isPaused = False
+
+        def turn() -> None:
+            nonlocal isPaused
+            isPaused = not isPaused
+            (socket.pauseReceiving if isPaused else socket.resumeReceiving)()
+
+        loop = LoopingCall(turn)
+        loop.start(0.05)
+        record = here.records[socket.id]
+        assert (await record.closed())[0] == "ping timeout"
+        loop.stop()
+        if wire is not None:
+            wire.drop()

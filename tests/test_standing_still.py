@@ -39,21 +39,23 @@ class Program:
             [sys.executable, str(PROGRAM), reactor, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             env=environment,
-            bufsize=1,
+            bufsize=0,
         )
+        self.said = b""
         self.port = int(self.line())
-        self.lines: list[str] = []
 
     def line(self) -> str:
         """Return the next line."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(DEADLINE), "it says nothing"
-        said: str = self.process.stdout.readline()
-        assert said, "it has ended"
-        return said.strip()
+            while b"\n" not in self.said:
+                assert selector.select(DEADLINE), "it says nothing"
+                said = self.process.stdout.read(4096)
+                assert said, "it has ended"
+                self.said += said
+        line, _, self.said = self.said.partition(b"\n")
+        return line.decode()
 
     def until(self, line: str) -> list[str]:
         """Read until it says a line, and return what it said before."""
@@ -64,7 +66,7 @@ class Program:
 
     def tell(self, command: object) -> None:
         """Give it a command, and wait until that is done."""
-        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.write(f"{command}\n".encode())
         self.until("done")
 
     def stop(self) -> None:
@@ -84,7 +86,9 @@ class Program:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 class Client:
@@ -324,3 +328,17 @@ def test_theClockIsSetForward(programs: list[Program], name: str) -> None:
     assert client.packet() == "2"
     assert time.monotonic() - began > 0.8
     client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("back", [60, 3600])
+def test_theClockIsSetBackDuringAStop(programs: list[Program], back: int) -> None:
+    """A stop that waits for a client has the deadline that it had."""
+    program = start(programs, pingInterval=100_000, drainTimeout=1500)
+    # Both have gone: one doesn't poll, one takes nothing that it is sent.
+    client, other = Client(program, "polling", 4), Client(program, "websocket", 4)
+    program.tell("stop")
+    program.tell(-back)
+    assert program.process.wait(40) == 0
+    client.close()
+    other.close()
