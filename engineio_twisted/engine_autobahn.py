@@ -361,6 +361,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Take a whole message, whose text Autobahn has found to be UTF-8."""
+        # It isn't held any more.
+        self.message_data = []
         self.receiver.received(payload if isBinary else payload.decode())
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:

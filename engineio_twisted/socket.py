@@ -1237,7 +1237,7 @@ class LimitedSocket(Socket):
         super().transportReady(transport)
 
     def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
-        if transport is self.transport and self._readyState is not _CLOSED:
+        if transport in (self.transport, self._earlier) and self._readyState is not _CLOSED:
             cancel(self._firstDeadline)
             exceeded = self._meter.count(sizeOf(packet.data) + 1, self._clock.seconds())
             if exceeded is not None:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from incremental import Version
 
-from engineio_twisted import AutobahnEngine, websocket
+from engineio_twisted import AutobahnEngine, engine_autobahn, polling, turns, websocket
 from twisted import version
 
 TwistedEngine: Any = None
@@ -31,3 +31,14 @@ needsTwistedEngine = pytest.mark.skipif(TwistedEngine is None, reason="the engin
 def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have WebSockets that are closed cut after so many seconds, whatever the package says."""
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", seconds)
+
+
+def everyMessageTakesATurn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a turn of the reactor be over after each message of a client."""
+    modules: list[Any] = [turns, polling, engine_autobahn]
+    if TwistedEngine is not None:
+        from engineio_twisted import engine_twisted
+
+        modules.append(engine_twisted)
+    for each in modules:
+        monkeypatch.setattr(each, "TURN", 0.0)

@@ -324,7 +324,7 @@ class TestMuch:
     @pytest_twisted.ensureDeferred
     async def test_junk(self, hostile: Hostile, junk: str) -> None:
         """It is refused at its beginning."""
-        async with hostile(allowEIO3=True, echoes=False, maxPacketsPerPayload=1_000_000) as here:
+        async with hostile(allowEIO3=True, echoes=False) as here:
             body = junk * (1_000_000 // len(junk.encode()))
             await breaks(here, body)
 
@@ -334,7 +334,7 @@ class TestMuch:
     @pytest_twisted.ensureDeferred
     async def test_binaryJunk(self, hostile: Hostile, junk: bytes) -> None:
         """So it is as bytes."""
-        async with hostile(allowEIO3=True, echoes=False, maxPacketsPerPayload=1_000_000) as here:
+        async with hostile(allowEIO3=True, echoes=False) as here:
             await breaks(here, junk * (1_000_000 // len(junk)))
 
     @pytest.mark.parametrize("isBinary", [False, True], ids=["text", "bytes"])
@@ -355,7 +355,7 @@ class TestMuch:
     @pytest_twisted.ensureDeferred
     async def test_tinyPackets(self, hostile: Hostile, isBinary: bool) -> None:
         """As many packets as fit into a payload, and are allowed, are read, each once."""
-        async with hostile(allowEIO3=True, maxPacketsPerPayload=1_000_000) as here:
+        async with hostile(allowEIO3=True) as here:
             sid = await open3(here)
             record = here.records[sid]
             one: str | bytes = element(b"6") if isBinary else text3("6")

@@ -99,6 +99,33 @@ async def test_manyFromClient(serve: Any, client: Run, transports: list[str]) ->
     assertTransport(session, transports)
 
 
+@pytest.mark.parametrize("package", ["engine.io-client", "engine.io-client-5", "engine.io-client-3"])
+@pytest.mark.slow
+@pytest_twisted.ensureDeferred
+async def test_manyInOnePost(serve: Any, anyClient: Run, package: str) -> None:
+    """Fifty thousand messages of a character, which clients put into one POST, are delivered."""
+    count = 50_000
+    came: list[Any] = []
+
+    def counting(socket: Any) -> None:
+        def take(data: Any) -> None:
+            came.append(data)
+            if len(came) == count:
+                socket.send("all")
+
+        socket.on("message", take)
+
+    application = Application(counting, echo=False)
+    running = await serve(application, allowEIO3=True)
+    program = anyClient(running.url, "burst", ["polling"], message="x", count=count, client=package)
+    session = await application.session()
+    assert await session.closed() == "transport close"
+    await program.finish()
+    assert (len(came), set(came), program.messages) == (count, {"x"}, ["all"])
+    assert running.server.stats().refused == {}
+    assertUneventful(program, ["polling"])
+
+
 @overEveryTransport
 @pytest.mark.slow
 @pytest_twisted.ensureDeferred

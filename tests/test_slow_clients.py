@@ -17,12 +17,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import FileSender
 
+from engineio_twisted import AutobahnEngine
 from engineio_twisted.transport import unsent
 
 from .clients import pythonPath
-from .engines import ENGINES
+from .engines import ENGINES, PlainAutobahn, everyMessageTakesATurn
 from .flooding import SIZE
-from .wire import Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
+from .test_bad_compression import deflate, openDeflated, packed
+from .wire import CONTINUATION, TEXT, Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
 
 pytestmark = pytest.mark.no_cover
 
@@ -145,6 +147,78 @@ async def test_aClientThatSendsTooFast(hostile: Any, engine: Any, transport: str
         await client.close()
 
 
+@pytest.mark.parametrize("kind", [AutobahnEngine, PlainAutobahn])
+@pytest_twisted.ensureDeferred
+async def test_compressedMessagesOfOneThatIsHeldBack(hostile: Any, kind: Any) -> None:
+    """Of 65 messages of a megabyte, which came in a read of 64 KB, one is given and no other is inflated."""
+    async with hostile(echoes=False, wsEngine=kind, perMessageDeflate=True) as here:
+        sid, wire = await openDeflated(here)
+        socket = here.server.clients[sid]
+        record = here.records[sid]
+        hold = socket.pauseReceiving
+        socket.on("message", lambda _: hold())
+        frame = packed(b"4" + b"x" * 999_998)
+        count = 65_000 // len(frame)
+        wire.send(frame * count * 2)
+        for number in range(1, 4):
+            await record.until(lambda number=number: len(record.messages) == number, "a message")
+            await pause(0.05)
+            assert len(record.messages) == number
+            assert 0 < socket.heldBytes < 2 * 65536
+            assert here.server.stats().heldBytes == socket.heldBytes
+            assert not socket._held
+            socket.resumeReceiving()
+        hold = int
+        socket.resumeReceiving()
+        await record.until(lambda: len(record.messages) == 2 * count, "the rest")
+        assert socket.heldBytes < len(frame)
+        wire.drop()
+        await record.closed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_anIncompleteCompressedMessage(hostile: Any) -> None:
+    """Is kept as it came: a kilobyte that inflates to a megabyte is a kilobyte, and is shown."""
+    async with hostile(echoes=False, perMessageDeflate=True) as here:
+        sid, wire = await openDeflated(here)
+        socket = here.server.clients[sid]
+        data = deflate(b"4" + b"x" * 999_998)
+        wire.send(makeFrame(data, TEXT, reserved=4, isFinal=False))
+        await eventually(lambda: socket.heldBytes, "the message")
+        assert socket.heldBytes == here.server.stats().heldBytes == len(data) < 1000
+        wire.send(makeFrame(b"", CONTINUATION))
+        await here.records[sid].got("x" * 999_998)
+        assert socket.heldBytes == 0
+        wire.drop()
+        await here.records[sid].closed()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest_twisted.ensureDeferred
+async def test_othersHaveTheirTurn(hostile: Any, engine: Any, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While much of one client's is delivered, other clients are served."""
+    everyMessageTakesATurn(monkeypatch)
+    async with hostile(wsEngine=engine) as here:
+        bystander = await here.client("websocket")
+        client = await here.client(transport)
+        socket = here.server.clients[client.sid]
+        record, theirs = here.records[client.sid], here.records[bystander.sid]
+        counts: list[int] = []
+        here.server.clients[bystander.sid].on("message", lambda _: counts.append(len(record.messages)))
+        socket.once("message", lambda _: bystander._socket.send(makeFrame("4hello")))
+        texts = [f"{number}" for number in range(500)]
+        if transport == "polling":
+            assert await client.say("\x1e".join("4" + each for each in texts)) == 200
+            assert record.messages == texts, "before the answer"
+        else:
+            client._socket.send(b"".join(makeFrame("4" + each) for each in texts))
+            await record.got(*texts)
+        await theirs.got("hello")
+        assert 0 < counts[0] < 250
+        await client.close()
+        await bystander.close()
+
+
 @pytest_twisted.ensureDeferred
 async def test_oneThatIsHeldBackIsNotRead(hostile: Any, engine: Any) -> None:
     """However much it sends, the server takes no more than it had read already."""
@@ -156,7 +230,7 @@ async def test_oneThatIsHeldBackIsNotRead(hostile: Any, engine: Any) -> None:
         wire.send(b"".join(makeFrame("4" + f"{number}".ljust(100_000)) for number in range(sent)))
         await pause(0.3)
         assert here.records[sid].messages == []
-        assert sum(len(each.data) for each in socket._held) < 1_000_000
+        assert socket.heldBytes < 1_000_000
         socket.resumeReceiving()
         record = here.records[sid]
         await record.until(lambda: len(record.messages) == sent, "all messages")

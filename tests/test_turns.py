@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
+import string
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -15,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from engineio_twisted import AutobahnEngine, Packet
+from engineio_twisted import AutobahnEngine, Packet, PacketType
 from engineio_twisted.deflate import Deflate
 from engineio_twisted.errors import CloseReason
 from engineio_twisted.handshake import WebSocketHandshake
@@ -535,6 +539,35 @@ def test_anIncompleteMessage(engine: Any, size: int, inflated: list[int]) -> Non
 
 
 @pytest.mark.parametrize("engine", DEFLATING)
+def test_memory(engine: Any) -> None:
+    """What is held takes as much memory as came, and little more; docs/interface.md says what compression takes."""
+    peer = DeflatingPeer(engine, 1_000_000)
+
+    def taken(does: Callable[[], object]) -> int:
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        does()
+        peer.owner.packets.clear()
+        peer.connection.clear()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    words = Random(1).choices(string.ascii_letters, k=5000)
+    tracemalloc.start()
+    try:
+        assert taken(lambda: peer.receive(makeFrame(deflated(b"4" + b"x" * 5000), TEXT, reserved=4))) < 64 * 1024
+        answer = Packet(PacketType.MESSAGE, "".join(words))
+        assert taken(lambda: peer.transport.send([answer])) < 288 * 1024
+        assert taken(lambda: peer.receive(makeFrame(BOMB, TEXT, reserved=4, isFinal=False))) < 8 * 1024
+        peer.receive(makeFrame(b"", CONTINUATION))
+        peer.pauses = True
+        assert taken(lambda: peer.receive(makeFrame(BOMB, TEXT, reserved=4) * 65)) < 72 * 1024
+    finally:
+        tracemalloc.stop()
+    assert peer.isOver()
+
+
+@pytest.mark.parametrize("engine", DEFLATING)
 def test_moreAsItCameThanInflated(engine: Any) -> None:
     """The limit is for what a message inflates to: one in frames may be larger as it comes, if none of them is."""
     peer = DeflatingPeer(engine, 1000)
@@ -986,6 +1019,21 @@ def test_theWebSocketGoesInTheMiddle() -> None:
     memory.turn(5)
     assert memory.messages == list("abc")
     assert [reason for reason, _ in memory.ends] == ["transport close"]
+    memory.end()
+
+
+def test_limitsAroundAnUpgrade() -> None:
+    """What is left of a POST counts as ever."""
+    memory = Slow(maxMessagesPerSecond=3)
+    _, socket, where = opened(memory)
+    webSocket = probe(memory, where)
+    posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c\x1e4d\x1e4e"))
+    webSocket.say(makeFrame("5"))
+    assert socket.upgraded
+    memory.turn(5)
+    assert memory.messages == ["a", "b", "c"]
+    assert [str(reason) for reason, _ in memory.ends] == ["rate limit exceeded"]
+    assert posts.taken().startswith(b"HTTP/1.1 429 ")
     memory.end()
 
 

@@ -101,6 +101,15 @@ const scenarios = {
     settled(socket, () => input.messages.forEach((message) => socket.send(unpack(message))));
   },
 
+  // Sends a message so many times in one go, and leaves when something comes back. input: {message, count}
+  burst() {
+    const socket = open();
+    socket.on("message", () => socket.close());
+    settled(socket, () => {
+      for (let sent = 0; sent < input.count; sent++) socket.send(input.message);
+    });
+  },
+
   // Only listens, until the server closes or a message says that it was the last. input: {last}, or {}
   listen() {
     const socket = open();
