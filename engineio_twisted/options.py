@@ -501,8 +501,9 @@ class ServerOptions:
     pingTimeout: int = _option(
         20000,
         _wholeNumber("milliseconds"),
-        "Milliseconds a client has to answer a ping. Browsers slow down the timers of tabs in the background, so"
-        " a few seconds are too short.",
+        "Milliseconds a client has to answer a ping, without those in which receiving is paused. Browsers slow down"
+        " the timers of tabs in the background, so a few seconds are too short. While bytes of a message arrive there"
+        " are 30 seconds more at most.",
     )
     upgradeTimeout: int = _option(
         10000,
