@@ -412,6 +412,8 @@ class Channel(HTTPChannel):
     callLater: Any
     transport: Any
     _log = Logger()
+    # It is no stream of HTTP/2, which is asked for each request.
+    streamID = None
     # Private names of the base.
     _HTTPChannel__first_line: int
     _receivedHeaderSize: int

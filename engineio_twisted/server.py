@@ -503,10 +503,11 @@ class Server(EventEmitter):
         if _isAnswered(request):
             # An application that calls this after some time may find the client gone.
             return
-        adapt(request)
-        if isStream(request.channel) and request.channel.isOver:
-            # Its end is about to be told.
-            return
+        if isStream(request.channel):
+            adapt(request)
+            if request.channel.isOver:
+                # Its end is about to be told.
+                return
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             request.channel.persistent = False

@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from .ends import attempt
-from .transport import UNREAD_TIMEOUT, UnreadDeadline, cancel, isStream
+from .limits import News
+from .transport import UNREAD_TIMEOUT, UnreadDeadline, cancel
 
 PIECE = 16384
 """Bytes of an answer that Twisted is given at once: a frame. Of more it copies the rest with each frame."""
@@ -35,10 +36,12 @@ Twisted doesn't say when a client changes its settings, which may open the windo
 _OF_CONNECTIONS = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 """Headers that no answer over HTTP/2 may have (RFC 9113, 8.2.2)."""
 
+_news = News()
+
 
 def adapt(request: Any) -> None:
-    """Give a request a L{Stream} for its channel, if it came on a stream of Twisted's and has none yet."""
-    if isStream(request.channel) and not isinstance(request.channel, Stream):
+    """Give a request on a stream of Twisted's a L{Stream} for its channel, if it has none yet."""
+    if not isinstance(request.channel, Stream):
         request.channel = Stream(request.channel)
 
 
@@ -295,7 +298,8 @@ class Stream:
         return 0 if self._isGone else self.unsent + self._isEnded
 
     def _notRead(self) -> None:
-        self._log.info("A response over HTTP/2 was not read by {peer}, and is cut", peer=self.getPeer())
+        if _news.isNew("unread", self.site.reactor.seconds()):
+            self._log.info("A response over HTTP/2 was not read by {peer}", peer=self.getPeer())
         self.abortConnection()
 
     # The end
