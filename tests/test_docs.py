@@ -81,6 +81,8 @@ FILES = {
     ("docs/deployment/tls.md", "sh"): "test_systemd.py::test_tls",
     # Word for word from examples that are run.
     ("docs/embedding.md", "python"): "test_embedding.py::test_quotations",
+    ("docs/http2.md", "python"): "test_streams.py::test_reproductions",
+    ("docs/http2.md", "text"): "test_streams.py::test_reproductions",
     ("docs/guides/limits.md", "toml"): "test_docs.py::test_theSameInAFile",
     ("docs/protocols.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "text"): "test_docs.py::test_description",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -24,6 +27,7 @@ from engineio_twisted import Server
 from engineio_twisted.streams import LOOK_INTERVAL
 from engineio_twisted.transport import UNREAD_CHECKS, UNREAD_TIMEOUT
 
+from .markdown import blocksOf
 from .wire import target
 
 SECONDS = UNREAD_TIMEOUT / 1000 * (1 + 1 / UNREAD_CHECKS)
@@ -399,3 +403,19 @@ def test_aRequestThatIsCut() -> None:
     assert rig.bodies.get(stream) is None
     assert len(told) == 1
     assert rig.clock.getDelayedCalls() == []
+
+
+@pytest.mark.once
+def test_reproductions(tmp_path: Path) -> None:
+    """The programs of the page show with Twisted alone what they say."""
+    page = Path(__file__).parents[1] / "docs" / "http2.md"
+    blocks = [(each.language, each.text) for each in blocksOf(page)]
+    beginning = blocks[0][1]
+    programs = [text for language, text in blocks[1:] if language == "python"]
+    assert [language for language, _ in blocks[1:]] == ["python", "text"] * len(programs)
+    expected = [text for language, text in blocks if language == "text"]
+    for program, said in zip(programs, expected, strict=True):
+        path = tmp_path / "program.py"
+        path.write_text(f"{beginning}\n{program}")
+        done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.strip() == said.strip()
