@@ -19,12 +19,23 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from .deflate import Deflate, agreeOn
+from .logs import LogThrottle
 from .transport import Connections, Lazily, writeAtOnce
 from .turns import TURN
-from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+from .websocket import (
+    MANY_PIECES,
+    NORMAL,
+    TOO_LARGE,
+    IWebSocket,
+    IWebSocketEngine,
+    WebSocketConnection,
+    begin,
+    takeOver,
+)
 
 if TYPE_CHECKING:
     from autobahn.websocket.compress import PerMessageDeflateOfferAccept
@@ -65,6 +76,27 @@ _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What is appended to a client's key before it is hashed (RFC 6455, 1.3)."""
 
 
+class AutobahnLog:
+    """What Autobahn logs by. What clients do is left to L{WebSocketConnection.logFailure}, which names the session."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._throttle = LogThrottle()
+
+    def debug(self, message: str, /, **fields: object) -> None:
+        """Say nothing."""
+
+    trace = info = warn = debug
+
+    def error(self, message: str, /, **fields: Any) -> None:
+        """Log what Autobahn takes for an error: one of its own, or of TLS."""
+        if self._throttle.allows("errors of WebSockets"):
+            self._log.error(message, **fields)
+
+    critical = error
+
+
 @implementer(IWebSocketEngine)
 class AutobahnEngine(WebSocketServerFactory):
     """
@@ -72,6 +104,7 @@ class AutobahnEngine(WebSocketServerFactory):
 
     With C{fastPaths.frames} what is common goes past Autobahn, in L{FastWebSocket}. It changes nothing but the speed.
 
+    @ivar autobahnLog: what Autobahn logs by.
     @ivar deflate: how messages are compressed; None where they aren't.
     @ivar turn: stands for the present turn of the reactor, as far as anything was written at once in it.
     @ivar writesAtOnce: whether anything is.
@@ -98,6 +131,7 @@ class AutobahnEngine(WebSocketServerFactory):
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
         )
+        self.autobahnLog = AutobahnLog()
         self._ownOptions = self._protocolOptions()
         self.writesAtOnce = options.fastPaths.writes
         self.turn = object()
@@ -225,8 +259,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def __init__(self, engine: AutobahnEngine, receiver: Any) -> None:
         WebSocketConnection.__init__(self, engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
-        WebSocketServerProtocol.__init__(self)
         self.factory = engine
+        WebSocketServerProtocol.__init__(self)
 
     def answer(
         self,
@@ -259,6 +293,12 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def answered(self) -> None:
         """Learn that the session has begun."""
+
+    @property
+    def log(self) -> AutobahnLog:
+        """What Autobahn logs by."""
+        log: AutobahnLog = self.factory.autobahnLog
+        return log
 
     # IWebSocket
 
@@ -367,15 +407,18 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a close frame: here every end passes that either side announces."""
+        if code == TOO_LARGE and self.failedByMe:
+            # Autobahn's own words name no option.
+            reasonUtf8 = self.tooLarge.encode()
         # A reply has the client's own code (RFC 6455, 5.5.1).
         self.setDeadline(self._closesBy)
         super().sendCloseFrame(self.remoteCloseCode if isReply else code, reasonUtf8, isReply)
         if isReply:
             self.receiver.closed(f"close frame with code {self.remoteCloseCode or self.CLOSE_STATUS_CODE_NULL}")
-        elif self.failedByMe:
-            isTooLarge = code == self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG
+        elif self.failedByMe and code is not None:
             reason = (reasonUtf8 or b"").decode()
-            self.receiver.failed(self.messageTooLarge() if isTooLarge else f"close frame with code {code}: {reason}")
+            self.logFailure(code, reason)
+            self.receiver.failed(reason if code == TOO_LARGE else f"close frame with code {code}: {reason}")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Learn that the connection is lost."""

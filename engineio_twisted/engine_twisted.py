@@ -21,7 +21,16 @@ from twisted import __version__ as twistedVersion
 
 from .transport import Connections
 from .turns import TURN
-from .websocket import MANY_PIECES, NORMAL, IWebSocket, IWebSocketEngine, WebSocketConnection, begin, takeOver
+from .websocket import (
+    MANY_PIECES,
+    NORMAL,
+    TOO_LARGE,
+    IWebSocket,
+    IWebSocketEngine,
+    WebSocketConnection,
+    begin,
+    takeOver,
+)
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -34,7 +43,7 @@ if tuple(int(each) for each in twistedVersion.split(".")[:2]) < (26, 10):
     # Before, twisted.web.websocket delivered each piece of a message as a message.
     raise ImportError(f"engineio_twisted.engine_twisted needs Twisted 26.10 or newer; this is {twistedVersion}")
 
-PROTOCOL_ERROR, NOT_UTF8, TOO_LARGE = 1002, 1007, 1009
+PROTOCOL_ERROR, NOT_UTF8 = 1002, 1007
 """Codes of close frames (RFC 6455, 7.4.1)."""
 
 NO_CODE = 1005
@@ -238,9 +247,9 @@ class TwistedWebSocket(WebSocketConnection):
             self._closesBy = deadline
             self._close(code)
 
-    def _close(self, code: int) -> None:
+    def _close(self, code: int, reason: str = "") -> None:
         self._isClosing = True
-        self.wire.loseConnection(code)
+        self.wire.loseConnection(code, reason)
 
     # From the connection
 
@@ -272,8 +281,9 @@ class TwistedWebSocket(WebSocketConnection):
             if self._sizes.isTooLarge:
                 self._isTooLarge = True
                 if self.isOpen:
-                    self._close(TOO_LARGE)
-                self.receiver.failed(self.messageTooLarge())
+                    self._close(TOO_LARGE, self.tooLarge)
+                self.logFailure(TOO_LARGE, self.tooLarge)
+                self.receiver.failed(self.tooLarge)
             else:
                 # Where a handler has closed it: it would answer a ping behind its close frame.
                 with suppress(LocalProtocolError):
@@ -304,7 +314,7 @@ class TwistedWebSocket(WebSocketConnection):
             return
         if data[0] == _CLOSE_FRAME:
             self._closeCode = int.from_bytes(data[2:4]) if len(data) > _SHORT_HEADER else NO_CODE
-            self._closeReason = f": {data[4:].decode('utf-8', 'replace')}" if data[4:] else ""
+            self._closeReason = data[4:].decode("utf-8", "replace")
             self.isOpen = False
         self.countWritten(len(data))
         self.transport.write(data)
@@ -322,9 +332,14 @@ class TwistedWebSocket(WebSocketConnection):
         if self._isTooLarge:
             # Told already, or just about to be.
             return
-        # A reply has the code of the client's; one that the client finds wrong with us is an error too.
-        tell = self.receiver.failed if self._closeCode in (PROTOCOL_ERROR, NOT_UTF8) else self.receiver.closed
-        tell(f"close frame with code {self._closeCode}{self._closeReason}")
+        code = self._closeCode
+        description = f"close frame with code {code}: {self._closeReason}".removesuffix(": ")
+        if code not in (PROTOCOL_ERROR, NOT_UTF8):
+            self.receiver.closed(description)
+        else:
+            # A reply has the code of the client's, and its words; one that finds wrong with us is an error too.
+            self.logFailure(code, "about a close frame" if self._sizes.closeCame else self._closeReason)
+            self.receiver.failed(description)
 
     def negotiationStarted(self, transport: object) -> None:
         pass

@@ -56,7 +56,7 @@ class SocketFactory:
         try:
             return self._limits.admit(address, len(self.clients), now)
         except SessionLimitExceeded as refusal:
-            if self._limits.news.isNew(refusal.name, now):
+            if self._server.counters.throttle.allows(refusal.name):
                 self._log.warn("A handshake was refused: {reason}", reason=refusal.message, name=refusal.name)
             raise
 
@@ -112,9 +112,10 @@ class SocketFactory:
                     count += 1
             except BufferLimitExceeded as error:
                 # There is nobody to raise it at who would know which session it was.
-                self._log.warn(
-                    "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)
-                )
+                if self._server.counters.throttle.allows(error.option):
+                    self._log.warn(
+                        "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)
+                    )
             except BaseException:
                 # Whatever it is, the others are to get theirs.
                 self._log.failure("Session {session} could not be sent a message", session=socket.logName)

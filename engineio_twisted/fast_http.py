@@ -24,7 +24,7 @@ from twisted.web.http_headers import Headers
 
 from .connection_group import ConnectionGroup
 from .ends import attempt
-from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site
+from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site, isHost
 from .transport import KNOWN_HEADERS, AnswerHeaders, Lazily, Watcher, writeAtOnce, writtenHeaders
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ class RequestHead:
         self.known = {name: self._valuesOf(name) for name in KNOWN_HEADERS}
         lengths = self._valuesOf(b"content-length")
         connection = self._valuesOf(b"connection")
+        hosts = self._valuesOf(b"host")
         # Python refuses to read numbers of thousands of digits.
         isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
         self.length = int(lengths[0]) if isLength else None
@@ -160,6 +161,8 @@ class RequestHead:
             and len(connection) < 2
             and (not connection or b"close" not in connection[0].lower())
             and (isLength or not lengths)
+            and len(hosts) == 1
+            and isHost(hosts[0])
             and lines.count(b"\n") <= maxHeaders
         )
 

@@ -248,7 +248,23 @@ def asksForWebSocket(upgrade: Iterable[bytes], connection: Iterable[bytes]) -> b
     return b"websocket" in _tokens(upgrade) and b"upgrade" in _tokens(connection)
 
 
-_LINE_BREAKS = b"\x0b\x0c\x1c\x1d\x1e\x85"
+_LINE_BREAKS = b"\x0b\x0c\x1c\x1d\x1e"
+_NEXT_LINE = b"\x85"
+
+
+def _breaksLines(value: bytes) -> bool:
+    """Return whether some software takes a byte of a header's value for the end of a line."""
+    if any(byte in _LINE_BREAKS for byte in value):
+        return True
+    if _NEXT_LINE not in value:
+        return False
+    try:
+        # In UTF-8 it is a part of many letters.
+        return _NEXT_LINE.decode("latin-1") in value.decode()
+    except UnicodeDecodeError:
+        return True
+
+
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode())  # RFC 9110, 5.6.2
 _KEY_LENGTH = 24  # 16 bytes in base64 (RFC 6455, 4.1)
 _KEY_ALPHABET = frozenset(b"+/" + string.digits.encode() + string.ascii_letters.encode())
@@ -286,7 +302,7 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
     for name, values in headers.items():
         # Software that splits header lines as Python splits text sees two headers where there is one
         # (docs/architecture.md, "Headers are parsed once").
-        if any(byte in _LINE_BREAKS for value in values for byte in value):
+        if any(map(_breaksLines, values)):
             raise refusal(f"header {name.decode('latin-1')}: a byte that some take for the end of a line")
     if method != "GET":
         raise refusal(f"method {method}: expected GET")

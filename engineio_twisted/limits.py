@@ -87,26 +87,11 @@ class Admission:
             self._limits.leave(self._place)
 
 
-class News:
-    """What has been said in this second: who floods a server isn't to flood its log."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, int] = {}
-
-    def isNew(self, name: str, now: float) -> bool:
-        """Tell whether the name of a limit comes for the first time in a second."""
-        second = int(now)
-        isNew = self._said.get(name) != second
-        self._said[name] = second
-        return isNew
-
-
 class SessionLimits:
     """
     How many sessions there are from each address, and how many handshakes there were in this second.
 
     @ivar pending: how many handshakes are being decided about.
-    @ivar news: which limits were reached already, as far as the log goes.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -119,7 +104,6 @@ class SessionLimits:
         self._second = 0
         self._handshakes: dict[str, int] = {}
         self._placeOf = lru_cache(_REMEMBERED)(self._findPlace)
-        self.news = News()
         self.pending = 0
         self.needsAddress = self._maxPerAddress is not None or self._maxHandshakes is not None
 

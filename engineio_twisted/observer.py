@@ -7,8 +7,7 @@ knows no part of the server, and nothing here changes what the server does. docs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from time import monotonic
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -16,7 +15,7 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from .errors import CloseReason, HTTPRefusal
-from .limits import News
+from .logs import LogThrottle
 
 
 class IServerObserver(Interface):
@@ -179,7 +178,8 @@ class Counters:
     Where it is done for each message, what passes is added in place, and observers told after that, if there are any: a
     call would cost more than all the rest.
 
-    @param seconds: returns the time.
+    @param throttle: how much of what clients cause is logged; by default one without a clock.
+    @ivar throttle: says whether a line that clients can cause may be logged.
     @ivar observers: who is told. Never changed in place, so that nobody who goes through it needs a copy.
     @ivar trafficObservers: those of them who are told what is in L{TRAFFIC}.
     @ivar sessions: as in L{ServerStats}; so are the others.
@@ -187,8 +187,6 @@ class Counters:
 
     _log: ClassVar[Logger] = Logger()
     __slots__ = (
-        "_news",
-        "_seconds",
         "bytesReceived",
         "bytesSent",
         "closed",
@@ -199,13 +197,13 @@ class Counters:
         "packetsSent",
         "refused",
         "sessions",
+        "throttle",
         "trafficObservers",
         "upgraded",
     )
 
-    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
-        self._news = News()
-        self._seconds = seconds
+    def __init__(self, throttle: LogThrottle | None = None) -> None:
+        self.throttle = LogThrottle() if throttle is None else throttle
         self.observers: tuple[Any, ...] = ()
         self.trafficObservers: tuple[Any, ...] = ()
         self.sessions: dict[str, int] = {}
@@ -236,10 +234,6 @@ class Counters:
     def _setObservers(self, observers: tuple[Any, ...]) -> None:
         self.observers = observers
         self.trafficObservers = tuple(each for each in observers if _wantsTraffic(each))
-
-    def isNew(self, kind: str) -> bool:
-        """Tell whether a line of the log that clients can cause is the first of its kind in a second."""
-        return self._news.isNew(kind, self._seconds())
 
     def sessionOpened(self, socket: Any) -> None:
         """Count a session, which is on the transport it was opened on."""

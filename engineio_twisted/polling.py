@@ -338,9 +338,11 @@ class PollingTransport(Transport):
         self.park(request)
         self.owner.transportReady(self)
 
-    def park(self, request: Request) -> None:
+    def park(self, request: Any) -> None:
         """Have a GET wait, without telling the owner: it is the one that opens the session, which is about to send."""
         self._poll = request
+        # Its channel asks when the client sends nothing more.
+        request.isWaiting = True
         watch(request, self)
 
     def requestLost(self, request: Request) -> None:
@@ -689,7 +691,7 @@ class PollingTransport(Transport):
         self.owner.transportAnswers(self, request)
 
     def _refuseAsTooMuch(self, request: Request, refusal: HTTPRefusal) -> None:
-        if self.counters.isNew(refusal.name):
+        if self.counters.throttle.allows(refusal.name):
             self._log.warn(
                 "POST of session {session} refused: {reason}",
                 session=self.owner.logName,

@@ -8,6 +8,7 @@ reads one already is refused as soon as its headers are there (docs/architecture
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -18,18 +19,18 @@ from urllib.parse import unquote_to_bytes
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.web import resource, server
 from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatter, datetimeToLogString
 from twisted.web.iweb import IAccessLogFormatter
-from zope.interface import provider
+from zope.interface import implementer, provider
 
 from .clock import AfterReading, steadyClock
 from .ends import attempt
 from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
-from .limits import News
+from .logs import LogThrottle, ThrottledLogger
 from .options import ServerOptions
 from .streams import Stream
 from .transport import (
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from .polling import PollingTransport, UnreadAnswer
 
 _OPTIONS: dict[str, Any] = attrs.fields_dict(ServerOptions)
+
+PROGRESS_TIMEOUT = 30.0
+"""Seconds in which the answer to a client that has closed its side of the connection has to go on."""
 
 LINGER_TIME = 2.0
 """
@@ -206,13 +210,17 @@ class EngineIORequest(server.Request):
     @ivar received: how many bytes of a body for a server have come.
     """
 
-    _log = Logger()
+    # What twisted.web says of a request, such as one by HEAD, which any client can send.
+    _log = ThrottledLogger()
+    _ownLog = Logger()
     _engine: Engine | None = None
     _limit: int | None = None
     _polling: PollingTransport | None = None
     channel: Any
     received = 0
     _refused = False
+    # Whether it is a GET that waits until there is something to send.
+    isWaiting = False
     _isComplete = False
     _isRefusalWritten = False
     _deciding: Deferred[None] | None = None
@@ -326,8 +334,8 @@ class EngineIORequest(server.Request):
         if self._engine is None:
             self.channel.site.refused(refusal, self.client)
         else:
-            if self._engine.counters.isNew(refusal.name):
-                self._log.warn(
+            if self._engine.counters.throttle.allows(refusal.name):
+                self._ownLog.warn(
                     "A body from {peer} was refused: {reason}",
                     peer=self.client,
                     reason=refusal.message,
@@ -354,7 +362,7 @@ class EngineIORequest(server.Request):
 
     def _notDecided(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("The headers of a refusal could not be decided on", failure)
+            self._ownLog.failure("The headers of a refusal could not be decided on", failure)
 
     def _writeRefusal(self, status: int, body: bytes) -> None:
         if self.channel is None:
@@ -405,6 +413,21 @@ class EngineIORequest(server.Request):
             self._engine.reading.remove(self)
 
 
+_ABSOLUTE_FORM = re.compile(rb"(?i:([!-~]+) https?://([^/?#\s]*)([^\s]*) (HTTP/1\.[01]))")
+"""The first line of a request whose address is whole (RFC 9112, 3.2.2): method, host, path and query, version."""
+
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\]|"
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+)
+
+
+def isHost(value: bytes) -> bool:
+    """Return whether a value is one that the header Host may have (RFC 9110, 7.2): a host, with a port or without."""
+    return _HOST.fullmatch(value) is not None
+
+
+@implementer(IHalfCloseableProtocol)
 class Channel(HTTPChannel):
     """A connection of our L{Site}, which knows those that are open."""
 
@@ -436,6 +459,13 @@ class Channel(HTTPChannel):
     # Whether there was anything to read; whether a request was refused before it was known what it wants.
     _hasRead = False
     _isRefused = False
+    # Whether it is no longer HTTP.
+    _isReleased = False
+    # The host in the address of the request that is being read; None if the address is a path.
+    _target: bytes | None = None
+    _version: bytes
+    # What looks whether the answer to a client that sends nothing more goes on.
+    _progressCall: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -542,7 +572,34 @@ class Channel(HTTPChannel):
             self._watchClient(self._waitingForTransport)
             self.setTimeout(self.timeOut)
         else:
-            super().timeoutConnection()
+            # The base would log each.
+            self.loseConnection()
+
+    # A client that sends nothing more, and reads what it has asked for
+
+    def readConnectionLost(self) -> None:
+        """
+        Learn that the client has closed its side of the connection.
+
+        A client that goes away does the same, so a GET that waits for something to happen isn't answered any more.
+        """
+        # Said again whenever reading is resumed, as when a request is answered.
+        if not self._handlingRequest or self._isRefused or getattr(self.requests[0], "isWaiting", False):
+            self.loseConnection()
+        elif self._progressCall is None:
+            self._awaitProgress(None)
+
+    def writeConnectionLost(self) -> None:
+        """Learn that our side is closed, which it never is alone."""
+
+    def _awaitProgress(self, before: object) -> None:
+        """Cut the connection, whose end can't be noticed, if the answer hasn't gone on since this was called last."""
+        request = self.requests[0] if self.requests else None
+        now = id(request), getattr(request, "sentLength", 0), unread(self.transport)
+        if now == before:
+            self.transport.abortConnection()
+        else:
+            self._progressCall = self.callLater(PROGRESS_TIMEOUT, self._awaitProgress, now)
 
     # The timeout of connections on which nothing happens: one call, that is moved and never made anew
 
@@ -586,10 +643,22 @@ class Channel(HTTPChannel):
         if self._isRefused:
             return
         self._hasRead = True
-        super().dataReceived(data)
+        try:
+            super().dataReceived(data)
+        except Exception:
+            if self._isReleased:
+                raise
+            self._cannotBeRead()
         # Not for each piece: the time runs from the first.
         if self._headDeadline is None and self._isInHead():
             self._awaitHead()
+
+    def _cannotBeRead(self) -> None:
+        """Refuse a request that couldn't be read, for a reason that nobody has thought of."""
+        if self.site.throttle.allows("requests that could not be read"):
+            self._log.failure("A request from {peer} could not be read", peer=self.transport.getPeer())
+        self._isRefused = True
+        self._respondToBadRequestAndDisconnect()
 
     def _isInHead(self) -> bool:
         """Tell whether a request has begun whose headers aren't complete."""
@@ -598,12 +667,47 @@ class Channel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         """Take a line of the head of a request."""
-        if self._HTTPChannel__first_line and len(line) > self.site.maxUrlLength:
-            address = line.partition(b" ")[2].rpartition(b" ")[0] or line
-            if len(address) > self.site.maxUrlLength:
-                self._addressTooLong()
-                return
-        super().lineReceived(line)
+        if self._HTTPChannel__first_line:
+            if len(line) > self.site.maxUrlLength:
+                address = line.partition(b" ")[2].rpartition(b" ")[0] or line
+                if len(address) > self.site.maxUrlLength:
+                    self._addressTooLong()
+                    return
+            line = self._withoutHost(line)
+        try:
+            super().lineReceived(line)
+        except HeadRefused as refusal:
+            self._answerRefusal(refusal, isComplete=self.length == 0)
+
+    def _withoutHost(self, line: bytes) -> bytes:
+        """Return the first line of a request with the path alone, where it has a whole address; keep the host."""
+        self._target = None
+        match = _ABSOLUTE_FORM.fullmatch(line)
+        if match is None:
+            return line
+        method, self._target, path, version = match.groups()
+        return b"%b %b%b %b" % (method, b"" if path.startswith(b"/") else b"/", path, version)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header; return whether it is one."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            # Python makes no number of so many digits as this Content-Length has.
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def _checkHost(self) -> None:
+        """Make sure that a request names one host (RFC 9112, 3.2), and have it be that of a whole address."""
+        headers = self.requests[-1].requestHeaders
+        hosts = headers.getRawHeaders(b"host", [])
+        isMissing = not hosts and self._version == b"HTTP/1.1"
+        if isMissing or len(hosts) > 1 or not all(map(isHost, hosts)):
+            raise HeadRefused("expected one Host, and a valid one", 400, "INVALID_HOST")
+        if self._target is not None:
+            if not self._target or not isHost(self._target):
+                raise HeadRefused("the address has no valid host", 400, "INVALID_HOST")
+            headers.setRawHeaders(b"Host", [self._target])
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a line, the first bytes of which are given, that is longer than the whole head may be."""
@@ -616,6 +720,7 @@ class Channel(HTTPChannel):
         """Learn that the head of a request is complete."""
         self._headCame()
         self._nextBegins()
+        self._checkHost()
         super().allHeadersReceived()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
@@ -652,9 +757,17 @@ class Channel(HTTPChannel):
 
     def _refuse(self, refusal: HeadRefused) -> None:
         """Answer a request of which no more is known than that it is too much, and take nothing any more."""
+        self.site.refused(refusal, self.transport.getPeer())
+        self._answerRefusal(refusal, isComplete=False)
+
+    def _answerRefusal(self, refusal: HeadRefused, isComplete: bool) -> None:
+        """
+        Answer a request with a refusal, and take nothing any more.
+
+        @param isComplete: whether nothing of the request is still to come.
+        """
         self._isRefused = True
         self.persistent = False
-        self.site.refused(refusal, self.transport.getPeer())
         self._headCame()
         self.setTimeout(None)
         self.clearLineBuffer()
@@ -668,7 +781,7 @@ class Channel(HTTPChannel):
         self.transport.write(
             f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n{head}\r\n".encode() + body
         )
-        if refusal.status == HTTPStatus.REQUEST_TIMEOUT:
+        if isComplete or refusal.status == HTTPStatus.REQUEST_TIMEOUT:
             self.loseConnection()
         elif self._deadline is None:
             # There is more to come, which would make the client's system discard the answer.
@@ -700,9 +813,11 @@ class Channel(HTTPChannel):
 
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
+        self._isReleased = True
         cancel(self._deadline)
         cancel(self._idleCall)
         cancel(self._idleReading)
+        cancel(self._progressCall)
         self._headCame()
         if self._unreadDeadline is not None:
             self._unreadDeadline.stop()
@@ -784,6 +899,7 @@ class Site(server.Site):
     @ivar httpRequestBodyTimeout: milliseconds in which such a body has to come; None is no limit.
     @ivar engines: the servers attached.
     @ivar group: what watches the connections in the reactor's place; None where the reactor does.
+    @ivar throttle: says whether a line that clients can cause may be logged: that of the first server attached.
     """
 
     _log = Logger()
@@ -804,7 +920,7 @@ class Site(server.Site):
         self.maxUrlLength: int = _OPTIONS["maxUrlLength"].default
         self.headersTimeout: int | None = _OPTIONS["headersTimeout"].default
         self.engines: tuple[Engine, ...] = ()
-        self._news = News()
+        self.throttle = LogThrottle(lambda: self.reactor)
 
     def addEngine(self, engine: Engine) -> None:
         """
@@ -818,6 +934,7 @@ class Site(server.Site):
         if engine in self.engines:
             return
         self.engines += (engine,)
+        self.throttle = self.engines[0].counters.throttle
         options = [each.opts for each in self.engines]
         self.maxHeaderSize = max(each.maxHeaderSize for each in options)
         self.maxUrlLength = max(each.maxUrlLength for each in options)
@@ -830,7 +947,7 @@ class Site(server.Site):
         """Count a request that is refused, and isn't known to be for one server, with each of them, and log it."""
         for engine in self.engines:
             engine.counters.limitReached(None, refusal.name)
-        if self._news.isNew(refusal.name, self.reactor.seconds()):
+        if self.throttle.allows(refusal.name):
             self._log.warn(
                 "A request from {peer} was refused: {reason}", peer=peer, reason=refusal.message, name=refusal.name
             )
@@ -844,7 +961,7 @@ class Site(server.Site):
         """
         for engine in self.engines:
             engine.counters.limitReached(None, name)
-        if self._news.isNew(name, self.reactor.seconds()):
+        if self.throttle.allows(name):
             self._log.info(message, **values)
 
     def acceptableProtocols(self) -> list[bytes]:

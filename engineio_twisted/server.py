@@ -50,6 +50,7 @@ from .handshake import (
 from .headers import cookieHeader, corsHeaders, noOrigin
 from .heartbeats import Heartbeats
 from .limits import Admission
+from .logs import LogThrottle
 from .observer import Counters, ServerStats
 from .options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
 from .payload import codecFor
@@ -152,7 +153,7 @@ class Server(EventEmitter):
             raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
-        self.counters = Counters(lambda: self.clock.seconds())
+        self.counters = Counters(LogThrottle(lambda: self.clock))
         self._middlewares: list[Callable[[Any], Any]] = []
         # For each request that waits for a middleware, allowRequest or generateId, what answers it otherwise, and
         # whether it is known to be one that would open a session.
@@ -649,7 +650,7 @@ class Server(EventEmitter):
             deciding.cancel()
 
         def tooLong() -> None:
-            if self.counters.isNew("undecided"):
+            if self.counters.throttle.allows("undecided"):
                 self._log.warn(
                     "A request from {peer} was not decided about in {seconds} seconds",
                     peer=request.getClientAddress(),
@@ -668,7 +669,7 @@ class Server(EventEmitter):
     def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool, decision: _Decision) -> None:
         refusal = failure.value
         if not isinstance(refusal, HTTPRefusal):
-            if not decision.isGivenUp:
+            if not decision.isGivenUp and self.counters.throttle.allows(f"internal errors, {type(refusal).__name__}"):
                 self._log.failure("A request could not be answered", failure)
             refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
         self._refuse(request, isUpgrade, refusal)

@@ -810,14 +810,14 @@ class Socket(EventEmitter):
             if not self._hasDropped:
                 # Until all is taken, there may be many more.
                 self._hasDropped = True
-                if self.server.counters.isNew(exceeded.option):
+                if self.server.counters.throttle.allows(exceeded.option):
                     self._log.warn(
                         "Messages to {session} dropped: {reason}", session=self.logName, reason=str(exceeded)
                     )
             if callback is not None:
                 self.callHandler("send callback", callback, exceeded)
             return
-        if self.server.counters.isNew(exceeded.option):
+        if self.server.counters.throttle.allows(exceeded.option):
             self._log.warn("Session {session} closed: {reason}", session=self.logName, reason=str(exceeded))
         self._end(CloseReason.BUFFER_LIMIT_EXCEEDED, str(exceeded))
 
@@ -1250,7 +1250,7 @@ class LimitedSocket(Socket):
 
     def _tooMuchCame(self, option: str, limit: int) -> None:
         self.refusal = RateLimitExceeded(option, limit)
-        if self.server.counters.isNew(option):
+        if self.server.counters.throttle.allows(option):
             self._log.warn(
                 "Session {session} ends: {reason}", session=self.logName, reason=self.refusal.message, name=option
             )

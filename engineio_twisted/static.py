@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
@@ -26,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET
 from twisted.web.static import File, getTypeAndEncoding
 from zope.interface import implementer
 
-from .limits import News
+from .logs import LogThrottle
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -136,7 +135,7 @@ class StaticFolder(Resource):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._folder = os.path.abspath(path)
-        self._news = News()
+        self._throttle = LogThrottle()
 
     def getChild(self, name: bytes, request: Request) -> Resource:
         """Return the resource of an address, all of which is below this one."""
@@ -160,7 +159,7 @@ class StaticFolder(Resource):
                     raise Refused(HTTPStatus.FORBIDDEN) from None
                 if error.errno not in _NOT_THERE:
                     # Too many open files, or a disk that fails: not the client's fault.
-                    if self._news.isNew("static", time.monotonic()):
+                    if self._throttle.allows("static"):
                         self._log.error("{path} cannot be read: {reason}", path=path, reason=error.strerror)
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE) from None
                 if error.errno == errno.ENOENT and left:

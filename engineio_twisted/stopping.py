@@ -142,7 +142,9 @@ class Stop:
     def _closeLast(self) -> None:
         last = [each for each in self._ports if each.isLast]
         self._deadline = self._newDeadline(lambda: [attempt(each.abort) for each in last])
-        self._deadline.over.addCallback(self._closed.callback)
+        # What clients caused until now, before whoever waits goes on.
+        self._deadline.over.addCallback(lambda _: attempt(self._server.counters.throttle.flush))
+        self._deadline.over.addCallback(lambda _: self._closed.callback(None))
         self._deadline.waitFor([succeed(None), *[each.close(0.0) for each in last]])
 
     @property

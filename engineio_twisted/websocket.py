@@ -45,9 +45,10 @@ MANY_PIECES = 1024
 """Of so many pieces of a message engines make one: each takes some fifty bytes more than what is in it."""
 
 
-NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1000, 1001, 1008, 1011
+NORMAL, GOING_AWAY, POLICY_VIOLATION, TOO_LARGE, INTERNAL_ERROR = 1000, 1001, 1008, 1009, 1011
 """
-Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is; the client does what it may not; we failed.
+Codes of close frames (RFC 6455, 7.4.1): the session is over; the server is; the client does what it may not; it sent
+a message over the limit; we failed.
 """
 
 _CODES = {
@@ -412,19 +413,31 @@ class WebSocketConnection:
         """Abort the connection, whatever is left to send."""
         self.transport.abortConnection()
 
-    def messageTooLarge(self) -> str:
-        """Log that a client sent a message over the limit, and return the reason."""
-        reason = f"a message is larger than maxHttpBufferSize, {self._maxHttpBufferSize} bytes"
-        self.counters.limitReached(self.receiver.owner, "maxHttpBufferSize")
-        if self.counters.isNew("1009"):
+    @property
+    def tooLarge(self) -> str:
+        """Why a message over the limit isn't taken: what the client is told, the log and the session."""
+        return f"a message is larger than maxHttpBufferSize, {self._maxHttpBufferSize} bytes"
+
+    def logFailure(self, code: int, reason: str) -> None:
+        """
+        Log that the client broke the protocol, or sent too much, which the receiver is told next.
+
+        @param code: that of the close frame it got.
+        @param reason: why, in words that are not the client's.
+        """
+        owner = self.receiver.owner
+        isTooLarge = code == TOO_LARGE
+        if isTooLarge:
+            self.counters.limitReached(owner, "maxHttpBufferSize")
+        if self.counters.throttle.allows(f"WebSockets closed with {code}"):
             self._log.warn(
-                "WebSocket of {peer} closed with 1009: {reason}",
+                "WebSocket of session {session} from {peer} closed with {code}: {reason}",
+                session=getattr(owner, "logName", None),
                 peer=self.transport.getPeer(),
+                code=code,
                 reason=reason,
-                session=getattr(self.receiver.owner, "logName", None),
-                option="maxHttpBufferSize",
+                option="maxHttpBufferSize" if isTooLarge else None,
             )
-        return reason
 
     def countRead(self, data: bytes) -> None:
         """Count what a client sent, and stop reading where it has sent enough without reading itself."""

@@ -13,7 +13,7 @@ from .wire import makeFrame
 
 pytestmark = needsTwistedEngine
 
-TOO_LARGE = b"\x88\x02\x03\xf1"
+TOO_LARGE = b"\x88\x37\x03\xf1a message is larger than maxHttpBufferSize, 100 bytes"
 
 
 def peerOf(limit: int = 100) -> AcceptedPeer:

@@ -326,6 +326,20 @@ def test_bytesThatSomeTakeForLineBreaks(byte: int) -> None:
     assert "x-any" in str(caught.value.context["reason"])
 
 
+@pytest.mark.parametrize("value", ["Århus", "Михаил Хаустов", "Å", "\u2005", "\U00010085", "a\u0445b\u0405"])
+def test_letters(value: str) -> None:
+    """Proxies set names in UTF-8, where the byte 0x85 is a part of many letters."""
+    assert b"\x85" in value.encode()
+    assert checkWebSocketHeaders("GET", {**HEADERS, b"x-name": [value.encode()]}).version == b"13"
+
+
+@pytest.mark.parametrize("value", [b"\xc2\x85", "Å\u0085".encode(), "Å".encode() + b"\x85", b"\xc5\x85\xff", b"\x85"])
+def test_noLetters(value: bytes) -> None:
+    """By itself that byte ends a line, and so does the character of that number."""
+    with pytest.raises(ConnectionRefusal):
+        checkWebSocketHeaders("GET", {**HEADERS, b"x-name": [value]})
+
+
 # The short way
 
 

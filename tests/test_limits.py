@@ -17,6 +17,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from engineio_twisted import CloseReason, Server, Socket, options
 from engineio_twisted.errors import RateLimitExceeded
 from engineio_twisted.limits import Meter, SessionLimitExceeded, SessionLimits
+from engineio_twisted.logs import LogThrottle
 from engineio_twisted.observer import Counters
 from engineio_twisted.options import ServerOptions
 from engineio_twisted.packet import PacketType
@@ -448,7 +449,7 @@ def test_messagesPerSecond(transport: str, warnings: list[str]) -> None:
 def test_sessionsDoNotFloodTheLog(warnings: list[str]) -> None:
     """Of those that end by what comes, or by what waits for them, a line a second and limit; all are counted."""
     first = Session(maxMessagesPerSecond=1, maxBufferedPackets=1)
-    first.host.counters = Counters(first.clock.seconds)
+    first.host.counters = Counters(LogThrottle(lambda: first.clock))
     for _ in range(2):
         for _ in range(3):
             chatty, slow = Session(host=first.host), Session(host=first.host)
@@ -459,20 +460,22 @@ def test_sessionsDoNotFloodTheLog(warnings: list[str]) -> None:
                 slow.socket.send("x")
             assert (chatty.socket.readyState, slow.socket.readyState) == ("closed", "closed")
         first.clock.advance(1)
-    assert [each.partition("… ")[2][:20] for each in warnings] == ["ends: more came in a", "closed: the client d"] * 2
+    assert [each.partition("… ")[2][:20] for each in warnings[:2]] == ["ends: more came in a", "closed: the client d"]
+    options = ("maxMessagesPerSecond", "maxBufferedPackets")
+    assert warnings[2:] == [f"{each}: {count} more lines were suppressed" for count in (2, 3) for each in options]
     assert first.host.counters.limited == {"maxMessagesPerSecond": 6, "maxBufferedPackets": 6}
 
 
 def test_largeMessagesDoNotFloodTheLog(warnings: list[str]) -> None:
-    """One line a second says that WebSockets are closed with 1009."""
+    """One line a second says that WebSockets are closed with 1009, or how often that was."""
     with MemoryServer(lambda server: None, maxHttpBufferSize=100) as kit:
-        for seconds in (0, 0, 1):
+        for seconds in (0, 0, 2):
             kit.advance(seconds)
             client = kit.connect("websocket")
             client.send("x" * 200)
             assert client.closed is not None
-        # Autobahn has a line of its own for each.
-        assert [" closed with 1009: " in each for each in warnings if each.startswith("WebSocket of")] == [True] * 2
+        assert ["WebSocket of" in each for each in warnings] == [True, False, True]
+        assert warnings[1] == "WebSockets closed with 1009: 1 more lines were suppressed"
         assert kit.server.stats().limited == {"maxHttpBufferSize": 3}
 
 

@@ -1,0 +1,108 @@
+"""
+Lines of the log that clients can cause: at most one a second of each kind, and a count of those that are left out.
+
+docs/operation.md, "Logs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.logger import Logger, LogLevel
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+INTERVAL = 1.0
+"""Seconds in which there is no more than one line of each kind."""
+
+
+class _Kind:
+    """
+    Lines of one kind.
+
+    @ivar until: the time, in seconds, from which there may be another.
+    @ivar suppressed: how many were left out.
+    @ivar call: what logs how many, once there are any.
+    """
+
+    __slots__ = ("call", "suppressed", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.suppressed = 0
+        self.call: IDelayedCall | None = None
+
+
+class LogThrottle:
+    """
+    Decides whether a line that a client can cause may be logged, so that no client can fill the log.
+
+    One line of each kind may be, in each second. Those left out are counted, and one line has their number: when the
+    second is over, or, without a clock, in place of the next line.
+
+    @param clock: returns the C{IReactorTime} whose seconds count; called when it is needed.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Callable[[], Any] | None = None) -> None:
+        self._clock = clock
+        self._kinds: dict[str, _Kind] = {}
+
+    def allows(self, kind: str) -> bool:
+        """
+        Return whether a line may be logged now. One that may not is counted.
+
+        @param kind: one of few, which never depends on what a client sent.
+        """
+        state = self._kinds.get(kind)
+        if state is None:
+            state = self._kinds[kind] = _Kind()
+        now = self._now()
+        # A clock may be set back.
+        isInside = state.until - INTERVAL <= now < state.until
+        if not isInside and not state.suppressed:
+            state.until = now + INTERVAL
+            return True
+        state.suppressed += 1
+        if self._clock is None:
+            if not isInside:
+                self._report(kind, state)
+        elif state.call is None:
+            state.call = self._clock().callLater(max(0.0, state.until - now), self._report, kind, state)
+        return False
+
+    def flush(self) -> None:
+        """Log what was counted and isn't logged yet, without waiting for the end of a second."""
+        for kind, state in list(self._kinds.items()):
+            if state.suppressed:
+                if state.call is not None and state.call.active():
+                    state.call.cancel()
+                self._report(kind, state)
+
+    def _now(self) -> float:
+        return monotonic() if self._clock is None else float(self._clock().seconds())
+
+    def _report(self, kind: str, state: _Kind) -> None:
+        count, state.suppressed, state.call = state.suppressed, 0, None
+        # This is the line of the next second.
+        state.until = self._now() + INTERVAL
+        self._log.warn("{kind}: {count} more lines were suppressed", count=count, kind=kind)
+
+
+class ThrottledLogger(Logger):
+    """
+    A logger for code of others that logs what clients do: below C{error}, one line a second of each format.
+
+    In place of the C{Logger} of a class of theirs.
+    """
+
+    throttle: ClassVar[LogThrottle] = LogThrottle()
+
+    def emit(self, level: Any, *args: Any, **fields: Any) -> None:
+        """Log a line, given its format, unless there was one of that in the last second."""
+        if level >= LogLevel.error or self.throttle.allows(str(args)):
+            super().emit(level, *args, **fields)

@@ -1,0 +1,223 @@
+"""What clients can cause in the log: a line a second of each kind, and the number of those left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+from engineio_twisted import logs
+from engineio_twisted.engine_autobahn import AutobahnEngine
+from engineio_twisted.logs import LogThrottle, ThrottledLogger
+from engineio_twisted.testing import MemoryServer
+
+from .engines import ENGINES
+from .wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, makeFrame, upgrade
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What is logged, as text, but by what the clients of tests are made of."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        text = formatEvent(event) or str(event.get("log_failure"))
+        if event["log_level"] >= LogLevel.info and not text.startswith(("Starting factory", "Stopping factory")):
+            found.append(text)
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
+def suppressedIn(lines: list[str]) -> int:
+    """How many lines others say were left out."""
+    return sum(int(each.rpartition(": ")[2].split(" ")[0]) for each in lines if each.endswith("were suppressed"))
+
+
+# The throttle
+
+
+def test_aLineASecond(lines: list[str]) -> None:
+    """Of each kind the first line may be logged; how many more there were is one line when the second is over."""
+    clock = Clock()
+    throttle = LogThrottle(lambda: clock)
+    assert [throttle.allows(each) for each in ("a", "b", "a", "a")] == [True, True, False, False]
+    assert lines == []
+    clock.advance(0.99)
+    assert not throttle.allows("a")
+    clock.advance(0.01)
+    assert lines == ["a: 3 more lines were suppressed"]
+    # That was the line of this second.
+    assert not throttle.allows("a")
+    assert throttle.allows("b")
+    clock.advance(1)
+    assert lines[1:] == ["a: 1 more lines were suppressed"]
+    clock.advance(1)
+    assert throttle.allows("a")
+    assert clock.getDelayedCalls() == []
+
+
+def test_aLateReactor(lines: list[str]) -> None:
+    """A reactor that is late logs the number first, and there still is one line a second."""
+    clock = Clock()
+    throttle = LogThrottle(lambda: clock)
+    throttle.allows("a")
+    throttle.allows("a")
+    clock.rightNow += 5
+    assert not throttle.allows("a")
+    clock.advance(0)
+    assert lines == ["a: 2 more lines were suppressed"]
+    clock.rightNow += 0.5
+    assert not throttle.allows("a")
+
+
+def test_aClockSetBack(lines: list[str]) -> None:
+    """A clock that is set back keeps no line back for longer than a second."""
+    clock = Clock()
+    clock.rightNow = 1000.0
+    throttle = LogThrottle(lambda: clock)
+    throttle.allows("a")
+    clock.rightNow = 10.0
+    assert throttle.allows("a")
+
+
+def test_flushing(lines: list[str]) -> None:
+    """What is counted can be logged without waiting, as when a server closes; no timer stays."""
+    clock = Clock()
+    throttle = LogThrottle(lambda: clock)
+    for _ in range(4):
+        throttle.allows("a")
+    throttle.allows("b")
+    throttle.flush()
+    throttle.flush()
+    assert lines == ["a: 3 more lines were suppressed"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_withoutAClock(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a clock the number takes the place of the next line, and counts that one."""
+    now = [0.0]
+    monkeypatch.setattr(logs, "monotonic", lambda: now[0])
+    throttle = LogThrottle()
+    assert [throttle.allows("a") for _ in range(3)] == [True, False, False]
+    now[0] = 1.5
+    assert not throttle.allows("a")
+    assert lines == ["a: 3 more lines were suppressed"]
+    now[0] = 2.4
+    assert not throttle.allows("a")
+    now[0] = 4
+    assert not throttle.allows("a")
+    now[0] = 5
+    assert throttle.allows("a")
+    throttle.allows("a")
+    throttle.flush()
+    assert lines[1:] == ["a: 2 more lines were suppressed", "a: 1 more lines were suppressed"]
+
+
+def test_loggersOfOthers(lines: list[str], monkeypatch: pytest.MonkeyPatch, loggedErrors: list[LogEvent]) -> None:
+    """A logger for code of others throttles by format, and lets errors pass."""
+    monkeypatch.setattr(ThrottledLogger, "throttle", LogThrottle())
+
+    class Chatty:
+        log = ThrottledLogger()
+
+    for number in range(3):
+        Chatty().log.info("hello {number}", number=number)
+        Chatty().log.warn("bye")
+        Chatty().log.error("broken")
+    assert sorted(lines) == ["broken", "broken", "broken", "bye", "hello 0"]
+    assert {each["log_namespace"] for each in loggedErrors} == {f"{__name__}.Chatty"}
+    loggedErrors.clear()
+
+
+# WebSockets
+
+
+BROKEN = {
+    "a reserved opcode": (makeFrame(b"", 3), 1002),
+    "a reserved bit": (makeFrame("4a", reserved=2), 1002),
+    "no mask": (makeFrame("4a", isMasked=False), 1002),
+    "a continuation of nothing": (makeFrame(b"4a", CONTINUATION), 1002),
+    "a message within another": (makeFrame("4a", isFinal=False) + makeFrame("4b"), 1002),
+    "a ping in pieces": (makeFrame(b"", PING, isFinal=False), 1002),
+    "a long ping": (makeFrame(b"x" * 126, PING), 1002),
+    "a close code that is none": (makeFrame(b"\3\xec", CLOSE), 1002),
+    "half a close code": (makeFrame(b"\3", CLOSE), 1002),
+    "text that is not UTF-8": (makeFrame(b"4\xff", TEXT), 1007),
+    "text that is not UTF-8, in pieces": (makeFrame(b"4\xff", TEXT, isFinal=False), 1007),
+    "a reason that is not UTF-8": (makeFrame(b"\3\xe8\xff", CLOSE), 1007),
+    "too large": (makeFrame("4" + "x" * 2000), 1009),
+    "too large, in pieces": (makeFrame("4" + "x" * 900, isFinal=False) + makeFrame(b"x" * 900, CONTINUATION), 1009),
+    "too large by what it says": (makeFrame(b"4", BINARY, length=2**40), 1009),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest_twisted.ensureDeferred
+async def test_brokenWebSockets(hostile: Hostile, lines: list[str], engine: Any, what: str) -> None:
+    """Ten that break the protocol in one way are one line, which names the session, and the number of the others."""
+    async with hostile(wsEngine=engine, maxHttpBufferSize=1000) as here:
+        lines.clear()
+        broken, code = BROKEN[what]
+        reasons = []
+        for _ in range(10):
+            wire = await here.webSocket(upgrade(), broken)
+            await wire.text()
+            frame = await wire.frame()
+            assert frame.code == code
+            reasons.append(frame.payload[2:].decode())
+            wire.drop()
+        names = [each.socket.logName for each in here.records.values()]
+        if code == 1009:
+            assert set(reasons) == {"a message is larger than maxHttpBufferSize, 1000 bytes"}
+        here.server.counters.throttle.flush()
+        said = [each for each in lines if "suppressed" not in each]
+        # It takes a second or two; in each there is one line, or one number.
+        assert len(said) + suppressedIn(lines) == 10
+        for line in said:
+            found = line.removeprefix("WebSocket of session ").split(" ")[0]
+            assert found in names
+            assert f" closed with {code}: " in line
+            assert code != 1009 or line.endswith(reasons[0])
+        assert len(lines) < 10
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_brokenWebSocketsInOneSecond(lines: list[str], engine: Any) -> None:
+    """On a clock: a line for the first in a second, and one for the others when it is over."""
+    with MemoryServer(lambda server: None, wsEngine=engine, maxHttpBufferSize=100) as kit:
+        clients = [kit.connect("websocket") for _ in range(200)]
+        for client in clients:
+            client.send("x" * 200)
+        assert len(lines) == 1
+        kit.advance(1)
+        assert lines[1:] == ["WebSockets closed with 1009: 199 more lines were suppressed"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest_twisted.ensureDeferred
+async def test_webSocketsThatSayWeAreWrong(hostile: Hostile, lines: list[str], engine: Any) -> None:
+    """What a client says in its close frame is in no line of the log."""
+    async with hostile(wsEngine=engine) as here:
+        for code in (1000, 1002, 1007, 1009, 1011, 3000):
+            wire = await here.webSocket(upgrade(), makeFrame(code.to_bytes(2) + b"\nan entry of mine", CLOSE))
+            await wire.text()
+            await wire.closed()
+        assert [each for each in lines if "entry" in each] == []
+
+
+def test_autobahnsErrors(lines: list[str], loggedErrors: list[LogEvent]) -> None:
+    """What Autobahn takes for an error is logged, once a second."""
+    with MemoryServer(lambda server: None, wsEngine=AutobahnEngine) as kit:
+        log = kit.server.webSockets.autobahnLog
+        for _ in range(3):
+            log.error("broken by {who}", who="somebody")
+            log.warn("no news")
+    assert lines == ["broken by somebody"]
+    loggedErrors.clear()
