@@ -1170,7 +1170,7 @@ LOOKED_AT = {
     "short path": ask(path=b"/engine.io"),
     "port": ask(host=(b"Host: example.org:8080",)),
     "IPv6": ask(host=(b"Host: [::1]:80",)),
-    "odd host": ask(host=(b"Host: a b",)),
+    "odd host": ask(host=(b"Host: a%20b:",)),
     "high bytes": ask(b"GET", b"sid0", b"X: \xff", b"Origin: \xe9"),
     "webSocket": webSocket(b"Cookie: a=b"),
     "bad webSocket": webSocket(key=b"short"),
