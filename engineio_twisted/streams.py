@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from .ends import attempt
-from .limits import News
+from .logs import LogThrottle
 from .transport import UNREAD_TIMEOUT, UnreadDeadline, cancel
 
 PIECE = 16384
@@ -36,7 +36,7 @@ Twisted doesn't say when a client changes its settings, which may open the windo
 _OF_CONNECTIONS = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 """Headers that no answer over HTTP/2 may have (RFC 9113, 8.2.2)."""
 
-_news = News()
+_throttle = LogThrottle()
 
 
 def adapt(request: Any) -> None:
@@ -298,7 +298,7 @@ class Stream:
         return 0 if self._isGone else self.unsent + self._isEnded
 
     def _notRead(self) -> None:
-        if _news.isNew("unread", self.site.reactor.seconds()):
+        if _throttle.allows("unread responses over HTTP/2"):
             self._log.info("A response over HTTP/2 was not read by {peer}", peer=self.getPeer())
         self.abortConnection()
 

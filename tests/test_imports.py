@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"observer"},
     "health": set(),
     "transport": {"ends", "observer", "packet", "payload", "errors"},
-    "streams": {"ends", "limits", "transport"},
+    "streams": {"ends", "logs", "transport"},
     "turns": set(),
     "polling": {"turns", "debug", "ends", "transport", "packet", "payload", "headers", "errors"},
     "websocket": {"clock", "turns", "debug", "transport", "packet", "payload", "errors"},
