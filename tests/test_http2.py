@@ -395,12 +395,14 @@ async def test_aWebSocketOverHTTP2(listening: Any) -> None:
 
 
 @pytest.mark.node
+@pytest.mark.parametrize("givesUp", [[], ["giveUp"]], ids=["", "gives up"])
 @pytest_twisted.ensureDeferred
-async def test_node(listening: Any, node: str, start: Run) -> None:
-    """The HTTP/2 of Node.js polls."""
+async def test_node(listening: Any, node: str, start: Run, givesUp: list[str]) -> None:
+    """The HTTP/2 of Node.js polls, also while other requests on its connection are given up."""
     here = await listening()
-    program = start([node, INTEROP / "http2.mjs", f"https://127.0.0.1:{here.port}"])
+    program = start([node, INTEROP / "http2.mjs", f"https://127.0.0.1:{here.port}", *givesUp])
     await program.finish()
+    assert [each["count"] for each in program.named("givenUp")] == [30] * len(givesUp)
     opened, posted, polled = program.named("answer")
     assert (opened["status"], opened["text"][0]) == (200, "0")
     assert [(each["status"], each["text"]) for each in (posted, polled)] == [(200, "ok"), (200, "4hello")]

@@ -1,9 +1,12 @@
 // A session over HTTP/2, and a WebSocket in a stream of the same connection where the server offers that (RFC 8441).
 //
-//   node http2.mjs <url>
+//   node http2.mjs <url> [giveUp]
+//
+// With giveUp, other requests on the connection are given up meanwhile, in every way that a page may.
 //
 // No engine.io-client under Node.js does either; browsers do both. Prints what is answered as JSON, one object a line.
 import http2 from "node:http2";
+import { setImmediate as turn } from "node:timers/promises";
 
 const DEADLINE = 60_000;
 const PATH = "/engine.io/?EIO=4&transport=";
@@ -24,6 +27,30 @@ function ask(path, method = "GET", body) {
   });
 }
 
+// Begins a request and gives it up: at once, after a moment, or when its answer begins.
+async function giveUp(path, method, body, when) {
+  const stream = connection.request({ ":path": path, ":method": method });
+  stream.on("error", () => {});
+  if (body) {
+    stream.write(body);
+  } else {
+    stream.end();
+  }
+  const over = new Promise((resolve) => stream.on("close", resolve));
+  const cancel = () => stream.close(http2.constants.NGHTTP2_CANCEL);
+  if (when === "answer") {
+    stream.on("response", cancel);
+    // What waits for more of a body isn't answered.
+    setTimeout(cancel, 100);
+  } else {
+    for (let turns = 0; turns < when; turns += 1) {
+      await turn();
+    }
+    cancel();
+  }
+  await over;
+}
+
 setTimeout(() => {
   console.error(`not done after ${DEADLINE / 1000} s`);
   process.exit(1);
@@ -33,6 +60,23 @@ await new Promise((resolve) => connection.once("remoteSettings", resolve));
 const opened = await ask(PATH + "polling");
 report("answer", opened);
 const session = `${PATH}polling&sid=${JSON.parse(opened.text.slice(1)).sid}`;
+if (process.argv[3]) {
+  let count = 0;
+  for (const when of [0, 1, 2, 5, "answer"]) {
+    const other = `${PATH}polling&sid=${JSON.parse((await ask(PATH + "polling")).text.slice(1)).sid}`;
+    const all = [
+      [PATH + "polling", "GET"],
+      [`${PATH}polling&sid=unknown`, "GET"],
+      [`${PATH}polling&sid=unknown`, "POST", "4hello"],
+      ["/page", "GET"],
+      [other, "GET"],
+      [other, "POST", "4half"],
+    ];
+    await Promise.all(all.map(([path, method, body]) => giveUp(path, method, body, when)));
+    count += all.length;
+  }
+  report("givenUp", { count });
+}
 // The poll waits while the message goes out: both have the connection at once.
 const polled = ask(session);
 report("answer", await ask(session, "POST", "4hello"));
