@@ -12,12 +12,15 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.protocols.basic import LineReceiver
 from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 from twisted.web.static import Data
 
 from engineio_twisted import EngineIOResource, Server
+from engineio_twisted.endpoints import SessionEndpoint
 
 from .clients import INTEROP, Run, within
 from .http2 import Client, connectHTTP2
@@ -631,3 +634,34 @@ async def test_aSiteWhoseTimeIsUp(listening: Any, monkeypatch: pytest.MonkeyPatc
     here.socket.close()
     assert (await unread.over()).error == 0
     await client.lost()
+
+
+@pytest.mark.parametrize("how", ["reset", "GOAWAY", "lost"])
+@pytest_twisted.ensureDeferred
+async def test_protocolsOverSessions(listening: Any, how: str) -> None:
+    """A protocol over a session loses its connection when the streams of that are gone, and the server closes."""
+    lost: list[Any] = []
+
+    class Lines(LineReceiver):
+        def connectionLost(self, reason: Any = None) -> None:
+            lost.append(reason)
+
+    here = await listening()
+    await SessionEndpoint(here.server).listen(Factory.forProtocol(Lines))
+    client = await here.connect()
+    session = await client.open()
+    poll, _ = client.ask(session)
+    post, _ = client.ask(session, "POST", b"4half", ends=False)
+    await client.get("/page")
+    if how == "reset":
+        with client.together():
+            client.reset(poll)
+            client.reset(post)
+    elif how == "GOAWAY":
+        client.h2.close_connection()
+        client.flush()
+    else:
+        await here.leave(client)
+    await eventually(lambda: lost, "the end of the protocol's connection")
+    assert len(lost) == 1
+    await within(here.server.close(), "the server to close")
