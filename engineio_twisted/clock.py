@@ -177,13 +177,13 @@ class AfterReading:
 
     One timer of the clock serves all that wait.
 
-    @param clock: an C{IReactorTime}, whose timers of no seconds fire one in each turn of the reactor.
+    @param clock: the reactor, or a L{steadyClock}.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, clock: Any) -> None:
+        self._clock: IReactorTime = steadyClock(clock)
         self._turn = 0
         # In the order in which they are due, each with its turn.
         self._waiting: dict[DelayedCall, None] = {}

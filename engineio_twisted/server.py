@@ -424,7 +424,7 @@ class Server(EventEmitter):
     @cached_property
     def ends(self) -> Ends:
         """The ends of sessions, none of which runs inside another."""
-        return Ends(self.reactor)
+        return Ends(self.clock)
 
     @cached_property
     def heartbeats(self) -> Heartbeats:

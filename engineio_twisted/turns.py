@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from .clock import steadyClock
+
 TURN = 0.01
 """Seconds of work after which the rest of it waits for a later turn of the reactor."""
 
@@ -34,7 +36,7 @@ class _Queue:
         self._waiting.append(work)
         if not self._isScheduled:
             self._isScheduled = True
-            clock.callLater(0, self._run, clock)
+            steadyClock(clock).callLater(0, self._run, clock)
 
     def _run(self, clock: IReactorTime) -> None:
         self._isScheduled = False
@@ -51,7 +53,7 @@ class _Queue:
         finally:
             if self._waiting and not self._isScheduled:
                 self._isScheduled = True
-                clock.callLater(0, self._run, clock)
+                steadyClock(clock).callLater(0, self._run, clock)
 
 
 _queues: WeakKeyDictionary[IReactorTime, _Queue] = WeakKeyDictionary()

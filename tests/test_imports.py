@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "health": set(),
     "transport": {"ends", "observer", "packet", "payload", "errors"},
     "streams": {"ends", "logs", "transport"},
-    "turns": set(),
+    "turns": {"clock"},
     "polling": {"turns", "debug", "ends", "transport", "packet", "payload", "headers", "errors"},
     "websocket": {"clock", "turns", "debug", "transport", "packet", "payload", "errors"},
     "deflate": {"options"},

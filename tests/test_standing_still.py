@@ -7,11 +7,13 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -342,3 +344,30 @@ def test_theClockIsSetBackDuringAStop(programs: list[Program], back: int) -> Non
     assert program.process.wait(40) == 0
     client.close()
     other.close()
+
+
+# TLS
+
+
+@pytest.mark.slow
+def test_aNewConnectionOverTLS(programs: list[Program], certificate: tuple[Path, Path]) -> None:
+    """A client that connects anew to answer has the time for the exchanges that TLS takes."""
+    key, chain = certificate
+    program = start(programs, endpoint=f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}")
+    context = ssl.create_default_context(cafile=str(chain))
+    connect = program.connect
+
+    def connectSafely() -> socket.socket:
+        return context.wrap_socket(connect(), server_hostname="localhost")
+
+    program.connect = connectSafely  # type: ignore[method-assign]
+    client = Client(program, "polling", 4)
+    assert client.packet() == "2"
+    program.stop()
+    answering = Thread(target=client.say, args=("3",), kwargs={"anew": True})
+    answering.start()
+    time.sleep(STOOD)
+    program.goOn()
+    assert program.until("heartbeat") == []
+    answering.join(DEADLINE)
+    client.close()
