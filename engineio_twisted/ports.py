@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 
 from .ends import alsoWhen, attempt, attemptLater
+from .logs import LogThrottle
 from .resource import Site
 
 
@@ -45,6 +47,7 @@ class Ports:
             # The endpoint couldn't be cancelled any more.
             _stop(port)
             raise CancelledError
+        _throttle(port, self.site.throttle)
         self.open.append(port)
         return port
 
@@ -76,6 +79,21 @@ class Ports:
     def abort(self) -> None:
         """Abort every connection of the site."""
         self.site.channels.abort()
+
+
+def _throttle(port: Any, throttle: LogThrottle) -> None:
+    """Have a port that can't accept connections, for want of file descriptors, log that once a second."""
+    # A private name of tcp.Port, seen in Twisted 24.3 and 26.10. Without it the port logs each connection it closes.
+    logger = getattr(port, "_logger", None)
+    if not isinstance(logger, Logger):
+        return
+    observer = logger.observer
+
+    def observe(event: LogEvent) -> None:
+        if throttle.allows(f"ports, {event['log_format']}"):
+            observer(event)
+
+    port._logger = Logger(logger.namespace, logger.source, cast("Any", observe))
 
 
 def _stop(port: Any) -> Deferred[None]:

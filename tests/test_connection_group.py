@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -21,7 +22,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python import context, log
 from twisted.python.failure import Failure
@@ -30,7 +32,7 @@ from zope.interface import implementer
 
 from engineio_twisted.connection_group import ConnectionGroup
 
-from .wire import eventually, http, target
+from .wire import eventually, http, makeFrame, target
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll")
 
@@ -489,24 +491,105 @@ def test_closedByAnotherAndForgotten(grouped: Bench) -> None:
     assert grouped.readers == []
 
 
+@contextmanager
+def fewDescriptors(free: int) -> Iterator[list[int]]:
+    """Leave the process so many file descriptors; of those that are held in the end, some may be closed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(each) for each in os.listdir("/proc/self/fd"))
+    fillers: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                fillers.append(os.dup(0))
+        for _ in range(free):
+            os.close(fillers.pop())
+        yield fillers
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in fillers:
+            os.close(each)
+
+
+@pytest.mark.parametrize("isError", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_aHandlersThread(hostile: Any, loggedErrors: list[LogEvent], isError: bool) -> None:
+    """What a handler leaves to a thread can log there, after the handler and beside others, by the name it has here."""
+    names: list[tuple[str, str | None]] = []
+    mayLog = threading.Event()
+
+    def work(number: str) -> str | None:
+        mayLog.wait(10)
+        log.err(ValueError(number)) if isError else log.msg(number)
+        found: str | None = context.get(log.ILogContext)["system"]
+        return found
+
+    def received(number: str) -> None:
+        here = context.get(log.ILogContext)["system"]
+        deferToThread(work, number).addCallback(lambda there: names.append((here, there)))
+
+    async with hostile() as here:
+        here.server.on("connection", lambda session: session.on("message", received))
+        for number in range(3):
+            _, wire = await here.openWebSocket()
+            wire.send(makeFrame(f"4{number}"))
+            # It is served again while the thread works.
+            assert await wire.text() == f"4{number}"
+        mayLog.set()
+        await eventually(lambda: len(names) == 3, "the threads")
+    assert len({name for name, _ in names}) == 3
+    assert all(here == there for here, there in names)
+    assert len(loggedErrors) == (3 if isError else 0)
+    loggedErrors.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_noFileDescriptors(serve: Any) -> None:
+    """Connections for which there is no file descriptor are closed, and cost one line a second of each kind."""
+    here = await serve()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(8)]
+        for each in clients:
+            each.setblocking(False)
+        lines: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event["log_namespace"] == "twisted.internet.tcp.Port" or "kind" in event:
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        stack.callback(globalLogPublisher.removeObserver, observe)
+
+        def isClosed(client: socket.socket) -> bool:
+            try:
+                return client.recv(1) == b""
+            except ConnectionResetError:
+                return True
+            except (BlockingIOError, OSError):
+                return False
+
+        with fewDescriptors(0):
+            for client in clients:
+                client.connect_ex(("127.0.0.1", here.port))
+                await eventually(partial(isClosed, client), "the end of a connection")
+        # It takes two seconds at most, unless the machine is busy.
+        here.server.counters.throttle.flush()
+        said = [each for each in lines if "suppressed" not in each]
+        suppressed = sum(int(each.rpartition(": ")[2].split(" ")[0]) for each in lines if "suppressed" in each)
+        assert sum("Closed socket" in each for each in said) >= 1
+        # Each makes three lines.
+        assert len(said) + suppressed >= 3 * len(clients)
+        assert suppressed
+
+
 @pytest.mark.parametrize("free", [1, 2, 3])
 @pytest_twisted.ensureDeferred
 async def test_theLastFileDescriptor(serve: Any, free: int) -> None:
     """A connection that takes the last there is is served like any other, and closed when the server is."""
     here = await serve()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
         client = stack.enter_context(socket.socket())
-        highest = max(int(each) for each in os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        fillers: list[int] = []
-        stack.callback(lambda: [os.close(each) for each in fillers])
-        with suppress(OSError):
-            while True:
-                fillers.append(os.dup(client.fileno()))
-        for _ in range(free):
-            os.close(fillers.pop())
+        fillers = stack.enter_context(fewDescriptors(free))
         client.connect(("127.0.0.1", here.port))
         client.setblocking(False)
         answer = bytearray()

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "limits", "errors"},
     "resource": {"clock", "ends", "streams", "transport", "handshake", "logs", "options", "errors"},
-    "ports": {"ends", "resource"},
+    "ports": {"ends", "logs", "resource"},
     "stopping": {"ends", "errors", "ports", "transport"},
     "connection_group": set(),
     "fast_http": {"connection_group", "ends", "resource", "transport", "options"},

@@ -9,6 +9,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.web.resource import Resource
+from twisted.web.static import Data
 
 from engineio_twisted import logs
 from engineio_twisted.engine_autobahn import AutobahnEngine
@@ -16,6 +18,7 @@ from engineio_twisted.logs import LogThrottle, ThrottledLogger
 from engineio_twisted.testing import MemoryServer
 
 from .engines import ENGINES
+from .test_resource import Rig, status
 from .wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, makeFrame, upgrade
 
 
@@ -221,3 +224,70 @@ def test_autobahnsErrors(lines: list[str], loggedErrors: list[LogEvent]) -> None
             log.warn("no news")
     assert lines == ["broken by somebody"]
     loggedErrors.clear()
+
+
+# What else a client can cause
+
+
+def test_messagesThatAreNotSent(lines: list[str]) -> None:
+    """What is broadcast to clients that take nothing is a line a second, however many they are."""
+    rig = Rig(maxBufferedPackets=1, bufferLimitAction="raise")
+    for _ in range(5):
+        rig.open()
+    for _ in range(3):
+        rig.server.broadcast("x")
+    rig.clock.advance(1)
+    assert lines[0].startswith("Session ")
+    assert "maxBufferedPackets" in lines[0]
+    assert lines[1:] == ["maxBufferedPackets: 9 more lines were suppressed"]
+
+
+def test_faultsOfOurs(lines: list[str], loggedErrors: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that we fail to answer is 500, and logged once a second for each kind of failure."""
+    problems = [ZeroDivisionError(), ZeroDivisionError(), KeyError()]
+
+    def fail(*args: Any) -> None:
+        raise problems.pop(0)
+
+    rig = Rig()
+    monkeypatch.setattr(rig.server, "_classify", fail)
+    monkeypatch.setattr(rig.server, "_routeUsual", lambda _: False, raising=False)
+    for _ in range(3):
+        connection = rig.ask(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert status(connection) == 500
+    assert [each["log_failure"].type for each in loggedErrors] == [ZeroDivisionError, KeyError]
+    loggedErrors.clear()
+    rig.clock.advance(1)
+    assert lines[-1] == "internal errors, ZeroDivisionError: 1 more lines were suppressed"
+
+
+def test_closingTheServer(lines: list[str]) -> None:
+    """A server that closes logs what was suppressed, and leaves no timer behind."""
+    rig = Rig(maxUrlLength=100)
+    for _ in range(3):
+        rig.ask(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 200)).channel.connectionLost(None)
+    rig.server.close()
+    assert lines[-1] == "maxUrlLength: 2 more lines were suppressed"
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+def test_methods(lines: list[str], monkeypatch: pytest.MonkeyPatch, method: bytes) -> None:
+    """What twisted.web says of a request by HEAD is said once a second."""
+    monkeypatch.setattr(ThrottledLogger, "throttle", LogThrottle())
+    rig = Rig()
+    rig.site.resource.putChild(b"page", Data(b"a page", "text/plain"))  # type: ignore[attr-defined]
+    rig.site.resource.putChild(b"get", OnlyGET())  # type: ignore[attr-defined]
+    for _ in range(5):
+        for path in (b"page", b"get"):
+            assert status(rig.ask(b"%b /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))) == 200
+    assert len(lines) == (method == b"HEAD")
+
+
+class OnlyGET(Resource):
+    isLeaf = True
+
+    def render_GET(self, request: Any) -> bytes:
+        return b"a page"
+
+    # Resource has one.
+    render_HEAD = property()  # type: ignore[assignment]
