@@ -748,18 +748,24 @@ class FastWebSocket(AutobahnWebSocket):
         incomplete = 0 if self._incomplete is None else self._incomplete.size
         return super()._incompleteBytes + incomplete
 
-    def dataReceived(self, data: bytes) -> None:
-        counters = self.counters
-        if self._allowance is not None or counters.trafficObservers:
-            self.countRead(data)
-        else:
-            counters.bytesReceived += len(data)
-        if self._isStopped:
-            self.keep(data)
-        else:
-            self.read(data, 0.0)
+    def dataReceived(self, data: bytes, ends: float = 0.0, isNew: bool = True) -> None:
+        """
+        Read what came.
 
-    def read(self, data: bytes, ends: float) -> None:
+        One method reads it at once and later: to call another one takes a fiftieth of an echo.
+
+        @param ends: as of L{read}.
+        @param isNew: whether it wasn't counted and kept before.
+        """
+        if isNew:
+            counters = self.counters
+            if self._allowance is not None or counters.trafficObservers:
+                self.countRead(data)
+            else:
+                counters.bytesReceived += len(data)
+            if self._isStopped:
+                self.keep(data)
+                return
         message = None
         if self._incomplete is not None:
             if not self._incomplete.add(data):
@@ -781,10 +787,13 @@ class FastWebSocket(AutobahnWebSocket):
             if self.current_frame is None and not self.data and not self.inside_message and self.isOpen:
                 data = self._takeWholeMessages(data, ends)
             if data:
-                super().read(data, ends)
+                AutobahnWebSocket.read(self, data, ends)
         finally:
             if not isNested:
                 self._release()
+
+    def read(self, data: bytes, ends: float) -> None:
+        self.dataReceived(data, ends, False)
 
     def _takeWholeMessages(self, data: bytes, ends: float) -> bytes:
         """
@@ -797,7 +806,8 @@ class FastWebSocket(AutobahnWebSocket):
         position = 0
         available = len(data)
         received = self.receiver.received
-        seconds = self._clock.seconds
+        if ends:
+            seconds = self._clock.seconds
         while available - position >= _SMALLEST:
             if position:
                 # Behind one that was taken; after the first there is nothing, nearly always.
@@ -842,7 +852,8 @@ class FastWebSocket(AutobahnWebSocket):
                 message = bytes(_unmasked(data[start - 4 : start], data[start:end]))
             else:
                 break
-            if not ends and end < available:
+            if end < available and not ends:
+                seconds = self._clock.seconds
                 ends = seconds() + TURN
             position = end
             received(message)

@@ -80,16 +80,17 @@ def test_whatHappened() -> None:
     socket.send("x")
     session(server)
     ask(server, OPEN + b"&sid=none")
-    ask(server, address, b"4" * 11)
+    ask(server, session(server), b"4" * 11)
     clock.advance(7)
     ask(server, address, b"1")
     server.counters.limitReached(socket, "someLimit")
     stats = server.stats()
     numbers = numbersOf(scrape(resource)[1])
     assert number(numbers, "engineio_sessions", transport="polling") == 1
-    assert number(numbers, "engineio_sessions_opened_total") == 2
+    assert number(numbers, "engineio_sessions_opened_total") == 3
     assert number(numbers, "engineio_sessions_upgraded_total") == 0
     assert number(numbers, "engineio_sessions_closed_total", reason="transport close") == 1
+    assert number(numbers, "engineio_sessions_closed_total", reason="transport error") == 1
     assert number(numbers, "engineio_requests_refused_total", name="UNKNOWN_SID") == 1
     assert number(numbers, "engineio_requests_refused_total", name="maxHttpBufferSize") == 1
     assert number(numbers, "engineio_limits_reached_total", option="someLimit") == 1
@@ -97,11 +98,11 @@ def test_whatHappened() -> None:
     assert number(numbers, "engineio_packets_total", direction="sent") == stats.packetsSent
     assert number(numbers, "engineio_bytes_total", direction="received") == stats.bytesReceived
     assert number(numbers, "engineio_bytes_total", direction="sent") == stats.bytesSent
-    # The session that lasted seven seconds; the other goes on.
-    assert number(numbers, "engineio_session_duration_seconds_count") == 1
+    # The session that lasted seven seconds, and the one whose body was too large; the other goes on.
+    assert number(numbers, "engineio_session_duration_seconds_count") == 2
     assert number(numbers, "engineio_session_duration_seconds_sum") == 7
-    assert number(numbers, "engineio_session_duration_seconds_bucket", le="5.0") == 0
-    assert number(numbers, "engineio_session_duration_seconds_bucket", le="15.0") == 1
+    assert number(numbers, "engineio_session_duration_seconds_bucket", le="5.0") == 1
+    assert number(numbers, "engineio_session_duration_seconds_bucket", le="15.0") == 2
     server.close()
     assert number(numbersOf(scrape(resource)[1]), "engineio_ready") == 0
 
@@ -122,6 +123,10 @@ def test_buffers() -> None:
     assert number(numbers, "engineio_buffered_bytes") == stats.bufferedBytes >= 400
     assert number(numbers, "engineio_buffered_bytes_max") == stats.mostBufferedBytes >= 300
     assert stats.mostBufferedBytes < stats.bufferedBytes
+    assert number(numbers, "engineio_held_bytes") == 0
+    socket.pauseReceiving()
+    ask(server, OPEN + b"&sid=" + socket.id.encode(), b"4held")
+    assert number(numbersOf(scrape(resource)[1]), "engineio_held_bytes") == socket.heldBytes == 5
     server.close()
 
 
