@@ -197,6 +197,21 @@ def serverAt(root: object, path: bytes) -> Engine | None:
             return None
 
 
+class _WithoutBody:
+    """A resource that answers HEAD: as it does otherwise, with the length of the body in place of the body."""
+
+    def __init__(self, resource: resource.IResource) -> None:
+        self._resource = resource
+
+    def render(self, request: server.Request) -> int | bytes:
+        """Answer."""
+        body: int | bytes = self._resource.render(request)
+        if isinstance(body, bytes) and body:
+            request.setHeader(b"Content-Length", b"%d" % len(body))
+            return b""
+        return body
+
+
 class EngineIORequest(server.Request):
     """
     A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
@@ -398,6 +413,11 @@ class EngineIORequest(server.Request):
         if self._polling is not None:
             self._polling.pushEnded(self)
         super().requestReceived(command, path, version)
+
+    def render(self, resrc: Any) -> None:
+        """Have a resource answer."""
+        # twisted.web logs a line about each body that it leaves out.
+        super().render(_WithoutBody(resrc) if self.method == b"HEAD" else resrc)
 
     def connectionLost(self, reason: Failure) -> None:
         self._bodyEnded()

@@ -14,9 +14,13 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogPublisher
+from twisted.web.pages import errorPage
+from twisted.web.resource import Resource
 
 from engineio_twisted import Server, static
 from engineio_twisted.fast_http import siteFor
+from engineio_twisted.health import HealthResource
+from engineio_twisted.server import NotImplementedResource
 from engineio_twisted.static import MAX_RANGES, StaticFolder
 
 from .services import services, talking
@@ -248,6 +252,29 @@ async def test_badRequests(serving: Any, folder: Path, logged: list[Any]) -> Non
         assert (response.status, response.body) == (200, CONTENT), value
     assert [each for each in logged if each.get("log_level") is not None and each["log_level"].name != "info"] == []
     assert not any("log_failure" in each for each in logged)
+
+
+@pytest_twisted.ensureDeferred
+async def test_headOfAPage(serving: Any, folder: Path, logged: list[Any]) -> None:
+    """Has its length and no body, and costs no line, whatever page it is of."""
+
+    class Hello(Resource):
+        def render_GET(self, request: Any) -> bytes:
+            return b"hello"
+
+    ask = await serving(folder)
+    folderOf = ask.site.resource.rest
+    folderOf.putChild(b"hello", Hello())
+    folderOf.putChild(b"health", HealthResource())
+    folderOf.putChild(b"none", NotImplementedResource())
+    folderOf.putChild(b"error", errorPage(418, "A teapot", "Short and stout"))
+    for name in ("hello", "health", "none", "error"):
+        length = len((await ask(f"/{name}")).body)
+        logged.clear()
+        response = await ask(f"/{name}", method="HEAD")
+        # Templates of Twisted's are written when their headers are.
+        assert response.headers.get("content-length") == (None if name in ("none", "error") else str(length))
+        assert [each for each in logged if "HEAD" in str(each.get("log_format"))] == []
 
 
 @pytest_twisted.ensureDeferred

@@ -72,6 +72,7 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, shortFolder: str, serve
             self.site = siteFor(root, self.server.opts, self.clock)
             self.server.attach(self.site)
             self.ports: list[Any] = []
+            self.wires: list[Wire] = []
 
         async def listen(self, description: str = "tcp:0:interface=127.0.0.1") -> Any:
             port = await serverFromString(reactor, description).listen(self.site)
@@ -86,6 +87,7 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, shortFolder: str, serve
         async def connect(self, *requests: bytes) -> Wire:
             """A client that reads nothing of the answers, until the server knows that it doesn't."""
             wire = await connectTo((await self.listen()).port)
+            self.wires.append(wire)
             wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             wire.transport.pauseProducing()
             wire.send(b"".join(requests))
@@ -106,6 +108,12 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, shortFolder: str, serve
                 await port.stopListening()
             for channel in self.site.channels:
                 channel.transport.abortConnection()
+            for wire in self.wires:
+                if not wire.isLost:
+                    # One that doesn't read learns nothing of its end.
+                    wire.transport.resumeProducing()
+                    wire.drop()
+                    await wire.lost()
             closed = self.server.close()
             self.clock.advance(0)
             await closed
