@@ -31,6 +31,8 @@ function ask(path, method = "GET", body) {
 async function giveUp(path, method, body, when) {
   const stream = connection.request({ ":path": path, ":method": method });
   stream.on("error", () => {});
+  // One with an answer that nobody takes is never closed.
+  stream.resume();
   if (body) {
     stream.write(body);
   } else {
