@@ -162,7 +162,8 @@ async def test_refusals(hostile: Hostile, logged: Logged) -> None:
         ]
         for request in requests:
             assert 400 <= (await here.ask(request)).status < 500
-        await here.end(live)
+        # By the body that was too large.
+        assert (await here.records[live].closed())[0] == "transport error"
         assertSilent(logged, sids)
     assert logged.formats().count("A request of {peer} was refused: {name}, {status}") == len(requests)
 
