@@ -147,7 +147,10 @@ class RequestHead:
     def __init__(self, whole: bytes, maxHeaders: int) -> None:
         self.whole = whole
         self.lines = lines = b"\n" + whole[:-2].lower()
-        self.known = {name: self._valuesOf(name) for name in KNOWN_HEADERS}
+        # Requests share it.
+        self.known: Mapping[bytes, Sequence[bytes]] = MappingProxyType(
+            {name: self._valuesOf(name) for name in KNOWN_HEADERS}
+        )
         lengths = self._valuesOf(b"content-length")
         connection = self._valuesOf(b"connection")
         hosts = self._valuesOf(b"host")
