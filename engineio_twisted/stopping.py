@@ -40,7 +40,8 @@ class Stop:
         self._drained: Deferred[None] | None = None
         self._sessionsGone: Deferred[None] = Deferred()
         self._closed: Deferred[None] = Deferred()
-        # Of the closing, once that has begun.
+        # Of the draining and the closing, once those have begun.
+        self._drainDeadline: Deadline | None = None
         self._deadline: Deadline | None = None
 
     @property
@@ -65,9 +66,9 @@ class Stop:
             self.isDraining = True
             self._drained = Deferred()
             self.until = self._server.clock.seconds() + self._server.opts.drainTimeout / 1000
-            deadline = self._newDeadline(self._abortSessions)
-            deadline.over.chainDeferred(self._drained)
-            attempt(self._beginToDrain, deadline)
+            self._drainDeadline = self._newDeadline(self._abortSessions)
+            self._drainDeadline.over.chainDeferred(self._drained)
+            attempt(self._beginToDrain, self._drainDeadline)
         return alsoWhen(self._drained)
 
     def _beginToDrain(self, deadline: Deadline) -> None:
@@ -114,6 +115,8 @@ class Stop:
         if self._closed.called:
             return
         self.until = min(self.until, until) if self.isDraining else until
+        if self._drainDeadline is not None:
+            self._drainDeadline.setTime(self.until + CLOSE_TIMEOUT)
         if self._deadline is None:
             self.isClosing = True
             self._deadline = self._newDeadline(self._abort)
@@ -137,7 +140,8 @@ class Stop:
             return server.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
 
         connections: list[Any] = [server.reading, server.ends, server.streams, server.webSockets.connections]
-        deadline.waitFor([*map(closing, self._others), *[each.whenEmpty() for each in connections]])
+        drained = [] if self._drained is None else [alsoWhen(self._drained)]
+        deadline.waitFor([*drained, *map(closing, self._others), *[each.whenEmpty() for each in connections]])
 
     def _closeLast(self) -> None:
         last = [each for each in self._ports if each.isLast]

@@ -620,6 +620,40 @@ async def test_aUnixSocketThatCannotBeRemoved(
 
 
 @pytest.mark.once
+def test_clientsThatDoNothing(tmp_path: Path, freePort: int) -> None:
+    """A download, requests for metrics and a WebSocket, which nobody reads: one deadline for all of them."""
+    with open(tmp_path / "large", "wb") as large:
+        large.truncate(200_000_000)
+    operators = tmp_path / "operators"
+    with services(tmp_path) as run:
+        service = run(
+            f"--listen=tcp:{freePort}:interface=127.0.0.1",
+            "--static=.",
+            f"--metrics=unix:{operators}",
+            "--drain-timeout=1000",
+        )
+        with (
+            talking(freePort) as download,
+            talking(operators) as metrics,
+            talking(operators) as asking,
+            talking(freePort) as webSocket,
+            talking(freePort) as polls,
+        ):
+            polls.open()
+            openedWebSocket(webSocket)
+            download.connection.sendall(http("GET", "/large"))
+            assert download.connection.recv(1)
+            metrics.connection.sendall(http("GET", "/metrics") * 1000)
+            assert metrics.connection.recv(1)
+            asking.connection.sendall(b"GET /metrics HTTP/1.1\r\nHo")
+            began = time.monotonic()
+            assert service.stop() == -signal.SIGTERM
+            # Four seconds. One deadline for each stage were ten.
+            assert time.monotonic() - began < 8
+    assert "Traceback" not in service.said
+
+
+@pytest.mark.once
 def test_aSocketFileThatHasGone(stopping: Any, tmp_path: Path) -> None:
     """SIGTERM: what is on its way arrives, and the client is told, although a port fails to close."""
     path = tmp_path / "gone"
