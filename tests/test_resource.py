@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
+from twisted.web.server import Site as StockSite
 
 from engineio_twisted import EngineIOResource, Server, ServerOptions, Site
 from engineio_twisted.fast_http import siteFor
@@ -170,9 +171,10 @@ def test_aRefusedBodyIsNotReadForEver() -> None:
     assert connection.aborted
 
 
-def test_aSlowBody() -> None:
+@pytest.mark.parametrize("site", [Site, StockSite], ids=["ours", "stock"])
+def test_aSlowBody(site: Any) -> None:
     """It has httpRequestBodyTimeout. Then it gets 408, the session ends, and the connection is closed."""
-    rig = Rig(httpRequestBodyTimeout=1500)
+    rig = Rig(site, httpRequestBodyTimeout=1500)
     sid = rig.open()
     connection = rig.ask(rig.post(sid, b"Content-Length: 100\r\n"))
     for _ in range(14):
@@ -187,8 +189,9 @@ def test_aSlowBody() -> None:
     connection.channel.dataReceived(b"4")
     rig.clock.advance(LINGER_TIME)
     assert connection.aborted
-    assert len(rig.server.reading) == 0 or connection.channel.connectionLost(Failure(ConnectionDone())) is None
+    connection.channel.connectionLost(Failure(ConnectionDone()))
     assert len(rig.server.reading) == 0
+    assert len(rig.closes) == 1
 
 
 def test_aSlowBodyWithoutASession() -> None:
