@@ -16,6 +16,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogPublisher
 from twisted.web.pages import errorPage
 from twisted.web.resource import Resource
+from twisted.web.server import Site as StockSite
 
 from engineio_twisted import Server, static
 from engineio_twisted.fast_http import siteFor
@@ -560,6 +561,29 @@ async def test_aClientThatGoesAway(serving: Any, folder: Path) -> None:
     await ask("/data.bin", method="HEAD")
     await ask("/indexed")
     assert open_() == []
+
+
+@pytest.mark.once
+@pytest_twisted.ensureDeferred
+async def test_onAnotherSite(serve: Any, folder: Path) -> None:
+    """The folder is a resource for any site; a file that can't be completed closes the connection there."""
+    assert serve is not None, "what is closed leaves the reactor before a test ends"
+    (folder / "large.bin").write_bytes(b"x" * LARGE)
+    site = StockSite(StaticFolder(str(folder)))
+    port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
+    wire = await connectTo(port.getHost().port)
+    wire.send(http("GET", "/sub/text.txt", [("Range", "bytes=1-2")]))
+    response = await wire.response()
+    assert (response.status, response.body) == (206, b"ex")
+    for where, status in [("/.env", 404), ("/sub/", 404), ("/out.txt", 404), ("/a%00b", 400)]:
+        wire.send(http("GET", where))
+        assert (await wire.response()).status == status
+    wire.send(http("GET", "/large.bin"))
+    assert (await wire.head()).status == 200
+    # The server reads a piece of it in a turn.
+    os.truncate(folder / "large.bin", 10)
+    assert len(await wire.lost()) < LARGE
+    await port.stopListening()
 
 
 # The process
