@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha1
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.util import peer2str
@@ -249,7 +250,7 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
     _perMessageCompress: Any
     _isMessageCompressed: bool
     # Of the 101, while it is being written.
-    _opening: tuple[str | None, Mapping[str, Sequence[str]]] = (None, {})
+    _headers: Mapping[str, Sequence[str]] = MappingProxyType({})
     # Until when the client may take our close frame and answer it.
     _closesBy = 0.0
     # When this turn is over.
@@ -280,13 +281,16 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
             f"Sec-WebSocket-Version: {handshake.version.decode('ascii')}",
         ]
         if handshake.subprotocol is not None:
-            opening.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}")
+            headers = {**headers, "Sec-WebSocket-Protocol": [handshake.subprotocol]}
         if deflate is not None:
             # Once it is asked for, what is agreed on is up to this.
             opening.append(f"Sec-WebSocket-Extensions: {deflate.EXTENSION_NAME}")
             self.perMessageCompressionAccept = lambda _: deflate
-        self._opening = (handshake.subprotocol, headers)
+        self._headers = headers
         super().dataReceived("\r\n".join([*opening, "", ""]).encode("ascii"))
+        # They may be large, and come from the client.
+        del self._headers
+        self.http_response_data = ""
         if deflate is not None:
             # In place of what Autobahn has made for what was agreed on.
             self._perMessageCompress = Deflate.create_from_offer_accept(True, deflate)
@@ -388,8 +392,8 @@ class AutobahnWebSocket(WebSocketConnection, WebSocketServerProtocol):  # type: 
             self.current_frame = None
 
     def onConnect(self, request: object) -> Any:
-        """Say which subprotocol is spoken, and which headers go out with the 101."""
-        return self._opening
+        """Say which headers go out with the 101."""
+        return None, self._headers
 
     def onMessageFrame(self, payload: Any) -> None:
         """Take a frame of a message, in pieces."""

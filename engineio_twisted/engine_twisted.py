@@ -78,6 +78,8 @@ class TwistedEngine:
         protocol.headers = headers
         stock: Any = WebSocketResource(opening)
         stock.render(opening)
+        # They may be large, and come from the client.
+        del protocol.headers
         begin(protocol, opening.behind)
 
 

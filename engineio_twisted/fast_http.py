@@ -14,17 +14,17 @@ from io import BytesIO
 from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString, parse_qs
+from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString
 from twisted.web.http_headers import Headers
 
 from .connection_group import ConnectionGroup
 from .ends import attempt
-from .resource import CapturedPath, Channel, Engine, EngineIORequest, Site, isHost
+from .request_headers import RequestHeaders, linesOf, prefixOf, valuesOf
+from .resource import LONGEST_NAME, CapturedPath, Channel, Engine, EngineIORequest, Site, isHost
 from .transport import KNOWN_HEADERS, AnswerHeaders, Lazily, Watcher, writeAtOnce, writtenHeaders
 
 if TYPE_CHECKING:
@@ -35,97 +35,20 @@ if TYPE_CHECKING:
 _REQUEST_LINE = re.compile(rb"(GET|POST) ([!-~]++) HTTP/1\.1\r\n")
 """The first line of a request (RFC 9112, 3), of those that are taken: its method and address."""
 
-_HEADERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00\r\n]*+\r\n)*+\r\n")
+_HEADERS = re.compile(rb"(?:[!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}+:[^\x00\r\n]*+\r\n)*+\r\n" % LONGEST_NAME)
 """The headers of a request (RFC 9112, 5), and the empty line behind them."""
-
-_PREFIXES = {
-    name: b"\n" + name + b":"
-    for name in (
-        b"accept-encoding",
-        b"connection",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"origin",
-        b"transfer-encoding",
-        b"upgrade",
-        b"user-agent",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
-    )
-}
-"""Headers that are looked for in each request, and how one begins in its head."""
 
 _MANY_DIGITS = 16
 """Of so many a Content-Length is not that of a request that came whole."""
 
 
-class RequestHeaders(Headers):
-    """
-    The headers of a request as they came: looked through for a common name, taken apart for everything else.
+_KNOWN = [(name, prefixOf(name)) for name in KNOWN_HEADERS]
+_CONTENT_LENGTH, _CONNECTION, _UPGRADE, _TRANSFER_ENCODING, _EXPECT, _HOST = map(
+    prefixOf, (b"content-length", b"connection", b"upgrade", b"transfer-encoding", b"expect", b"host")
+)
 
-    @param head: the lines, each with its end.
-    @param lines: the same in lower case, with a line feed before it, if that is at hand.
-    @ivar isAsItCame: whether nobody has taken it apart, and so nobody can have changed it.
-    """
-
-    __slots__ = ("_head", "_lines", "_parsed")
-
-    def __init__(self, head: bytes, lines: bytes | None = None) -> None:
-        self._head = head
-        self._lines = lines or b"\n" + head.lower()
-        self._parsed: dict[bytes, list[bytes]] | None = None
-
-    @property
-    def isAsItCame(self) -> bool:
-        return self._parsed is None
-
-    @property
-    def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
-        if self._parsed is None:
-            headers = Headers()
-            for line in self._head.split(b"\r\n")[:-1]:
-                name, _, value = line.partition(b":")
-                headers.addRawHeader(name, value.strip(b" \t"))
-            self._parsed = headers._rawHeaders
-            self._head = self._lines = b""
-        return self._parsed
-
-    def __reduce__(self) -> Any:
-        return Headers, (self._rawHeaders,)
-
-    def copy(self) -> Headers:
-        """Return headers of their own, with the same names and values."""
-        return Headers(self._rawHeaders)
-
-    def getRawHeaders(self, name: Any, default: Any = None) -> Any:
-        prefix = _PREFIXES.get(name) if self._parsed is None else None
-        if prefix is None:
-            return super().getRawHeaders(name, default)
-        return valuesOf(self._head, self._lines, prefix) if prefix in self._lines else default
-
-
-def valuesOf(head: bytes, lines: bytes, prefix: bytes) -> list[bytes]:
-    """
-    Return the values of a header.
-
-    @param head: the lines, each with its end.
-    @param lines: the same in lower case, with a line feed before it.
-    @param prefix: of L{_PREFIXES}.
-    """
-    values = []
-    at = lines.find(prefix)
-    while at >= 0:
-        begin = at + len(prefix) - 1
-        end = head.index(b"\r\n", begin)
-        values.append(head[begin:end].strip(b" \t"))
-        at = lines.find(prefix, end)
-    return values
+LARGEST_KEPT = 2048
+"""Bytes of a head that a connection keeps for its next request, which mostly has the same."""
 
 
 class RequestHead:
@@ -135,43 +58,44 @@ class RequestHead:
     Those that come on one connection are mostly the same: what was found out about one head serves the next too.
 
     @param whole: the lines, each with its end, and the empty one behind them.
-    @ivar lines: the same in lower case, with a line feed before it, without the last.
     @ivar known: the values of L{KNOWN_HEADERS}, by name.
     @ivar mayTake: whether a request with these headers can be one that L{FastChannel} takes.
     @ivar length: the length of the body; None without one.
     @ivar asksForUpgrade: whether there is the header Upgrade.
     """
 
-    __slots__ = ("asksForUpgrade", "known", "length", "lines", "mayTake", "whole")
+    __slots__ = ("asksForUpgrade", "known", "length", "mayTake", "whole")
 
     def __init__(self, whole: bytes, maxHeaders: int) -> None:
         self.whole = whole
-        self.lines = lines = b"\n" + whole[:-2].lower()
+        lines = linesOf(whole)
         # Requests share it.
         self.known: Mapping[bytes, Sequence[bytes]] = MappingProxyType(
-            {name: self._valuesOf(name) for name in KNOWN_HEADERS}
+            {name: tuple(valuesOf(whole, lines, prefix)) for name, prefix in _KNOWN}
         )
-        lengths = self._valuesOf(b"content-length")
-        connection = self._valuesOf(b"connection")
-        hosts = self._valuesOf(b"host")
+        lengths = valuesOf(whole, lines, _CONTENT_LENGTH)
+        connection = valuesOf(whole, lines, _CONNECTION)
+        hosts = valuesOf(whole, lines, _HOST)
         # Python refuses to read numbers of thousands of digits.
         isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
         self.length = int(lengths[0]) if isLength else None
-        self.asksForUpgrade = _PREFIXES[b"upgrade"] in lines
+        self.asksForUpgrade = _UPGRADE in lines
         self.mayTake = (
-            _PREFIXES[b"transfer-encoding"] not in lines
-            and _PREFIXES[b"expect"] not in lines
+            _TRANSFER_ENCODING not in lines
+            and _EXPECT not in lines
             and len(connection) < 2
             and (not connection or b"close" not in connection[0].lower())
             and (isLength or not lengths)
             and len(hosts) == 1
             and isHost(hosts[0])
-            and lines.count(b"\n") <= maxHeaders
+            # Two line feeds are those before the first line and of the empty one.
+            and lines.count(b"\n") <= maxHeaders + 2
         )
 
-    def _valuesOf(self, name: bytes) -> tuple[bytes, ...]:
-        prefix = _PREFIXES[name]
-        return tuple(valuesOf(self.whole, self.lines, prefix)) if prefix in self.lines else ()
+    @property
+    def mayBeKept(self) -> bool:
+        """Whether a connection may keep it: it takes little more memory than what was sent."""
+        return len(self.whole) <= LARGEST_KEPT and max(map(len, self.known.values())) < 2
 
 
 class _Present:
@@ -222,6 +146,8 @@ class FastRequest(EngineIORequest):
     _length: int | None = None
     _watcher: Watcher | None = None
     _requestHeaders: Headers | None = None
+    # How much of its path was followed to get to the server.
+    _depth = 1
     _responseHeaders: Headers | None = None
     _content: Any = None
     _client: Any = None
@@ -240,7 +166,6 @@ class FastRequest(EngineIORequest):
         channel: FastChannel,
         method: bytes,
         uri: bytes,
-        path: bytes,
         head: RequestHead,
         body: bytes,
         writesAtOnce: bool,
@@ -250,10 +175,10 @@ class FastRequest(EngineIORequest):
         self.site = channel.site
         # Not when it is asked for: a connection that is lost doesn't know any more.
         self.host = channel.localAddress
-        self.method, self.uri, self.path = method, uri, path
-        # An application may change it before anything is made of it.
+        self.method, self.uri = method, uri
+        # An application may change the other before anything is made of it.
         self._target = uri
-        self._head = head
+        self._head = head.whole
         self.knownHeaders: Mapping[bytes, Sequence[bytes]] | None = head.known
         self._body = body
         self._writesAtOnce = writesAtOnce
@@ -262,9 +187,6 @@ class FastRequest(EngineIORequest):
 
     sitepath = Lazily(lambda _: [])
     _adapterCache = Lazily(lambda _: {})
-    args: Any = Lazily(lambda self: parse_qs(self._target.partition(b"?")[2], True))
-    prepath: Any = Lazily(lambda self: self._segments()[:1])
-    postpath: Any = Lazily(lambda self: self._segments()[1:])
 
     @property
     def client(self) -> Any:
@@ -282,13 +204,10 @@ class FastRequest(EngineIORequest):
         # Not made to stay: each session keeps its first request.
         return self._client or self.transport.getPeer()
 
-    def _segments(self) -> list[bytes]:
-        return [unquote_to_bytes(each) for each in self._target.partition(b"?")[0][1:].split(b"/")]
-
     @property
     def content(self) -> Any:
-        """The body; None once the request is answered."""
-        if self._content is None and not self.finished:
+        """The body; None once the request is answered, or has opened a session."""
+        if self._content is None and not self.finished and not self._isKept:
             self.content = BytesIO(self._body)
         return self._content
 
@@ -341,14 +260,6 @@ class FastRequest(EngineIORequest):
     def finish(self) -> None:
         self._finish = None
 
-    @Lazily
-    def received_cookies(self) -> dict[bytes, bytes]:
-        """The cookies that came, by name."""
-        cookies: dict[bytes, bytes] = {}
-        self.received_cookies = cookies
-        self.parseCookies()
-        return cookies
-
     @property
     def cookies(self) -> list[bytes]:
         """The cookies that the answer sets."""
@@ -386,7 +297,8 @@ class FastRequest(EngineIORequest):
         if self._requestHeaders is None:
             # From here on they may be changed.
             self.knownHeaders = None
-            self._requestHeaders = RequestHeaders(self._head.whole[:-2], self._head.lines)
+            self._requestHeaders = RequestHeaders(self._head)
+            self._head = b""
         return self._requestHeaders
 
     @requestHeaders.setter
@@ -455,13 +367,21 @@ class FastRequest(EngineIORequest):
         # What is kept as long as its session, if it opened one, is to be little.
         self._body = b""
         self._watcher = None
-        if type(self._requestHeaders) is RequestHeaders and self._requestHeaders.isAsItCame:
-            self._requestHeaders = None
         if self._isSimple and self.producer is None:
             self.channel.requestDone(self)
             del self.channel
+            self._forgetAnswer()
         else:
             super()._cleanup()
+
+    def _forgetAnswer(self) -> None:
+        if self._responseHeaders is not None:
+            super()._forgetAnswer()
+
+    def keepLittle(self) -> None:
+        # They are in the headers too.
+        self.knownHeaders = None
+        super().keepLittle()
 
     # Losing the connection
 
@@ -496,6 +416,10 @@ class FastChannel(Channel):
     # Of the last request that was read here.
     _head: RequestHead | None = None
 
+    def released(self) -> None:
+        self._head = None
+        super().released()
+
     # Reading
 
     def connectionMade(self) -> None:
@@ -524,8 +448,8 @@ class FastChannel(Channel):
                 return
         super().dataReceived(data)
 
-    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath] | None:
-        """Return the request that came, and where it goes, if it is one to be served here."""
+    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath, bool] | None:
+        """Return the request that came, where it goes, and whether it has Upgrade, if it is one to be served here."""
         match = _REQUEST_LINE.match(data)
         if match is None:
             return None
@@ -534,7 +458,8 @@ class FastChannel(Channel):
             headers = _HEADERS.match(data, begin)
             if headers is None or headers.end() > self._largestHead:
                 return None
-            head = self._head = RequestHead(headers[0], self.maxHeaders)
+            head = RequestHead(headers[0], self.maxHeaders)
+            self._head = head if head.mayBeKept else None
         begin += len(head.whole)
         if not head.mayTake or begin > self._largestHead:
             return None
@@ -557,10 +482,10 @@ class FastChannel(Channel):
             self.localAddress = self.transport.getHost()
             # From here on a head that comes whole is none that is awaited.
             self._headCame()
-        request = FastRequest(self, method, uri, path, head, body, root.engine.opts.fastPaths.writes)
+        request = FastRequest(self, method, uri, head, body, root.engine.opts.fastPaths.writes)
         if method == b"POST" and not self._mayBePushed(root.engine, request):
             return None
-        return request, root
+        return request, root, head.asksForUpgrade
 
     def _mayBePushed(self, engine: Engine, request: FastRequest) -> bool:
         """Tell whether there is nothing to find out about a body by those who count it as it comes."""
@@ -572,7 +497,7 @@ class FastChannel(Channel):
         target = engine.pushTarget(request, request.method, request.uri)
         return target is None or not target.isReading
 
-    def _serve(self, request: FastRequest, root: CapturedPath) -> None:
+    def _serve(self, request: FastRequest, root: CapturedPath, asksForUpgrade: bool) -> None:
         if self._unread is not None:
             self._nextBegins()
         self.requests.append(request)
@@ -582,7 +507,7 @@ class FastChannel(Channel):
         if self.timeOut:
             self._savedTimeOut, self.timeOut = self.timeOut, None
         try:
-            if request._head.asksForUpgrade:
+            if asksForUpgrade:
                 root.render(request)
             else:
                 root.engine.handleRequest(request)

@@ -22,7 +22,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.web import resource, server
-from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatter, datetimeToLogString
+from twisted.web.http import RESPONSES, HTTPChannel, Request, combinedLogFormatter, datetimeToLogString, parse_qs
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAccessLogFormatter
 from zope.interface import implementer, provider
 
@@ -32,14 +33,17 @@ from .errors import BodyTimeout, HeadRefused, HTTPRefusal, PayloadTooLarge
 from .handshake import asksForWebSocket
 from .logs import LogThrottle, ThrottledLogger
 from .options import ServerOptions
+from .request_headers import RequestHeaders
 from .streams import Stream
 from .transport import (
     CLOSE_TIMEOUT,
     UNREAD_TIMEOUT,
     Connections,
+    Derived,
     UnreadDeadline,
     beginningOfId,
     cancel,
+    forgetUnsent,
     isStream,
     unread,
 )
@@ -63,6 +67,13 @@ Seconds to go on reading, and dropping, a body that was refused before its end.
 
 Closing at once would make the client's system discard the answer, as it finds the connection reset under it.
 """
+
+
+LONGEST_NAME = 256
+"""Bytes of a header's name; a request with a longer one is refused as one whose head is too large."""
+
+MANY_PIECES = 64
+"""Of so many pieces of what came behind a request one is made: each takes some forty bytes more than what is in it."""
 
 
 class Engine(Protocol):
@@ -212,6 +223,42 @@ class _WithoutBody:
         return body
 
 
+class _MadeOfHead:
+    """
+    An attribute of an L{EngineIORequest} that is made of what came, when it is first asked for.
+
+    @param make: makes it, of the request.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, request: Any, owner: type[Any]) -> Any:
+        if request is None:
+            return self
+        if request._made is None:
+            request._made = {}
+        if self._name not in request._made:
+            request._made[self._name] = self._make(request)
+        return request._made[self._name]
+
+    def __set__(self, request: Any, value: Any) -> None:
+        if request._made is None:
+            request._made = {}
+        request._made[self._name] = value
+
+
+def _cookiesOf(headers: Headers) -> dict[bytes, bytes]:
+    """Return the cookies of a request, by name, as twisted.web reads them."""
+    pairs = [
+        each.lstrip().partition(b"=") for value in headers.getRawHeaders(b"cookie", ()) for each in value.split(b";")
+    ]
+    return {name: value for name, equals, value in pairs if equals}
+
+
 class EngineIORequest(server.Request):
     """
     A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
@@ -244,8 +291,66 @@ class EngineIORequest(server.Request):
     _start: Callable[[], None] | None = None
     _awaitsStart = False
 
+    # The address that came, and how many segments of its path led to the server.
+    _target: bytes | None = None
+    _depth = 0
+    # What was made of the head, by name.
+    _made: dict[str, Any] | None = None
+    # Whether a session keeps this, which isn't answered yet.
+    _isKept = False
+
     def __init__(self, channel: Any, *args: Any, **keywords: Any) -> None:
         super().__init__(Stream(channel) if isStream(channel) else channel, *args, **keywords)
+        self.requestHeaders = RequestHeaders()
+        # Cookies, of which there are none yet.
+        self._made = None
+
+    # What is made of the head when it is asked for: most of it never is, and it takes several times the memory
+
+    path: Any = Derived(lambda self: self._target and self._target.partition(b"?")[0])
+    args: Any = _MadeOfHead(lambda self: self._target and parse_qs(self._target.partition(b"?")[2], True))
+    prepath: Any = _MadeOfHead(lambda self: self._segments()[: self._depth])
+    postpath: Any = _MadeOfHead(lambda self: self._segments()[self._depth :])
+    received_cookies: Any = _MadeOfHead(lambda self: _cookiesOf(self.requestHeaders))
+
+    def _segments(self) -> list[bytes]:
+        path = (self._target or b"").partition(b"?")[0]
+        return [unquote_to_bytes(each) for each in path[1:].split(b"/")]
+
+    def parseCookies(self) -> None:
+        """Have the cookies read from the headers when they are asked for."""
+        if self._made is not None:
+            self._made.pop("received_cookies", None)
+
+    def keepLittle(self) -> None:
+        """
+        Keep no more of what came than its bytes, as a session that this has opened keeps it as long as it lives.
+
+        What was made of them is made again when it is asked for. What an application has changed stays.
+        """
+        self._isKept = not self.finished
+        if isinstance(self.requestHeaders, RequestHeaders):
+            self.requestHeaders.pack()
+        made, self._made = self._made, None
+        if made:
+            self._depth = len(made.get("prepath") or ()) or self._depth
+            changed = {name: value for name, value in made.items() if value != getattr(self, name)}
+            self._made = changed or None
+        if self.content is not None:
+            # Of a WebSocket nobody else does it, and what comes with a GET is for nobody.
+            self.content.close()
+            self.content = None
+        if self.finished or self.code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._forgetAnswer()
+
+    def _forgetAnswer(self) -> None:
+        # There may be much of the request in it, such as its origin.
+        self.responseHeaders = Headers()
+
+    def _cleanup(self) -> None:
+        super()._cleanup()
+        if self._isKept:
+            self._forgetAnswer()
 
     def gotLength(self, length: int | None) -> None:
         # What the request line said is known here to the channel alone.
@@ -271,7 +376,8 @@ class EngineIORequest(server.Request):
             # Never more than maxHttpBufferSize, so there is no need for a file.
             self.content = BytesIO()
         # An answer may be given, and handlers asked, before the request is complete.
-        self.method, self.uri, self.path = method, uri, uri.partition(b"?")[0]
+        self.method = method
+        self.uri = self._target = uri
         begin = partial(self._begin, method, uri, length, timeout)
         if not isStream(self.channel):
             begin()
@@ -412,7 +518,15 @@ class EngineIORequest(server.Request):
         self._bodyEnded()
         if self._polling is not None:
             self._polling.pushEnded(self)
-        super().requestReceived(command, path, version)
+        self._target = path
+        if command == b"POST" and self._parsePOSTFormSubmission:
+            # There may be a form in its body.
+            super().requestReceived(command, path, version)
+            return
+        self.method, self.uri, self.clientproto = command, path, version
+        content: Any = self.content
+        content.seek(0)
+        self.process()
 
     def render(self, resrc: Any) -> None:
         """Have a resource answer."""
@@ -461,6 +575,7 @@ class Channel(HTTPChannel):
     _HTTPChannel__first_line: int
     _receivedHeaderSize: int
     _buffer: bytes
+    _dataBuffer: list[bytes]
     # What watches it in the reactor's place.
     group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
@@ -710,6 +825,10 @@ class Channel(HTTPChannel):
 
     def headerReceived(self, line: bytes) -> bool:
         """Take a header; return whether it is one."""
+        if len(line) > LONGEST_NAME and b":" not in line[: LONGEST_NAME + 1]:
+            # twisted.web remembers thousands of names for good.
+            self._headTooLarge()
+            return False
         try:
             return bool(super().headerReceived(line))
         except ValueError:
@@ -735,6 +854,12 @@ class Channel(HTTPChannel):
             self._addressTooLong()
         else:
             self._headTooLarge()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a piece of a body, or of what comes behind a request that is being answered."""
+        super().rawDataReceived(data)
+        if len(self._dataBuffer) > MANY_PIECES:
+            self._dataBuffer = [b"".join(self._dataBuffer)]
 
     def allHeadersReceived(self) -> None:
         """Learn that the head of a request is complete."""
@@ -830,6 +955,7 @@ class Channel(HTTPChannel):
             super().connectionLost(reason)
         finally:
             self.released()
+            forgetUnsent(self.transport)
 
     def released(self) -> None:
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""

@@ -711,9 +711,11 @@ class Server(EventEmitter):
         else:
             polling = JSONPTransport(codec, self.opts, self.reactor, wanted.jsonpIndex, self.counters)
         if isStream(request.channel):
+            self._checkHead(request)
             self._checkIdleTime(request)
         polling.park(request)
         self._announce(self.factory.open(sid, polling, request, wanted.revision, admission))
+        _keepLittle(request)
 
     def _openOnWebSocket(
         self,
@@ -728,6 +730,17 @@ class Server(EventEmitter):
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         self._accept(request, handshake, transport, sid)
+        _keepLittle(request)
+
+    def _checkHead(self, request: Any) -> None:
+        """Refuse a request of HTTP/2 whose head is too large; on a connection of HTTP/1.1 its site does."""
+        size = len(request.uri)
+        for name, values in request.requestHeaders.getAllRawHeaders():
+            size += sum([len(name) + len(value) for value in values])
+        limit = self.opts.maxHeaderSize
+        if size > limit:
+            message = f"the headers are larger than maxHeaderSize, {limit} bytes"
+            raise HTTPRefusal(message, None, 431, "maxHeaderSize")
 
     def _checkIdleTime(self, request: Any) -> None:
         """Say once that a site closes connections of HTTP/2 on which GETs wait; those of HTTP/1.1 it doesn't."""
@@ -836,10 +849,10 @@ class Server(EventEmitter):
             self._log.failure("A WebSocket could not be opened")
             attempt(connection.abortConnection)
             return
+        request.code = 101
         site = getattr(request, "site", None)
         if site is not None:
             # Nobody else does, as the request is never finished.
-            request.code = 101
             site.log(request)
 
     def _refuse(self, request: Any, isUpgrade: bool, refusal: HTTPRefusal) -> None:
@@ -955,6 +968,13 @@ _USUAL_HANDSHAKE: EngineRequest[Socket] = EngineRequest(Want.OPEN, 4, None, supp
 def _isAnswered(request: Any) -> bool:
     """Tell whether there is no answering a request any more: somebody did, or the client has gone."""
     return bool(request.startedWriting) or getattr(request, "channel", None) is None
+
+
+def _keepLittle(request: Any) -> None:
+    """Have the first request of a session, which keeps it, take no more memory than it has to, if it is one of ours."""
+    keepLittle = getattr(request, "keepLittle", None)
+    if keepLittle is not None:
+        keepLittle()
 
 
 def _connectionOf(request: Any) -> tuple[Client, bool]:

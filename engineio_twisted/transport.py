@@ -273,6 +273,20 @@ class Lazily:
         return value
 
 
+class Derived:
+    """
+    An attribute of a class that is made each time it is asked for, unless an instance has one of its own.
+
+    @param make: makes it, of the instance.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        return self if instance is None else self._make(instance)
+
+
 class Watcher(Protocol):
     """Who is told of requests that are lost."""
 
@@ -510,6 +524,15 @@ class UnreadDeadline:
             self._cut()
             return
         self._call = self._callLater(self._interval, self._check)
+
+
+def forgetUnsent(connection: Any) -> None:
+    """Let go of what was written to a connection that is lost: a session keeps that with its first request."""
+    while isinstance(connection, ProtocolWrapper):
+        connection = connection.transport
+    if isinstance(connection, FileDescriptor):
+        connection.dataBuffer = b""
+        connection._tempDataBuffer.clear()
 
 
 def connectionOf(request: Any) -> Any:

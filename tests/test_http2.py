@@ -23,6 +23,7 @@ from engineio_twisted import EngineIOResource, Server
 from engineio_twisted.endpoints import SessionEndpoint
 
 from .clients import INTEROP, Run, within
+from .footprint import footprint
 from .http2 import Client, connectHTTP2
 from .wire import eventually, target
 
@@ -665,3 +666,37 @@ async def test_protocolsOverSessions(listening: Any, how: str) -> None:
     await eventually(lambda: lost, "the end of the protocol's connection")
     assert len(lost) == 1
     await within(here.server.close(), "the server to close")
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("count", [1, 16])
+@pytest_twisted.ensureDeferred
+async def test_theHeadOfAHandshake(listening: Any, attached: bool, count: int) -> None:
+    """May have as many bytes as on HTTP/1.1, of which streams need few: what was sent once is named by a number."""
+    here = await listening(attached)
+    client = await here.connect()
+    size = 16_000 // count
+    few = {f"x-{number}": "x" * size for number in range(count)}
+    assert (await client.get(target(), **few)).status == 200
+    [socket] = here.server.clients.values()
+    assert socket.request.getHeader("x-0") == "x" * size
+    for name in ("x-another", "cookie"):
+        refused = await client.get(target(), **few, **{name: "y" * 400})
+        assert refused.status == 431
+        assert json.loads(refused.text)["message"] == "the headers are larger than maxHeaderSize, 16384 bytes"
+    assert len(here.server.clients) == 1
+    assert here.server.stats().refused == {"maxHeaderSize": 2}
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatASessionKeeps(listening: Any) -> None:
+    """The bytes of its first request, and no tables of them."""
+    here = await listening()
+    client = await here.connect()
+    everybodys = [here.server, here.site, client, *vars(here.server).values(), *vars(here.site).values()]
+    kept = []
+    for headers in ({}, {f"x-{number}": "aaaaaaaaaaaaaaaa" for number in range(480)}):
+        assert (await client.get(target(a="b" * (4000 if headers else 1)), **headers)).status == 200
+        socket = list(here.server.clients.values())[-1]
+        kept.append(footprint(socket.request, without=[*everybodys, socket.request.transport]))
+    assert kept[1] - kept[0] < 20_480
