@@ -444,7 +444,10 @@ class FastChannel(Channel):
         ):
             taken = self._requestOf(data)
             if taken is not None:
-                self._serve(*taken)
+                try:
+                    self._serve(*taken)
+                except Exception:
+                    self._cannotBeRead()
                 return
         super().dataReceived(data)
 

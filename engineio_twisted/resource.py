@@ -781,15 +781,19 @@ class Channel(HTTPChannel):
         try:
             super().dataReceived(data)
         except Exception:
-            if self._isReleased:
-                raise
             self._cannotBeRead()
         # Not for each piece: the time runs from the first.
         if self._headDeadline is None and self._isInHead():
             self._awaitHead()
 
     def _cannotBeRead(self) -> None:
-        """Refuse a request that couldn't be read, for a reason that nobody has thought of."""
+        """
+        Refuse a request that couldn't be read, for a reason that nobody has thought of.
+
+        Called while that is handled, which is raised again if the connection is no longer HTTP.
+        """
+        if self._isReleased:
+            raise
         if self.site.throttle.allows("requests that could not be read"):
             self._log.failure("A request from {peer} could not be read", peer=self.transport.getPeer())
         self._isRefused = True
