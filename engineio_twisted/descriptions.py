@@ -8,6 +8,7 @@ pyOpenSSL it doesn't say what is missing.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from typing import Any
@@ -29,16 +30,35 @@ WITHOUT_TLS = 'needs TLS, which is not installed: pip install "engineio_twisted[
 """What is said where pyOpenSSL is missing."""
 
 
+BACKLOG = 4096
+"""How many connections may wait to be accepted, unless a description says how many. The system may allow fewer."""
+
+_HAVE_BACKLOG = ("haproxy", "ssl", "tcp", "tcp6", "tls-files", "unix")
+"""Descriptions that take a backlog."""
+
+_SAYS_BACKLOG = re.compile(r"(?<!\\)(?:\\\\)*:backlog=")
+
+
+def withBacklog(description: str) -> str:
+    """Return a description with L{BACKLOG}, if it takes a backlog and has none."""
+    kind, colon, rest = description.partition(":")
+    if kind == "haproxy" and rest.partition(":")[0] not in _HAVE_BACKLOG:
+        return description
+    if not colon or kind not in _HAVE_BACKLOG or _SAYS_BACKLOG.search(description):
+        return description
+    return f"{description}:backlog={BACKLOG}"
+
+
 def describedEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
-    Return the endpoint that a description stands for, as L{serverFromString} does.
+    Return the endpoint that a description stands for, as L{serverFromString} does, with L{BACKLOG} by default.
 
     @raise ValueError: it stands for none; or for one that needs what isn't installed.
     """
     if not isinstance(reactor, _Ports):
         reactor = _Ports(reactor)
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, withBacklog(description))
         return endpoint
     except (ImportError, NameError) as error:
         # Without pyOpenSSL Twisted leaves names out, some of which it uses all the same.

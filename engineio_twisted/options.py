@@ -472,6 +472,7 @@ class OptionKeywords(TypedDict, total=False):
     maxHeaderSize: int
     maxUrlLength: int
     headersTimeout: int | None
+    keepAliveTimeout: int | None
     httpRequestBodyTimeout: int
     firstPacketTimeout: int | None
     path: str
@@ -648,6 +649,12 @@ class ServerOptions:
         _orNone(_wholeNumber("milliseconds")),
         "Milliseconds in which the headers of a request have to come, from its first byte, or, of the first on a"
         " connection, from the beginning of that; then 408. Of connections of a Site of ours. None is no limit.",
+    )
+    keepAliveTimeout: int | None = _option(
+        75000,
+        _orNone(_wholeNumber("milliseconds")),
+        "Milliseconds after which a connection on which nothing is asked is closed: more than a proxy in front keeps"
+        " its own. Of connections of a Site of ours. None is no limit.",
     )
     httpRequestBodyTimeout: int = _option(
         30000,

@@ -1042,6 +1042,8 @@ class Site(server.Site):
     @ivar maxHeaderSize: bytes of a request's line and headers.
     @ivar maxUrlLength: bytes of its address.
     @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
+    @ivar timeOut: seconds after which a connection is closed on which nothing is asked: C{timeout}, if it was given,
+        or else C{keepAliveTimeout} of the servers; None is no limit.
     @ivar unreadTimeout: milliseconds after which a connection is cut whose client reads nothing of a response.
     @ivar accessLog: the access log in place of C{logPath}, open already.
     @ivar takesBodies: whether what is beside the servers does; to be set before a server is attached.
@@ -1069,6 +1071,9 @@ class Site(server.Site):
         self.maxHeaderSize: int = _OPTIONS["maxHeaderSize"].default
         self.maxUrlLength: int = _OPTIONS["maxUrlLength"].default
         self.headersTimeout: int | None = _OPTIONS["headersTimeout"].default
+        self._hasOwnTimeout = "timeout" in options
+        if not self._hasOwnTimeout:
+            self.timeOut = _OPTIONS["keepAliveTimeout"].default / 1000
         self.engines: tuple[Engine, ...] = ()
         self.throttle = LogThrottle(lambda: self.reactor)
 
@@ -1089,6 +1094,9 @@ class Site(server.Site):
         self.maxHeaderSize = max(each.maxHeaderSize for each in options)
         self.maxUrlLength = max(each.maxUrlLength for each in options)
         self.headersTimeout = _largest([each.headersTimeout for each in options])
+        if not self._hasOwnTimeout:
+            keepAlive = _largest([each.keepAliveTimeout for each in options])
+            self.timeOut = None if keepAlive is None else keepAlive / 1000
         if not self.takesBodies:
             self.maxBodySize = max(each.maxHttpBufferSize for each in options)
             self.httpRequestBodyTimeout = max(each.httpRequestBodyTimeout for each in options)

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from .clock import steadyClock
 from .debug import DebugScope
-from .descriptions import describedEndpoint, leavingAlone
+from .descriptions import BACKLOG, describedEndpoint, leavingAlone
 from .emitter import EventEmitter, Handler
 from .ends import Ends, attempt
 from .engine_autobahn import AutobahnEngine
@@ -1081,11 +1081,11 @@ class _AllInterfaces:
         def withoutIPv6(failure: Failure) -> Any:
             problem: Any = failure.value
             if isinstance(problem, CannotListenError) and problem.socketError.errno in _NO_IPV6:
-                return TCP4ServerEndpoint(self._reactor, self._port).listen(factory)
+                return TCP4ServerEndpoint(self._reactor, self._port, BACKLOG).listen(factory)
             return failure
 
         # Where the system lets a socket have both, "::" is all of IPv4 too.
-        listening: Deferred[IListeningPort] = TCP6ServerEndpoint(self._reactor, self._port).listen(factory)
+        listening: Deferred[IListeningPort] = TCP6ServerEndpoint(self._reactor, self._port, BACKLOG).listen(factory)
         return listening.addErrback(withoutIPv6)
 
 

@@ -1934,7 +1934,7 @@ def test_theTimeoutOfAMiddleware() -> None:
         assert first.isLost
         assert second.isLost
 
-    compare(play)
+    compare(play, keepAliveTimeout=60_000)
 
 
 # Back-pressure

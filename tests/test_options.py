@@ -40,6 +40,7 @@ def test_defaultsAreTheReferences() -> None:
     assert (options.maxHandshakesPerSecondPerAddress, options.maxPacketsPerPayload) == (1000, None)
     assert (options.maxHeaderSize, options.maxUrlLength) == (16384, 8192)
     assert (options.headersTimeout, options.httpRequestBodyTimeout) == (20000, 30000)
+    assert options.keepAliveTimeout == 75000
     assert (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) == (None,) * 3
     assert (options.path, options.addTrailingSlash) == ("/engine.io", True)
     assert (options.destroyUpgrade, options.destroyUpgradeTimeout) == (True, 1000)

@@ -256,7 +256,7 @@ def test_whatIsNoHeadHasItsOwnTime(data: bytes) -> None:
         here.advance(0.2)
         assert peer.isLost is (data != POLL)
 
-    story = compare(play, headersTimeout=5000, pingInterval=1_000_000)
+    story = compare(play, headersTimeout=5000, pingInterval=1_000_000, keepAliveTimeout=60_000)
     assert 408 not in statuses(story)
 
 
@@ -437,7 +437,7 @@ def test_anIdleConnectionWithARequestUnread(turns: int, pieces: list[bytes]) -> 
         here.advance(59.9, 0.2)
         assert opened.isLost
 
-    compare(play, pingInterval=1_000_000)
+    compare(play, pingInterval=1_000_000, keepAliveTimeout=60_000)
 
 
 @pytest.mark.parametrize("turns", [0, 3, 14])
