@@ -33,8 +33,11 @@ WITHOUT_TLS = 'needs TLS, which is not installed: pip install "engineio_twisted[
 BACKLOG = 4096
 """How many connections may wait to be accepted, unless a description says how many. The system may allow fewer."""
 
-_HAVE_BACKLOG = ("haproxy", "ssl", "tcp", "tcp6", "tls-files", "unix")
+_HAVE_BACKLOG = ("ssl", "tcp", "tcp6", "unix")
 """Descriptions that take a backlog."""
+
+_AROUND_OTHERS = ("haproxy", "tls-files")
+"""Descriptions that pass it on to another that they contain."""
 
 _SAYS_BACKLOG = re.compile(r"(?<!\\)(?:\\\\)*:backlog=")
 
@@ -42,8 +45,8 @@ _SAYS_BACKLOG = re.compile(r"(?<!\\)(?:\\\\)*:backlog=")
 def withBacklog(description: str) -> str:
     """Return a description with L{BACKLOG}, if it takes a backlog and has none."""
     kind, colon, rest = description.partition(":")
-    if kind == "haproxy" and rest.partition(":")[0] not in _HAVE_BACKLOG:
-        return description
+    while kind in _AROUND_OTHERS:
+        kind, colon, rest = rest.partition(":")
     if not colon or kind not in _HAVE_BACKLOG or _SAYS_BACKLOG.search(description):
         return description
     return f"{description}:backlog={BACKLOG}"

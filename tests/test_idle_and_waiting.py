@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
 from engineio_twisted import Server, listen
+from engineio_twisted.connection_group import ConnectionGroup
 from engineio_twisted.descriptions import BACKLOG, withBacklog
 from engineio_twisted.fast_http import FastSite
 from engineio_twisted.resource import Site
 
 from .memory import Connection
+from .wire import eventually
 
 PAGE = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ALLOWED = int(Path("/proc/sys/net/core/somaxconn").read_text()) if Path("/proc/sys/net/core/somaxconn").exists() else 0
@@ -69,6 +71,9 @@ def test_anIdleConnection(
         ("unix:/run/a\\:backlog=7", f"unix:/run/a\\:backlog=7:backlog={BACKLOG}"),
         ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
         ("haproxy:systemd:domain=INET:index=0", "haproxy:systemd:domain=INET:index=0"),
+        ("tls-files:tcp:443:certificate=a", f"tls-files:tcp:443:certificate=a:backlog={BACKLOG}"),
+        ("tls-files:haproxy:tcp:443", f"tls-files:haproxy:tcp:443:backlog={BACKLOG}"),
+        ("tls-files:systemd:domain=INET:index=0", "tls-files:systemd:domain=INET:index=0"),
         ("tcp", "tcp"),
         ("", ""),
     ],
@@ -93,12 +98,21 @@ async def test_manyThatComeAtOnce(endpoint: Any) -> None:
         for _ in range(600):
             client = socket.socket()
             clients.append(client)
-            client.settimeout(5)
+            client.settimeout(20)
             client.connect(("127.0.0.1", port.getHost().port))
+
+        def served() -> bytes:
+            # The last in the queue is served when all before it are accepted.
+            clients[-1].sendall(PAGE)
+            return clients[-1].recv(12)
+
+        assert await deferToThread(served) == b"HTTP/1.1 501"
     finally:
         for client in clients:
             client.close()
-        turned: Deferred[None] = Deferred()
-        reactor.callLater(0.1, turned.callback, None)  # type: ignore[attr-defined]
-        await turned
         await server.close()
+
+        def isWatched() -> bool:
+            return any(isinstance(each, ConnectionGroup) for each in reactor.getReaders())  # type: ignore[attr-defined]
+
+        await eventually(lambda: not isWatched(), "the end of all connections")
