@@ -236,14 +236,27 @@ class Patience:
 
     @ivar isOverdue: whether the time is over.
     @ivar hasBegunAnew: whether it had begun anew by then, as the client sent something else.
+    @ivar until: when nothing is waited for any more, however often the time stands still for a moment.
     """
 
-    __slots__ = ("_arriving", "_hadGrace", "_left", "_pausedAt", "_quietSince", "_until", "hasBegunAnew", "isOverdue")
+    __slots__ = (
+        "_arriving",
+        "_beatsFrom",
+        "_hadGrace",
+        "_isBehind",
+        "_left",
+        "_pausedAt",
+        "_quietSince",
+        "hasBegunAnew",
+        "isOverdue",
+        "until",
+    )
 
     def __init__(self) -> None:
         self.isOverdue = self.hasBegunAnew = self._hadGrace = False
+        self._isBehind: bool | None = None
         self._arriving: object = None
-        self._quietSince = self._until = self._pausedAt = 0.0
+        self._quietSince = self.until = self._pausedAt = self._beatsFrom = 0.0
         self._left: float | None = None
 
     def end(self, now: float, arriving: object, hasBegunAnew: bool) -> None:
@@ -256,7 +269,7 @@ class Patience:
         self.hasBegunAnew = hasBegunAnew
         self._arriving = arriving
         self._quietSince = now
-        self._until = now + ARRIVING_TIMEOUT
+        self.until = now + ARRIVING_TIMEOUT
 
     def more(self, now: float, arriving: object, isHeard: bool) -> float:
         """
@@ -270,7 +283,35 @@ class Patience:
             self._quietSince = now
         elif arriving is None:
             return 0.0
-        return max(0.0, min(STEP, self._until - now, self._quietSince + QUIET_TIME - now))
+        return max(0.0, min(STEP, self.until - now, self._quietSince + QUIET_TIME - now))
+
+    def mayBeBehind(self) -> bool:
+        """
+        Return whether the heartbeat may be behind what waited to be delivered when this was first asked.
+
+        A client that sends on and on always has something that waits, which keeps its session no longer than that.
+        """
+        if self._isBehind is None:
+            self._isBehind = True
+        return self._isBehind
+
+    def delivered(self) -> None:
+        """Learn that everything that waited to be delivered is."""
+        if self._isBehind:
+            self._isBehind = False
+
+    def mayBeat(self, now: float, interval: float) -> bool:
+        """
+        Return whether the client may be sent a heartbeat to which no answer is expected, and take it as sent.
+
+        An application that pauses and resumes all the time would send many.
+
+        @param interval: seconds between two heartbeats.
+        """
+        if now < self._beatsFrom:
+            return False
+        self._beatsFrom = now + min(GRACE, interval / 2)
+        return True
 
     def pause(self, now: float, left: float) -> None:
         """
@@ -293,7 +334,7 @@ class Patience:
         if left is None:
             return None
         self._quietSince += now - self._pausedAt
-        self._until += now - self._pausedAt
+        self.until += now - self._pausedAt
         grace = min(GRACE, timeout)
         if left < grace and not self._hadGrace:
             self._hadGrace = True

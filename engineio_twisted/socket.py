@@ -647,6 +647,8 @@ class Socket(EventEmitter):
         return self.transportPacket(transport, Packet(_MESSAGE, data))
 
     def transportDelivered(self, transport: ITransport) -> None:
+        if self._patience is not None and transport is self.transport:
+            self._patience.delivered()
         if transport is self._earlier:
             self._earlier = None
             if not self._isReceivingPaused:
@@ -719,14 +721,12 @@ class Socket(EventEmitter):
             self._isDelivering = False
         if self._held is not None and not self._isReceivingPaused:
             self._held = None
-            if self._patience is not None:
-                left = self._patience.resume(self._clock.seconds(), self._timeout)
-                if left is not None:
-                    self._waitMore(left)
             self.transport.resumeReceiving()
             end, self._heldEnd = self._heldEnd, None
             if end is not None:
                 self._end(*end)
+            elif self._patience is not None:
+                self._timeGoesOn(self._patience)
 
     def _letGoOfHeld(self) -> None:
         """Drop what is held: the server is ending the session."""
@@ -1006,12 +1006,18 @@ class Socket(EventEmitter):
             if self._held is not None:
                 self._beingPatient().pause(self._clock.seconds(), self._timeout)
             self._sendHeartbeat(PacketType.PING)
-        elif (self._held is not None or self.transport.isDelivering) and not self._heartbeatIsBuffered:
+        elif (self._held is not None or self._isAnswerDelayed) and not self._heartbeatIsBuffered:
             # The client is to hear of us, but what it answers isn't read.
             self._waitOn(self._untilNext)
-            self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
+            if self._beingPatient().mayBeat(self._clock.seconds(), self.server.opts.pingInterval / 1000):
+                self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
         else:
             self._timedOut(wait)
+
+    @property
+    def _isAnswerDelayed(self) -> bool:
+        """Whether the client's heartbeat may be behind what is being delivered since before the time was over."""
+        return bool(self.transport.isDelivering) and self._beingPatient().mayBeBehind()
 
     def _timedOut(self, wait: Wait | None) -> None:
         """End the session, unless what the client sent in time lies unread, or a message of its is arriving."""
@@ -1024,8 +1030,9 @@ class Socket(EventEmitter):
             if wait is not None and wait.late > STOOD_STILL:
                 self._waitMore(min(wait.late, self._timeout))
                 return
-        elif wait is heartbeats.reading:
-            seconds = patience.more(now, self.transport.arriving, self._isHeard)
+        elif wait is heartbeats.reading or now >= patience.until:
+            isHeard = self._isHeard or bool(self.transport.isDelivering)
+            seconds = patience.more(now, self.transport.arriving, isHeard)
             self._isHeard = False
             if seconds > 0:
                 self._waitMore(seconds)
@@ -1042,6 +1049,18 @@ class Socket(EventEmitter):
         if self._clientPings:
             return f"no ping within pingInterval and pingTimeout, {options.pingInterval + options.pingTimeout} ms"
         return f"no pong within pingTimeout, {options.pingTimeout} ms"
+
+    def _timeGoesOn(self, patience: Patience) -> None:
+        """Go on counting the time of the client's heartbeat, which stood still while receiving did."""
+        if not self.transport.isDelivering:
+            patience.delivered()
+        left = patience.resume(self._clock.seconds(), self._timeout)
+        if left:
+            self._waitMore(left)
+        elif left is not None:
+            # At once, or the application might hold the client back again before it is noticed.
+            self._waitNoLonger()
+            self._timedOut(None)
 
     def _hear(self, packet: Packet) -> None:
         """Learn that a packet has come while a heartbeat of the client's is waited for."""

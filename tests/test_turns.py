@@ -890,13 +890,13 @@ def test_readingAForm(body: bytes) -> None:
 # Sessions
 
 
-def opened(memory: Memory) -> tuple[Any, Any, bytes]:
+def opened(memory: Memory, protocol: int = 4) -> tuple[Any, Any, bytes]:
     """Open a session by polling; return its connection, the L{Socket} and the address."""
-    connection = memory.connect(f"GET {target()} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    connection = memory.connect(f"GET {target(EIO=str(protocol))} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     found = re.search(rb'"sid":"([^"]+)"', connection.taken())
     assert found is not None
     sid = found[1].decode()
-    return connection, memory.server.clients[sid], target(sid=sid).encode()
+    return connection, memory.server.clients[sid], target(sid=sid, EIO=str(protocol)).encode()
 
 
 def postOf(where: bytes, body: bytes) -> bytes:
@@ -1114,6 +1114,70 @@ def test_heartbeatsWhileDelivering(transport: str) -> None:
             connection.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
     assert len(memory.messages) == 100
     assert memory.clock.seconds() >= 1
+    assert memory.ends == []
+    socket.close(discard=True)
+    memory.end()
+
+
+@pytest.mark.parametrize("isPausing", [False, True])
+@pytest.mark.parametrize("protocol", [4, 3])
+@pytest.mark.parametrize("transport", ["polling", *ENGINES])
+def test_sendingOnAndOnWithoutAHeartbeat(transport: Any, protocol: int, isPausing: bool) -> None:
+    """Keeps no session: something always waits, but what waited when the heartbeat was due is delivered."""
+    options = {} if transport == "polling" else {"wsEngine": transport}
+    memory = Slow(pingInterval=1000, pingTimeout=500, allowEIO3=True, **options)
+    if transport == "polling":
+        polls, socket, where = opened(memory, protocol)
+        connection = memory.connect()
+        payload = inRevision4(["a"] * 5) if protocol == 4 else b"2:4a" * 5
+        data = postOf(where, payload)
+    else:
+        polls = connection = memory.connect(upgrade(f"/engine.io/?EIO={protocol}&transport=websocket"))
+        (socket,) = memory.server.clients.values()
+        where = b""
+        data = makeFrame("4a") * 5
+    if isPausing:
+
+        def pause(_: object) -> None:
+            socket.pauseReceiving()
+            memory.clock.callLater(0, socket.resumeReceiving)
+
+        socket.on("message", pause)
+    heartbeats: list[Packet] = []
+    socket.on("packetCreate", lambda packet: heartbeats.append(packet))
+    isWaiting = False
+    while not memory.ends and memory.clock.seconds() < 60:
+        if polls.taken():
+            isWaiting = False
+        if where and not isWaiting:
+            polls.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+            isWaiting = True
+        if connection.isReading and not socket.heldBytes:
+            connection.say(data)
+        memory.turn()
+        memory.clock.rightNow += STEP / 5
+    assert [str(reason) for reason, _ in memory.ends] == ["ping timeout"]
+    # The time in which receiving is paused doesn't count.
+    assert 30 < memory.clock.seconds() < 45
+    assert len(heartbeats) < 10, "not one for each pause"
+    memory.end()
+
+
+def test_deliveringForLong() -> None:
+    """However long what a client sent in one POST takes, its session doesn't end before it could be heard of."""
+    memory = Slow(pingInterval=1000, pingTimeout=500)
+    polls, socket, where = opened(memory)
+    polls.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+    count = int(60 / STEP)
+    posts = memory.connect(postOf(where, inRevision4([""] * count)))
+    while not (answer := posts.taken()) and not memory.ends:
+        memory.turn()
+        if polls.taken():
+            polls.say(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % where)
+    assert answer.endswith(b"ok")
+    assert (len(memory.messages), memory.ends) == (count, [])
+    posts.say(postOf(where, b"3"))
+    memory.turn(5)
     assert memory.ends == []
     socket.close(discard=True)
     memory.end()
