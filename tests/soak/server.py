@@ -26,6 +26,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogBeginner
 
 import engineio_twisted.socket
 from engineio_twisted import Server, Socket, listen
+from engineio_twisted.turns import inLaterTurn
 
 from .plan import (
     CLOSING_TIMEOUT,
@@ -194,6 +195,8 @@ class Control(Protocol):
 async def main(_: object) -> None:
     engineio_twisted.socket.CLOSING_TIMEOUT = CLOSING_TIMEOUT
     totals = Totals()
+    # There is one queue for a reactor, made with the first of such work, which may come late.
+    inLaterTurn(reactor, lambda _: None)
     # Until it has begun, what is logged is kept.
     globalLogBeginner.beginLoggingTo([totals.logged], redirectStandardIO=False)
     server = listen(
