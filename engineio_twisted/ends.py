@@ -6,6 +6,7 @@ docs/architecture.md, "Ends".
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +21,32 @@ _log = Logger()
 
 GRACE = 0.1
 """Seconds that what was aborted has to be gone. A connection takes a turn of the reactor for it, with TLS two."""
+
+ROOM = 200
+"""Levels of the stack that the steps of an end may take, without what handlers do."""
+
+LEAST_ROOM = 60
+"""Levels that it takes to begin an end, whose steps then run in another turn of the reactor."""
+
+
+def hasRoom(levels: int = ROOM) -> bool:
+    """Return whether the stack has room for so many calls inside each other."""
+    try:
+        # To look takes a microsecond; to try it out, forty.
+        sys._getframe(max(0, sys.getrecursionlimit() - levels))
+    except ValueError:
+        return True
+    return False
+
+
+def needRoom() -> None:
+    """
+    Raise before anything has changed if the stack has no room to begin an end.
+
+    @raise RecursionError: as Python itself would, half way.
+    """
+    if not hasRoom(LEAST_ROOM):
+        raise RecursionError("the stack has no room to end a session")
 
 
 def attempt(step: Callable[..., object], *args: Any, session: Any = None) -> bool:
@@ -76,7 +103,8 @@ class Ends:
     The ends of all sessions of a server: a queue of their steps.
 
     An end that begins while another one runs waits for it. So sessions that close each other take one level of the
-    stack, however many they are.
+    stack, however many they are. Where the stack is nearly full, the steps run in the next turn of the reactor, so that
+    none of them fails for want of room.
 
     @param clock: the reactor.
     """
@@ -85,6 +113,8 @@ class Ends:
         self._clock = clock
         self._steps: deque[tuple[Any, Callable[[Any], object]]] = deque()
         self._isRunning = False
+        # What runs them in the next turn.
+        self._call: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
 
     def add(self, session: Any, steps: Iterable[Callable[[Any], object]]) -> None:
@@ -96,9 +126,15 @@ class Ends:
         self._steps.extend([(session, each) for each in steps])
 
     def run(self) -> None:
-        """Run what is queued, unless that happens already."""
+        """Run what is queued, unless that happens already; in the next turn if the stack is nearly full."""
         if self._isRunning:
             return
+        if hasRoom():
+            self._run()
+        else:
+            self._runLater()
+
+    def _run(self) -> None:
         self._isRunning = True
         steps = self._steps
         try:
@@ -111,11 +147,19 @@ class Ends:
         finally:
             self._isRunning = False
             if steps:
-                # No room on the stack, not even for what logs. The next turn has a stack of its own.
-                self._clock.callLater(0, self.run)
+                self._runLater()
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
+
+    def _runLater(self) -> None:
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._runNow)
+
+    def _runNow(self) -> None:
+        self._call = None
+        if not self._isRunning:
+            self._run()
 
     def whenEmpty(self) -> Deferred[None]:
         """Return a Deferred that fires when no end is being run."""

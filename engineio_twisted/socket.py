@@ -24,7 +24,7 @@ from zope.interface import implementer
 from .clock import Timeout
 from .debug import DebugScope
 from .emitter import EventEmitter, Handler
-from .ends import attempt
+from .ends import attempt, hasRoom, needRoom
 from .errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
 from .handshake import openPacket, upgradesOf
 from .heartbeats import STOOD_STILL, Heartbeats, Patience, Wait
@@ -365,25 +365,38 @@ class Socket(EventEmitter):
         polling client hasn't polled by the time when it would have to answer a ping.
 
         @param discard: drop what is buffered, and close at once.
+        @raise RecursionError: the stack is full. The session is as before.
         """
+        needRoom()
         if discard:
             self._buffer = ()
             self._bufferedBytes = 0
             self._callbacks = None
             self._end(CloseReason.FORCED_CLOSE, "closed by the server")
-        elif self._step(Input.CLOSE) and not attempt(self._beginToClose, session=self):
+        elif self._step(Input.CLOSE):
+            if hasRoom():
+                self._closeOrEnd()
+            else:
+                ends = self.server.ends
+                ends.add(self, (Socket._closeOrEnd,))
+                ends.run()
+
+    def _closeOrEnd(self) -> None:
+        if self._readyState is ReadyState.CLOSING and not attempt(self._beginToClose, session=self):
             # There is no waiting for a transport that fails.
             self._end(*self._ending)
 
     def _beginToClose(self) -> None:
         polls = self.transport.takesAll
         description = _NO_POLL if polls else "the client did not take what was buffered"
-        if not polls:
+        isDrained = self._ending is _SHUTTING_DOWN
+        if isDrained or not polls:
             # It may be taking what is buffered, and no pong is received.
             self._stopHeartbeat()
-        self._closeDeadline = self.server.heartbeats.timeouts.callLater(
-            CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
-        )
+        if not isDrained:
+            self._closeDeadline = self.server.heartbeats.timeouts.callLater(
+                CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
+            )
         self._stopProducer()
         if not self._isReceiving:
             self._letGoOfHeld()
@@ -566,8 +579,6 @@ class Socket(EventEmitter):
             self._ending = _SHUTTING_DOWN
             self._closesBy = closesBy
             self.close()
-            cancel(self._closeDeadline)
-            self._stopHeartbeat()
 
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""
@@ -1131,7 +1142,10 @@ class Socket(EventEmitter):
 
         The session is closed, and out of the table, when this returns. The steps that are left follow at once, or, if
         another session is ending, behind the end of that.
+
+        @raise RecursionError: the stack is full. The session is as before.
         """
+        needRoom()
         if not self._step(Input.END):
             return
         self._ending = reason, description

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -74,28 +75,81 @@ def test_noneInsideAnother() -> None:
     assert (waiting[0].called, ends.whenEmpty().called) == (True, True)
 
 
+def onStack(left: int, call: Callable[[], object]) -> None:
+    """Call something when the stack has room for so many calls inside each other."""
+    depth = 0
+    frame = inspect.currentframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+
+    def deeper(levels: int) -> None:
+        if levels <= 0:
+            call()
+        else:
+            deeper(levels - 1)
+
+    deeper(sys.getrecursionlimit() - depth - left)
+
+
 def test_aFullStack() -> None:
-    """What finds no room on the stack, not even to log it, goes on in a turn of its own."""
+    """What finds no room on the stack goes on in the next turn, whole; that is asked for once."""
     clock = Clock()
     ends, session = Ends(clock), Named()
 
-    def deeper(depth: int) -> int:
-        try:
-            return deeper(depth + 1)
-        except RecursionError:
-            if not session.ran:
-                session.ran.append("deep")
-                ends.add(session, [lambda each: each.ran.append("a"), lambda each: each.ran.append("b")])
-                ends.run()
-            raise
+    def begin() -> None:
+        for each in "ab":
+            ends.add(session, [lambda ending, each=each: ending.ran.append(each)])  # type: ignore[misc]
+            ends.run()
 
-    with pytest.raises(RecursionError):
-        deeper(0)
+    onStack(100, begin)
+    assert session.ran == []
+    waiting = ends.whenEmpty()
+    assert (waiting.called, len(clock.getDelayedCalls())) == (False, 1)
     clock.advance(0)
-    # It may have had room after all, by a Python that leaves some.
-    assert session.ran[0] == "deep"
-    assert ends.whenEmpty().called
-    assert clock.getDelayedCalls() == []
+    assert (session.ran, waiting.called, clock.getDelayedCalls()) == (["a", "b"], True, [])
+
+
+def test_aSmallStack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the stack never has as much room as is wanted, ends run in turns of their own."""
+    clock = Clock()
+    ends, session = Ends(clock), Named()
+    monkeypatch.setattr("engineio_twisted.ends.hasRoom", lambda: False)
+    ends.add(session, [lambda each: each.ran.append("a")])
+    ends.run()
+    clock.advance(0)
+    assert session.ran == ["a"]
+
+
+@pytest.mark.parametrize("how", [{}, {"discard": True}])
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_closedOnAFullStack(transport: str, how: dict[str, bool]) -> None:
+    """Wherever the stack becomes full, a session has either not begun to close, and says so, or ends whole."""
+    outcomes = set()
+    for left in [*range(1, 80), *range(80, 260, 3)]:
+        memory = Memory()
+        closes: list[Any] = []
+        memory.server.on("connection", lambda socket, to=closes: socket.on("close", lambda *args: to.append(args)))
+        if transport == "websocket":
+            memory.connect(upgrade())
+        else:
+            connection = memory.connect(http("GET", target()))
+            connection.say(http("GET", target(sid=next(iter(memory.server.clients)))))
+        (socket,) = memory.server.clients.values()
+        socket.callLater(3600, int)
+        try:
+            onStack(left, partial(socket.close, **how))
+        except RecursionError:
+            outcomes.add("refused")
+            assert (socket.readyState, closes, memory.server.clientsCount) == ("open", [], 1)
+            socket.close(**how)
+        else:
+            outcomes.add("closed")
+            assert socket.readyState in ("closing", "closed")
+        memory.clock.advance(0)
+        assert (socket.readyState, len(closes), memory.server.clientsCount) == ("closed", 1, 0)
+        assert memory.server.stats().closed["forced close"] == 1
+        memory.end()
+    assert outcomes == {"refused", "closed"}
 
 
 @pytest.mark.parametrize("raised", RAISED)
