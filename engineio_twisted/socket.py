@@ -736,8 +736,12 @@ class Socket(EventEmitter):
             end, self._heldEnd = self._heldEnd, None
             if end is not None:
                 self._end(*end)
-            elif self._patience is not None:
+                return
+            if self._patience is not None:
                 self._timeGoesOn(self._patience)
+            if self._readyState is ReadyState.CLOSING:
+                # What the last of it came with may have been all that was waited for.
+                self._flush()
 
     def _letGoOfHeld(self) -> None:
         """Drop what is held: the server is ending the session."""

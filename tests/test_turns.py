@@ -1081,6 +1081,31 @@ def test_drainingInTheMiddle(transport: str) -> None:
     memory.end()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("count", [2, 5])
+def test_drainingOneThatPausesWithEachMessage(engine: Any, count: int) -> None:
+    """The client is told to go when the last of what it sent is taken, and not when time is over."""
+    memory = Slow(wsEngine=engine)
+    connection = memory.connect(upgrade())
+    (socket,) = memory.server.clients.values()
+    connection.taken()
+
+    def pause(_: object) -> None:
+        socket.pauseReceiving()
+        memory.clock.callLater(0, socket.resumeReceiving)
+
+    connection.say(makeFrame("4first"))
+    socket.on("message", pause)
+    connection.say(frames(count))
+    memory.turn()
+    socket.goAway(memory.clock.seconds() + 20)
+    memory.turn(3 * count)
+    assert memory.messages == ["first", *texts(count)]
+    assert [str(reason) for reason, _ in memory.ends] == ["server shutting down"]
+    assert connection.taken() == b"\x88\x02\x03\xe9"
+    memory.end()
+
+
 def test_drainingOneThatIsPaused() -> None:
     """What is held is dropped, as ever: the application doesn't want it."""
     memory = Slow()
