@@ -77,10 +77,12 @@ def test_noneInsideAnother() -> None:
 
 def onStack(left: int, call: Callable[[], object]) -> None:
     """Call something when the stack has room for so many calls inside each other."""
-    depth = 0
-    frame = inspect.currentframe()
-    while frame is not None:
-        depth, frame = depth + 1, frame.f_back
+
+    def available(levels: int) -> int:
+        try:
+            return available(levels + 1)
+        except RecursionError:
+            return levels
 
     def deeper(levels: int) -> None:
         if levels <= 0:
@@ -88,7 +90,7 @@ def onStack(left: int, call: Callable[[], object]) -> None:
         else:
             deeper(levels - 1)
 
-    deeper(sys.getrecursionlimit() - depth - left)
+    deeper(available(0) - left)
 
 
 def test_aFullStack() -> None:
