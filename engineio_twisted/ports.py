@@ -9,6 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import LogEvent, Logger
+
+# A private module, seen in Twisted 24.3 and 26.10; what is public makes an endpoint and shows no class.
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
 from twisted.python.failure import Failure
 
 from .ends import alsoWhen, attempt, attemptLater
@@ -48,6 +51,7 @@ class Ports:
             _stop(port)
             raise CancelledError
         _throttle(port, self.site.throttle)
+        _takeWrongHeaders(port)
         self.open.append(port)
         return port
 
@@ -94,6 +98,29 @@ def _throttle(port: Any, throttle: LogThrottle) -> None:
             observer(event)
 
     port._logger = Logger(logger.namespace, logger.source, cast("Any", observe))
+
+
+class _Proxied(HAProxyProtocolWrapper):
+    """A connection that begins with the header of the PROXY protocol, and is closed if that is wrong in any way."""
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            super().dataReceived(data)
+        except ValueError:
+            if self._proxyInfo is not None:
+                raise
+            # An address or a port that is none, for which Twisted's parser has no error of its own.
+            connection: Any = self
+            connection.loseConnection()
+
+
+def _takeWrongHeaders(port: Any) -> None:
+    """Have a port of the PROXY protocol close connections whose header is wrong, and log no traceback for it."""
+    factory: Any = getattr(port, "factory", None)
+    while factory is not None:
+        if isinstance(factory, HAProxyWrappingFactory):
+            factory.protocol = _Proxied  # type: ignore[assignment]
+        factory = getattr(factory, "wrappedFactory", None)
 
 
 def _stop(port: Any) -> Deferred[None]:

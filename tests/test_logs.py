@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.static import Data
 
-from engineio_twisted import logs
+from engineio_twisted import listen, logs
 from engineio_twisted.engine_autobahn import AutobahnEngine
 from engineio_twisted.logs import LogThrottle, ThrottledLogger
 from engineio_twisted.testing import MemoryServer
 
 from .engines import ENGINES
 from .test_resource import Rig, status
-from .wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, makeFrame, upgrade
+from .wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, Wire, http, makeFrame, target, upgrade
 
 
 @pytest.fixture
@@ -259,6 +260,43 @@ def test_faultsOfOurs(lines: list[str], loggedErrors: list[LogEvent], monkeypatc
     loggedErrors.clear()
     rig.clock.advance(1)
     assert lines[-1] == "internal errors, ZeroDivisionError: 1 more lines were suppressed"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 a b",
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 1 ",
+        b"PROXY TCP4 \xff 192.0.2.1 1 2",
+        b"PROXY TCP6 ::1 \xff 1 2",
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 1 x",
+        b"PROXY TCP4 192.0.2.7",
+        b"PROXY NOTHING 192.0.2.7 192.0.2.1 1 2",
+        b"nothing of this",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_wrongHeadersOfTheProxyProtocol(header: bytes, lines: list[str]) -> None:
+    """A connection whose PROXY header is wrong is closed, and nothing is logged; one with a right header is served."""
+    from twisted.internet import reactor
+
+    server = listen("haproxy:tcp:0:interface=127.0.0.1")
+    port = (await server.listening).getHost().port
+    wires = [
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), each) for each in (Wire(), Wire(), Wire())
+    ]
+    *wrong, right = wires
+    request = http("GET", target())
+    for each in wrong:
+        each.send(header + b"\r\n" + request)
+    right.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n" + request)
+    assert [await each.lost() for each in wrong] == [b"", b""]
+    assert (await right.response()).status == 200
+    (session,) = server.clients.values()
+    assert session.remoteAddress == "192.0.2.7"
+    await server.close()
+    await right.lost()
+    assert [each for each in lines if "Site" not in each and "Port" not in each] == []
 
 
 def test_closingTheServer(lines: list[str]) -> None:
