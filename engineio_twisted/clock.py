@@ -235,7 +235,7 @@ class AfterReading:
                 call.called = 1
                 try:
                     call.func(*call.args)
-                except Exception:
+                except BaseException:
                     # Whatever it is, the others are to be called too.
                     self._log.failure("A timeout failed")
         finally:

@@ -846,7 +846,8 @@ class Server(EventEmitter):
             if not request.startedWriting:
                 raise
             # It has been taken over, and its 101 isn't there, or only in part: no answer would be understood.
-            self._log.failure("A WebSocket could not be opened")
+            if self.counters.throttle.allows("WebSockets that could not be opened"):
+                self._log.failure("A WebSocket could not be opened")
             attempt(connection.abortConnection)
             return
         request.code = 101

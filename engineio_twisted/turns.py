@@ -46,7 +46,7 @@ class _Queue:
             for _ in range(len(self._waiting)):
                 try:
                     self._waiting.popleft()(ends)
-                except Exception:
+                except BaseException:
                     self._log.failure("A piece of work failed")
                 if clock.seconds() >= ends:
                     break

@@ -527,11 +527,12 @@ class WebSocketConnection:
         self._isStopped = False
         try:
             self.read(data, ends)
-        except Exception:
+        except BaseException:
             # As the reactor does if it fails for what is just read.
-            self._log.failure("What {peer} sent could not be read", peer=self.transport.getPeer())
             self._unread = b""
             self.transport.abortConnection()
+            if self.counters.throttle.allows("WebSockets that could not be read"):
+                self._log.failure("What {peer} sent could not be read", peer=self.transport.getPeer())
         if self._unread:
             return
         loss, self._loss = self._loss, None
@@ -609,6 +610,7 @@ def begin(protocol: Any, behind: bytes) -> None:
         if behind:
             protocol.dataReceived(behind)
     except BaseException:
-        protocol._log.failure("A WebSocket failed as it began")
+        if protocol.counters.throttle.allows("WebSockets that failed as they began"):
+            protocol._log.failure("A WebSocket failed as it began")
         protocol.setDeadline()
         protocol.close(INTERNAL_ERROR)

@@ -291,17 +291,22 @@ def test_cancelledByAnother() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_aTimeoutThatFails(loggedErrors: Any) -> None:
+@pytest.mark.parametrize("raised", [ZeroDivisionError, SystemExit, GeneratorExit])
+def test_aTimeoutThatFails(raised: type[BaseException], loggedErrors: Any) -> None:
     """It is logged, and the others are called."""
+
+    def fail() -> None:
+        raise raised
+
     clock = Clock()
     reading = AfterReading(clock)
     told: list[str] = []
-    reading.call(lambda: 1 / 0)
+    reading.call(fail)
     reading.call(told.append, "second")
     clock.advance(0)
     assert told == ["second"]
     (event,) = loggedErrors
-    assert event["log_failure"].check(ZeroDivisionError)
+    assert event["log_failure"].check(raised)
     loggedErrors.clear()
 
 

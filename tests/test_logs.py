@@ -19,6 +19,7 @@ from engineio_twisted.logs import LogThrottle, ThrottledLogger
 from engineio_twisted.testing import MemoryServer
 
 from .engines import ENGINES
+from .memory import Memory
 from .test_resource import Rig, status
 from .wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, Wire, http, makeFrame, target, upgrade
 
@@ -260,6 +261,32 @@ def test_faultsOfOurs(lines: list[str], loggedErrors: list[LogEvent], monkeypatc
     loggedErrors.clear()
     rig.clock.advance(1)
     assert lines[-1] == "internal errors, ZeroDivisionError: 1 more lines were suppressed"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_webSocketsThatFail(engine: Any, lines: list[str], loggedErrors: list[LogEvent]) -> None:
+    """So are WebSockets that we fail to open: before the 101 is written, or as the session begins."""
+    memory = Memory(wsEngine=engine)
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    memory.server.factory.open = fail  # type: ignore[method-assign]
+    for _ in range(5):
+        memory.connect(upgrade())
+    assert len(loggedErrors) == 1
+    memory.server._announce = fail  # type: ignore[method-assign]
+    memory.server.webSockets.accept = fail
+    for _ in range(5):
+        assert b" 500 " in memory.connect(upgrade()).taken()
+    assert [each["log_failure"].type for each in loggedErrors] == [ZeroDivisionError] * 2
+    loggedErrors.clear()
+    memory.advance(1)
+    assert sorted(lines[-2:]) == [
+        "WebSockets that failed as they began: 4 more lines were suppressed",
+        "internal errors, ZeroDivisionError: 4 more lines were suppressed",
+    ]
+    memory.end()
 
 
 @pytest.mark.parametrize(

@@ -99,28 +99,19 @@ def test_workThatComesMeanwhile() -> None:
     assert [works.turn() for _ in range(4)] == ["a", "a", "a", ""]
 
 
-def test_workThatFails(loggedErrors: list[Any]) -> None:
-    """Is logged, and what waits behind it is done."""
+@pytest.mark.parametrize("raised", [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_workThatFails(raised: type[BaseException], loggedErrors: list[Any]) -> None:
+    """Whatever is raised is logged, and what waits behind it is done."""
     works = Works()
-    inLaterTurn(works.clock, lambda _: 1 / 0)
+
+    def fail(_: float) -> None:
+        raise raised
+
+    inLaterTurn(works.clock, fail)
     works.add("a", 0)
     assert works.turn() == "a"
     assert len(loggedErrors) == 1
     loggedErrors.clear()
-
-
-def test_workThatEndsTheTurn() -> None:
-    """Whatever is raised, what waits behind it is done in the next turn."""
-    works = Works()
-
-    def leave(_: float) -> None:
-        raise SystemExit
-
-    inLaterTurn(works.clock, leave)
-    works.add("a", 0)
-    with pytest.raises(SystemExit):
-        works.turn()
-    assert works.turn() == "a"
 
 
 def test_severalReactors() -> None:
@@ -395,14 +386,15 @@ def test_oneThatIsLostWhilePaused(engine: Any, isPausedAgain: bool) -> None:
     assert peer.clock.getDelayedCalls() == []
 
 
-def test_aReaderThatFails(engine: Any, loggedErrors: list[Any]) -> None:
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, GeneratorExit])
+def test_aReaderThatFails(engine: Any, raised: type[BaseException], loggedErrors: list[Any]) -> None:
     """As with what is read at once: it is logged, and the connection is cut."""
     peer = Peer(engine)
     peer.seconds = STEP
     peer.receive(frames(3))
 
     def fail(*_: Any) -> None:
-        raise RuntimeError("of the test")
+        raise raised
 
     peer.transport.received = fail  # type: ignore[method-assign]
     turn(peer.clock)
