@@ -21,7 +21,7 @@ from .logs import LogThrottle
 from .transport import UNREAD_TIMEOUT, UnreadDeadline, cancel
 
 PIECE = 16384
-"""Bytes of an answer that Twisted is given at once: a frame. Of more it copies the rest with each frame."""
+"""Bytes of an answer that are sent in a turn of the reactor, at most: a frame, as every client takes it."""
 
 HIGH_MARK = 65536
 """Bytes that wait before a push producer is paused: as many as on a connection."""
@@ -49,12 +49,13 @@ class Stream:
     """
     A stream of HTTP/2 as the channel of a request, in place of Twisted's own.
 
-    What is written waits here, and goes to Twisted in a turn of the reactor of its own: never while Twisted handles
-    what a client has sent, and no more than the windows of the stream and of its connection take. A stream whose client
+    What is written waits here, and is sent in a turn of the reactor of its own: never while Twisted handles what a
+    client has sent, and no more than the windows of the stream and of its connection take at that time. Twisted keeps
+    none of it, as it doesn't expect that a client makes a window smaller. A stream whose client
     reads nothing is reset, as a connection is cut: after C{unreadTimeout} of the site, or L{UNREAD_TIMEOUT}.
 
     It rests on private names of C{twisted.web._http2}, seen in Twisted 26.4 and 26.10: of C{H2Stream} C{_conn} and
-    C{_request}; of C{H2Connection} C{_outboundStreamQueues}, C{_streamCleanupCallbacks} and C{_stillProducing}.
+    C{_request}; of C{H2Connection} C{_consumerBlocked}, C{_streamCleanupCallbacks} and C{_stillProducing}.
 
     @param stream: Twisted's, an C{H2Stream}.
     """
@@ -69,7 +70,7 @@ class Stream:
     _hasAnswered = False
     # Whether the answer is complete, and Twisted knows that; whether the stream is to be cut, and is gone.
     _isComplete = _isEnded = _isAborted = _isGone = False
-    _isFollowed = _isGated = False
+    _isFollowed = _isGated = _isBlocked = False
     _turn: IDelayedCall | None = None
     _look: IDelayedCall | None = None
     _deadline: UnreadDeadline | None = None
@@ -96,16 +97,19 @@ class Stream:
     @property
     def _isClosed(self) -> bool:
         connection = self._stream._conn
-        if self.streamID not in connection.streams or not connection._stillProducing:
-            return True
-        known = connection.conn.streams.get(self.streamID)
-        return known is None or known.closed or connection.conn.state_machine.state.name == "CLOSED"
+        return self.streamID not in connection.streams or not connection._stillProducing or self.isReset
+
+    @property
+    def isReset(self) -> bool:
+        """Whether its client has closed it, or the connection. That is known before Twisted knows of the stream."""
+        connection = self._stream._conn.conn
+        known = connection.streams.get(self.streamID)
+        return known is None or known.closed or connection.state_machine.state.name == "CLOSED"
 
     @property
     def unsent(self) -> int:
-        """How many bytes that were written to it Twisted hasn't sent."""
-        queue = self._stream._conn._outboundStreamQueues.get(self.streamID, ())
-        return self._size + _sizeOf(queue)
+        """How many bytes that were written to it weren't sent."""
+        return self._size
 
     # What requests call
 
@@ -217,46 +221,51 @@ class Stream:
             request.connectionLost(Failure(ConnectionAborted()))
 
     def _send(self) -> None:
-        """Give Twisted what the windows take."""
+        """Send what the windows take, at most one piece in a turn: other streams have theirs."""
         stream = self._stream
         headers, self._headers = self._headers, None
         if headers is not None:
             # It cuts the connection of a client that reads nothing, and that is the end of this too.
             stream.writeHeaders(*headers)
-        while self._waiting and not self._isGone:
-            room = min(self._room(), PIECE)
-            if room <= 0:
-                self._await()
-                return
-            piece = self._waiting[0][:room]
-            if len(piece) == len(self._waiting[0]):
-                self._waiting.popleft()
-            else:
-                self._waiting[0] = self._waiting[0][room:]
-            self._size -= len(piece)
-            stream.write(bytes(piece))
         if self._isGone:
             return
-        if self._isComplete:
+        if self._waiting:
+            if self._sendPiece():
+                self._wake()
+        elif self._isComplete:
             self._end()
         elif self._producer is not None:
             self._ask()
 
-    def _room(self) -> int:
-        """Return how many bytes can be sent now, with all that Twisted has to send on the connection already."""
+    def _sendPiece(self) -> bool:
+        """Send a piece of what waits; return whether it was sent. Otherwise this is woken when one can be."""
         connection = self._stream._conn
-        windows = connection.conn
-        room = own = windows.local_flow_control_window(self.streamID)
-        queued = 0
-        for streamID, queue in connection._outboundStreamQueues.items():
-            size = _sizeOf(queue)
-            if streamID == self.streamID:
-                own -= size
-            if size and streamID in windows.streams:
-                # What the stream's own window doesn't take doesn't take room of others either.
-                queued += min(size, max(0, windows.streams[streamID].outbound_flow_control_window))
-        room = min(own, windows.outbound_flow_control_window - queued)
-        return int(room)
+        if connection._consumerBlocked is not None:
+            if not self._isBlocked:
+                self._isBlocked = True
+                connection._consumerBlocked.addCallback(self._unblocked)
+            return False
+        room = min(connection.conn.local_flow_control_window(self.streamID), PIECE)
+        if room <= 0:
+            self._await()
+            return False
+        waiting: Any = self._waiting
+        first = waiting[0]
+        piece = first[:room]
+        if len(piece) == len(first):
+            waiting.popleft()
+        else:
+            waiting[0] = first[room:]
+        self._size -= len(piece)
+        connection.resetTimeout()
+        connection.conn.send_data(self.streamID, bytes(piece))
+        connection.transport.write(connection.conn.data_to_send())
+        return True
+
+    def _unblocked(self, result: object) -> object:
+        self._isBlocked = False
+        self._wake()
+        return result
 
     def _await(self) -> None:
         """Have Twisted say when a window is opened."""
@@ -275,7 +284,7 @@ class Stream:
             self._stream.requestDone(self._stream._request)
 
     def _ask(self) -> None:
-        """Have the producer write more: all that it wrote is with Twisted."""
+        """Have the producer write more: all that it wrote is sent."""
         if not self._isStreaming:
             self._producer.resumeProducing()
             if self._producer is not None:
@@ -342,8 +351,3 @@ class _Gate:
 
     def stopProducing(self) -> None:
         pass
-
-
-def _sizeOf(queue: Any) -> int:
-    # The last may be what stands for the end.
-    return sum([len(each) for each in queue if isinstance(each, bytes)])

@@ -24,7 +24,7 @@ from twisted.web.server import Site as StockSite
 from twisted.web.static import Data
 
 from engineio_twisted import Server
-from engineio_twisted.streams import LOOK_INTERVAL
+from engineio_twisted.streams import LOOK_INTERVAL, PIECE
 from engineio_twisted.transport import UNREAD_CHECKS, UNREAD_TIMEOUT
 
 from .markdown import blocksOf
@@ -115,6 +115,21 @@ class Rig:
             if not said and not answer:
                 return
 
+    def step(self) -> None:
+        """Let the server have what the client has said, and a single turn of the reactor."""
+        said = self.h2.data_to_send()
+        if said:
+            self.connection.dataReceived(said)
+        for call in self.clock.getDelayedCalls():
+            if call.getTime() <= self.clock.seconds() and call.active():
+                self.clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        answer = self.transport.value()
+        self.transport.clear()
+        for event in self.h2.receive_data(answer) if answer else ():
+            self._happened(event)
+
     def wait(self, seconds: float) -> None:
         """Let time pass, in which nothing is due again and again."""
         for _ in range(round(seconds)):
@@ -132,13 +147,19 @@ class Rig:
             self.ends[event.stream_id] = event.error_code
 
     def ask(self, path: str, body: bytes | None = None) -> int:
+        stream = self.send(path, body)
+        self.turn()
+        return stream
+
+    def send(self, path: str, body: bytes | None = None, *, ends: bool = True, **headers: str) -> int:
+        """Ask, of which the server learns in the next turn."""
         stream = self.h2.get_next_available_stream_id()
         method = "GET" if body is None else "POST"
         fields = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "localhost")]
-        self.h2.send_headers(stream, fields, end_stream=body is None)
+        fields += [(name.replace("_", "-"), value) for name, value in headers.items()]
+        self.h2.send_headers(stream, fields, end_stream=ends and body is None)
         if body is not None:
-            self.h2.send_data(stream, body, end_stream=True)
-        self.turn()
+            self.h2.send_data(stream, body, end_stream=ends)
         return stream
 
     def open(self) -> Any:
@@ -321,6 +342,64 @@ def test_windowsThatSettingsOpen() -> None:
     rig.turn(LOOK_INTERVAL)
     assert rig.bodies[stream] == BODY
     assert rig.ends[stream] is None
+
+
+@pytest.mark.parametrize("size", [0, 5, 20_000, 49_147, 49_157, 60_000])
+@pytest.mark.parametrize("after", [1, 3, 4, 5, 8])
+def test_windowsThatSettingsClose(size: int, after: int) -> None:
+    """A client that makes its windows smaller while answers come gets them whole when it opens them again."""
+    rig = Rig()
+    other = rig.open()
+    poll = rig.ask(target(sid=other.id))
+    rig.reads = False
+    page, another = rig.send("/page"), rig.send("/page")
+    for _ in range(after):
+        rig.step()
+    rig.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: size})
+    for _ in range(20):
+        rig.step()
+    assert rig.dueAtOnce == 0
+    rig.reads = True
+    rig.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 65535})
+    rig.h2.increment_flow_control_window(1_000_000)
+    for each in (page, another, poll):
+        rig.h2.increment_flow_control_window(1_000_000, each)
+    other.send("still here")
+    rig.turn()
+    assert rig.bodies[poll] == b"4still here"
+    assert [rig.bodies[each] == BODY for each in (page, another)] == [True, True]
+    assert [rig.ends[each] for each in (page, another, poll)] == [None] * 3
+
+
+def test_answersInTurns() -> None:
+    """A large answer doesn't keep those beside it waiting: each has its turn, whatever the windows take."""
+    rig = Rig()
+    rig.h2.increment_flow_control_window(1_000_000)
+    rig.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000})
+    rig.turn()
+    first, second = rig.send("/page"), rig.send("/page")
+    for _ in range(8):
+        rig.step()
+    assert abs(len(rig.bodies[first]) - len(rig.bodies[second])) <= PIECE
+    assert 0 < len(rig.bodies[first]) < len(BODY)
+
+
+def test_aConnectionThatIsFull() -> None:
+    """While the connection takes nothing an answer waits, and no turn of the reactor is spent on it."""
+    rig = Rig()
+    rig.reads = False
+    page = rig.send("/page")
+    for _ in range(3):
+        rig.step()
+    before = len(rig.bodies[page])
+    rig.connection.pauseProducing()
+    for _ in range(5):
+        rig.step()
+    assert rig.dueAtOnce == 0
+    assert len(rig.bodies[page]) == before < 65_535
+    rig.connection.resumeProducing()
+    rig.turn()
+    assert len(rig.bodies[page]) == 65_535
 
 
 def test_aConnectionThatTakesNothing(loggedErrors: list[LogEvent]) -> None:
