@@ -321,6 +321,9 @@ class EngineIORequest(server.Request):
         """Have the cookies read from the headers when they are asked for."""
         if self._made is not None:
             self._made.pop("received_cookies", None)
+        if isStream(self.channel) and self.channel.isReset:
+            # Twisted answers with "100 Continue" next, which fails on a closed stream and drops the connection.
+            self.requestHeaders.removeHeader(b"expect")
 
     def keepLittle(self) -> None:
         """
@@ -356,7 +359,8 @@ class EngineIORequest(server.Request):
         # What the request line said is known here to the channel alone.
         names = ("command", "path") if isStream(self.channel) else ("_command", "_path")
         method, uri = [getattr(self.channel, each, None) or b"" for each in names]
-        hasBody = length != 0 or method == b"POST"
+        # Twisted says of each GET on a stream that it has no body, which isn't known yet.
+        hasBody = length != 0 or method == b"POST" or isStream(self.channel)
         site = self.channel.site
         engine = serverAt(site.resource, uri.partition(b"?")[0]) if hasBody else None
         timeout: int | None
@@ -490,7 +494,8 @@ class EngineIORequest(server.Request):
             return
         self._isRefusalWritten = True
         self.channel.writeHeaders(b"HTTP/1.1", b"%d" % status, RESPONSES[status], self.responseHeaders)
-        self.channel.write(body)
+        if self.method != b"HEAD":
+            self.channel.write(body)
         cancel(self._timer)
         # Not just closed: over TLS that waits for the client to agree.
         self._timer = self._callLater(LINGER_TIME, self.abort)
@@ -508,8 +513,10 @@ class EngineIORequest(server.Request):
         if self._isCut:
             # Its end is about to be told.
             return
-        if self._start is not None:
+        if self._start is not None and command == b"POST":
             self._start()
+        # A GET has no body after all.
+        self._start = None
         if self._refused:
             self._isComplete = True
             if self._isRefusalWritten:

@@ -293,6 +293,26 @@ async def test_aBodyThatIsTooLarge(listening: Any) -> None:
     assert len(here.server.reading) == 0
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize("path", ["session", "handshake"])
+@pytest_twisted.ensureDeferred
+async def test_aBodyOfAnotherMethod(listening: Any, method: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what comes with a request that has no use for it no more is kept, and for no longer; no session ends by it."""
+    monkeypatch.setattr("engineio_twisted.resource.LINGER_TIME", 0.05)
+    here = await listening(maxHttpBufferSize=1000, httpRequestBodyTimeout=50)
+    client = await here.connect()
+    session = await client.open()
+    target_ = session if path == "session" else target()
+    _, refused = client.ask(target_, method, b"x" * 1001, ends=False)
+    assert (await refused.over()).status == 413
+    for body in (None, b"x" * 1000):
+        _, slow = client.ask(target_, method, body, ends=False)
+        assert (await slow.over()).status == 408
+    assert len(here.server.reading) == 0
+    assert here.closed == []
+    await echoes(client, session)
+
+
 @pytest_twisted.ensureDeferred
 async def test_aLargeBodyThatGoesOn(listening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who goes on sending what was refused has its stream reset, with no error: it has its answer."""
@@ -539,14 +559,20 @@ REQUESTS: dict[str, Callable[[Client, str], tuple[int, Any]]] = {
     "to nobody": lambda client, session: client.ask(target(sid="unknown"), "POST", b"4" + b"x" * 2000),
     "method": lambda client, session: client.ask(session, "PUT"),
     "preflight": lambda client, session: client.ask(session, "OPTIONS", origin="https://a.example"),
+    "expecting": lambda client, session: client.ask(
+        session, "POST", b"4hello", ends=False, content_length="9", expect="100-continue"
+    ),
     "page": lambda client, session: client.ask("/page"),
+    "page expecting": lambda client, session: client.ask("/page", "POST", ends=False, expect="100-continue"),
     "missing": lambda client, session: client.ask("/missing"),
 }
 
 
 @pytest.mark.parametrize(
     ("kind", "attached"),
-    [(each, True) for each in REQUESTS] + [(each, False) for each in REQUESTS if each not in ("page", "missing")],
+    # Pages below the root of a site of twisted.web's, and what expects to be told to continue, are Twisted's own.
+    [(each, True) for each in REQUESTS]
+    + [(each, False) for each in REQUESTS if "page" not in each and each not in ("missing", "expecting")],
 )
 @pytest_twisted.ensureDeferred
 async def test_aRequestAndItsReset(listening: Any, kind: str, attached: bool) -> None:

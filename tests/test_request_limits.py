@@ -106,6 +106,25 @@ def test_heads() -> None:
     assert written(story).endswith(b'\r\n\r\n{"message":"the headers are larger than maxHeaderSize, 1000 bytes"}')
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+def test_bodiesWithHEAD(chunked: bool) -> None:
+    """Of the answer to HEAD only the head is sent, also if the body of the request is too large or too slow."""
+    framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: 2000\r\n"
+    large = ask(b"HEAD", b"sid0").replace(b"\r\n\r\n", b"\r\n" + framing + b"\r\n")
+
+    def play(here: Here) -> None:
+        here.say(OPEN)
+        here.say(large + (b"7d0\r\n" + b"x" * 2000 if chunked else b""))
+        here.say(large.replace(b"2000", b"900"))
+        here.advance(1.5)
+        here.advance(LINGER_TIME)
+        assert len(here.server.clients) == 1
+
+    story = compare(play, maxHttpBufferSize=1000, httpRequestBodyTimeout=1000)
+    assert [statuses(story, place) for place in (1, 2)] == [[413], [408]]
+    assert all(written(story, place).endswith(b"\r\n\r\n") for place in (1, 2))
+
+
 def test_largerThanTwistedAllows() -> None:
     """The limits may be raised."""
 
