@@ -507,7 +507,6 @@ class PollingTransport(Transport):
             if packet is not None:
                 self._packetCame(packet)
                 if packet.type is PacketType.CLOSE:
-                    self.discard()
                     self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
                     return False
                 if not self.owner.transportPacket(self, packet):
@@ -622,7 +621,9 @@ class PollingTransport(Transport):
     def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
         self._hurry()
         attempt(self._letGoOfPush, session=self.owner)
-        self._sayGoodbye(packets)
+        # A client that has closed the session needs no close packet: its GET only has to end.
+        isClosedByClient = reason is CloseReason.TRANSPORT_CLOSE
+        self._sayGoodbye(packets, PacketType.NOOP if isClosedByClient else PacketType.CLOSE)
         return len(packets)
 
     def abandon(self, reason: CloseReason) -> None:
@@ -634,11 +635,11 @@ class PollingTransport(Transport):
         attempt(self._letGoOfPush, session=self.owner)
         self._sayGoodbye()
 
-    def _sayGoodbye(self, packets: Sequence[Packet] = ()) -> None:
+    def _sayGoodbye(self, packets: Sequence[Packet] = (), last: PacketType = PacketType.CLOSE) -> None:
         body, self._body = self._body, None
         if body is not None:
             attempt(body.loseConnection, session=self.owner)
-        self._send([*packets, Packet(PacketType.CLOSE)], None)
+        self._send([*packets, Packet(last)], None)
 
     def discard(self) -> None:
         self._hurry()

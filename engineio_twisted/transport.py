@@ -436,8 +436,8 @@ def unread(connection: Any) -> int:
         connection = connection.transport
     if fcntl is not None and isinstance(connection, tcp.Connection) and connection.connected:
         queued = bytearray(4)
-        # Not every system knows it of every kind of socket.
-        with suppress(OSError):
+        # Not every system knows it of every kind of socket, and one that is closed has no descriptor.
+        with suppress(OSError, ValueError):
             fcntl.ioctl(connection.socket, termios.TIOCOUTQ, queued)
         amount += int.from_bytes(queued, sys.byteorder)
     return amount

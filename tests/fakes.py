@@ -139,9 +139,9 @@ class FakeOwner:
     def transportDelivered(self, transport: ITransport) -> None:
         self.deliveries += 1
 
-    def transportClosed(self, transport: ITransport, reason: str, description: str) -> None:
+    def transportClosed(self, transport: ITransport, reason: Any, description: str) -> None:
         self.closes.append((str(reason), description))
-        transport.close()
+        transport.close((), reason)
 
 
 class FakeHost:
