@@ -17,6 +17,7 @@ import attrs
 import pytest
 import pytest_twisted
 from twisted.internet import tcp
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_LOST
@@ -28,11 +29,14 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python import context, log
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
+from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
+from engineio_twisted import Server
 from engineio_twisted.connection_group import ConnectionGroup
+from engineio_twisted.fast_http import siteFor
 
-from .wire import eventually, http, makeFrame, target
+from .wire import Wire, eventually, http, makeFrame, target
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has epoll")
 
@@ -541,6 +545,51 @@ async def test_aHandlersThread(hostile: Any, loggedErrors: list[LogEvent], isErr
     assert all(here == there for here, there in names)
     assert len(loggedErrors) == (3 if isError else 0)
     loggedErrors.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_aWSGIApplicationsThread(loggedErrors: list[LogEvent]) -> None:
+    """So can a WSGI application beside the sessions, whose threads work while other connections are served."""
+    from twisted.internet import reactor
+
+    names: list[str | None] = []
+    mayLog = threading.Event()
+
+    def application(environ: Any, start: Any) -> list[bytes]:
+        mayLog.wait(10)
+        log.msg("a message")
+        log.err(ValueError("an error"))
+        names.append(context.get(log.ILogContext)["system"])
+        start("200 OK", [("Content-Length", "4")])
+        return [b"done"]
+
+    server = Server()
+    reactorOfThreads: Any = reactor
+    pool = reactorOfThreads.getThreadPool()
+    site = siteFor(WSGIResource(reactor, pool, application), server.opts, reactor, takesBodies=True)
+    server.attach(site)
+    port = reactorOfThreads.listenTCP(0, site, interface="127.0.0.1")
+    wires = []
+    for _ in range(4):
+        wires.append(Wire())
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), wires[-1])
+    *asking, polling = wires
+    for each in asking:
+        each.send(http("GET", "/"))
+        polling.send(http("GET", target()))
+        assert (await polling.response()).status == 200
+    mayLog.set()
+    for each in asking:
+        assert (await each.response()).body == b"done"
+    assert len(set(names)) == 3
+    assert all(name is not None and "Channel," in name for name in names), names
+    assert len(loggedErrors) == 3
+    loggedErrors.clear()
+    await server.close()
+    await port.stopListening()
+    site.closeConnections()
+    for each in wires:
+        await each.lost()
 
 
 @pytest_twisted.ensureDeferred
