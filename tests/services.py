@@ -153,12 +153,22 @@ class Talk:
         return sid
 
     def frame(self) -> tuple[int, bytes]:
-        """Read a short frame, and return its opcode and what is in it."""
-        while len(self.received) < 2 or len(self.received) < 2 + self.received[1]:
-            self._more()
-        end = 2 + self.received[1]
+        """Read a frame, and return its opcode and what is in it."""
+        start = 2
+        self._have(start)
+        length = self.received[1]
+        if length > 125:
+            start += 2 if length == 126 else 8
+            self._have(start)
+            length = int.from_bytes(self.received[2:start])
+        end = start + length
+        self._have(end)
         frame, self.received = self.received[:end], self.received[end:]
-        return frame[0] & 15, frame[2:]
+        return frame[0] & 15, frame[start:]
+
+    def _have(self, size: int) -> None:
+        while len(self.received) < size:
+            self._more()
 
 
 @contextmanager

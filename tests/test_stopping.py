@@ -672,6 +672,50 @@ def test_aSocketFileThatHasGone(stopping: Any, tmp_path: Path) -> None:
     assert "Traceback" not in service.said
 
 
+LARGE = """
+def application(server):
+    def connected(socket):
+        def send(_):
+            for number in range(64):
+                socket.send(bytes([number]) * 65536)
+
+        socket.on("message", send)
+
+    server.on("connection", connected)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("isFirst", [True, False])
+def test_muchOnItsWay(isFirst: bool, tmp_path: Path, freePort: int) -> None:
+    """Four megabytes on their way to clients of each port arrive, although one of the two has lost its file."""
+    (tmp_path / "large.py").write_text(LARGE)
+    path = tmp_path / "gone"
+    ports = [f"--listen=unix:{path}", f"--listen=tcp:{freePort}:interface=127.0.0.1"]
+    with services(tmp_path) as run:
+        service = run(*ports[:: 1 if isFirst else -1], "--app=large:application", "--drain-timeout=60000", ports=2)
+        with talking(freePort) as byTCP, talking(path) as byUNIX:
+            for each in (byTCP, byUNIX):
+                openedWebSocket(each)
+                each.connection.sendall(makeFrame("4go"))
+                # The first of it has come.
+                while len(each.received) < 2:
+                    each.received += each.connection.recv(1)
+            path.unlink()
+            service.process.send_signal(signal.SIGTERM)
+            for each in (byTCP, byUNIX):
+                frames = []
+                while not frames or frames[-1][0] != CLOSE:
+                    frames.append(each.frame())
+                assert [(opcode, len(data), data[:1]) for opcode, data in frames[:-1]] == [
+                    (2, 65536, bytes([number])) for number in range(64)
+                ]
+                assert frames[-1][1] == b"\x03\xe9"
+                each.connection.sendall(makeFrame(b"\x03\xe9", CLOSE))
+            assert service.ended() == -signal.SIGTERM
+    assert "Traceback" not in service.said
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_sayWhatIsWaitedFor(stopping: Any, number: signal.Signals) -> None:
