@@ -161,26 +161,26 @@ class Client:
 
     def __init__(self, page: Page, number: int) -> None:
         self.page = page
-        self._client = f"clients[{number}]"
+        self.expression = f"clients[{number}]"
 
     async def get(self, expression: str) -> Any:
         """The value of an expression in which `client` is what the page knows of the client."""
-        return await self.page.run(f"const client = {self._client}; return {expression}")
+        return await self.page.run(f"const client = {self.expression}; return {expression}")
 
     async def send(self, *messages: Message) -> None:
         await self.page.run(
-            f"for (const each of arguments[0]) {self._client}.socket.send(unpack(each))",
+            f"for (const each of arguments[0]) {self.expression}.socket.send(unpack(each))",
             [pack(each) for each in messages],
         )
 
     async def received(self, count: int) -> list[Message]:
         """Wait until so many messages have come, and return all that have."""
-        await self.page.wait(f"{self._client}.messages.length >= {count}", f"{count} messages")
+        await self.page.wait(f"{self.expression}.messages.length >= {count}", f"{count} messages")
         return [unpack(each) for each in await self.get("client.messages")]
 
     async def saw(self, event: str) -> None:
         """Wait for something to happen."""
-        await self.page.wait(f"{self._client}.happened.includes(arguments[0])", event, event)
+        await self.page.wait(f"{self.expression}.happened.includes(arguments[0])", event, event)
 
     async def happened(self) -> list[str]:
         """All that has happened, except messages."""
@@ -188,7 +188,7 @@ class Client:
         return happened
 
     async def close(self) -> None:
-        await self.page.run(f"{self._client}.socket.close()")
+        await self.page.run(f"{self.expression}.socket.close()")
 
 
 @pytest.fixture(name="browser", scope="module")
