@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from email.utils import formatdate
 from http import HTTPStatus
 from secrets import token_hex
@@ -54,6 +55,11 @@ _TRIES = 3
 _FLAGS = os.O_RDONLY
 for _each in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
     _FLAGS |= getattr(os, _each, 0)
+
+# O_PATH: a folder that may be passed through, but not listed, is enough.
+_FOLDER = os.O_RDONLY
+for _each in ("O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "O_PATH"):
+    _FOLDER |= getattr(os, _each, 0)
 
 
 class Refused(Exception):
@@ -162,7 +168,7 @@ class StaticFolder(Resource):
                     if self._throttle.allows("static"):
                         self._log.error("{path} cannot be read: {reason}", path=path, reason=error.strerror)
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE) from None
-                if error.errno == errno.ENOENT and left:
+                if left:
                     continue
             except ValueError:
                 # A name that this system can't have.
@@ -244,9 +250,10 @@ def _open(folder: str, path: str) -> Opened:
     found = os.path.realpath(os.path.join(folder, path), strict=True)
     if os.path.commonpath([root, found]) != root:
         raise Refused(HTTPStatus.NOT_FOUND)
-    # Before it is opened: opening alone does something to a device, and waits for the other end of a pipe.
-    _ordinary(os.stat(found))
-    file = os.open(found, _FLAGS)
+    with _folderOf(root, found) as (above, name):
+        # Before it is opened: opening alone does something to a device, and waits for the other end of a pipe.
+        _ordinary(os.stat(name, dir_fd=above, follow_symlinks=False))
+        file = os.open(name, _FLAGS, dir_fd=above)
     try:
         status = os.fstat(file)
         _ordinary(status)
@@ -254,6 +261,30 @@ def _open(folder: str, path: str) -> Opened:
     except BaseException:
         os.close(file)
         raise
+
+
+@contextmanager
+def _folderOf(root: str, found: str) -> Iterator[tuple[int | None, str]]:
+    """
+    Open the folder that a file is in, from the root on. No link is followed: what is one now was none a moment ago.
+
+    @param root: the root, without links.
+    @param found: the path of the file, without links.
+    @return: the folder's descriptor, and the file's name in it; or None and its path, if the system has no such calls.
+    """
+    if os.open not in os.supports_dir_fd:
+        yield None, found
+        return
+    *between, name = os.path.relpath(found, root).split(os.sep)
+    folder = os.open(root, _FOLDER)
+    try:
+        for each in between:
+            below = os.open(each, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        yield folder, name
+    finally:
+        os.close(folder)
 
 
 def _ordinary(status: os.stat_result) -> None:

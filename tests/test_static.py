@@ -321,6 +321,39 @@ async def test_aFolderThatIsALink(serving: Any, folder: Path, tmp_path: Path) ->
     assert (await ask("/page.html")).status == 404
 
 
+@pytest.mark.parametrize("replaced", ["sub", "sub/text.txt", "sub/deeper", "sub/deeper/text.txt"])
+def test_aLinkThatComesMeanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch, replaced: str) -> None:
+    """What becomes a link to the outside, after it was looked at and before it is opened, is not followed."""
+    outside = folder.parent / "elsewhere"
+    for each in (outside, folder / "sub"):
+        (each / "deeper").mkdir(parents=True)
+        (each / "text.txt").write_text("secret" if each is outside else "text")
+        (each / "deeper" / "text.txt").write_text("secret" if each is outside else "text")
+    (folder.parent / "kept").mkdir()
+    resolved = os.path.realpath
+
+    def replacing(path: Any, **options: Any) -> Any:
+        found = resolved(path, **options)
+        part = folder / replaced
+        if options and not part.is_symlink():
+            part.rename(folder.parent / "kept" / "it")
+            part.symlink_to(outside / Path(replaced).relative_to("sub"))
+        return found
+
+    where = replaced if replaced.endswith(".txt") else f"{replaced}/text.txt"
+    opened = StaticFolder(str(folder)).open(where)
+    assert opened.file.read() == b"text"
+    opened.file.close()
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    with monkeypatch.context() as patched:
+        patched.setattr("os.path.realpath", replacing)
+        with pytest.raises(static.Refused) as caught:
+            StaticFolder(str(folder)).open(where)
+    assert caught.value.status == 404
+    assert (folder / replaced).is_symlink()
+    assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
+
+
 @pytest_twisted.ensureDeferred
 async def test_whatMayNotBeRead(
     serving: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, logged: list[Any], loggedErrors: list[Any]
