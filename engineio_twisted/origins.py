@@ -110,7 +110,17 @@ def _webHost(host: str) -> str:
             return str(IPv4Address(host))
         except ValueError:
             raise ValueError("write an IPv4 address as browsers do: four decimal numbers") from None
+    for label in host.split("."):
+        if label.startswith("xn--") and not _isPunycode(label.removeprefix("xn--")):
+            raise ValueError(f"{label} is no punycode")
     return host
+
+
+def _isPunycode(text: str) -> bool:
+    try:
+        return bool(text.encode().decode("punycode"))
+    except ValueError:
+        return False
 
 
 def originMatches(rule: str, origin: str) -> bool:
