@@ -191,6 +191,37 @@ async def test_aWaitingGet(anySite: Serve, revision: int) -> None:
             assert await wire.closed() == 1000
 
 
+@revisions
+@pytest_twisted.ensureDeferred
+async def test_halfAPost(anySite: Serve, request: pytest.FixtureRequest, revision: int) -> None:
+    """A POST that is still arriving when its session moves is refused, all of it, and the session goes on."""
+    seesBodies = request.node.callspec.params["anySite"] == "own site"
+    async with anySite(allowEIO3=True) as here:
+        for end in (b"6:4after", b"6:4aft", b""):
+            sid = sidOf(await here.ask(http("GET", target(EIO=revision))))
+            body = b"7:4before6:4after" if revision == 3 else b"4before\x1e4" + end
+            whole = http("POST", target(EIO=revision, sid=sid), body=body)
+            half = len(whole) - max(len(end), 1)
+            wire = await here.say(whole[:half])
+            if seesBodies:
+                await eventually(lambda sid=sid: here.server.clients[sid].transport.isReading, "half a POST")
+            moved = await here.webSocket(
+                upgrade(target(EIO=revision, transport="websocket", sid=sid)), makeFrame("5"), makeFrame("4moved")
+            )
+            assert await moved.text() == "4moved"
+            if end:
+                wire.send(whole[half:])
+                assert (await wire.response()).status == 400
+                assert here.refusals[-1].context["name"] == "TRANSPORT_MISMATCH"
+            wire.drop()
+            await wire.lost()
+            moved.send(makeFrame("4unharmed"))
+            assert await moved.text() == "4unharmed"
+            assert here.records[sid].messages == ["moved", "unharmed"]
+            moved.send(makeFrame("1"))
+            assert await moved.closed() == 1000
+
+
 @engines
 @pytest_twisted.ensureDeferred
 async def test_dotNet(anySite: Serve, engine: Any) -> None:
