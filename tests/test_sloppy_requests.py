@@ -419,20 +419,28 @@ async def test_wrongWholeAddresses(site: str) -> None:
         await wire.lost()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest_twisted.ensureDeferred
-async def test_letters(site: str) -> None:
-    """A name in UTF-8 that a proxy sets reaches the application, on an upgrade too."""
-    async with serving(site) as here:
-        for name in ("Århus", "Михаил"):
+async def test_letters(site: str, engine: Any) -> None:
+    """A name in UTF-8 that a proxy sets reaches the application, on an upgrade too; no header begins within one."""
+    async with serving(site, wsEngine=engine) as here:
+        names: list[str] = []
+        here.server.on("connection", lambda socket: names.append(socket.request.getHeader("X-Name")))
+        letters = ["Århus", "Михаил", "a\U0001f605b", "ÅSec-WebSocket-Protocol: chat"]
+        for name in letters:
             wire = await connectTo(here.port)
             value = name.encode().decode("latin-1")
             wire.send(upgrade(extra=f"X-Name: {value}\r\n"))
-            assert (await wire.response()).status == 101
+            response = await wire.response()
+            assert (response.status, "sec-websocket-protocol" in response.headers) == (101, False)
             wire.drop()
-        wire = await connectTo(here.port)
-        wire.send(upgrade(extra="X-Name: a\x0bb\r\n"))
-        assert (await wire.response()).status == 400
-        wire.drop()
+        assert names == letters
+        # Bytes: a line end of its own, one in UTF-8, one in what is no UTF-8; and the others.
+        for value in ("a\x85b", "a\xc2\x85b", "\xc3\x85\xff", "\xc0\x85", *"\x0b\x0c\x1c\x1d\x1e"):
+            wire = await connectTo(here.port)
+            wire.send(upgrade(extra=f"X-Name: a{value}b\r\n"))
+            assert (await wire.response()).status == 400
+            wire.drop()
 
 
 # What can't be read

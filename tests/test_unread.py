@@ -19,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import Server
 from engineio_twisted.fast_http import siteFor
+from engineio_twisted.metrics import MetricsResource
 from engineio_twisted.resource import UNREAD_TIMEOUT
 from engineio_twisted.static import StaticFolder
 from engineio_twisted.transport import UNREAD_CHECKS, UNREAD_PROGRESS, UnreadDeadline, unread
@@ -69,6 +70,7 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, shortFolder: str, serve
             root = StaticFolder(str(tmp_path))
             for name in (b"page", b"pieces", b"endless"):
                 root.putChild(name, Page())
+            root.putChild(b"metrics", MetricsResource(self.server))
             self.site = siteFor(root, self.server.opts, self.clock)
             self.server.attach(self.site)
             self.ports: list[Any] = []
@@ -146,6 +148,7 @@ KINDS = {
     "refusals of a POST": [http("POST", target(sid="none"), body=b"4x")] * 40_000,
     "a page after refusals": [*([REFUSED] * 100), http("GET", "/page")],
     "nothing there": [http("GET", "/none")] * 40_000,
+    "metrics": [http("GET", "/metrics")] * 2_000,
 }
 
 
