@@ -48,14 +48,14 @@ def _descend(levels: int) -> None:
         _descend(levels - 1)
 
 
-def needRoom() -> None:
+def needRoom(levels: int = LEAST_ROOM) -> None:
     """
     Raise before anything has changed if the stack has no room to begin an end.
 
     @raise RecursionError: as Python itself would, half way.
     """
-    if not hasRoom(LEAST_ROOM):
-        raise RecursionError("the stack has no room to end a session")
+    if not hasRoom(levels):
+        raise RecursionError("the stack has no room to end anything")
 
 
 def attempt(step: Callable[..., object], *args: Any, session: Any = None) -> bool:

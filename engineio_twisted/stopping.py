@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from .ends import Deadline, alsoWhen, attempt
+from .ends import ROOM, Deadline, alsoWhen, attempt, needRoom
 from .errors import ServerClosing
 from .ports import Ports
 from .transport import CLOSE_TIMEOUT, cancel
@@ -62,6 +62,7 @@ class Stop:
 
     def drain(self) -> Deferred[None]:
         """Do what L{Server.drain} says."""
+        needRoom(ROOM)
         if self._drained is None:
             self.isDraining = True
             self._drained = Deferred()
@@ -100,6 +101,7 @@ class Stop:
 
     def close(self, drain: bool) -> Deferred[None]:
         """Do what L{Server.close} says."""
+        needRoom(ROOM)
         for ports in self._ports:
             # First, so that nobody connects while the sessions end.
             if not ports.isLast:

@@ -37,6 +37,7 @@ from .server import Server
 from .service import SiteService
 from .socket import Socket
 from .static import Page, StaticFolder
+from .transport import CLOSE_TIMEOUT
 
 
 def echo(server: Server) -> None:
@@ -338,7 +339,9 @@ class CommandService(SiteService):
                 signal.signal(each, hurry)
 
     def _hurry(self) -> None:
-        self._log.info("Nothing is waited for any more")
+        self._log.info(
+            "Nothing is waited for any more: what is left is aborted in {seconds} s", seconds=math.ceil(CLOSE_TIMEOUT)
+        )
         self.server.close()
 
 

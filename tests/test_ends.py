@@ -154,6 +154,39 @@ def test_closedOnAFullStack(transport: str, how: dict[str, bool]) -> None:
     assert outcomes == {"refused", "closed"}
 
 
+@pytest.mark.parametrize("how", ["close", "drain", "drain and close"])
+def test_aServerClosedOnAFullStack(how: str, loggedErrors: list[Any]) -> None:
+    """So does a server, with all its sessions."""
+    outcomes = set()
+    for left in [*range(1, 80, 5), *range(80, 320, 3)]:
+        memory = Memory(drainTimeout=1000)
+        closes: list[Any] = []
+        memory.server.on("connection", lambda socket, to=closes: socket.on("close", lambda *args: to.append(args)))
+        for _ in range(2):
+            memory.connect(upgrade())
+        call = {
+            "close": memory.server.close,
+            "drain": memory.server.drain,
+            "drain and close": partial(memory.server.close, drain=True),
+        }[how]
+        try:
+            onStack(left, call)
+        except RecursionError:
+            outcomes.add("refused")
+            assert (memory.server.isReady, closes, memory.server.clientsCount) == (True, [], 2)
+        else:
+            outcomes.add("begun")
+            assert not memory.server.isReady
+        done = memory.server.close()
+        memory.advance(0)
+        assert (len(closes), memory.server.clientsCount) == (2, 0)
+        memory.advance(3)
+        assert done.called
+        memory.end()
+    assert outcomes == {"refused", "begun"}
+    assert loggedErrors == []
+
+
 @pytest.mark.parametrize("raised", RAISED)
 def test_attempt(raised: type[BaseException], loggedErrors: list[Any]) -> None:
     """It returns whether a step came to its end, and never raises; nor does the Deferred of one fail."""
