@@ -78,9 +78,10 @@ class Visit:
         """One more client, and its session."""
         client = await self.page.connect(self.running.url, transports=["polling", *transports], forceJSONP=True)
         session = await self._application.session()
+        await client.saw("open on polling")
+        # Not earlier: the application is told of the session before this is.
         assert isinstance(self._began[session.socket], JSONPTransport)
         assert session.socket.protocol == REVISIONS[self._version]
-        await client.saw("open on polling")
         return client, session
 
     async def wentWell(self, *sessions: Session) -> None:
