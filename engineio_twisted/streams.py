@@ -268,19 +268,21 @@ class Stream:
         return result
 
     def _await(self) -> None:
-        """Have Twisted say when a window is opened."""
-        if not self._isGated:
-            self._isGated = True
-            self._stream.registerProducer(_Gate(self), True)
-        self._stream.flowControlBlocked()
+        """Be woken when a window is opened."""
+        self._isGated = True
+        # In place of Twisted's, which asks for the window of a stream that its client may have closed.
+        self._stream.windowUpdated = self._windowOpened
         cancel(self._look)
         self._look = self.site.reactor.callLater(LOOK_INTERVAL, self._wake)
+
+    def _windowOpened(self) -> None:
+        if self._isGated:
+            self._isGated = False
+            self._wake()
 
     def _end(self) -> None:
         if not self._isEnded:
             self._isEnded = True
-            if self._isGated:
-                self._stream.unregisterProducer()
             self._stream.requestDone(self._stream._request)
 
     def _ask(self) -> None:
@@ -330,24 +332,3 @@ class Stream:
             self.unregisterProducer()
             attempt(producer.stopProducing)
         return result
-
-
-class _Gate:
-    """
-    What a stream of Twisted's takes for a producer, which it resumes when a window is opened.
-
-    @param stream: that waits for this.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def pauseProducing(self) -> None:
-        pass
-
-    def resumeProducing(self) -> None:
-        # Not at once: Twisted is in the middle of what the client has sent.
-        self._stream._wake()
-
-    def stopProducing(self) -> None:
-        pass

@@ -371,6 +371,32 @@ def test_windowsThatSettingsClose(size: int, after: int) -> None:
     assert [rig.ends[each] for each in (page, another, poll)] == [None] * 3
 
 
+@pytest.mark.parametrize("isOwn", [True, False], ids=["stream", "connection"])
+@pytest.mark.parametrize("path", ["/page", "session"])
+def test_aWindowThatIsOpenedAndAReset(path: str, isOwn: bool) -> None:
+    """A client that gives up a large answer while it reads, and asks again in that segment, harms no other stream."""
+    rig = Rig()
+    other, socket = rig.open(), rig.open()
+    poll = rig.ask(target(sid=other.id))
+    rig.reads = False
+    if path == "session":
+        socket.send(BODY)
+        path = target(sid=socket.id)
+    streams = [rig.ask(path), rig.ask("/page")]
+    rig.h2.increment_flow_control_window(10, streams[0] if isOwn else None)
+    rig.h2.reset_stream(streams[0])
+    # With the next request h2 forgets the stream, before Twisted is told of the window.
+    streams.append(rig.ask("/page"))
+    rig.reads = True
+    rig.h2.increment_flow_control_window(1_000_000)
+    rig.turn()
+    other.send("still here")
+    rig.turn()
+    assert rig.bodies[poll] == b"4still here"
+    assert [rig.bodies[each] == BODY for each in streams[1:]] == [True, True]
+    assert rig.held() == 0
+
+
 def test_answersInTurns() -> None:
     """A large answer doesn't keep those beside it waiting: each has its turn, whatever the windows take."""
     rig = Rig()
