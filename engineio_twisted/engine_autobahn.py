@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha1
+from sys import getsizeof
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,9 @@ _LEAST = {_MEDIUM: _SHORT + 1, _LONG: 2**16}
 
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
 """The first byte of a frame that is a whole message, not compressed."""
+
+_MUCH_LARGER, _SMALL_TEXT = 2, 1000
+"""How many times as large as its UTF-8 a piece of text is kept, and bytes that make no difference."""
 
 _newDecoder = codecs.getincrementaldecoder("utf-8")
 
@@ -538,45 +542,57 @@ class _IncompleteFrame:
     _rest = b""
 
     def __init__(self, data: bytes, start: int, missing: int, first: int) -> None:
-        self._pieces = [data]
         self.size = len(data)
         self.missing = missing
         self._isText = first == _WHOLE_TEXT
+        # Of text what it says, and not decoded if that would be much larger than what came.
+        self._pieces: list[Any] = [] if self._isText else [data]
         if self._isText:
-            self._texts: list[str] = []
-            self._decode = _newDecoder().decode
+            self._head = data[:start]
+            self._decoder = _newDecoder()
             # As it is for the next byte.
             self._mask = data[start - 4 : start]
             self._read(data[start:])
 
     def add(self, data: bytes) -> bool:
         """Take what came next; return whether there is nothing to wait for any more."""
-        self._pieces.append(data)
         self.size += len(data)
         if self._isText:
             if len(data) > self.missing:
                 data, self._rest = data[: self.missing], data[self.missing :]
             self._read(data)
+        else:
+            self._pieces.append(data)
         self.missing -= len(data)
         if self.missing > 0 and len(self._pieces) > MANY_PIECES:
-            self._pieces = [b"".join(self._pieces)]
-            if self._isText:
-                self._texts = ["".join(self._texts)]
+            self._pieces = [self._whole()]
         return self.missing <= 0 or self.isWrong
 
     def _read(self, payload: bytes) -> None:
+        unmasked = _unmasked(self._mask, payload)
         try:
-            self._texts.append(self._decode(_unmasked(self._mask, payload), len(payload) == self.missing))
+            text = self._decoder.decode(unmasked, len(payload) == self.missing)
         except UnicodeDecodeError:
             self.isWrong = True
+            # With what the decoder had kept, the first bytes of a character.
+            self._pieces += [self._decoder.getstate()[0], unmasked]
+            return
+        isWide = getsizeof(text) > _MUCH_LARGER * len(unmasked) + _SMALL_TEXT
+        self._pieces.append(text.encode() if isWide else text)
         turned = len(payload) % 4
         self._mask = self._mask[turned:] + self._mask[:turned]
 
+    def _whole(self) -> bytes:
+        return b"".join([each.encode() if isinstance(each, str) else each for each in self._pieces])
+
     def taken(self) -> tuple[bytes, str | None]:
         """Return what is to be read next, and the message, if that isn't part of it."""
-        if self._isText and not self.isWrong:
-            return self._rest, "".join(self._texts)
-        return b"".join(self._pieces), None
+        if not self._isText:
+            return self._whole(), None
+        if not self.isWrong:
+            return self._rest, "".join([each if isinstance(each, str) else each.decode() for each in self._pieces])
+        # As it came.
+        return self._head + _unmasked(self._head[-4:], self._whole()) + self._rest, None
 
 
 class FastWebSocket(AutobahnWebSocket):

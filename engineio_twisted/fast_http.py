@@ -518,7 +518,13 @@ class FastChannel(Channel):
             request.processingFailed(Failure())
 
     def requestDone(self, request: Any) -> None:
-        if self._dataBuffer or self._waitingForTransport or not self.persistent or request is not self.requests[0]:
+        if (
+            self._dataBuffer
+            or self._buffer
+            or self._waitingForTransport
+            or not self.persistent
+            or request is not self.requests[0]
+        ):
             super().requestDone(request)
             return
         del self.requests[0]

@@ -47,6 +47,7 @@ from .transport import (
     isStream,
     unread,
 )
+from .turns import TURN, inLaterTurn
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -583,6 +584,9 @@ class Channel(HTTPChannel):
     _receivedHeaderSize: int
     _buffer: bytes
     _dataBuffer: list[bytes]
+    _busyReceiving: bool
+    # When requests that came at once have had their part of a turn; 0 until there are several.
+    _turnEnds = 0.0
     # What watches it in the reactor's place.
     group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
@@ -658,10 +662,30 @@ class Channel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         """Learn that a request is answered."""
-        isHeldBack = self.paused = self._waitingForTransport
+        isFull = self._waitingForTransport
+        isOver = not isFull and self._isTurnOver()
+        isHeldBack = self.paused = isFull or isOver
         super().requestDone(request)
         if isHeldBack:
             self._networkProducer.pauseProducing()
+        if isOver:
+            inLaterTurn(self.site.reactor, self._readOn)
+
+    def _isTurnOver(self) -> bool:
+        """Return whether there are more requests, and others have waited long enough for those before them."""
+        if not (self._buffer or self._dataBuffer):
+            return False
+        now = self.site.reactor.seconds()
+        if not self._turnEnds:
+            self._turnEnds = now + TURN
+        return bool(now >= self._turnEnds)
+
+    def _readOn(self, ends: float) -> None:
+        if self.paused and not (self._waitingForTransport or self._isReleased or self.transport.disconnecting):
+            self._networkProducer.resumeProducing()
+            self.paused = False
+            self._turnEnds = ends
+            self.dataReceived(b"")
 
     def pauseProducing(self) -> None:
         """Learn that the client takes less than is written."""
@@ -784,6 +808,8 @@ class Channel(HTTPChannel):
         """Read what came: that is requests, or pieces of one."""
         if self._isRefused:
             return
+        if data and self._turnEnds and not self._busyReceiving:
+            self._turnEnds = 0.0
         self._hasRead = True
         try:
             super().dataReceived(data)

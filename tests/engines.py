@@ -8,7 +8,7 @@ import attrs
 import pytest
 from incremental import Version
 
-from engineio_twisted import AutobahnEngine, engine_autobahn, polling, turns, websocket
+from engineio_twisted import AutobahnEngine, engine_autobahn, polling, resource, turns, websocket
 from twisted import version
 
 TwistedEngine: Any = None
@@ -35,7 +35,7 @@ def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def everyMessageTakesATurn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a turn of the reactor be over after each message of a client."""
-    modules: list[Any] = [turns, polling, engine_autobahn]
+    modules: list[Any] = [turns, polling, engine_autobahn, resource]
     if TwistedEngine is not None:
         from engineio_twisted import engine_twisted
 

@@ -593,6 +593,27 @@ def test_uncompressedIncompleteMessages(engine: Any) -> None:
     assert peer.isOver()
 
 
+@pytest.mark.parametrize("piece", ["x" * 50_000 + "\U0001f600", "é" * 25_000, "\u4e16" * 15_000], ids=ascii)
+@pytest.mark.parametrize("size", [1000, 60_000])
+def test_memoryOfIncompleteText(piece: str, size: int) -> None:
+    """One character that takes four bytes makes text four times as large: that is kept as it came."""
+    peer = Peer(AutobahnEngine, 1_000_000)
+    text = piece * 4
+    frame = makeFrame("4" + text)
+    peer.receive(makeFrame("4first"))
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for start in range(0, len(frame) - 1, size):
+        peer.receive(bytes(bytearray(frame[start : min(start + size, len(frame) - 1)])))
+    gc.collect()
+    assert tracemalloc.get_traced_memory()[0] - before < 2 * len(frame)
+    tracemalloc.stop()
+    peer.receive(frame[-1:])
+    assert peer.data == ["first", text]
+    assert peer.isOver()
+
+
 # Polling
 
 
@@ -1045,6 +1066,80 @@ def test_anEndInTheMiddleOfAnUpgrade(how: str) -> None:
     assert posts.taken().startswith(b"HTTP/1.1 400 ")
     assert (memory.messages, len(memory.ends)) == (["a"], 1)
     memory.end()
+
+
+# HTTP
+
+
+class SlowToOpen(Memory):
+    """A server whose application takes a turn for each session that opens."""
+
+    def _opened(self, socket: Any) -> None:
+        self.clock.rightNow += STEP
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "plain"])
+def requests(request: pytest.FixtureRequest) -> Any:
+    """A server that was sent ten requests in one piece."""
+    memory = SlowToOpen(fastPaths=request.param)
+    get = f"GET {target()} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    refused = b"GET /engine.io/ HTTP/1.1\r\nHost: a\r\n\r\n"
+    memory.connect(b"".join([get, *[get, refused] * 4, get]))
+    return memory
+
+
+def _count(memory: Memory) -> int:
+    return len(memory.server.clients)
+
+
+def _endAll(memory: Memory) -> None:
+    for each in list(memory.server.clients.values()):
+        each.close(discard=True)
+    memory.end()
+
+
+def test_requestsThatCameAtOnce(requests: Any) -> None:
+    """They are answered in turns, in order, and nothing is read meanwhile; another client is served in between."""
+    (connection,) = requests.connections
+    assert (_count(requests), connection.isReading) == (2, False)
+    other = requests.connect(b"GET /engine.io/ HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert other.taken().startswith(b"HTTP/1.1 400 ")
+    for count in (3, 4, 5, 6):
+        turn(requests.clock)
+        assert _count(requests) == count
+    assert connection.isReading
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", connection.taken())
+    assert statuses == [b"200", *[b"200", b"400"] * 4, b"200"]
+    connection.say(b"GET /engine.io/ HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert connection.taken().startswith(b"HTTP/1.1 400 ")
+    _endAll(requests)
+
+
+def test_requestsBehindTheOthers(requests: Any) -> None:
+    """What is read later is answered behind what waits."""
+    (connection,) = requests.connections
+    connection.say(b"OPTIONS /engine.io/ HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ in range(6):
+        turn(requests.clock)
+        connection.turn()
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", connection.taken())
+    assert (len(statuses), statuses[:3]) == (11, [b"200", b"200", b"400"])
+    _endAll(requests)
+
+
+@pytest.mark.parametrize("how", ["lost", "closed"])
+def test_anEndAmongRequests(requests: Any, how: str) -> None:
+    """Nothing more is answered, and nothing is left."""
+    (connection,) = requests.connections
+    if how == "lost":
+        connection.lose()
+    else:
+        requests.site.closeConnections(0)
+        connection.turn()
+    for _ in range(5):
+        turn(requests.clock)
+    assert (_count(requests), connection.isLost) == (2, True)
+    _endAll(requests)
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
