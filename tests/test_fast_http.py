@@ -1898,7 +1898,7 @@ def test_aClientThatDoesNotLetGo(first: bytes) -> None:
         here.say(OPEN)
         peer = here.say(first) if first else here.connect()
         peer.isStuck = True
-        here.advance(44.9, 0.2, 14.8, 0.2, 2.8, 0.2)
+        here.advance(44.9, 0.2, 29.8, 0.2, 2.8, 0.2)
         assert peer.isLost
         here.advance(20)
 
