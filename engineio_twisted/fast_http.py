@@ -381,7 +381,10 @@ class FastRequest(EngineIORequest):
     def keepLittle(self) -> None:
         # They are in the headers too.
         self.knownHeaders = None
-        super().keepLittle()
+        # Nearly always nothing was made of what came.
+        isAsItCame = self._requestHeaders is None and self._made is None and self._content is None
+        if not (isAsItCame and self.finished and self._responseHeaders is None):
+            super().keepLittle()
 
     # Losing the connection
 
