@@ -125,16 +125,18 @@ if unix is not None:
         """A UNIX socket, whose file is removed at the end only if it is still the one that was made."""
 
         _log = Logger()
+        _path = b""
         _made: tuple[int, int] | None = None
 
         def startListening(self) -> None:
             """Make the socket, and listen."""
             super().startListening()
+            self._path = self.getHost().name or b""
             self._made = self._identity()
 
         def _identity(self) -> tuple[int, int] | None:
             try:
-                status = os.lstat(self._bindPath)
+                status = os.lstat(self._path)
             except (OSError, ValueError):
                 # Removed, or of no file, as on Linux a name that begins with a NUL.
                 return None
@@ -144,14 +146,12 @@ if unix is not None:
             """Close the socket, whatever becomes of its file."""
             try:
                 if self._made is not None and self._made == self._identity():
-                    os.unlink(self._bindPath)
+                    os.unlink(self._path)
                 if self.lockFile is not None:
                     self.lockFile.unlock()
             except OSError as error:
                 # A folder in which only root, who opened it, may write.
-                self._log.warn(
-                    "{path} is left behind: {reason}", path=os.fsdecode(self._bindPath), reason=error.strerror
-                )
+                self._log.warn("{path} is left behind: {reason}", path=os.fsdecode(self._path), reason=error.strerror)
             tcp.Port.connectionLost(self, reason)
 
     class AdoptedUNIXPort(UNIXPort):
