@@ -115,7 +115,7 @@ class SteadyClock:
         return difference
 
     def _watch(self) -> None:
-        """Have the thread run. After a fork the child has none."""
+        """Start the thread unless it runs. After a fork the child has none."""
         with self._lock:
             if self._watcher is None or not self._watcher.is_alive():
                 arguments = (self._difference(),)
@@ -167,7 +167,7 @@ class Timeout:
         return bool(self.call.active())
 
     def cancel(self) -> None:
-        """Have the function not be called."""
+        """Don't call the function."""
         self.call.cancel()
 
 

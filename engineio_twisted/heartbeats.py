@@ -261,7 +261,7 @@ class Patience:
 
     def end(self, now: float, arriving: object, hasBegunAnew: bool) -> None:
         """
-        Learn that the time is over.
+        Called when the time is over.
 
         @param arriving: of the session's transport.
         """
@@ -296,7 +296,7 @@ class Patience:
         return self._isBehind
 
     def delivered(self) -> None:
-        """Learn that everything that waited to be delivered is."""
+        """Called when everything that waited was delivered."""
         if self._isBehind:
             self._isBehind = False
 
@@ -315,7 +315,7 @@ class Patience:
 
     def pause(self, now: float, left: float) -> None:
         """
-        Have the time stand still. A second time this does nothing.
+        Stop the time. A second call does nothing.
 
         @param left: how many seconds the client has left.
         """
@@ -325,7 +325,7 @@ class Patience:
 
     def resume(self, now: float, timeout: float) -> float | None:
         """
-        Have the time go on.
+        Let the time go on.
 
         @param timeout: seconds that the client has in all.
         @return: how many seconds it has left; None if the time didn't stand still.

@@ -86,7 +86,7 @@ class Ports:
 
 
 def _throttle(port: Any, throttle: LogThrottle) -> None:
-    """Have a port that can't accept connections, for want of file descriptors, log that once a second."""
+    """Make a port that can't accept connections, for want of file descriptors, log that once a second."""
     # A private name of tcp.Port, seen in Twisted 24.3 and 26.10. Without it the port logs each connection it closes.
     logger = getattr(port, "_logger", None)
     if not isinstance(logger, Logger):
@@ -115,7 +115,7 @@ class _Proxied(HAProxyProtocolWrapper):
 
 
 def _takeWrongHeaders(port: Any) -> None:
-    """Have a port of the PROXY protocol close connections whose header is wrong, and log no traceback for it."""
+    """Make a port of the PROXY protocol close connections whose header is wrong, and log no traceback for it."""
     factory: Any = getattr(port, "factory", None)
     while factory is not None:
         if isinstance(factory, HAProxyWrappingFactory):

@@ -319,7 +319,7 @@ class EngineIORequest(server.Request):
         return [unquote_to_bytes(each) for each in path[1:].split(b"/")]
 
     def parseCookies(self) -> None:
-        """Have the cookies read from the headers when they are asked for."""
+        """Forget the cookies: they are read from the headers when they are asked for."""
         if self._made is not None:
             self._made.pop("received_cookies", None)
         if isStream(self.channel) and self.channel.isReset:
@@ -537,7 +537,7 @@ class EngineIORequest(server.Request):
         self.process()
 
     def render(self, resrc: Any) -> None:
-        """Have a resource answer."""
+        """Let a resource answer."""
         # twisted.web logs a line about each body that it leaves out.
         super().render(_WithoutBody(resrc) if self.method == b"HEAD" else resrc)
 
@@ -688,7 +688,7 @@ class Channel(HTTPChannel):
             self.dataReceived(b"")
 
     def pauseProducing(self) -> None:
-        """Learn that the client takes less than is written."""
+        """Called when the client takes less than is written."""
         super().pauseProducing()
         self._watchClient(isFull=True)
 
@@ -705,7 +705,7 @@ class Channel(HTTPChannel):
             self.dataReceived(b"")
 
     def _watchClient(self, isFull: bool) -> None:
-        """Have the connection cut when the client reads nothing of what it is sent."""
+        """Abort the connection later if the client reads nothing of what it is sent."""
         if self._unreadDeadline is None:
             transport, seconds = self.transport, self.site.unreadTimeout / 1000
             self._unreadDeadline = UnreadDeadline(self.callLater, seconds, lambda: unread(transport), self._notRead)
@@ -733,7 +733,7 @@ class Channel(HTTPChannel):
         super().writeSequence(iovec)
 
     def timeoutConnection(self) -> None:
-        """Learn that nothing came for some time: close the connection, unless the client is still reading."""
+        """Called when nothing came for some time: close the connection, unless the client is still reading."""
         if self._waitingForTransport or unread(self.transport):
             self._watchClient(self._waitingForTransport)
             self.setTimeout(self.timeOut)
@@ -745,7 +745,7 @@ class Channel(HTTPChannel):
 
     def readConnectionLost(self) -> None:
         """
-        Learn that the client has closed its side of the connection.
+        Called when the client has closed its side of the connection.
 
         A client that goes away does the same, so a GET that waits for something to happen isn't answered any more.
         """
@@ -756,7 +756,7 @@ class Channel(HTTPChannel):
             self._awaitProgress(None)
 
     def writeConnectionLost(self) -> None:
-        """Learn that our side is closed, which it never is alone."""
+        """Called when our side is closed, which it never is alone."""
 
     def _awaitProgress(self, before: object) -> None:
         """Cut the connection, whose end can't be noticed, if the answer hasn't gone on since this was called last."""

@@ -972,7 +972,7 @@ def _isAnswered(request: Any) -> bool:
 
 
 def _keepLittle(request: Any) -> None:
-    """Have the first request of a session, which keeps it, take no more memory than it has to, if it is one of ours."""
+    """Free what the first request of a session, which keeps it, need not hold, if it is one of ours."""
     keepLittle = getattr(request, "keepLittle", None)
     if keepLittle is not None:
         keepLittle()

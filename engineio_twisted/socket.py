@@ -1078,7 +1078,7 @@ class Socket(EventEmitter):
             self._timedOut(None)
 
     def _hear(self, packet: Packet) -> None:
-        """Learn that a packet has come while a heartbeat of the client's is waited for."""
+        """Called when a packet has come while a heartbeat of the client's is waited for."""
         if packet.type in _HEARTBEATS:
             return
         self._isHeard = True

@@ -163,7 +163,7 @@ class Stream:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        Have a producer write the body at the pace of the client.
+        Register a producer, which writes the body at the pace of the client.
 
         @raise ValueError: there is one already.
         """
@@ -286,7 +286,7 @@ class Stream:
             self._stream.requestDone(self._stream._request)
 
     def _ask(self) -> None:
-        """Have the producer write more: all that it wrote is sent."""
+        """Ask the producer for more: all that it wrote is sent."""
         if not self._isStreaming:
             self._producer.resumeProducing()
             if self._producer is not None:

@@ -145,7 +145,7 @@ class ITransportOwner(Interface):
         """Take a message from the client, as L{transportPacket} takes a packet with it."""
 
     def transportDelivered(transport: ITransport) -> None:
-        """Learn that everything was delivered that had to wait."""
+        """Called when everything that had to wait was delivered."""
 
     def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
         """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""
@@ -496,7 +496,7 @@ class UnreadDeadline:
         self._written += size
 
     def drained(self) -> None:
-        """Learn that the connection has room again."""
+        """Called when the connection has room again."""
         self._isFull = False
         self._checks = 0
 

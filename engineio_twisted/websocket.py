@@ -142,7 +142,7 @@ class IWebSocketReceiver(Interface):
         """Learn that the WebSocket is writable again."""
 
     def delivered() -> None:
-        """Learn that everything was given to this that was read and had to wait."""
+        """Called when everything that was read and had to wait was given to this."""
 
     def closed(description: str) -> None:
         """Learn that the client has closed the WebSocket, or its connection is lost."""
@@ -388,7 +388,7 @@ class WebSocketConnection:
             self.connectionEnded()
 
     def lost(self, reason: Failure) -> None:
-        """Learn that the connection is lost, and that everything is read that came."""
+        """Called when the connection is lost and everything that came is read."""
         raise NotImplementedError
 
     def setDeadline(self, deadline: float = 0.0) -> None:
