@@ -90,11 +90,11 @@ test-plain: $(VENV)/test
 	ENGINEIO_FAST_PATHS=none $(BIN)/python $(PYTEST) -m 'not once' $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 
 # What tests programs and documentation around the package, or goes no further than into modules of its own.
-LOWEST_WITHOUT = benchmarks conftest deployment docs emitter flow guides handshake headers imports newcomer packaging packet \
-	payload payload_v3 python_engineio_client readme reference_page soak socket systemd
+LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/session/test_emitter.py tests/session/test_flow.py tests/session/test_socket.py \
+	tests/hostile/test_soak.py tests/operation/test_deployment.py tests/operation/test_systemd.py tests/test_imports.py
 # The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: $(VENV)-lowest/test
-	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=tests/test_%.py) --deselect=tests/test_chat_tests.py::test_faults $(PYTEST_ARGS)
+	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=%) --deselect=tests/testing/test_chat_tests.py::test_faults $(PYTEST_ARGS)
 
 # SOAK_SECONDS in the environment makes it shorter.
 soak: $(VENV)/test
@@ -115,7 +115,7 @@ bench-quick: $(VENV)/run
 dist: $(VENV)/test
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
-	DIST=dist $(BIN)/python -m pytest -n 0 -q tests/test_packaging.py
+	DIST=dist $(BIN)/python -m pytest -n 0 -q tests/pages/test_packaging.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest benchmarks/.build docs/_build fuzz/found build dist *.egg-info artifacts .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

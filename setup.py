@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="engineio_twisted",
@@ -13,7 +13,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=["engineio_twisted", "twisted.plugins"],
+    packages=[*find_packages(include=["engineio_twisted", "engineio_twisted.*"]), "twisted.plugins"],
     # Outside of the package: pytest imports it in whatever it runs, and the package is to be imported by who uses it.
     py_modules=["pytest_engineio_twisted"],
     entry_points={"pytest11": ["engineio_twisted = pytest_engineio_twisted"]},
@@ -31,7 +31,7 @@ setup(
         "http2": ["twisted[http2]>=26.4"],
         # What the WebSocket engine in engine_twisted needs.
         "wsproto": ["twisted[websocket]>=26.10", "wsproto>=1.2"],
-        # What engineio_twisted.metrics needs.
+        # What engineio_twisted.operation.metrics needs.
         "metrics": ["prometheus_client>=0.20"],
         "test": [
             "aiohttp>=3.9",

@@ -15,7 +15,8 @@ from unittest import mock
 from twisted.internet.task import LoopingCall, react
 from twisted.internet.threads import deferToThread
 
-from engineio_twisted import Server, listen, polling
+from engineio_twisted import Server, listen
+from engineio_twisted.transports import polling
 
 TEXT = "".join(f"line {number} of some text {number * 7919}\n" for number in range(330_000))[:10_000_000]
 

@@ -18,8 +18,9 @@ from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address
 from twisted.web.resource import Resource
 
-from engineio_twisted import Server, ServerOptions, Socket, engine_autobahn
-from engineio_twisted.fast_http import siteFor
+from engineio_twisted import Server, ServerOptions, Socket
+from engineio_twisted.transports import engine_autobahn
+from engineio_twisted.web.fast import siteFor
 
 # The reactor doesn't run, so nothing is left to a later turn of it, however slow the machine is.
 engine_autobahn.TURN = 3600.0

@@ -18,8 +18,9 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
-from engineio_twisted import Server, ServerOptions, Socket, engine_autobahn, polling, turns
-from engineio_twisted.fast_http import siteFor
+from engineio_twisted import Server, ServerOptions, Socket, turns
+from engineio_twisted.transports import engine_autobahn, polling
+from engineio_twisted.web.fast import siteFor
 
 MODULES = (turns, engine_autobahn, polling)
 

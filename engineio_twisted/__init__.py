@@ -5,8 +5,9 @@ L{listen} makes a server with a port of its own, L{attach} one on a site that is
 L{EngineIOResource} are for everything else. docs/ has the protocol, the architecture and the reasons.
 """
 
-from .engine_autobahn import AutobahnEngine
-from .errors import (
+from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
+from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
+from .protocol.errors import (
     BufferLimitExceeded,
     CloseReason,
     DecodeError,
@@ -15,17 +16,18 @@ from .errors import (
     OptionError,
     RequestRefused,
 )
-from .factory import SocketFactory
-from .fast_http import FastSite
-from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
-from .options import Cookie, Cors, FastPaths, HttpCompression, PerMessageDeflate, ServerOptions
-from .packet import Packet, PacketType
-from .polling import PollingTransport
-from .resource import EngineIOResource, Site
+from .protocol.options import Cookie, Cors, FastPaths, HttpCompression, PerMessageDeflate, ServerOptions
+from .protocol.packet import Packet, PacketType
 from .server import ConnectionErrorEvent, Server, attach, listen
-from .socket import ReadyState, Socket
-from .transport import ITransport, ResponseHeaders, Transport
-from .websocket import IWebSocket, IWebSocketEngine, IWebSocketReceiver, WebSocketTransport
+from .session.factory import SocketFactory
+from .session.socket import ReadyState, Socket
+from .transports.base import Transport
+from .transports.engine_autobahn import AutobahnEngine
+from .transports.polling import PollingTransport
+from .transports.websocket import WebSocketTransport
+from .web.answers import ResponseHeaders
+from .web.fast import FastSite
+from .web.resource import EngineIOResource, Site
 
 protocol = 4
 """The newest revision of the protocol that is served."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from threading import Lock, Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
@@ -241,3 +241,16 @@ class AfterReading:
         finally:
             if self._waiting and self._timer is None:
                 self._timer = self._clock.callLater(0, self._next)
+
+
+class Cancellable(Protocol):
+    """A timer."""
+
+    def active(self) -> bool: ...
+    def cancel(self) -> None: ...
+
+
+def cancel(call: Cancellable | None) -> None:
+    """Cancel a timer, if there is one and it hasn't run."""
+    if call is not None and call.active():
+        call.cancel()

@@ -29,14 +29,14 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .configuration import optionsFromText
-from .descriptions import describedEndpoint
-from .errors import CloseReason, OptionError
-from .options import OptionKeywords, ServerOptions
-from .proxies import plainAddress
+from .clock import cancel
+from .operation.configuration import optionsFromText
+from .protocol.errors import CloseReason, OptionError
+from .protocol.options import OptionKeywords, ServerOptions
+from .protocol.proxies import plainAddress
 from .server import Server, listen
-from .socket import ReadyState, Socket
-from .transport import cancel
+from .session.socket import ReadyState, Socket
+from .web.descriptions import describedEndpoint
 
 MESSAGE_SIZE = 65536
 """

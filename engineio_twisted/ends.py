@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,6 +18,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 _log = Logger()
+
+CLOSE_TIMEOUT = 3.0
+"""
+Seconds from the end of a connection, as far as we are concerned, until it is cut.
+
+Time for a slow network to carry a last answer or a close frame; a client that has gone, or doesn't read, or, over TLS,
+doesn't say goodbye, must not keep a socket open.
+"""
 
 GRACE = 0.1
 """Seconds that what was aborted has to be gone. A connection takes a turn of the reactor for it, with TLS two."""
@@ -243,3 +251,47 @@ class Deadline:
 
     def _logWhatIsLeft(self) -> None:
         _log.error("Not waited for any more: {what}", what=self._whatIsLeft())
+
+
+ConnectionT = TypeVar("ConnectionT")
+
+
+class Connections(Generic[ConnectionT]):
+    """The connections of one kind that are open, and a way to wait until none is."""
+
+    def __init__(self) -> None:
+        self._open: set[ConnectionT] = set()
+        self._waiting: list[Deferred[None]] = []
+
+    def __iter__(self) -> Iterator[ConnectionT]:
+        # A copy: whoever goes through them may close them.
+        return iter(tuple(self._open))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: ConnectionT) -> None:
+        """Count a connection in."""
+        self._open.add(connection)
+
+    def remove(self, connection: ConnectionT) -> None:
+        """Count a connection out; one that isn't in is no error."""
+        self._open.discard(connection)
+        if not self._open:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def abort(self) -> None:
+        """Abort every connection: each has an C{abort}."""
+        for each in self:
+            attempt(each.abort)  # type: ignore[attr-defined]
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Return a Deferred that fires when no connection is open."""
+        deferred: Deferred[None] = Deferred()
+        if self._open:
+            self._waiting.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred

@@ -6,9 +6,13 @@ docs/operation.md, "Logs".
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, AnyStr, ClassVar
 
 from twisted.logger import Logger, LogLevel
 
@@ -106,3 +110,49 @@ class ThrottledLogger(Logger):
         """Log a line, given its format, unless there was one of that in the last second."""
         if level >= LogLevel.error or self.throttle.allows(str(args)):
             super().emit(level, *args, **fields)
+
+
+SHOWN_OF_ID = 6
+"""Characters of a session id that may stand in a log: whoever knows all of it can take the session over."""
+
+
+def beginningOfId(sid: AnyStr, prefix: AnyStr) -> AnyStr:
+    """
+    Return what of a session id may stand in a log: its first characters, of a short one the first half.
+
+    @param prefix: what ids begin with that is no secret.
+    """
+    known = len(prefix) if sid.startswith(prefix) else 0
+    return sid[: known + min(SHOWN_OF_ID, (len(sid) - known) // 2)]
+
+
+class DebugScope:
+    """
+    One scope.
+
+    @param name: such as C{engine:socket}.
+    @param wanted: what DEBUG says; by default, what it said when the process started.
+    @ivar enabled: whether anybody wants to see it.
+    """
+
+    _log = Logger()
+
+    def __init__(self, name: str, wanted: str | None = None) -> None:
+        self.name = name
+        wanted = os.environ.get("DEBUG", "") if wanted is None else wanted
+        patterns = [each for each in wanted.replace(",", " ").split() if each]
+        excluded = any(fnmatchcase(name, each[1:]) for each in patterns if each.startswith("-"))
+        self.enabled = not excluded and any(fnmatchcase(name, each) for each in patterns)
+
+    def log(self, message: str) -> None:
+        """
+        Write a line, whether enabled or not.
+
+        A stderr that fails stops nothing: that is logged once, and the scope is off from then on.
+        """
+        try:
+            sys.stderr.write(f"{self.name} {message}\n")
+        except BaseException:
+            self.enabled = False
+            with suppress(BaseException):
+                self._log.failure("DEBUG shows nothing more of {scope}: stderr failed", scope=self.name)

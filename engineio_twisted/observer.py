@@ -14,8 +14,8 @@ import attrs
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
-from .errors import CloseReason, HTTPRefusal
 from .logs import LogThrottle
+from .protocol.errors import CloseReason, HTTPRefusal
 
 
 class IServerObserver(Interface):

@@ -21,13 +21,11 @@ from twisted.web import resource, server
 from twisted.web.pages import errorPage
 from zope.interface import implementer
 
-from .clock import steadyClock
-from .debug import DebugScope
-from .descriptions import BACKLOG, describedEndpoint, leavingAlone
-from .emitter import EventEmitter, Handler
-from .ends import Ends, attempt
-from .engine_autobahn import AutobahnEngine
-from .errors import (
+from .clock import cancel, steadyClock
+from .ends import Connections, Ends, attempt
+from .logs import DebugScope, LogThrottle
+from .observer import Counters, ServerStats
+from .protocol.errors import (
     ERROR_MESSAGES,
     ConnectionRefusal,
     ErrorCode,
@@ -36,9 +34,7 @@ from .errors import (
     RequestRefused,
     ServerClosing,
 )
-from .factory import SocketFactory, generateId
-from .fast_http import FastRequest, siteFor
-from .handshake import (
+from .protocol.handshake import (
     EngineRequest,
     Want,
     WebSocketHandshake,
@@ -47,22 +43,26 @@ from .handshake import (
     upgradesOf,
     usualSession,
 )
-from .headers import cookieHeader, corsHeaders, noOrigin
-from .heartbeats import Heartbeats
-from .limits import Admission
-from .logs import LogThrottle
-from .observer import Counters, ServerStats
-from .options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
-from .payload import codecFor
-from .polling import JSONPTransport, PollingTransport, refuse
-from .ports import Ports
-from .proxies import Client, clientOf, plainAddress, trustedProxies, validHost
-from .resource import CapturedPath, EngineIORequest, Site
-from .socket import ReadyState, Socket
+from .protocol.headers import cookieHeader, corsHeaders, noOrigin
+from .protocol.options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
+from .protocol.payload import codecFor
+from .protocol.proxies import Client, clientOf, plainAddress, trustedProxies, validHost
+from .session.emitter import EventEmitter, Handler
+from .session.factory import SocketFactory, generateId
+from .session.heartbeats import Heartbeats
+from .session.limits import Admission
+from .session.socket import ReadyState, Socket
 from .stopping import Stop
-from .streams import adapt
-from .transport import Connections, ResponseHeaders, cancel, headerOf, headerValues, isStream, respond
-from .websocket import WebSocketTransport
+from .transports.engine_autobahn import AutobahnEngine
+from .transports.polling import JSONPTransport, PollingTransport, refuse
+from .transports.websocket import WebSocketTransport
+from .web.answers import ResponseHeaders, headerOf, headerValues, respond
+from .web.connections import isStream
+from .web.descriptions import BACKLOG, describedEndpoint, leavingAlone
+from .web.fast import FastRequest, siteFor
+from .web.ports import Ports
+from .web.resource import CapturedPath, EngineIORequest, Site
+from .web.streams import adapt
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall

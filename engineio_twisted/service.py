@@ -12,13 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from .descriptions import urlOf
 from .ends import attempt
-from .fast_http import siteFor
-from .options import OptionKeywords
-from .ports import Ports
-from .resource import Site
+from .protocol.options import OptionKeywords
 from .server import NotImplementedResource, Server, endpointOf
+from .web.descriptions import urlOf
+from .web.fast import siteFor
+from .web.ports import Ports
+from .web.resource import Site
 
 
 class SiteService(Service):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from .ends import ROOM, Deadline, alsoWhen, attempt, needRoom
-from .errors import ServerClosing
-from .ports import Ports
-from .transport import CLOSE_TIMEOUT, cancel
+from .clock import cancel
+from .ends import CLOSE_TIMEOUT, ROOM, Deadline, alsoWhen, attempt, needRoom
+from .protocol.errors import ServerClosing
+from .web.ports import Ports
 
 if TYPE_CHECKING:
     from .server import Server

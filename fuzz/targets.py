@@ -24,24 +24,31 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from engineio_twisted import AutobahnEngine, Site
-from engineio_twisted.deflate import agreeOn
-from engineio_twisted.errors import ConnectionRefusal, DecodeError, HTTPRefusal, MethodNotAllowed
-from engineio_twisted.fast_http import FastSite
-from engineio_twisted.handshake import checkWebSocketHeaders, classify, parseQuery
-from engineio_twisted.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
-from engineio_twisted.heartbeats import Calls
-from engineio_twisted.options import Cookie, Cors, PerMessageDeflate, ServerOptions
-from engineio_twisted.packet import Packet, PacketType, decodeText
-from engineio_twisted.payload import codecFor
-from engineio_twisted.proxies import Client, ForwardedContradiction, addressOf, clientOf, trustedProxies, validHost
-from engineio_twisted.websocket import WebSocketTransport
-from tests.engines import PlainAutobahn, TwistedEngine
-from tests.fakes import FakeOwner
-from tests.memory import Connection, Memory
-from tests.test_fast_http import Here, theSame, told
-from tests.test_websocket import HANDSHAKE, Channel
-from tests.test_websocket import Connection as PeerConnection
-from tests.wire import CLOSE, TEXT, framesOf, http, makeFrame, target, upgrade
+from engineio_twisted.protocol.errors import ConnectionRefusal, DecodeError, HTTPRefusal, MethodNotAllowed
+from engineio_twisted.protocol.handshake import checkWebSocketHeaders, classify, parseQuery
+from engineio_twisted.protocol.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
+from engineio_twisted.protocol.options import Cookie, Cors, PerMessageDeflate, ServerOptions
+from engineio_twisted.protocol.packet import Packet, PacketType, decodeText
+from engineio_twisted.protocol.payload import codecFor
+from engineio_twisted.protocol.proxies import (
+    Client,
+    ForwardedContradiction,
+    addressOf,
+    clientOf,
+    trustedProxies,
+    validHost,
+)
+from engineio_twisted.session.heartbeats import Calls
+from engineio_twisted.transports.deflate import agreeOn
+from engineio_twisted.transports.websocket import WebSocketTransport
+from engineio_twisted.web.fast import FastSite
+from tests.kit.engines import PlainAutobahn, TwistedEngine
+from tests.kit.fakes import FakeOwner
+from tests.kit.memory import Connection, Memory
+from tests.kit.wire import CLOSE, TEXT, framesOf, http, makeFrame, target, upgrade
+from tests.transports.test_websocket import HANDSHAKE, Channel
+from tests.transports.test_websocket import Connection as PeerConnection
+from tests.web.test_fast import Here, theSame, told
 
 Target = Callable[[bytes], object]
 

@@ -26,8 +26,8 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from engineio_twisted import OptionError, ServerOptions
 
-from .clients import INTEROP, Run, programs, scenarios
-from .wire import Hostile, arena
+from .kit.clients import INTEROP, Run, programs, scenarios
+from .kit.wire import Hostile, arena
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from engineio_twisted import clock as module
 from engineio_twisted.clock import TURNS, AfterReading, SteadyClock, steadyClock
 from engineio_twisted.server import Server
 
-from .clients import pythonPath
+from .kit.clients import pythonPath
 
 pytestmark = pytest.mark.once
 

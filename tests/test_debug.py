@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from engineio_twisted.debug import DebugScope
+from engineio_twisted.logs import DebugScope
 
 SCOPES = ["engine", "engine:socket", "engine:polling", "engine:ws"]
 
@@ -43,7 +43,7 @@ def test_log(capsys: pytest.CaptureFixture[str]) -> None:
 SESSION = """
 from twisted.internet.task import Clock
 from engineio_twisted import Server
-from tests.fakes import FakeRequest
+from tests.kit.fakes import FakeRequest
 server = Server(reactor=Clock())
 server.handleRequest(FakeRequest(uri=b"/engine.io/"))
 server.handleRequest(FakeRequest())

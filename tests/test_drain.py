@@ -19,17 +19,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import FastSite, Server, Site, listen
-from engineio_twisted.errors import CloseReason
-from engineio_twisted.packet import PacketType
-from engineio_twisted.transport import CLOSE_TIMEOUT
+from engineio_twisted.ends import CLOSE_TIMEOUT
+from engineio_twisted.protocol.errors import CloseReason
+from engineio_twisted.protocol.packet import PacketType
 
-from .engines import ENGINES
-from .fakes import FakeRequest
-from .services import Talk, services, talking, waitUntil
-from .test_socket import Session
-from .test_tls import connect as connect
-from .test_tls import opened
-from .wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within
+from .kit.engines import ENGINES
+from .kit.fakes import FakeRequest
+from .kit.services import Talk, services, talking, waitUntil
+from .kit.wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within
+from .operation.test_tls import connect as connect
+from .operation.test_tls import opened
+from .session.test_socket import Session
 
 OPEN = b"/engine.io/?EIO=4&transport=polling"
 SHUTTING_DOWN = "server shutting down"
@@ -100,7 +100,7 @@ def test_closedBeforeAndAfter() -> None:
 
 
 def message(text: str) -> Any:
-    from engineio_twisted.packet import Packet
+    from engineio_twisted.protocol.packet import Packet
 
     return Packet(PacketType.MESSAGE, text)
 
@@ -240,7 +240,7 @@ def test_drainedFromInside(when: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_drainedByTheHeadersOfAWebSocket(serve: Any) -> None:
     """A session on WebSocket whose 101 isn't written yet is refused; the 503 carries no cookie with its id."""
-    from .wire import connectTo
+    from .kit.wire import connectTo
 
     running = await serve(cookie=True)
     running.server.on("initial_headers", lambda headers, request: running.server.drain() and None)

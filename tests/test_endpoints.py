@@ -22,8 +22,8 @@ import pytest_twisted
 
 from engineio_twisted import listen
 
-from .services import DEADLINE, Talk, command, services, talking, waitUntil
-from .wire import Wire, connectTo, http, makeFrame, target, upgrade
+from .kit.services import DEADLINE, Talk, command, services, talking, waitUntil
+from .kit.wire import Wire, connectTo, http, makeFrame, target, upgrade
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from engineio_twisted import Server
-from engineio_twisted.debug import DebugScope
 from engineio_twisted.ends import Ends, attempt, attemptLater
-from engineio_twisted.errors import CloseReason
+from engineio_twisted.logs import DebugScope
 from engineio_twisted.observer import ServerObserver
-from engineio_twisted.packet import PROBE, Packet, PacketType
+from engineio_twisted.protocol.errors import CloseReason
+from engineio_twisted.protocol.packet import PROBE, Packet, PacketType
 
-from .fakes import FakeRequest, FakeTransport
-from .memory import Memory
-from .test_socket import Session
-from .wire import http, makeFrame, target, upgrade
+from .kit.fakes import FakeRequest, FakeTransport
+from .kit.memory import Memory
+from .kit.wire import http, makeFrame, target, upgrade
+from .session.test_socket import Session
 
 RAISED = [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, RecursionError]
 
@@ -550,7 +550,8 @@ def test_brokenStderr(monkeypatch: pytest.MonkeyPatch, raised: type[BaseExceptio
         def write(self, text: str) -> None:
             raise raised
 
-    from engineio_twisted import polling, socket, websocket
+    from engineio_twisted.session import socket
+    from engineio_twisted.transports import polling, websocket
 
     for each in (socket, polling, websocket):
         monkeypatch.setattr(each, "_debug", DebugScope("engine:x", "*"))

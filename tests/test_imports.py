@@ -1,4 +1,4 @@
-"""The architecture, as a test: which module may know of which (docs/architecture.md, "Modules")."""
+"""The floors of the package: which room may import which (docs/architecture.md, "Floors")."""
 
 from __future__ import annotations
 
@@ -11,143 +11,114 @@ import pytest
 
 import engineio_twisted
 
-from .engines import TwistedEngine
+from .kit.engines import TwistedEngine
 
 PACKAGE = Path(engineio_twisted.__file__).parent
 
 pytestmark = pytest.mark.once
 
-MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
-    "origins": set(),
-    "proxies": {"errors", "origins"},
-    "options": {"errors", "origins", "proxies"},
-    "limits": {"errors", "proxies"},
-    "packet": {"errors"},
-    "payload_v3": {"packet", "errors"},
-    "payload": {"packet", "payload_v3", "errors"},
-    "headers": {"options", "origins"},
-    "handshake": {"options", "headers", "packet", "errors"},
-    "ends": set(),
-    "debug": set(),
-    "logs": set(),
-    "emitter": set(),
-    "clock": set(),
-    "observer": {"errors", "logs"},
-    "metrics": {"observer"},
-    "health": set(),
-    "transport": {"ends", "observer", "packet", "payload", "errors"},
-    "streams": {"ends", "logs", "transport"},
-    "turns": {"clock"},
-    "polling": {"turns", "debug", "ends", "transport", "packet", "payload", "headers", "errors"},
-    "websocket": {"clock", "turns", "debug", "transport", "packet", "payload", "errors"},
-    "deflate": {"options"},
-    "engine_autobahn": {"websocket", "turns", "transport", "deflate", "logs"},
-    "engine_twisted": {"websocket", "turns", "transport"},
-    "session_work": {"emitter", "transport", "errors"},
-    "heartbeats": {"clock", "options", "transport"},
-    "socket": {
-        *("clock", "debug", "emitter", "ends", "heartbeats", "session_work", "transport", "packet", "handshake"),
-        *("options", "limits", "proxies", "errors"),
-    },
-    "factory": {"debug", "socket", "emitter", "transport", "packet", "handshake", "options", "limits", "errors"},
-    "request_headers": set(),
-    "resource": {
-        "clock",
-        "ends",
-        "request_headers",
-        "streams",
-        "transport",
-        "turns",
-        "handshake",
-        "logs",
-        "options",
-        "errors",
-    },
-    "ports": {"ends", "logs", "resource"},
-    "stopping": {"ends", "errors", "ports", "transport"},
-    "connection_group": set(),
-    "fast_http": {"connection_group", "ends", "request_headers", "resource", "transport", "options"},
-    "configuration": {"options", "errors"},
-    "static": {"logs"},
-    "descriptions": set(),
-    "access_log": set(),
-    "memory_network": set(),
-    "memory_client": {"memory_network", "websocket"},
-    "tls": {"descriptions"},
+COMMON = {"interfaces", "observer", "logs", "clock", "turns", "ends"}
+# Each room may import itself and the rooms named here, whether at run time or for types alone.
+FLOORS: dict[str, set[str]] = {
+    "protocol": set(),
+    **{each: {"protocol", *COMMON} for each in COMMON},
+    "session": {"protocol", *COMMON},
+    "web": {"protocol", *COMMON},
+    "transports": {"protocol", "web", *COMMON},
 }
-# What needs an extra is imported by those alone who ask for it.
-MEMORY = {"memory_network", "memory_client", "testing"}
-EVERYTHING = {*MAY_IMPORT, "server"} - {"engine_twisted", "metrics", "tls", *MEMORY}
-MAY_IMPORT["endpoints"] = {
-    *("configuration", "errors", "descriptions", "options", "proxies", "server", "socket", "transport"),
-}
-MAY_IMPORT |= {
-    "server": EVERYTHING - {"server"},
-    "service": EVERYTHING,
-    "tap": {*EVERYTHING, "service", "metrics"},
-    "testing": (EVERYTHING | MEMORY) - {"testing"},
-    "__init__": EVERYTHING,
+FLOORS["server"] = set(FLOORS) | {"routing", "stopping"}
+FLOORS["routing"] = FLOORS["server"] - {"routing", "stopping"}
+FLOORS["stopping"] = {"protocol", "web", *COMMON}
+FLOORS["listening"] = FLOORS["server"] | {"server"}
+ABOVE = {"endpoints", "service", "operation", "testing"}
+FLOORS |= {each: {*FLOORS["listening"], "listening", *ABOVE} for each in ABOVE}
+FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
+
+# What the rooms still know of each other that they shouldn't: each line is to go.
+NOT_YET: set[tuple[str, str]] = {
+    ("session.factory", "server"),
+    ("session.socket", "server"),
+    ("stopping", "server"),
+    ("web.resource", "transports.polling"),
 }
 
-PURE = ["errors", "origins", "proxies", "options", "limits", "packet", "payload_v3", "payload", "headers", "handshake"]
-NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading"}
+NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading", "zope"}
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
-def importsOf(module: str) -> list[str]:
-    """Every import that runs, at the top or inside a function; those for type checkers alone don't."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+def importsOf(module: str) -> list[tuple[str, bool]]:
+    """Return every import, and whether it is of this package; those for type checkers and inside functions too."""
+    path = MODULES[module]
+    package = path.relative_to(PACKAGE).parent.parts
     found = []
-    forTypes = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in forTypes:
-            continue
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [each.name for each in node.names]
+            found += [(each.name, False) for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            where = package[: len(package) - node.level + 1]
+            for each in node.names:
+                name = ".".join([*where, *([node.module] if node.module else []), each.name])
+                # What is imported is a module, or something in one.
+                found.append((name if name in MODULES else name.rpartition(".")[0], True))
         elif isinstance(node, ast.ImportFrom):
-            module_ = "." * node.level + (node.module or "")
-            found += [module_] if node.module else [f".{each.name}" for each in node.names]
+            found.append((node.module or "", False))
     return found
 
 
-MODULES = sorted(each.stem for each in PACKAGE.glob("*.py"))
-
-
-def test_everyModuleHasItsRule() -> None:
-    """A new module gets a line in the table, here and in the documentation."""
-    assert set(MODULES) == set(MAY_IMPORT)
-
-
 @pytest.mark.parametrize("module", MODULES)
-def test_importsFollowTheTable(module: str) -> None:
-    """A module knows only of those below it."""
-    for name in importsOf(module):
-        if name.startswith("."):
-            assert name[1:] in MAY_IMPORT[module], f"{module} may not import {name[1:]}: it would turn the layers round"
+def test_floors(module: str) -> None:
+    """A module imports its own room and those below it, typing-only imports included."""
+    room = module.partition(".")[0]
+    for name, isOurs in importsOf(module):
+        if isOurs and (module, name) not in NOT_YET:
+            assert name.partition(".")[0] in {room, *FLOORS[room]}, f"{module} may not import {name}"
 
 
-@pytest.mark.parametrize("module", PURE)
+def test_noCircle() -> None:
+    """No module imports itself by way of others."""
+    imports = {module: {name for name, isOurs in importsOf(module) if isOurs} for module in MODULES}
+    while imports:
+        free = [module for module, names in imports.items() if not names & set(imports) - {module}]
+        if not free:
+            left = {module: sorted(names & set(imports)) for module, names in imports.items()}
+            assert {(module, name) for module, names in left.items() for name in names} & NOT_YET, f"a circle: {left}"
+            return
+        for module in free:
+            del imports[module]
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if each.startswith("protocol")])
 def test_pureModulesAreFreeOfIO(module: str) -> None:
     """Codecs and the handshake can be used and tested without a network, a reactor or a clock."""
-    for name in importsOf(module):
-        assert name.partition(".")[0] not in NOT_PURE, f"{module} is pure logic and may not import {name}"
+    for name, isOurs in importsOf(module):
+        assert isOurs or name.partition(".")[0] not in NOT_PURE, f"{module} is pure logic and may not import {name}"
 
 
-@pytest.mark.parametrize("module", ["socket", "factory"])
+@pytest.mark.parametrize("module", [each for each in MODULES if each.startswith("session")])
 def test_sessionsKnowNoNetwork(module: str) -> None:
     """A session knows time as a clock and the network as a transport, so tests need neither."""
-    for name in importsOf(module):
-        assert not name.startswith(("autobahn", "twisted.web", "twisted.internet.reactor")), f"{module} imports {name}"
+    for name, isOurs in importsOf(module):
+        assert isOurs or not name.startswith(("autobahn", "twisted.web", "twisted.internet.reactor")), name
 
 
 def test_nothingInstallsAReactor() -> None:
     """Whoever imports the package may still choose a reactor."""
-    left = {"__init__"} if TwistedEngine is not None else {"__init__", "engine_twisted"}
-    modules = "".join(f"import engineio_twisted.{each}\n" for each in MODULES if each not in left)
+    left = set() if TwistedEngine is not None else {"transports.engine_twisted"}
+    modules = "".join(f"import engineio_twisted.{each}\n" for each in MODULES if each not in {"__init__", *left})
     check = f"import sys\n{modules}assert 'twisted.internet.reactor' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_namesThatAreRoomsToo() -> None:
+    """The constants C{protocol} and C{transports} of the package are what their names say, whatever is imported."""
+    check = (
+        "from engineio_twisted.protocol.packet import Packet\n"
+        "from engineio_twisted.transports.polling import PollingTransport\n"
+        "from engineio_twisted import protocol, transports\n"
+        "assert protocol == 4 and transports['polling'] is PollingTransport\n"
+    )
     subprocess.run([sys.executable, "-c", check], check=True)

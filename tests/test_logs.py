@@ -14,14 +14,14 @@ from twisted.web.resource import Resource
 from twisted.web.static import Data
 
 from engineio_twisted import listen, logs
-from engineio_twisted.engine_autobahn import AutobahnEngine
 from engineio_twisted.logs import LogThrottle, ThrottledLogger
 from engineio_twisted.testing import MemoryServer
+from engineio_twisted.transports.engine_autobahn import AutobahnEngine
 
-from .engines import ENGINES
-from .memory import Memory
-from .test_resource import Rig, status
-from .wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, Wire, http, makeFrame, target, upgrade
+from .kit.engines import ENGINES
+from .kit.memory import Memory
+from .kit.wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, Wire, http, makeFrame, target, upgrade
+from .web.test_resource import Rig, status
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
 
 from engineio_twisted import IServerObserver, Server, ServerObserver, ServerStats
-from engineio_twisted.errors import ErrorCode
-from engineio_twisted.packet import PacketType
+from engineio_twisted.protocol.errors import ErrorCode
+from engineio_twisted.protocol.packet import PacketType
 
-from .engines import ENGINES
-from .fakes import FakeRequest, FakeTransport
+from .kit.engines import ENGINES
+from .kit.fakes import FakeRequest, FakeTransport
+from .kit.wire import CLOSE, PING, Hostile, connectTo, eventually, http, makeFrame, target, upgrade
 from .test_server import OPEN, make, opened
-from .wire import CLOSE, PING, Hostile, connectTo, eventually, http, makeFrame, target, upgrade
 
 NOTHING = {
     "opened": 0,

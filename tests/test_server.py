@@ -18,8 +18,8 @@ import engineio_twisted
 from engineio_twisted import OptionError, RequestRefused, Server, ServerOptions, Site, attach, listen
 from engineio_twisted.server import DECISION_TIMEOUT
 
-from .fakes import FakeRequest
-from .wire import connectTo, http, upgrade
+from .kit.fakes import FakeRequest
+from .kit.wire import connectTo, http, upgrade
 
 OPEN = b"/engine.io/?EIO=4&transport=polling"
 
@@ -284,7 +284,7 @@ def test_aPortThatCanNotBeClosed(loggedErrors: list[LogEvent], monkeypatch: pyte
         def listen(self, factory: Any) -> Deferred[Any]:
             return succeed(Port())
 
-    monkeypatch.setattr("engineio_twisted.descriptions.serverFromString", lambda reactor, description: Endpoint())
+    monkeypatch.setattr("engineio_twisted.web.descriptions.serverFromString", lambda reactor, description: Endpoint())
     server = listen("stuck:1", reactor=Clock())
     assert server.close().called
     assert server.close().called

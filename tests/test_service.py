@@ -16,7 +16,7 @@ from zope.interface import implementer
 from engineio_twisted import OptionError
 from engineio_twisted.service import EngineIOService
 
-from .fakes import FakeRequest
+from .kit.fakes import FakeRequest
 
 
 class TakenPort(MemoryReactorClock):

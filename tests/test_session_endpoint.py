@@ -34,19 +34,19 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from engineio_twisted import CloseReason, OptionError, Server, attach
-from engineio_twisted.configuration import optionsFromText
 from engineio_twisted.endpoints import MESSAGE_SIZE, PathAddress, SessionEndpoint, SessionPort, SessionTransport
-from engineio_twisted.packet import PacketType
-from engineio_twisted.resource import Site
-from engineio_twisted.socket import CLOSING_TIMEOUT, HIGH_MARK
+from engineio_twisted.operation.configuration import optionsFromText
+from engineio_twisted.protocol.packet import PacketType
+from engineio_twisted.session.socket import CLOSING_TIMEOUT, HIGH_MARK
 from engineio_twisted.testing import MemoryServer
+from engineio_twisted.web.resource import Site
 
-from .engines import ENGINES
-from .fakes import Pusher
-from .memory import Nothing
-from .session_client import FULL, SessionClient
-from .test_socket import Session
-from .wire import eventually, within
+from .kit.engines import ENGINES
+from .kit.fakes import Pusher
+from .kit.memory import Nothing
+from .kit.session_client import FULL, SessionClient
+from .kit.wire import eventually, within
+from .session.test_socket import Session
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 CHUNK = b"0123456789abcdef" * 1024

@@ -30,18 +30,18 @@ from zope.interface import implementer
 from engineio_twisted import AutobahnEngine, Server, listen
 from engineio_twisted.endpoints import SessionEndpoint
 from engineio_twisted.ends import GRACE, Deadline
-from engineio_twisted.ports import Ports
+from engineio_twisted.operation.tap import CommandService
 from engineio_twisted.service import EngineIOService
-from engineio_twisted.tap import CommandService
+from engineio_twisted.web.ports import Ports
 
-from .fakes import FakeRequest
-from .memory import Memory
-from .services import environment, services, talking, waitUntil
+from .kit.fakes import FakeRequest
+from .kit.memory import Memory
+from .kit.services import environment, services, talking, waitUntil
+from .kit.wire import CLOSE, http, makeFrame, target, upgrade, within
+from .operation.test_tap import parse
 from .test_drain import openedWebSocket
 from .test_drain import stopping as stopping
 from .test_service import TakenPort
-from .test_tap import parse
-from .wire import CLOSE, http, makeFrame, target, upgrade, within
 
 
 def turn(clock: Clock) -> None:

@@ -20,20 +20,20 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from engineio_twisted import AutobahnEngine, Packet, PacketType
-from engineio_twisted.deflate import Deflate
-from engineio_twisted.errors import CloseReason
-from engineio_twisted.handshake import WebSocketHandshake
-from engineio_twisted.options import ServerOptions
-from engineio_twisted.payload import SEPARATOR, codecFor
-from engineio_twisted.polling import JSONPTransport, PollingTransport
+from engineio_twisted.protocol.errors import CloseReason
+from engineio_twisted.protocol.handshake import WebSocketHandshake
+from engineio_twisted.protocol.options import ServerOptions
+from engineio_twisted.protocol.payload import SEPARATOR, codecFor
+from engineio_twisted.transports.deflate import Deflate
+from engineio_twisted.transports.polling import JSONPTransport, PollingTransport
 from engineio_twisted.turns import TURN, inLaterTurn
 
-from .engines import ENGINES, PlainAutobahn
-from .fakes import FakeOwner, FakeRequest
-from .memory import Memory
-from .test_fast_path import FRAMES, LIMIT, WRONG
-from .test_websocket import AcceptedPeer
-from .wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
+from .kit.engines import ENGINES, PlainAutobahn
+from .kit.fakes import FakeOwner, FakeRequest
+from .kit.memory import Memory
+from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
+from .transports.test_fast_path import FRAMES, LIMIT, WRONG
+from .transports.test_websocket import AcceptedPeer
 
 STEP = TURN * 1.01
 """Seconds in which a turn is over, whatever is lost in sums."""

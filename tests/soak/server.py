@@ -24,7 +24,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.internet.task import deferLater, react
 from twisted.logger import LogEvent, LogLevel, globalLogBeginner
 
-import engineio_twisted.socket
+import engineio_twisted.session.socket
 from engineio_twisted import Server, Socket, listen
 from engineio_twisted.turns import inLaterTurn
 
@@ -193,7 +193,7 @@ class Control(Protocol):
 
 
 async def main(_: object) -> None:
-    engineio_twisted.socket.CLOSING_TIMEOUT = CLOSING_TIMEOUT
+    engineio_twisted.session.socket.CLOSING_TIMEOUT = CLOSING_TIMEOUT
     totals = Totals()
     # There is one queue for a reactor, made with the first of such work, which may come late.
     inLaterTurn(reactor, lambda _: None)

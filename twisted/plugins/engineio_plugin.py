@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 engineio = ServiceMaker(
     "Engine.IO server",
-    "engineio_twisted.tap",
+    "engineio_twisted.operation.tap",
     "Serve Engine.IO sessions over HTTP long-polling and WebSocket.",
     "engineio",
 )
@@ -26,7 +26,7 @@ class _TLSFilesParser:
     def parseStreamServer(self, reactor: Any, *args: str, **keywords: str) -> Any:
         """Return the endpoint of a description."""
         try:
-            from engineio_twisted.tls import parse
+            from engineio_twisted.operation.tls import parse
         except ImportError as error:
             raise ValueError(f"needs the extra `tls` of engineio_twisted ({error})") from error
         return parse(reactor, *args, **keywords)

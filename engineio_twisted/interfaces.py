@@ -1,0 +1,205 @@
+"""The interfaces between the rooms of the package: what each side may ask of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+from .protocol.errors import CloseReason
+from .protocol.packet import Packet
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from .protocol.handshake import WebSocketHandshake
+
+NORMAL = 1000
+"""The code of a close frame that ends a session as usual (RFC 6455, 7.4.1)."""
+
+
+class ITransport(Interface):
+    """
+    How packets get from a session to its client.
+
+    A transport turns packets into bytes with the codec of its client's revision. It knows nothing of sessions but
+    what L{ITransportOwner} says, and its owner knows nothing of bytes.
+    """
+
+    name = Attribute("Its name, as in the query: polling or websocket.")
+    writable = Attribute("Whether it can take packets now.")
+    takesAll = Attribute("Whether, where it takes packets, it takes all that there are, and is not writable any more.")
+    bufferedAmount = Attribute("How many bytes of what it took its connections have not given to the system.")
+    arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
+    heldBytes = Attribute("How many bytes the client sent that the owner hasn't got, incomplete ones included.")
+    isDelivering = Attribute("Whether packets that came wait: for receiving to go on, or for a later turn.")
+    owner = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
+
+    def send(packets: Sequence[Packet]) -> int:
+        """
+        Send packets, of at least one, the first of them at least. Only while writable.
+
+        @return: how many were taken: those that come first. It isn't writable any more where that isn't all.
+        """
+
+    def sendMessage(data: str | bytes, utf8: bytes | None, compress: bool) -> None:
+        """
+        Send a message, as L{send} sends a packet with it.
+
+        @param utf8: text beyond ASCII in UTF-8, where that is at hand.
+        """
+
+    def close(packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
+        """
+        Send packets as far as writable, tell the client that this is the end, and let go of the client.
+
+        Doing it again does nothing, and the owner isn't told of what it did itself.
+
+        @param reason: why, where it is the session that ends.
+        @param deadline: the time by which the client has to take what it is sent, on a connection that is the
+            transport's own; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
+        @return: how many of the packets were taken.
+        """
+
+    def abandon(reason: CloseReason) -> None:
+        """Close, and leave a client that doesn't read no more than L{CLOSE_TIMEOUT} seconds to take what there is."""
+
+    def discard() -> None:
+        """Let go of the client without telling it of an end: its session goes on, on another transport."""
+
+    def pauseReceiving() -> None:
+        """
+        Hold the client back: nothing more is read, and nothing delivered of what was, as far as that can be stopped.
+
+        What has come is kept as it came; so is the end of the client, behind it.
+        """
+
+    def resumeReceiving(isDelivered: bool = True) -> None:
+        """
+        Go on: what is kept is delivered in a later turn of the reactor, and then reading goes on.
+
+        @param isDelivered: whether what was given to the owner meanwhile has reached the application.
+        """
+
+
+class ITransportOwner(Interface):
+    """What a transport may call on the session it belongs to."""
+
+    logName = Attribute("What the session is called in a log, which its id isn't.")
+    refusal = Attribute("Why packets of a POST aren't taken, as an L{HTTPRefusal}; None where the session closes.")
+
+    def transportReady(transport: ITransport) -> None:
+        """Learn that the transport has become writable."""
+
+    def transportAnswers(transport: ITransport, request: Any) -> None:
+        """Learn that a request is about to be answered: this is the last moment to change the answer's headers."""
+
+    def transportPacket(transport: ITransport, packet: Packet) -> bool:
+        """
+        Take a packet from the client; never a close packet.
+
+        @return: whether it was taken, which it isn't any more once the session is closing.
+        """
+
+    def transportMessage(transport: ITransport, data: str | bytes) -> bool:
+        """Take a message from the client, as L{transportPacket} takes a packet with it."""
+
+    def transportDelivered(transport: ITransport) -> None:
+        """Called when everything that had to wait was delivered."""
+
+    def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
+        """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""
+
+
+class IWebSocketEngine(Interface):
+    """
+    What implements WebSocket (RFC 6455): the option C{wsEngine} is a class that implements this.
+
+    A server makes one instance, as C{wsEngine(clock, options)}, with an C{IReactorTime} and its L{ServerOptions}.
+    An engine enforces C{maxHttpBufferSize} on each message before it is stored, with the close code 1009, and
+    C{perMessageDeflate} where it can.
+    """
+
+    supportsPerMessageDeflate = Attribute("Whether it can compress. Of the class: options that ask for it are refused.")
+    connections = Attribute("The L{Connections} that are WebSockets, until they are lost. Each has an C{abort}.")
+
+    def accept(
+        request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+    ) -> None:
+        """
+        Take the connection of a request over and make it a WebSocket; L{takeOver} does the first half.
+
+        The 101 is written, then C{receiver.opened} is called, and only then anything is read.
+
+        @param handshake: what of the request the 101 depends on, checked.
+        @param headers: that the 101 carries besides.
+        @param receiver: provides L{IWebSocketReceiver}.
+        """
+
+
+class IWebSocket(Interface):
+    """A WebSocket, as an engine gives it to its receiver."""
+
+    isOpen = Attribute("Whether messages can be sent: neither side has begun to close it.")
+    writable = Attribute("Whether they can, and the client takes what is sent to it. Asked with each message.")
+    bufferedAmount = Attribute("How many bytes of what was sent the connection has not given to the system.")
+    arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
+    heldBytes = Attribute(
+        "How many bytes the client sent that its receiver hasn't got, an incomplete message included."
+    )
+    isDelivering = Attribute("Whether some of them were read and wait: for receiving to go on, or for a later turn.")
+
+    def send(data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
+        """
+        Send a message, of text or bytes.
+
+        @param compress: whether it may be compressed.
+        @param shared: where the same message goes to many, what all of them are passed, for an engine to keep in it
+            what it has made of the message, by the message.
+        """
+
+    def sendText(utf8: bytes, compress: bool) -> None:
+        """Send a message of text that is in UTF-8 already."""
+
+    def close(code: int = NORMAL, deadline: float = 0.0) -> None:
+        """
+        Send a close frame with a code of RFC 6455, 7.4.1, and abort the connection if the client doesn't close it.
+
+        @param deadline: the time for that; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
+        """
+
+    def pauseReceiving() -> None:
+        """
+        Read no more of what the client sends, and give the receiver nothing more of what was read.
+
+        An engine that can't stop within what was read may still give it the rest of that.
+        """
+
+    def resumeReceiving() -> None:
+        """Go on reading; what was read and not given to the receiver comes first, in a later turn of the reactor."""
+
+
+class IWebSocketReceiver(Interface):
+    """What an engine calls. After one of the last two only those may be called again, and change nothing."""
+
+    owner = Attribute("Of the session: what an observer is told of bytes with. None where there is none.")
+    counters = Attribute("The L{Counters} that bytes are added to.")
+
+    def opened(webSocket: Any) -> None:
+        """Learn that there is a WebSocket, which provides L{IWebSocket}."""
+
+    def received(data: str | bytes) -> None:
+        """Take a message."""
+
+    def ready() -> None:
+        """Learn that the WebSocket is writable again."""
+
+    def delivered() -> None:
+        """Called when everything that was read and had to wait was given to this."""
+
+    def closed(description: str) -> None:
+        """Learn that the client has closed the WebSocket, or its connection is lost."""
+
+    def failed(description: str) -> None:
+        """Learn that the engine has closed the WebSocket, as the client broke the protocol or sent too much."""

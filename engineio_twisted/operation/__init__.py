@@ -1,0 +1,1 @@
+"""What an operator needs: the command line, health checks, metrics, certificates."""

@@ -1,0 +1,423 @@
+"""
+What an operator sets: each option as a flag of the command line and as a key of a TOML file.
+
+Both are made of the fields of L{ServerOptions}, of its parts such as L{options.Cookie}, and of L{ServiceOptions}: a new
+field is a new flag and a new key.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import sysconfig
+import tomllib
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from ..protocol.errors import OptionError
+from ..protocol.options import ServerOptions, checkNames
+
+DEFAULT_APP = "engineio_twisted.operation.tap:echo"
+
+Path = tuple[str, ...]
+"""The names that lead to a setting: of an option, or of an option and of a setting of its own."""
+
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""What names a Python object."""
+
+
+def _texts(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    isRight = isinstance(value, tuple) and value and all(isinstance(each, str) for each in value)
+    if not isRight:
+        raise OptionError(attribute.name, value, "expected a list of text")
+
+
+def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str | None):
+        raise OptionError(attribute.name, value, "expected text")
+
+
+def _path(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+        raise OptionError(attribute.name, value, "expected a path")
+
+
+def _boolean(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(attribute.name, value, "expected true or false")
+
+
+def _asTuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _setting(default: object, validator: Any, help: str, **metadata: Any) -> Any:  # noqa: A002
+    converter = _asTuple if isinstance(default, tuple) else None
+    return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help, **metadata})
+
+
+@attrs.frozen(kw_only=True)
+class ServiceOptions:
+    """What the service that twistd runs needs besides the L{ServerOptions}. Each field is a flag and a key too."""
+
+    listen: tuple[str, ...] = _setting(
+        ("tcp:3000",),
+        _texts,
+        "Where to listen, as an endpoint description; may be given more than once.",
+        mayHoldCommas=True,
+    )
+    app: str = _setting(DEFAULT_APP, _text, "The application, as module:callable; called with the Server.")
+    static: str | None = _setting(
+        None, _path, "A directory whose files are served at /, except names that begin with a dot."
+    )
+    accessLog: str | None = _setting(
+        None,
+        _path,
+        "A file for a line about each request, in the combined format; of session ids only the beginning. - is standard"
+        " output. SIGUSR1 reopens it.",
+    )
+    logSessions: bool = _setting(
+        False, _boolean, "Log the beginning and the end of each session, and each request that is refused."
+    )
+    metrics: str | None = _setting(
+        None,
+        _text,
+        "Where to serve /metrics for Prometheus, as an endpoint description such as tcp:9100:interface=127.0.0.1; or"
+        " listen, for where sessions are served.",
+    )
+    health: str | None = _setting(
+        None, _text, "Where to serve /health and /ready, in the same way; it may be the same place."
+    )
+
+
+def _members(type_: Any) -> Iterator[Any]:
+    """Go through the types that one is made of, by union."""
+    if get_origin(type_) in (Union, UnionType):
+        for each in get_args(type_):
+            yield from _members(each)
+    else:
+        origin = get_origin(type_)
+        yield str if origin is Literal else origin or type_
+
+
+@attrs.frozen
+class Setting:
+    """
+    One thing that can be set.
+
+    @ivar path: the names that lead to it.
+    @ivar types: those that its value may have.
+    @ivar field: the field of a class of options that it is.
+    @ivar help: what it is, in a sentence.
+    """
+
+    path: Path
+    types: frozenset[Any]
+    field: attrs.Attribute[Any]
+    help: str
+
+    @property
+    def name(self) -> str:
+        """Its name in the file, and in errors."""
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line, without what is before it."""
+        return "-".join(re.sub("(?<=[a-z0-9])(?=[A-Z])", "-", each).lower() for each in self.path)
+
+    @property
+    def part(self) -> Any:
+        """The class of its own settings, where it has some."""
+        return next((each for each in self.types if attrs.has(each)), None)
+
+    @property
+    def isSwitch(self) -> bool:
+        """Whether its flag takes nothing behind it."""
+        return self.part is not None or self.types - {NoneType} == {bool}
+
+    @property
+    def canBeOn(self) -> bool:
+        """Whether it can be switched on, which is all that there is to say."""
+        if self.part is None:
+            return self.isSwitch
+        convert: Any = self.field.converter
+        try:
+            # One without a default has to be told more.
+            return bool(convert(True))
+        except OptionError:
+            return False
+
+    @property
+    def off(self) -> Any:
+        """What it is when it is switched off; the option itself where it can't be."""
+        if self.part is not None or bool in self.types:
+            return False
+        return None if NoneType in self.types else self
+
+    def fromText(self, text: str) -> Any:
+        """
+        Return the value that is meant by what stands behind its flag.
+
+        What isn't one is returned as it is: the option's own check then says what is wrong with it.
+
+        @raise OptionError: it names an object that isn't there.
+        """
+        if self.types <= {int, float, NoneType}:
+            return _asNumber(text, float in self.types)
+        if tuple in self.types:
+            return [text] if "mayHoldCommas" in self.field.metadata else [each.strip() for each in text.split(",")]
+        if datetime in self.types:
+            return _asTime(text)
+        if self.types <= {str, bytes, NoneType}:
+            return text
+        if bool in self.types and text in ("true", "false"):
+            return text == "true"
+        if Sequence in self.types and "," in text:
+            return [self._object(each.strip()) for each in text.split(",")]
+        return self._object(text)
+
+    def fromFile(self, value: Any) -> Any:
+        """
+        Return the value that is meant by one in the file.
+
+        @raise OptionError: it names an object that isn't there.
+        """
+        if value is False and self.off is None:
+            # There is no null in the file.
+            return None
+        if self.part is not None or self.types <= {int, float, bool, tuple, datetime, str, bytes, NoneType}:
+            return value
+        if isinstance(value, list):
+            return [self._object(each) for each in value]
+        return self._object(value)
+
+    def _object(self, value: Any) -> Any:
+        """Return the object that a name stands for, or what isn't one, where that may be a value by itself."""
+        if isinstance(value, str) and _OBJECT.fullmatch(value):
+            return findObject(self.name, value)
+        if isinstance(value, str) and str not in self.types:
+            raise OptionError(self.name, value, "expected module:attribute")
+        return value
+
+
+def _asNumber(text: str, mayBeFraction: bool) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text) if mayBeFraction else text
+    except ValueError:
+        return text
+
+
+def _asTime(text: str) -> Any:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
+
+
+def findObject(name: str, path: str) -> Any:
+    """
+    Return the object that C{module:attribute} names.
+
+    @param name: of the option, for the error.
+    @raise OptionError: there is none.
+    """
+    moduleName, _, attributes = path.partition(":")
+    if not moduleName or not attributes:
+        raise OptionError(name, path, f"expected module:callable, such as {DEFAULT_APP}")
+    # As with `python -m`: a module beside which the command is run is found.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(moduleName)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except Exception as error:
+        raise OptionError(name, path, f"cannot be imported {described(error)}") from error
+    return found
+
+
+def described(error: BaseException) -> str:
+    """
+    Return what an application raised, in a line: its type, its text, and the file and line of the application.
+
+    Without a line of the application's, that of a library is named; a module that isn't there has none.
+    """
+    text = str(error)
+    place = None
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        text, place = error.msg, f"{error.filename}:{error.lineno}"
+    else:
+        frames = [
+            each
+            for each in traceback.extract_tb(error.__traceback__)
+            if not each.filename.startswith(("<frozen importlib", *_OURS))
+        ]
+        ofApplication = [each for each in frames if not each.filename.startswith(_LIBRARIES)]
+        if frames:
+            last = (ofApplication or frames)[-1]
+            place = f"{last.filename}:{last.lineno}"
+    what = f"({type(error).__name__}: {' '.join(text.split())})"
+    return what if place is None else f"{what} at {place}"
+
+
+_OURS = (os.path.join(os.path.dirname(__file__), ""), importlib.__file__)
+_LIBRARIES = tuple(os.path.join(path, "") for path in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
+
+
+def _helps(options: Any) -> dict[str, str]:
+    """Return what a class says of its fields in its docstring."""
+    text = re.sub(r"[A-Z]\{([^}]*)\}", r"\1", options.__doc__ or "")
+    found = re.findall(r"@ivar (\w+): (.*?)(?=\n\s*@ivar|\Z)", text, re.DOTALL)
+    return {name: what[0].upper() + " ".join(what[1:].split()) for name, what in found}
+
+
+def _settingsOf(options: Any, above: Path = ()) -> Iterator[Setting]:
+    types = get_type_hints(options)
+    helps = _helps(options)
+    for field in attrs.fields(options):
+        what = field.metadata.get("help") or helps.get(field.name, "")
+        setting = Setting((*above, field.name), frozenset(_members(types[field.name])), field, what)
+        yield setting
+        if setting.part is not None:
+            yield from _settingsOf(setting.part, setting.path)
+
+
+SETTINGS: Mapping[Path, Setting] = {
+    each.path: each for options in (ServiceOptions, ServerOptions) for each in _settingsOf(options)
+}
+"""All that can be set, by the names that lead to it."""
+
+
+def optionsFromText(given: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Return the keywords of L{ServerOptions} that are meant by texts, as C{pingInterval} is by C{"5000"}.
+
+    @param given: the texts by name; that of a setting of an option has a dot in it, such as C{cookie.name}.
+    @raise OptionError: a name isn't known, or an object can't be imported.
+    """
+    options: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {}
+    for name, text in given.items():
+        above, _, below = name.rpartition(".")
+        part = SETTINGS[(above,)].part if (above,) in SETTINGS else None
+        if part is None:
+            above, below = "", name
+            checkNames({name: text}, ServerOptions)
+        else:
+            checkNames({below: text}, part, prefix=f"{above}.")
+        setting = SETTINGS[(above, below) if above else (name,)]
+        if text == "false" and setting.off is not setting:
+            value = setting.off
+        else:
+            value = True if text == "true" and setting.part is not None else setting.fromText(text)
+        (tables.setdefault(above, {}) if above else options)[below] = value
+    for name, table in tables.items():
+        if options.get(name) is False:
+            raise OptionError(name, False, f"not together with {', '.join(f'{name}.{each}' for each in table)}")
+        options[name] = table
+    return options
+
+
+class Given:
+    """
+    What is set by flags and by a file: flags win.
+
+    @ivar file: the name of the TOML file, if there is one.
+    """
+
+    def __init__(self) -> None:
+        self.file: str | None = None
+        self._inFile: Mapping[str, Any] = {}
+        self._flags: dict[Path, Any] = {}
+        self._texts: dict[Path, str] = {}
+
+    def flag(self, path: Path, text: str) -> None:
+        """Set something by its flag, and what stands behind that. A list is continued where it is given again."""
+        self._texts[path] = f"--{SETTINGS[path].flag} {text}"
+        value = self._try(lambda: SETTINGS[path].fromText(text))
+        earlier = self._flags.get(path)
+        self._flags[path] = [*earlier, *value] if isinstance(earlier, list) and isinstance(value, list) else value
+
+    def switch(self, path: Path, isOn: bool) -> None:
+        """Set something by a flag alone: on, or off."""
+        self._texts[path] = f"--{'' if isOn else 'no-'}{SETTINGS[path].flag}"
+        self._flags[path] = True if isOn else SETTINGS[path].off
+
+    def options(self) -> tuple[ServiceOptions, ServerOptions]:
+        """
+        Return what all of it comes to.
+
+        @raise ConfigurationError: something can't be read, isn't known, or is wrong.
+        """
+        options: tuple[ServiceOptions, ServerOptions] = self._try(self._options)
+        return options
+
+    def _options(self) -> tuple[ServiceOptions, ServerOptions]:
+        given = self._fromFile()
+        for path, value in self._flags.items():
+            *above, name = path
+            if not above:
+                isTable = isinstance(given.get(name), dict)
+                # A table says more than that it is on.
+                given[name] = given[name] if value is True and isTable else value
+        for path, value in self._flags.items():
+            *above, name = path
+            if above:
+                if self._flags.get(tuple(above)) is False:
+                    raise OptionError(".".join(path), value, f"not together with {self._texts[tuple(above)]}")
+                table = given.get(above[0])
+                given[above[0]] = {**(table if isinstance(table, dict) else {}), name: value}
+        ofService = {each.name for each in attrs.fields(ServiceOptions)}
+        service = ServiceOptions(**{name: value for name, value in given.items() if name in ofService})
+        return service, ServerOptions(**{name: value for name, value in given.items() if name not in ofService})
+
+    def _fromFile(self) -> dict[str, Any]:
+        if self.file is None:
+            return {}
+        try:
+            with open(self.file, "rb") as file:
+                self._inFile = tomllib.load(file)
+        except OSError as error:
+            raise ConfigurationError(f"--config {self.file}: {error.strerror}") from error
+        except ValueError as error:
+            # No TOML, or not even text; of the first the error says the line.
+            raise ConfigurationError(f"--config {self.file}: {error}") from error
+        except RecursionError as error:
+            raise ConfigurationError(f"--config {self.file}: values are nested too deeply") from error
+        checkNames(self._inFile, ServiceOptions, ServerOptions)
+        return {name: self._read((name,), value) for name, value in self._inFile.items()}
+
+    def _read(self, path: Path, value: Any) -> Any:
+        setting = SETTINGS[path]
+        if setting.part is None or not isinstance(value, dict):
+            return setting.fromFile(value)
+        checkNames(value, setting.part, prefix=f"{setting.name}.")
+        return {name: self._read((*path, name), each) for name, each in value.items()}
+
+    def _try(self, make: Callable[[], Any]) -> Any:
+        """Do something; what is wrong with an option is said of the flag, or the line of the file, that set it."""
+        try:
+            return make()
+        except OptionError as error:
+            path = tuple(error.name.split("."))
+            flag = self._texts.get(path)
+            if flag is not None:
+                raise ConfigurationError(f"{flag}: {error.problem}") from error
+            where = f"--config {self.file}: " if path[0] in self._inFile else ""
+            raise ConfigurationError(f"{where}{error.name} = {error.value!r}: {error.problem}") from error
+
+
+class ConfigurationError(Exception):
+    """What an operator has set is wrong; the text is one line that says what and where."""

@@ -1,0 +1,1 @@
+"""The protocol, pure: no Twisted, no clock, no IO."""

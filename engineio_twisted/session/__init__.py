@@ -1,0 +1,1 @@
+"""One session, and all sessions of a server."""

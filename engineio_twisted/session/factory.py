@@ -1,0 +1,148 @@
+"""All sessions of a server: the one place where they are added and removed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from binascii import b2a_base64
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ..protocol.errors import BufferLimitExceeded
+from ..protocol.packet import Packet, PacketType
+from .limits import Admission, SessionLimitExceeded, SessionLimits
+from .socket import LimitedSocket, ReadyState, Socket, messageOf
+
+if TYPE_CHECKING:
+    from ..server import Server
+
+
+class SocketFactory:
+    """
+    The sessions of a server, by id; made by the server, as its C{factory}.
+
+    The server calls this with each accepted handshake and when it closes; each session, once, when it has ended.
+
+    @ivar clients: the live sessions, by id.
+    """
+
+    _log = Logger()
+
+    def __init__(self, server: Server, clock: IReactorTime) -> None:
+        self.clients: dict[str, Socket] = {}
+        self._server = server
+        self._clock = clock
+        self._limits = SessionLimits(server.opts)
+        options = server.opts
+        isLimited = (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) != (None,) * 3
+        self._class = LimitedSocket if isLimited else Socket
+        # One for all sessions.
+        self._ended = self._remove
+        self._waiting: list[Deferred[None]] = []
+
+    def admit(self, request: Any, findAddress: Callable[[Any], str | None]) -> Admission:
+        """
+        Let a handshake in, so that it may open a session.
+
+        @param findAddress: returns the client's address, of the request; called where a limit asks for it.
+        @raise SessionLimitExceeded: a limit is reached.
+        """
+        now = self._clock.seconds()
+        address = findAddress(request) if self._limits.needsAddress else None
+        try:
+            return self._limits.admit(address, len(self.clients), now)
+        except SessionLimitExceeded as refusal:
+            if self._server.counters.throttle.allows(refusal.name):
+                self._log.warn("A handshake was refused: {reason}", reason=refusal.message, name=refusal.name)
+            raise
+
+    def open(self, sid: str, transport: Any, request: Any, protocol: int, admission: Admission | None = None) -> Socket:
+        """
+        Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs.
+
+        @param admission: of its handshake, whose place it takes.
+        """
+        socket = self._class(sid, self._server, transport, request, protocol, self._clock, self._ended)
+        place = None if admission is None else admission.take()
+        if place is not None:
+            socket.place = place
+        self.clients[sid] = socket
+        try:
+            socket.open()
+        except BaseException:
+            # Nobody is going to hear of it.
+            socket.close(discard=True)
+            raise
+        return socket
+
+    def _remove(self, socket: Socket) -> None:
+        del self.clients[socket.id]
+        self._limits.leave(socket.place)
+        if self._waiting and not self.clients:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Return a Deferred that fires when no session is live."""
+        deferred: Deferred[None] = Deferred()
+        if self.clients:
+            self._waiting.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
+
+    def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
+        """Send a message to every session but some, and return to how many."""
+        message, _ = messageOf(data)
+        exclude = frozenset(exclude)
+        shared: dict[Any, Any] | None = {} if self._server.opts.fastPaths.broadcast else None
+        packet = Packet(PacketType.MESSAGE, message, compress, shared)
+        count = 0
+        for socket in tuple(self.clients.values()):
+            if socket.readyState is not ReadyState.OPEN or socket in exclude:
+                continue
+            try:
+                # Without something to share, each has a packet of its own.
+                if socket.sendShared(Packet(PacketType.MESSAGE, message, compress) if shared is None else packet):
+                    count += 1
+            except BufferLimitExceeded as error:
+                # There is nobody to raise it at who would know which session it was.
+                if self._server.counters.throttle.allows(error.option):
+                    self._log.warn(
+                        "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)
+                    )
+            except BaseException:
+                # Whatever it is, the others are to get theirs.
+                self._log.failure("Session {session} could not be sent a message", session=socket.logName)
+        return count
+
+    def closeAll(self) -> None:
+        """End every session, because the server closes."""
+        self._each(Socket.shutDown)
+
+    def drainAll(self, closesBy: float) -> None:
+        """Let every session end in its own time, because the server is drained; as L{Socket.goAway}."""
+        self._each(lambda socket: socket.goAway(closesBy))
+
+    def _each(self, end: Callable[[Socket], None]) -> None:
+        for socket in list(self.clients.values()):
+            try:
+                end(socket)
+            except BaseException:
+                # Whatever it is, the others are to end too.
+                self._log.failure("Session {session} could not be ended", session=socket.logName)
+
+
+_serial = itertools.count()
+# To the alphabet of base64 that needs no escaping in an address (RFC 4648, 5).
+_FOR_URLS = bytes.maketrans(b"+/", b"-_")
+
+
+def generateId() -> str:
+    """Return a new session id: 15 random bytes of the operating system, and a number so that none comes twice."""
+    return b2a_base64(os.urandom(15) + next(_serial).to_bytes(6), newline=False).translate(_FOR_URLS).decode("ascii")

@@ -1,0 +1,209 @@
+"""
+How many sessions and handshakes there may be, in all and from one address; how much a client may send in a second.
+
+All of it counts, and decides nothing else: time is an argument, and what is kept has an end by itself. An address is
+kept as long as it has a session, or for the second in which a handshake came from it. docs/protocol.md, "Limits".
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING
+
+from ..protocol.errors import HTTPRefusal
+from ..protocol.proxies import TrustedProxies, addressOf, networkOf, trustedProxies
+
+if TYPE_CHECKING:
+    from ..protocol.options import ServerOptions
+
+OWN_NETWORKS = TrustedProxies(
+    tuple(
+        networkOf(each)
+        for each in (
+            "127.0.0.0/8",
+            "::1/128",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "169.254.0.0/16",
+            "fe80::/10",
+            "fc00::/7",
+        )
+    ),
+    unix=True,
+)
+"""
+Addresses that nobody has on the Internet (RFC 1122, 1918, 6598, 3927, 4291, 4193).
+
+Behind one of them may be a proxy and behind that everybody, as long as C{trustedProxies} doesn't say.
+"""
+
+RETRY_AFTER = "5"
+"""Seconds after which a client may come again where there were too many sessions; as for a server that closes."""
+
+_REMEMBERED = 4096
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how a translator reports clients that come by IPv4
+_NETWORK_OF_A_CLIENT = 64  # RFC 6177: who has one address of IPv6 has at least so many bits of them
+
+
+class SessionLimitExceeded(HTTPRefusal):
+    """No session is opened: there are too many, or too many handshakes. Nothing else is touched."""
+
+    def __init__(self, name: str, message: str, status: int, retryAfter: str) -> None:
+        super().__init__(message, {"Retry-After": retryAfter}, status, name)
+
+
+class Admission:
+    """
+    The place that a handshake holds while it is decided about, which the session takes that it opens.
+
+    @param place: that of its address, or None where that isn't counted.
+    """
+
+    __slots__ = ("_isHeld", "_limits", "_place")
+
+    def __init__(self, limits: SessionLimits, place: str | None) -> None:
+        self._limits = limits
+        self._place = place
+        self._isHeld = True
+
+    def take(self) -> str | None:
+        """Have a session take the place; return what L{SessionLimits.leave} is called with when it has ended."""
+        if self._isHeld:
+            self._isHeld = False
+            self._limits.pending -= 1
+        else:
+            # It was given up, and the session is opened all the same.
+            self._limits.enter(self._place)
+        return self._place
+
+    def giveUp(self) -> None:
+        """Leave the place, unless a session has taken it."""
+        if self._isHeld:
+            self._isHeld = False
+            self._limits.pending -= 1
+            self._limits.leave(self._place)
+
+
+class SessionLimits:
+    """
+    How many sessions there are from each address, and how many handshakes there were in this second.
+
+    @ivar pending: how many handshakes are being decided about.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._maxSessions = options.maxSessions
+        self._maxPerAddress = options.maxSessionsPerAddress
+        self._maxHandshakes = options.maxHandshakesPerSecondPerAddress
+        names = options.trustedProxies
+        self._uncounted = OWN_NETWORKS if names is None else trustedProxies(names)
+        self._sessions: dict[str, int] = {}
+        self._second = 0
+        self._handshakes: dict[str, int] = {}
+        self._placeOf = lru_cache(_REMEMBERED)(self._findPlace)
+        self.pending = 0
+        self.needsAddress = self._maxPerAddress is not None or self._maxHandshakes is not None
+
+    def admit(self, address: str | None, sessions: int, now: float) -> Admission:
+        """
+        Let a handshake in.
+
+        @param address: the client's; None where it has none, or where L{needsAddress} is false.
+        @param sessions: how many are open.
+        @param now: the time in seconds.
+        @raise SessionLimitExceeded: there are too many. Nothing is counted but the handshake.
+        """
+        place = None if address is None else self._placeOf(address)
+        if place is not None and self._maxHandshakes is not None:
+            self._countHandshake(place, int(now), self._maxHandshakes)
+        if self._maxSessions is not None and sessions + self.pending >= self._maxSessions:
+            message = f"there are as many sessions as maxSessions allows, {self._maxSessions}"
+            raise SessionLimitExceeded("maxSessions", message, 503, RETRY_AFTER)
+        if place is not None and self._maxPerAddress is not None:
+            if self._sessions.get(place, 0) >= self._maxPerAddress:
+                what = f"{place} has as many sessions as maxSessionsPerAddress allows, {self._maxPerAddress}"
+                raise SessionLimitExceeded("maxSessionsPerAddress", f"{what}{_CURE}", 429, RETRY_AFTER)
+            self.enter(place)
+        else:
+            place = None
+        self.pending += 1
+        return Admission(self, place)
+
+    def _countHandshake(self, place: str, second: int, limit: int) -> None:
+        if second != self._second:
+            self._second = second
+            self._handshakes = {}
+        count = self._handshakes.get(place, 0)
+        if count >= limit:
+            name = "maxHandshakesPerSecondPerAddress"
+            what = f"from {place} came as many handshakes in a second as {name} allows, {limit}"
+            raise SessionLimitExceeded(name, f"{what}{_CURE}", 429, "1")
+        self._handshakes[place] = count + 1
+
+    def enter(self, place: str | None) -> None:
+        """Count a session, or what may become one, at its place; None has no place."""
+        if place is not None:
+            self._sessions[place] = self._sessions.get(place, 0) + 1
+
+    def leave(self, place: str | None) -> None:
+        """Count it out."""
+        if place is not None:
+            left = self._sessions[place] - 1
+            if left:
+                self._sessions[place] = left
+            else:
+                del self._sessions[place]
+
+    def _findPlace(self, address: str) -> str | None:
+        """Return where an address is counted: IPv6 by the network that one client has; None where it isn't."""
+        found = addressOf(address)
+        if found is None or self._uncounted.trust(found):
+            return None
+        if not isinstance(found, IPv6Address):
+            return str(found)
+        if found in _NAT64:
+            # In one network of IPv6 are all clients of IPv4.
+            return str(IPv4Address(found.packed[-4:]))
+        return str(IPv6Network((found, _NETWORK_OF_A_CLIENT), False))
+
+
+_CURE = "; if it is a proxy, name it in trustedProxies"
+
+
+class Meter:
+    """
+    How much has come from one client in a second, which begins with the first that comes.
+
+    @param maxMessages: how many packets may; None is any number.
+    @param maxBytes: how many bytes may; None is any number.
+    """
+
+    __slots__ = ("_bytes", "_maxBytes", "_maxMessages", "_messages", "_until")
+
+    def __init__(self, maxMessages: int | None, maxBytes: int | None) -> None:
+        self._maxMessages = maxMessages
+        self._maxBytes = maxBytes
+        self._until = 0.0
+        self._messages = 0
+        self._bytes = 0
+
+    def count(self, size: int, now: float) -> tuple[str, int] | None:
+        """
+        Count a packet; return the option that it exceeds, with its value, or None.
+
+        @param size: its bytes.
+        @param now: the time in seconds.
+        """
+        if not self._until - 1 <= now < self._until:
+            self._until = now + 1
+            self._messages = self._bytes = 0
+        self._messages += 1
+        self._bytes += size
+        if self._maxMessages is not None and self._messages > self._maxMessages:
+            return "maxMessagesPerSecond", self._maxMessages
+        if self._maxBytes is not None and self._bytes > self._maxBytes:
+            return "maxBytesPerSecond", self._maxBytes
+        return None

@@ -1,0 +1,150 @@
+"""What an application has begun for a session and ends with it: calls, loops, coroutines; and who waits for the end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from ..clock import cancel
+from ..protocol.errors import CloseReason
+from .emitter import EventEmitter
+
+Work = Coroutine[Any, Any, Any] | Deferred[Any]
+
+FEW = 16
+"""Calls to have before it is worth a look which of them were cancelled."""
+
+
+class SessionWork:
+    """
+    The work of one session; made by the session for the first of it, and stopped when the session ends.
+
+    @ivar isOver: whether it was stopped; then nothing begins any more.
+    """
+
+    isOver = False
+
+    def __init__(self, session: EventEmitter, clock: IReactorTime) -> None:
+        self._session = session
+        self._clock = clock
+        self._calls: set[IDelayedCall] = set()
+        self._mostCalls = FEW
+        self._loops: set[LoopingCall] = set()
+        self._pending: set[Deferred[Any]] = set()
+        # In the order of asking, as a set has none.
+        self._waiting: dict[Deferred[CloseReason], None] = {}
+
+    def whenClosed(self) -> Deferred[CloseReason]:
+        """Return a Deferred that L{closed} fires."""
+        deferred: Deferred[CloseReason] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
+        self._waiting[deferred] = None
+        return deferred
+
+    def follow(self, work: Work, what: str = "follow") -> Deferred[Any]:
+        """
+        Follow work until it is over, or the session is.
+
+        @param what: by which name it fails.
+        @raise TypeError: it is neither a coroutine nor a Deferred.
+        """
+        if inspect.iscoroutine(work):
+            if self.isOver:
+                # Otherwise Python would complain that it was never awaited.
+                work.close()
+                nothing: Deferred[Any] = Deferred()
+                nothing.callback(None)
+                return nothing
+            work = Deferred.fromCoroutine(work)
+        if not isinstance(work, Deferred):
+            raise TypeError(f"{work!r} can't be followed: expected a coroutine or a Deferred")
+        return self._bind(work).addErrback(self._failed, what)
+
+    def callLater(self, seconds: float, function: Callable[[], object]) -> IDelayedCall:
+        """Call a function in a while, and follow what it returns."""
+
+        def run() -> None:
+            self._calls.discard(call)
+            self.follow(maybeDeferred(function), "callLater")
+
+        call = self._clock.callLater(_duration(seconds), run)
+        if self.isOver:
+            call.cancel()
+            return call
+        if len(self._calls) >= self._mostCalls:
+            # Nobody says that one was cancelled.
+            self._calls = {each for each in self._calls if each.active()}
+            self._mostCalls = max(FEW, 2 * len(self._calls))
+        self._calls.add(call)
+        return call
+
+    def callEvery(self, seconds: float, function: Callable[[], object], now: bool) -> LoopingCall:
+        """Call a function again and again, each time after what it returned is over."""
+        loop = LoopingCall(lambda: self._bind(maybeDeferred(function)))
+        loop.clock = self._clock
+        interval = _duration(seconds)
+        if not self.isOver:
+            self._loops.add(loop)
+
+            def over(result: Any) -> Any:
+                self._loops.discard(loop)
+                return result
+
+            loop.start(interval, now).addBoth(over).addErrback(self._failed, "callEvery")
+        return loop
+
+    def stop(self) -> None:
+        """Stop all of it."""
+        self.isOver = True
+        for call in self._calls:
+            cancel(call)
+        self._calls.clear()
+        for loop in tuple(self._loops):
+            if loop.running:
+                loop.stop()
+        for each in tuple(self._pending):
+            self._cancel(each)
+
+    def closed(self, reason: CloseReason) -> None:
+        """Tell those who wait for the end."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for each in waiting:
+            # One who is told may cancel others.
+            if not each.called:
+                each.callback(reason)
+
+    def _bind(self, work: Deferred[Any]) -> Deferred[Any]:
+        """Have a Deferred cancelled at the end."""
+        self._pending.add(work)
+
+        def over(result: Any) -> Any:
+            self._pending.discard(work)
+            return result
+
+        work.addBoth(over)
+        if self.isOver:
+            # It was the beginning of this work that ended the session.
+            self._cancel(work)
+        return work
+
+    def _cancel(self, work: Deferred[Any]) -> None:
+        try:
+            work.cancel()
+        except BaseException:
+            self._session.handlerFailed("canceller", (), Failure())
+
+    def _failed(self, failure: Failure, what: str) -> None:
+        if not failure.check(CancelledError):
+            self._session.handlerFailed(what, (), failure)
+
+
+def _duration(seconds: float) -> float:
+    if not seconds >= 0:
+        raise ValueError(f"{seconds!r} seconds: expected 0 or more")
+    return seconds

@@ -1,0 +1,1 @@
+"""How packets get from a session to its client."""

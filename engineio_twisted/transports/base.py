@@ -1,0 +1,26 @@
+"""What the transports share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..observer import Counters
+from ..protocol.payload import Codec
+
+
+class Transport:
+    """
+    The base of the transports.
+
+    @ivar codec: writes and reads packets in the revision of the client.
+    @ivar supportsBinary: False where the client wants binary as base64.
+    @ivar counters: where its packets and bytes are counted; by default counters of its own.
+    """
+
+    name: ClassVar[str]
+    owner: Any = None
+
+    def __init__(self, codec: Codec, supportsBinary: bool, counters: Counters | None = None) -> None:
+        self.codec = codec
+        self.supportsBinary = supportsBinary
+        self.counters = Counters() if counters is None else counters

@@ -1,0 +1,1 @@
+"""The twisted.web side: the only place for private names of twisted.web's."""

@@ -1,0 +1,204 @@
+"""What Twisted's connections keep to themselves: what is unsent, what is unread, writing at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.protocols.policies import ProtocolWrapper
+
+from ..clock import Cancellable, cancel
+
+try:
+    import fcntl
+    import termios
+except ImportError:
+    # Not on Windows.
+    fcntl = None  # type: ignore[assignment]
+
+UNREAD_TIMEOUT = 60_000
+"""
+Milliseconds after which a connection, or a stream of HTTP/2, is cut whose client takes nothing of a response, or less
+than L{UNREAD_PROGRESS} bytes.
+
+As long as it takes more the response goes on, however slow that is.
+"""
+
+
+def writeAtOnce(connection: Any, data: bytes) -> bool:
+    """
+    Write to a connection, and let the system have at once what it takes at once.
+
+    Otherwise the reactor is asked to, which costs about twice what it takes to write. Only where that is the same: on
+    a plain connection, without TLS, to which nothing is being written and which isn't closing.
+
+    @return: whether the system has all of it.
+    """
+    if (
+        isinstance(connection, tcp.Connection)
+        and not connection.TLS
+        and not connection.dataBuffer
+        and not connection._tempDataBuffer
+        and connection.connected
+        and not connection.disconnecting
+        and not connection._aborting
+    ):
+        try:
+            taken = connection.socket.send(data)
+        except OSError:
+            # It takes nothing now; if that is because the connection is lost, the reactor is going to find out.
+            taken = 0
+        if taken == len(data):
+            return True
+        data = data[taken:]
+    connection.write(data)
+    return False
+
+
+def unsent(connection: Any) -> int:
+    """
+    Return how many bytes that were written to a connection the system hasn't taken.
+
+    What Twisted's own connections keep, with TLS and other wrappers around them, and its streams of HTTP/2; nothing is
+    known of others.
+    """
+    amount = 0
+    while isinstance(connection, ProtocolWrapper):
+        # Of TLS: what waits for the client's part of a handshake, and what is written together.
+        for each in getattr(connection, "_appSendBuffer", ()):
+            amount += len(each)
+        aggregator: Any = getattr(connection, "_aggregator", None)
+        if isinstance(left := getattr(aggregator, "_bufferLeft", None), int):
+            amount += aggregator.MAX_BUFFER_SIZE - left
+        connection = connection.transport
+    if isinstance(connection, FileDescriptor) and connection.connected:
+        amount += len(connection.dataBuffer) - connection.offset + connection._tempDataLen
+    elif isStream(connection):
+        amount += connection.unsent
+    return amount
+
+
+def unread(connection: Any) -> int:
+    """
+    Return how many bytes that were written to a connection its client hasn't taken, as far as that is known.
+
+    Those are L{unsent} ones, and those that the system has sent and that were not acknowledged, or could not send.
+    """
+    amount = unsent(connection)
+    while isinstance(connection, ProtocolWrapper):
+        connection = connection.transport
+    if fcntl is not None and isinstance(connection, tcp.Connection) and connection.connected:
+        queued = bytearray(4)
+        # Not every system knows it of every kind of socket, and one that is closed has no descriptor.
+        with suppress(OSError, ValueError):
+            fcntl.ioctl(connection.socket, termios.TIOCOUTQ, queued)
+        amount += int.from_bytes(queued, sys.byteorder)
+    return amount
+
+
+UNREAD_PROGRESS = 1024
+"""Bytes that a client has to take, of what it was sent, in the time of an L{UnreadDeadline}; or all that there is."""
+
+
+UNREAD_CHECKS = 4
+"""How often an L{UnreadDeadline} looks in its time."""
+
+
+class UnreadDeadline:
+    """
+    The deadline of a client that doesn't read what it is sent. What it takes moves the deadline.
+
+    A timer looks L{UNREAD_CHECKS} times in the time, so the end may come up to one of these intervals later.
+
+    @param callLater: of a reactor.
+    @param seconds: the time without progress after which C{cut} is called.
+    @param left: returns how many bytes the client hasn't taken, such as L{unread} of a connection.
+    @param cut: called once, when the client has taken less than L{UNREAD_PROGRESS} bytes in the time.
+    """
+
+    def __init__(
+        self,
+        callLater: Callable[..., Cancellable],
+        seconds: float,
+        left: Callable[[], int],
+        cut: Callable[[], object],
+    ) -> None:
+        self._callLater = callLater
+        self._interval = seconds / UNREAD_CHECKS
+        self._left = left
+        self._cut = cut
+        self._isFull = False
+        self._written = 0
+        self._taken = 0
+        self._checks = 0
+        self._call: Cancellable | None = None
+
+    def begin(self, isFull: bool) -> None:
+        """
+        Begin to watch the client, unless that goes on.
+
+        @param isFull: whether it goes on until L{drained} says otherwise, and not only until nothing is left.
+        """
+        self._isFull = isFull
+        if self._call is None:
+            self._written = 0
+            self._progress(-self._left())
+            self._call = self._callLater(self._interval, self._check)
+
+    def wrote(self, size: int) -> None:
+        """Count bytes that are written meanwhile: the client may take as many and leave the same amount."""
+        self._written += size
+
+    def drained(self) -> None:
+        """Called when the connection has room again."""
+        self._isFull = False
+        self._checks = 0
+
+    def stop(self) -> None:
+        """Stop to watch."""
+        cancel(self._call)
+        self._call = None
+
+    def _progress(self, taken: int) -> None:
+        self._taken = taken
+        self._checks = 0
+
+    def _check(self) -> None:
+        self._call = None
+        left = self._left()
+        if not self._isFull and not left:
+            return
+        taken = self._written - left
+        if not self._taken <= taken < self._taken + UNREAD_PROGRESS:
+            # Less than before is no progress, but nothing that can be compared: something else has written.
+            self._progress(taken)
+        else:
+            self._checks += 1
+        if self._checks >= UNREAD_CHECKS:
+            self._cut()
+            return
+        self._call = self._callLater(self._interval, self._check)
+
+
+def forgetUnsent(connection: Any) -> None:
+    """Let go of what was written to a connection that is lost: a session keeps that with its first request."""
+    while isinstance(connection, ProtocolWrapper):
+        connection = connection.transport
+    if isinstance(connection, FileDescriptor):
+        connection.dataBuffer = b""
+        connection._tempDataBuffer.clear()
+
+
+def connectionOf(request: Any) -> Any:
+    """Return what an answer to a request is written to: a connection, or a stream of HTTP/2."""
+    connection = getattr(request.channel, "transport", None)
+    return request.channel if connection is None else connection
+
+
+def isStream(channel: Any) -> bool:
+    """Tell whether what a request came on is a stream of HTTP/2, which shares its connection with others."""
+    return getattr(channel, "streamID", None) is not None

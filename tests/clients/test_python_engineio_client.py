@@ -1,0 +1,109 @@
+"""The client of python-engineio against the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from ..kit.clients import Application, Message, Program, Run, Session, firstDifference, overEveryTransport, pack
+
+
+@pytest.fixture
+def client(python: Run) -> Run:
+    """Start the client: `client(url, "echo", transports, messages)`."""
+
+    def run(url: str, scenario: str, transports: list[str], messages: list[Message]) -> Program:
+        return python(url, scenario, transports, messages=[pack(message) for message in messages])
+
+    return run
+
+
+def assertTransport(session: Session, program: Program, transports: list[str]) -> None:
+    """Both sides ended up on the last of the client's transports."""
+    assert session.socket.transport.name == transports[-1]
+    assert session.socket.upgraded is (len(transports) > 1)
+    assert program.named("connect") == [{"event": "connect", "transport": transports[0]}]
+    (connected,) = program.named("connected")
+    assert connected == {"event": "connected", "sid": session.socket.id, "transport": transports[-1]}
+
+
+MESSAGES: dict[str, list[Message]] = {
+    "text": ["hello"],
+    "binary": [bytes(range(256))],
+    "empty": ["", b""],
+    "multi-byte": ["é € 😀 👩‍👩‍👧‍👦 \u2028"],
+    # One at a time: this client puts all it has into one request, however much the server takes.
+    "large text": ["0123456789abcdé" * 33_333],
+    "large binary": [bytes(range(250)) * 2_000],
+    # Fewer than sixteen: this client refuses a payload with more packets than that.
+    "several": ["one", b"two", "three", "four", b"five", "six", "seven", b"eight", "nine", "ten"],
+}
+
+
+@overEveryTransport
+@pytest.mark.parametrize("messages", MESSAGES.values(), ids=MESSAGES)
+@pytest_twisted.ensureDeferred
+async def test_echo(serve: Any, client: Run, transports: list[str], messages: list[Message]) -> None:
+    """What this client sends arrives unchanged and in order, and so does the echo; then the client leaves."""
+    application = Application()
+    running = await serve(application)
+    program = client(running.url, "echo", transports, messages)
+    session = await application.session()
+    assert await session.closed() == "transport close"
+    await program.finish()
+    assert firstDifference(session.messages, messages) is None
+    assert firstDifference(program.messages, messages) is None
+    assert program.named("disconnect") == [{"event": "disconnect", "reason": "client disconnect"}]
+    assertTransport(session, program, transports)
+    assert running.server.clientsCount == 0
+
+
+@pytest.mark.parametrize(
+    ("close", "ending"),
+    [
+        (lambda socket: socket.close(), "forced close"),
+        (lambda socket: socket.server.drain(), "server shutting down"),
+    ],
+    ids=["session", "server"],
+)
+@overEveryTransport
+@pytest_twisted.ensureDeferred
+async def test_serverCloses(
+    serve: Any, client: Run, transports: list[str], close: Callable[[Any], object], ending: str
+) -> None:
+    """When the server closes, or is drained, this client gets what was sent before, and notices the end."""
+
+    def handler(socket: Any) -> None:
+        def leave(message: Message) -> None:
+            socket.send("goodbye")
+            close(socket)
+
+        socket.on("message", leave)
+
+    application = Application(handler, echo=False)
+    running = await serve(application)
+    program = client(running.url, "listen", transports, ["hello"])
+    session = await application.session()
+    assert await session.closed() == ending
+    await program.finish()
+    assert session.messages == ["hello"]
+    assert program.messages == ["goodbye"]
+    # The close packet is told as it is; a closed WebSocket this client calls an error, clean as it may be.
+    reason = "server disconnect" if transports == ["polling"] else "transport error"
+    assert program.named("disconnect") == [{"event": "disconnect", "reason": reason}]
+    assertTransport(session, program, transports)
+    assert running.server.clientsCount == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_lost(serve: Any, client: Run) -> None:
+    """This client's program fails at once, and says why, when it loses the connection in the middle of an echo."""
+    application = Application(lambda socket: socket.on("message", lambda message: socket.close()))
+    running = await serve(application)
+    program = client(running.url, "echo", ["websocket"], ["one", "two"])
+    with pytest.raises(AssertionError, match=r"the connection was lost \(transport error\), \d messages had not come"):
+        await program.finish()
+    assert "Timeout" not in str(program)

@@ -1,0 +1,312 @@
+"""The benchmark programs do what they say; how fast anything is isn't asked here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import require
+from ..kit.clients import pythonPath
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.once
+
+LOADS = [
+    "ws-echo",
+    "ws-echo --depth 16",
+    "ws-echo --inflight 2",
+    "ws-echo --kind utf8 --size 256",
+    "ws-echo --kind binary --size 65536",
+    "polling-echo",
+    "polling-echo --kind binary",
+    "handshake",
+    "ws-handshake",
+    "upgrade",
+    "broadcast --size 64",
+]
+
+# Listens, and answers nothing.
+SILENT = """
+import socket, sys, time
+listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(60)
+"""
+
+# What it does with a message is put in.
+WRONG = """
+import sys
+from twisted.internet import reactor
+from engineio_twisted import listen
+
+server = listen(f"tcp:{sys.argv[1]}:interface=127.0.0.1")
+kept = []
+
+@server.on("connection")
+def connected(socket):
+    @socket.on("message")
+    def received(data):
+        WHAT IT DOES
+
+reactor.run()
+"""
+
+SWAP = """kept.append(data)
+        if len(kept) == 2:
+            socket.send(kept.pop())
+            socket.send(kept.pop())
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiler() -> None:
+    require(shutil.which("gcc") is not None, "gcc")
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The parts of the driver, which finds them beside itself."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import harness.document
+    import harness.quick
+    import harness.servers
+    import harness.tables
+    import harness.verify
+
+    return harness
+
+
+@contextmanager
+def serving(harness: Any, interval: int = 25_000) -> Iterator[Any]:
+    """Run the echo that is measured."""
+    with harness.processes.running(harness.servers.ALL[harness.servers.OURS], interval) as here:
+        yield here
+
+
+def started(harness: Any, folder: Path, program: str) -> Any:
+    """Run a server that is given as a program."""
+    (folder / "program.py").write_text(program)
+    command = (sys.executable, str(folder / "program.py"), "{port}")
+    return harness.processes.running(harness.processes.Server("planted", command, pythonPath()))
+
+
+# The generator
+
+
+def test_everyMode(harness: Any) -> None:
+    """Each loads the server for as long as it is told to, and reports what that took."""
+    with serving(harness) as here:
+        for mode in LOADS:
+            times = ["--connections", "4", "--warm", "0.05", "--duration", "0.2"]
+            measured = harness.processes.generate(here, [*mode.split(), *times], within=1)
+            assert measured["mode"] == mode.split()[0]
+            assert measured["ops"] > 0, mode
+            assert measured["seconds"] >= 0.2, mode
+            assert measured["cpuPerOp"] == pytest.approx(measured["userPerOp"] + measured["systemPerOp"], abs=0.001)
+            assert 0 < measured["p50"] <= measured["p99"], mode
+            assert measured["rssKiB"] > 0, mode
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_idle(harness: Any, transport: str) -> None:
+    """Sessions that only answer heartbeats stay, and both are counted: their memory and their heartbeats."""
+    # Of fewer nothing shows: they fit into what the server has already.
+    arguments = ["idle", "--transport", transport, "--base", "5", "--connections", "150", "--hold", "1"]
+    with serving(harness, interval=300) as here:
+        measured = harness.processes.generate(here, arguments, within=2)
+    assert (measured["baseSessions"], measured["sessions"]) == (5, 150)
+    assert measured["allKiB"] > measured["baseKiB"]
+    # Each has had more than one, so the first was answered as it should.
+    assert measured["ops"] > 155
+    assert measured["cpuPerOp"] > 0
+
+
+@pytest.mark.parametrize(
+    ("server", "mode"),
+    [("tcp", ["raw-echo", "--depth", "3"]), ("http", ["http-get"]), ("http", ["http-post-get"])],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_bareTwisted(harness: Any, server: str, mode: list[str]) -> None:
+    with harness.processes.running(harness.servers.BARE[server]) as here:
+        measured = harness.processes.generate(here, [*mode, "--connections", "3", "--ops", "50"], within=1)
+    assert measured["ops"] >= 50
+
+
+def test_aStallEnds(harness: Any, tmp_path: Path) -> None:
+    """A server that answers nothing is reported, with what was waited for."""
+    with (
+        started(harness, tmp_path, SILENT) as here,
+        pytest.raises(harness.processes.BenchmarkError, match="no progress for 1 s while setting up: 0 of 2"),
+    ):
+        harness.processes.generate(here, ["ws-echo", "--connections", "2", "--stall", "1"], within=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["fly"], "usage: load MODE"),
+        (["ws-echo", "--size"], "usage: load MODE"),
+        (["ws-echo", "--size", "much"], "--size: 'much' is no number"),
+        (["ws-echo", "--colour", "1"], "unknown option '--colour'"),
+        (["ws-echo", "--kind", "noise"], "--kind: text, utf8 or binary, not 'noise'"),
+        (["broadcast", "--kind", "binary"], "a broadcast is text"),
+    ],
+)
+def test_wrongOptions(harness: Any, arguments: list[str], complaint: str) -> None:
+    program = harness.processes.buildGenerator()
+    given = [*arguments, "--port", "1", "--pid", "1"] if len(arguments) % 2 else arguments
+    result = subprocess.run([program, *given], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert complaint in json.loads(result.stdout)["error"]
+
+
+# Servers that are measured do what they should
+
+
+def test_oursIsVerified(harness: Any) -> None:
+    assert harness.verify.problems(harness.servers.ALL[harness.servers.OURS]) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "mode"),
+    [
+        ("data[:-1]", "ws-echo --size 20"),
+        ("data + data[:1]", "polling-echo"),
+        ("data.upper()", "ws-echo --depth 4"),
+        ("data.encode()", "ws-echo"),
+        ("data.encode()", "polling-echo"),
+        ("data.replace('é', 'e')", "ws-echo --kind utf8 --size 100"),
+        ("data[:-1] + bytes([data[-1] ^ 1])", "ws-echo --kind binary --size 65536"),
+        ("data[:-1] + bytes([data[-1] ^ 1])", "polling-echo --kind binary"),
+    ],
+)
+def test_aWrongEchoIsFound(harness: Any, tmp_path: Path, wrong: str, mode: str) -> None:
+    """Whatever is lost, added or changed on its way."""
+    with (
+        started(harness, tmp_path, WRONG.replace("WHAT IT DOES", f"socket.send({wrong})")) as here,
+        pytest.raises(harness.processes.BenchmarkError, match=r"message number|unexpected packet"),
+    ):
+        harness.processes.generate(here, [*mode.split(), "--ops", "20", "--stall", "2"], within=1)
+
+
+def test_aWrongOrderIsFound(harness: Any, tmp_path: Path) -> None:
+    """Messages that come back as they were, but the later one first."""
+    with (
+        started(harness, tmp_path, WRONG.replace("WHAT IT DOES", SWAP)) as here,
+        pytest.raises(harness.processes.BenchmarkError, match="message number 0 of client 0 is wrong"),
+    ):
+        harness.processes.generate(here, ["ws-echo", "--depth", "2", "--ops", "20"], within=1)
+
+
+def test_verifyReportsAWrongServer(harness: Any, tmp_path: Path) -> None:
+    """One that is wrong about short binary messages alone: those are what is reported."""
+    does = "socket.send(b'?' if data == bytes([0]) else data)"
+    with started(harness, tmp_path, WRONG.replace("WHAT IT DOES", does)) as here:
+        found = harness.verify.problemsOf(here, cannot=["broadcast"])
+    assert [each.partition(" --connections")[0] for each in found] == [
+        "ws-echo --kind binary --size 1",
+        "polling-echo --kind binary --size 1",
+    ]
+
+
+def test_aServerThatDoesNotStart(harness: Any, tmp_path: Path) -> None:
+    """Is a problem too, with what it said."""
+    (tmp_path / "program.py").write_text("raise SystemExit('no licence')")
+    server = harness.processes.Server("planted", (sys.executable, str(tmp_path / "program.py")))
+    assert harness.verify.problems(server) == ["planted ended by itself: no licence"]
+
+
+# The guard
+
+
+@pytest.fixture
+def guard(harness: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the shortest measurement there is against stated ratios: C{guard(allowed)}, or state one."""
+    # A test of its own.
+    monkeypatch.setattr(harness.quick, "problems", lambda server: [])
+    stated = tmp_path / "quick.json"
+
+    def run(allowed: float | None) -> int:
+        stated.write_text(json.dumps({"ratios": {"ws-echo": {"allowed": allowed}}}))
+        code: int = harness.quick.run(["ws-echo"], 1, 0.1, stated, allowed is None)
+        return code
+
+    run.stated = stated  # type: ignore[attr-defined]
+    return run
+
+
+def test_guardPasses(guard: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard(1000) == 0
+    assert "allowed 1000.00" in capsys.readouterr().out
+
+
+def test_guardFails(guard: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where more is measured than is allowed, and says of which mode."""
+    assert guard(0.01) == 1
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("TOO SLOW ws-echo ")
+    assert line.endswith("allowed   0.01")
+
+
+def test_guardIsStated(guard: Any) -> None:
+    """What is allowed is what was measured and a margin."""
+    assert guard(None) == 0
+    stated = json.loads(guard.stated.read_text())
+    assert "--state" in stated["comment"]
+    ratio = stated["ratios"]["ws-echo"]
+    assert ratio["allowed"] == pytest.approx(1.25 * ratio["measured"], abs=0.02)
+
+
+def test_everyModeIsStated(harness: Any) -> None:
+    stated = json.loads((BENCHMARKS / "quick.json").read_text())["ratios"]
+    assert set(stated) == set(harness.quick.MODES)
+
+
+# The page
+
+
+def test_pageSaysWhatWasMeasured(harness: Any, tmp_path: Path) -> None:
+    """docs/performance.md has the numbers of docs/performance.json, and the plots are there."""
+    docs = BENCHMARKS.parent / "docs"
+    page = (docs / "performance.md").read_text()
+    (tmp_path / "performance.md").write_text(page)
+    report = json.loads((docs / "performance.json").read_text())
+    harness.document.rewrite(tmp_path / "performance.md", harness.tables.sections(report))
+    assert (tmp_path / "performance.md").read_text() == page
+    for name in ("cpu", "latency", "memory", "growth"):
+        assert f"performance-{name}.svg" in page
+        assert (docs / f"performance-{name}.svg").exists()
+
+
+def driver(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_driver() -> None:
+    """It runs as a program, and says what there is."""
+    result = driver("--list")
+    assert result.returncode == 0, result.stderr
+    assert "  ws-echo " in result.stdout
+    result = driver("--servers", "apache")
+    assert result.returncode == 1
+    assert "no server is called apache" in result.stdout
+
+
+@pytest.mark.slow
+def test_driverCompares(tmp_path: Path) -> None:
+    """It verifies and measures, prints tables, and writes numbers."""
+    chosen = ["--servers", "engineio_twisted", "--modes", "ws-echo-1k-utf8", "--no-plots", "--out", str(tmp_path)]
+    result = driver(*chosen, "--reps", "1", "--duration", "0.1", "--warm", "0.1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "| `ws-echo-1k-utf8` | " in result.stdout
+    report = json.loads((tmp_path / "performance.json").read_text())
+    assert report["comparison"]["ws-echo-1k-utf8"]["engineio_twisted"]["ops"] > 0

@@ -1,0 +1,211 @@
+"""A message to everybody: it reaches each session once, in its own form, whatever happens to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent
+
+from engineio_twisted import FastPaths, Packet, PacketType, ServerOptions
+from engineio_twisted.protocol.payload import codecFor
+from engineio_twisted.session.factory import SocketFactory
+from engineio_twisted.testing import MemoryServer
+from engineio_twisted.transports import engine_autobahn as engine
+from engineio_twisted.transports.websocket import WebSocketTransport
+
+from ..kit.engines import ENGINES
+from ..kit.fakes import FakeHost, FakeRequest
+from ..transports.test_transports import WebSocket, pollingSession
+from ..transports.test_websocket import AcceptedPeer
+
+PATHS = [True, False]
+
+
+class Room:
+    """Clients in memory, on polling, upgraded and on WebSocket by turns."""
+
+    WAYS: tuple[dict[str, Any], ...] = ({"upgrade": False}, {}, {"transport": "websocket"})
+
+    def __init__(self, engineio: Callable[..., MemoryServer], size: int = 3) -> None:
+        self.kit = engineio(lambda server: None)
+        self.clients = [self.kit.connect(**self.WAYS[place % 3]) for place in range(size)]
+        self.sockets = [each.socket for each in self.clients]
+
+    def broadcast(self, data: object, exclude: Any = ()) -> int:
+        return self.kit.server.broadcast(data, exclude)
+
+    def got(self) -> list[list[str | bytes]]:
+        return [each.received for each in self.clients]
+
+
+Engine = Callable[..., MemoryServer]
+
+
+@pytest.fixture(params=PATHS, ids=["fast", "plain"], autouse=True)
+def fastPaths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Encoded once, or once for each: the same comes of it."""
+    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "frames,writes,http,broadcast" if request.param else "frames,writes,http")
+    monkeypatch.setattr(FakeHost, "hearsSending", False)
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("data", ["text", "€ 😀", b"\x00\x01", ""])
+def test_everybodyGetsIt(engineio: Engine, data: str | bytes) -> None:
+    """Once, and the number of them is returned."""
+    room = Room(engineio)
+    assert room.broadcast(data) == 3
+    assert room.got() == [[data]] * 3
+
+
+def test_notThoseExcluded(engineio: Engine) -> None:
+    """One or several, by whatever collection."""
+    room = Room(engineio, 4)
+    first, second, third, _ = room.sockets
+    assert room.broadcast("a", first) == 3
+    assert room.broadcast("b", {second, third}) == 2
+    assert room.broadcast("c", room.sockets) == 0
+    assert room.got() == [["b"], ["a"], ["a"], ["a", "b"]]
+
+
+def test_notThoseThatAreClosing(engineio: Engine) -> None:
+    """Who is not open is left out, and not counted."""
+    room = Room(engineio)
+    polling = room.clients[0]
+    polling.pauseReading()
+    polling.socket.send("answers the GET")
+    polling.socket.close()
+    assert polling.socket.readyState == "closing"
+    room.sockets[2].close(discard=True)
+    assert room.broadcast("a") == 1
+    polling.resumeReading()
+    assert room.got() == [["answers the GET"], ["a"], []]
+
+
+def test_oneThatFailsStopsNobody(engineio: Engine, loggedErrors: list[LogEvent]) -> None:
+    """It is logged with its session, and the others get theirs."""
+    room = Room(engineio)
+    room.sockets[1].transport.send = lambda packets: 1 / 0
+    assert room.broadcast("a") == 2
+    assert room.got() == [["a"], [], ["a"]]
+    (event,) = loggedErrors
+    assert event["log_failure"].check(ZeroDivisionError)
+    assert room.sockets[1].id[:6] in event["session"]
+    loggedErrors.clear()
+    room.kit.errors.clear()
+    del room.sockets[1].transport.send
+
+
+def test_oneWhoCannotTakeItNow(engineio: Engine) -> None:
+    """It waits in that session's buffer."""
+    room = Room(engineio)
+    polling = room.clients[0]
+    polling.pauseReading()
+    polling.socket.send("answers the GET")
+    assert room.broadcast("a") == 3
+    assert [packet.data for packet in polling.socket.writeBuffer] == ["a"]
+    polling.resumeReading()
+    assert room.got() == [["answers the GET", "a"], ["a"], ["a"]]
+
+
+def test_closingMeanwhile(engineio: Engine) -> None:
+    """A handler that closes a session on the way does so to that one alone."""
+    room = Room(engineio)
+    room.sockets[0].on("flush", lambda _: room.sockets[2].close(discard=True))
+    assert room.broadcast("a") == 2
+    assert room.got() == [["a"], ["a"], []]
+
+
+def test_aHandlerThatChangesThePacket(engineio: Engine) -> None:
+    """A handler of C{packetCreate} has the packet of its own session."""
+    room = Room(engineio)
+
+    def shout(packet: Packet) -> None:
+        packet.data = str(packet.data).upper()
+
+    room.sockets[1].on("packetCreate", shout)
+    room.broadcast("a")
+    assert room.got() == [["a"], ["A"], ["a"]]
+
+
+def test_aPacketThatIsChangedInABuffer(engineio: Engine) -> None:
+    """What waits for one client is changed for that one alone."""
+    room = Room(engineio, 4)
+    waiting = [room.clients[0], room.clients[3]]
+    for each in waiting:
+        each.pauseReading()
+        each.socket.send("answers the GET")
+    room.broadcast("a")
+    waiting[0].socket.writeBuffer[0].data = "changed"
+    for each in waiting:
+        each.resumeReading()
+    assert [each.received[-1] for each in room.clients] == ["changed", "a", "a", "a"]
+
+
+def test_aLoneSurrogate(engineio: Engine) -> None:
+    """What no encoding can carry is refused before anybody gets anything."""
+    room = Room(engineio)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        room.broadcast("\ud800")
+    assert room.got() == [[]] * 3
+
+
+@pytest.mark.parametrize("engineClass", ENGINES)
+@pytest.mark.parametrize("data", ["text", "€ 😀", b"\x00\x01", "a" * 70_000])
+def test_frames(engineClass: Any, data: str | bytes) -> None:
+    """What goes out is what a message of one's own would be, to clients that take binary and to one that doesn't."""
+    alone = [AcceptedPeer(engineClass, supportsBinary=supportsBinary) for supportsBinary in (True, True, False)]
+    together = [AcceptedPeer(engineClass, supportsBinary=supportsBinary) for supportsBinary in (True, True, False)]
+    shared = Packet(PacketType.MESSAGE, data, shared={})
+    for peer in alone:
+        peer.transport.send([Packet(PacketType.MESSAGE, data)])
+    for peer in together:
+        peer.transport.send([shared])
+    assert [peer.connection.value() for peer in together] == [peer.connection.value() for peer in alone]
+
+
+def test_encodedOnce(fastPaths: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, a frame is made once."""
+    framed = []
+    frame = engine._frame
+    monkeypatch.setattr(engine, "_frame", lambda *args: framed.append(args) or frame(*args))
+    peers = [AcceptedPeer(engine.AutobahnEngine) for _ in range(5)]
+    factory = SocketFactory(FakeHost(clock := Clock()), clock)
+    for place, peer in enumerate(peers):
+        transport = WebSocketTransport(codecFor(4), True, lambda: None)
+        transport.opened(peer.transport.webSocket)
+        factory.open(str(place), transport, FakeRequest(), 4)
+    framed.clear()
+    factory.broadcast("once", (), True)
+    assert len(framed) == (1 if fastPaths else 5)
+    assert all(peer.connection.value().endswith(b"\x81\x054once") for peer in peers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_overTheNetwork(serve: Any) -> None:
+    """Real clients on both transports get it, and the sender doesn't."""
+    running = await serve()
+    first, sender = WebSocket(running.port), WebSocket(running.port)
+    await first.open()
+    opening = await sender.open()
+    excluded = running.server.clients[opening["sid"]]
+    async with pollingSession(running) as polling:
+        await polling.open()
+        for data in ("to all", "€ 😀" * 1000):
+            assert running.server.broadcast(data, excluded) == 2
+            assert await polling.receive() == "4" + data
+            assert await first.receive() == "4" + data
+        assert running.server.broadcast(b"\x00\xff") == 3
+        assert await polling.receive() == "bAP8="
+        assert await first.receive() == b"\x00\xff"
+        assert await sender.receive() == b"\x00\xff"
+    await first.close()
+    await sender.close()
+
+
+def test_theOption() -> None:
+    """What this module turns on and off is the option."""
+    assert ServerOptions(fastPaths={"broadcast": False}).fastPaths == FastPaths(broadcast=False)

@@ -1,0 +1,51 @@
+"""The table of sessions, and their ids."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from twisted.internet.task import Clock
+
+from engineio_twisted.session.factory import SocketFactory, generateId
+
+from ..kit.fakes import FakeHost, FakeRequest, FakeTransport
+
+
+def test_openAddsAndTheEndRemoves() -> None:
+    """A session is in the table from its open packet to its end, and no longer."""
+    clock = Clock()
+    factory = SocketFactory(FakeHost(clock), clock)
+    transport = FakeTransport()
+    socket = factory.open("a", transport, FakeRequest(), 4)
+    assert factory.clients == {"a": socket}
+    assert (socket.readyState, len(transport.sent)) == ("open", 1)
+    socket.close()
+    assert factory.clients == {}
+    assert clock.getDelayedCalls() == []
+
+
+def test_closeAll() -> None:
+    """Every session ends, also when a handler closes others on the way."""
+    clock = Clock()
+    factory = SocketFactory(FakeHost(clock), clock)
+    sockets = [factory.open(str(each), FakeTransport(), FakeRequest(), 4) for each in range(5)]
+    reasons: list[str] = []
+    for socket in sockets:
+        socket.on("close", lambda reason, _: reasons.append(reason))
+    sockets[0].on("close", lambda *_: sockets[3].close(discard=True))
+    factory.closeAll()
+    assert factory.clients == {}
+    assert sorted(reasons) == ["forced close", *["server shutting down"] * 4]
+    assert clock.getDelayedCalls() == []
+
+
+def test_ids() -> None:
+    """At least 15 random bytes, fit for a URL, and never the same twice."""
+    ids = {generateId() for _ in range(10_000)}
+    assert len(ids) == 10_000
+    assert all(re.fullmatch(r"[\w-]+", each) for each in ids)
+    raw = [base64.urlsafe_b64decode(each) for each in ids]
+    assert {len(each) for each in raw} == {21}
+    assert len({each[:15] for each in raw}) == 10_000
+    assert len({each[15:] for each in raw}) == 10_000
