@@ -1,0 +1,487 @@
+"""
+Reads the frames of WebSocket (RFC 6455, sections 5 to 8) that one end of a connection sends.
+
+L{FrameReader} knows no connection and no time: it is given bytes, and returns what they say, one frame a call, so that
+its caller can stop between two frames.
+"""
+
+from __future__ import annotations
+
+import codecs
+from sys import getsizeof
+from typing import Any, ClassVar
+
+from .frames import (
+    BINARY,
+    CLOSE,
+    COMPRESSED,
+    CONTINUATION,
+    FINAL,
+    INVALID_PAYLOAD,
+    LEAST,
+    LENGTHS,
+    MASK_SIZE,
+    MASKED,
+    MAX_CONTROL,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    SHORT,
+    TEXT,
+    TOO_LARGE,
+    WHOLE_BINARY,
+    WHOLE_TEXT,
+    Close,
+    Event,
+    FrameError,
+    Inflater,
+    Ping,
+    Pong,
+    Violation,
+    tooLarge,
+    unmask,
+)
+
+MANY_PIECES = 1024
+"""Number of pieces of a message that are joined to one: each takes some fifty bytes more than its content."""
+
+INTEGER_UNMASKED = 100
+"""Maximum bytes that are unmasked as one integer, which takes 0.3 µs for 32. Above, native code takes less."""
+
+_REPEATED = [int.from_bytes(b"\0\0\0\1" * -(-length // MASK_SIZE)) for length in range(INTEGER_UNMASKED + 1)]
+"""What a mask is multiplied with to cover a payload, by the length of that."""
+
+_SURPLUS = [8 * (-length % MASK_SIZE) for length in range(INTEGER_UNMASKED + 1)]
+"""Bits by which it is longer than the payload then."""
+
+_integer = int.from_bytes
+
+_WHOLE = (WHOLE_TEXT, WHOLE_BINARY)
+
+_BEGINNING = 2
+"""Bytes of a frame from which the size of its header follows."""
+
+_SMALLEST = _BEGINNING + MASK_SIZE
+"""Bytes of a frame that is masked and empty."""
+
+_MUCH_LARGER, _SMALL_TEXT = 2, 1000
+"""How many times as large as its UTF-8 a piece of text is kept, and bytes that make no difference."""
+
+_CODES_IN_USE = frozenset({*range(1000, 1004), *range(1007, 1014), *range(3000, 5000)})
+"""Codes of close frames that a peer may send (RFC 6455, 7.4)."""
+
+_EXTENSION = "permessage-deflate"
+
+_newDecoder = codecs.getincrementaldecoder("utf-8")
+
+
+class _Frame:
+    """
+    A frame of which not all has come.
+
+    @ivar header: what came of its header.
+    @ivar headerSize: bytes of the header, as far as is known.
+    @ivar left: bytes of the payload that are missing; None until the header is complete.
+    @ivar mask: for the next byte; empty if the frame isn't masked.
+    @ivar control: the payload of a control frame.
+    """
+
+    __slots__ = ("control", "header", "headerSize", "left", "mask")
+
+    def __init__(self) -> None:
+        self.header = b""
+        self.headerSize = _BEGINNING
+        self.left: int | None = None
+        self.mask = b""
+        self.control = b""
+
+    @property
+    def opcode(self) -> int:
+        return self.header[0] & 0x0F
+
+    @property
+    def isFinal(self) -> bool:
+        return self.header[0] >= FINAL
+
+
+class _Binary:
+    """
+    A message of bytes of which not all has come.
+
+    @ivar size: bytes that are kept.
+    """
+
+    __slots__ = ("_limit", "_pieces", "size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pieces: list[Any] = []
+        self.size = 0
+
+    def expect(self, length: int) -> None:
+        """
+        Called before a frame of so many bytes.
+
+        @raise FrameError: the message is too large with it.
+        """
+        if self.size + length > self._limit:
+            raise FrameError(TOO_LARGE, tooLarge(self._limit))
+
+    def add(self, payload: bytes | bytearray) -> None:
+        """
+        Take a piece.
+
+        @raise FrameError: it is no text.
+        """
+        # Empty ones don't count against the size of a message, but would take memory without end.
+        if payload:
+            self.size += len(payload)
+            self._pieces.append(self._kept(payload))
+            if len(self._pieces) > MANY_PIECES:
+                self._pieces = [self._joined()]
+
+    def _kept(self, payload: bytes | bytearray) -> str | bytes | bytearray:
+        return payload
+
+    def _joined(self) -> bytes:
+        return b"".join(self._pieces)
+
+    def end(self) -> str | bytes:
+        """
+        Return the message.
+
+        @raise FrameError: it is no text.
+        """
+        return self._joined()
+
+
+class _Text(_Binary):
+    """
+    A message of text of which not all has come.
+
+    It is decoded as it comes, as RFC 6455, 8.1 wants text that isn't UTF-8 to fail at once.
+    """
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._decoder = _newDecoder()
+
+    def _kept(self, payload: bytes | bytearray) -> str | bytes:
+        try:
+            text = self._decoder.decode(payload)
+        except UnicodeDecodeError as error:
+            # With what the decoder had kept, the first bytes of a character.
+            begin = self.size - len(error.object)
+            place = begin + (error.start if error.reason == "invalid start byte" else error.end)
+            raise FrameError(
+                INVALID_PAYLOAD,
+                f"encountered invalid UTF-8 while processing text message at payload octet index {place}",
+            ) from None
+        # One character that takes four bytes makes text four times as large.
+        isWide = getsizeof(text) > _MUCH_LARGER * len(payload) + _SMALL_TEXT
+        return text.encode() if isWide else text
+
+    def _joined(self) -> bytes:
+        return b"".join([each.encode() if isinstance(each, str) else each for each in self._pieces])
+
+    def end(self) -> str:
+        if self._decoder.getstate()[0]:
+            raise FrameError(
+                INVALID_PAYLOAD,
+                f"UTF-8 text message payload ended within Unicode code point at payload octet index {self.size}",
+            )
+        return "".join([each if isinstance(each, str) else each.decode() for each in self._pieces])
+
+
+class _Compressed:
+    """
+    A compressed message of which not all has come. It is kept as it came: it may inflate to a thousand times as much.
+
+    @ivar size: bytes that are kept.
+    """
+
+    __slots__ = ("_hasBegun", "_inflated", "_inflater", "_limit", "_raw")
+
+    def __init__(self, limit: int, inflater: Inflater, inflated: _Binary) -> None:
+        self._limit = limit
+        self._inflater = inflater
+        self._inflated = inflated
+        self._raw = _Binary(limit)
+        self._hasBegun = False
+
+    @property
+    def size(self) -> int:
+        return self._raw.size + self._inflated.size
+
+    def expect(self, length: int) -> None:
+        if self._raw.size and self.size + length > self._limit:
+            # What is kept counts as it came. Inflated it may be less, and is what has to be within the limit.
+            self._inflate()
+        self._inflated.expect(self._raw.size + length)
+
+    def add(self, payload: bytes | bytearray) -> None:
+        self._raw.add(payload)
+
+    def _inflate(self) -> None:
+        if not self._hasBegun:
+            self._hasBegun = True
+            self._inflater.begin()
+        raw, self._raw = self._raw, _Binary(self._limit)
+        self._inflated.add(self._inflater.inflate(bytes(raw.end()), self._limit - self._inflated.size))  # type: ignore[arg-type]
+
+    def end(self) -> str | bytes:
+        self._inflate()
+        self._inflater.end()
+        return self._inflated.end()
+
+
+class FrameReader:
+    """
+    Reads the frames of one end of a connection, from the first byte to the close frame.
+
+    A message is bounded by its declared size before anything of it is stored. Text is decoded as it comes, and fails at
+    the first byte that can't be UTF-8. After a L{Violation}, or L{close}, it reads on only to find the peer's close
+    frame, and keeps nothing.
+
+    @param limit: maximum bytes of a message; of a compressed one, of what it inflates to.
+    @param inflater: inflates compressed messages; None if they weren't agreed on.
+    @cvar isServer: whether it reads what a client sends, which is masked.
+    @ivar limit: as given.
+    @ivar isOver: whether the peer's close frame has come, right or wrong. What comes after it is ignored.
+    """
+
+    __slots__ = ("_frame", "_inflater", "_isClosing", "_isIdle", "_message", "isOver", "limit")
+
+    isServer: ClassVar[bool] = True
+
+    def __init__(self, limit: int, inflater: Inflater | None = None) -> None:
+        self.limit = limit
+        self.isOver = False
+        self._inflater = inflater
+        # Whether the next byte is the first of a message or a control frame, and wanted.
+        self._isIdle = self.isServer
+        # Whether only the close frame is wanted.
+        self._isClosing = False
+        self._frame: _Frame | None = None
+        self._message: _Binary | _Compressed | None = None
+
+    @staticmethod
+    def unmaskLong(mask: bytes, payload: bytes) -> bytes | bytearray:
+        """Return what L{unmask} does."""
+        return unmask(mask, payload)
+
+    @property
+    def held(self) -> int:
+        """How many bytes there are of what isn't complete."""
+        held = 0 if self._message is None else self._message.size
+        incomplete = self._frame
+        if incomplete is not None:
+            held += len(incomplete.control) + (0 if incomplete.left is not None else len(incomplete.header))
+        return held
+
+    @property
+    def arriving(self) -> object:
+        """What changes with each byte of what isn't complete; None if there is nothing."""
+        incomplete = self._frame
+        if incomplete is None:
+            return None if self._message is None else self._message.size
+        return len(incomplete.header), incomplete.left, 0 if self._message is None else self._message.size
+
+    def close(self) -> None:
+        """Called when the peer was sent a close frame: all that is wanted of it now is its own."""
+        self._isClosing = True
+        self._isIdle = False
+        self._message = None
+
+    def read(self, data: bytes, position: int) -> tuple[int, Event | None]:
+        """
+        Read one frame, or what there is of it.
+
+        @param data: what came, of which there is something at the position.
+        @param position: of the first byte that wasn't read.
+        @return: the position behind what was read, and what the frame says; None if that isn't known yet, or nothing
+            of interest.
+        """
+        if self._isIdle:
+            start = position + _SMALLEST
+            available = len(data)
+            if start <= available:
+                length = data[position + 1] - MASKED
+                if length > SHORT:
+                    size = LENGTHS[length]
+                    least = LEAST[length]
+                    start += size
+                    length = int.from_bytes(data[start - size - MASK_SIZE : start - MASK_SIZE])
+                    if length < least:
+                        # What is wrong with it is found out below.
+                        length = available
+                end = start + length
+                # Nearly always it is a message, and has come whole.
+                if 0 <= length <= self.limit and end <= available:
+                    first = data[position]
+                    if first in _WHOLE:
+                        if length > INTEGER_UNMASKED:
+                            payload = self.unmaskLong(data[start - MASK_SIZE : start], data[start:end])
+                        else:
+                            # As unmask does, in two thirds of the time.
+                            mask = _integer(data[start - MASK_SIZE : start]) * _REPEATED[length] >> _SURPLUS[length]
+                            payload = (_integer(data[start:end]) ^ mask).to_bytes(length)
+                        if first == WHOLE_BINARY:
+                            return end, bytes(payload)
+                        try:
+                            return end, payload.decode()
+                        except UnicodeDecodeError:
+                            # Where it is wrong is found out below.
+                            pass
+        return self._readOn(data, position)
+
+    def _readOn(self, data: bytes, position: int) -> tuple[int, Event | None]:
+        """Read any frame, or what there is of it."""
+        if self.isOver:
+            return len(data), None
+        incomplete = self._frame
+        if incomplete is None:
+            self._isIdle = False
+            incomplete = self._frame = _Frame()
+        violation = None
+        if incomplete.left is None:
+            position, violation = self._readHeader(incomplete, data, position)
+            if incomplete.left is None:
+                return position, violation
+        payload = data[position : position + incomplete.left]
+        position += len(payload)
+        incomplete.left -= len(payload)
+        if not incomplete.left:
+            self._frame = None
+        elif not payload:
+            return position, violation
+        if self._isClosing:
+            if not incomplete.left and incomplete.opcode == CLOSE:
+                self.isOver = True
+            return position, violation
+        try:
+            return position, self._take(incomplete, self._unmasked(incomplete, payload))
+        except FrameError as error:
+            return position, self._violate(error.code, error.reason)
+
+    def _readHeader(self, incomplete: _Frame, data: bytes, position: int) -> tuple[int, Violation | None]:
+        violation = None
+        while (missing := incomplete.headerSize - len(incomplete.header)) > 0:
+            piece = data[position : position + missing]
+            if not piece:
+                return position, violation
+            incomplete.header += piece
+            position += len(piece)
+            if len(incomplete.header) == _BEGINNING and (wrong := self._begin(incomplete)) is not None:
+                violation = self._violate(PROTOCOL_ERROR, wrong)
+        return position, self._open(incomplete) or violation
+
+    def _begin(self, incomplete: _Frame) -> str | None:
+        """Take the first two bytes of a frame; return what is wrong with them."""
+        first, second = incomplete.header
+        isMasked = second >= MASKED
+        length = second & ~MASKED
+        incomplete.headerSize += LENGTHS.get(length, 0) + (MASK_SIZE if isMasked else 0)
+        if self._isClosing:
+            return None
+        opcode = incomplete.opcode
+        reserved = first >> 4 & 7
+        isCompressed = first & COMPRESSED and self._inflater is not None
+        if reserved and not (isCompressed and first & 0x70 == COMPRESSED):
+            return f"RSV = {reserved} and no extension negotiated"
+        if self.isServer and not isMasked:
+            return "unmasked client-to-server frame"
+        if isMasked and not self.isServer:
+            return "masked server-to-client frame"
+        if opcode >= CLOSE:
+            if not incomplete.isFinal:
+                return "fragmented control frame"
+            if length > MAX_CONTROL:
+                return "control frame with payload length > 125 octets"
+            if opcode > PONG:
+                return f"control frame using reserved opcode {opcode}"
+            if opcode == CLOSE and length == 1:
+                return "received close control frame with payload len 1"
+            if isCompressed:
+                return f"received compressed control frame [{_EXTENSION}]"
+            return None
+        if opcode > BINARY:
+            return f"data frame using reserved opcode {opcode}"
+        if opcode == CONTINUATION and self._message is None:
+            return "received continuation data frame outside fragmented message"
+        if opcode != CONTINUATION and self._message is not None:
+            return "received non-continuation data frame while inside fragmented message"
+        if opcode == CONTINUATION and isCompressed:
+            return f"received continuation data frame with compress bit set [{_EXTENSION}]"
+        return None
+
+    def _open(self, incomplete: _Frame) -> Violation | None:
+        """Take a complete header; return what is wrong with it."""
+        header = incomplete.header
+        short = header[1] & ~MASKED
+        length = short if short <= SHORT else int.from_bytes(header[_BEGINNING : _BEGINNING + LENGTHS[short]])
+        incomplete.left = length
+        if header[1] >= MASKED:
+            incomplete.mask = header[-MASK_SIZE:]
+        if self._isClosing:
+            return None
+        if length >= 2**63:
+            return self._violate(PROTOCOL_ERROR, "invalid data frame length (>2^63)")
+        if short > SHORT and length < LEAST[short]:
+            return self._violate(PROTOCOL_ERROR, "invalid data frame length (not using minimal length encoding)")
+        if incomplete.opcode < CLOSE:
+            if self._message is None:
+                message = (_Text if incomplete.opcode == TEXT else _Binary)(self.limit)
+                inflater = self._inflater if header[0] & COMPRESSED else None
+                self._message = message if inflater is None else _Compressed(self.limit, inflater, message)
+            try:
+                self._message.expect(length)
+            except FrameError as error:
+                return self._violate(error.code, error.reason)
+        return None
+
+    def _unmasked(self, incomplete: _Frame, payload: bytes) -> bytes | bytearray:
+        mask = incomplete.mask
+        if not mask or not payload:
+            return payload
+        turned = len(payload) % MASK_SIZE
+        incomplete.mask = mask[turned:] + mask[:turned]
+        return self.unmaskLong(mask, payload) if len(payload) > INTEGER_UNMASKED else unmask(mask, payload)
+
+    def _take(self, incomplete: _Frame, payload: bytes | bytearray) -> Event | None:
+        """Take a piece of a payload; return what its frame says, if that is known."""
+        opcode = incomplete.opcode
+        if opcode >= CLOSE:
+            incomplete.control += payload
+            if incomplete.left:
+                return None
+            self._isIdle = self.isServer and self._message is None
+            if opcode == CLOSE:
+                return self._closed(incomplete.control)
+            return Ping(incomplete.control) if opcode == PING else Pong(incomplete.control)
+        message: Any = self._message
+        message.add(payload)
+        if incomplete.left or not incomplete.isFinal:
+            return None
+        self._message = None
+        self._isIdle = self.isServer
+        event: str | bytes = message.end()
+        return event
+
+    def _closed(self, payload: bytes) -> Close | Violation:
+        self.isOver = True
+        code = int.from_bytes(payload[:2]) if payload else None
+        if code is not None and code not in _CODES_IN_USE:
+            return self._violate(PROTOCOL_ERROR, f"invalid close code {code}")
+        try:
+            reason = payload[2:].decode()
+        except UnicodeDecodeError:
+            return self._violate(INVALID_PAYLOAD, "invalid close reason (non-UTF8 payload)")
+        self.close()
+        return Close(code, reason)
+
+    def _violate(self, code: int, reason: str) -> Violation:
+        self.close()
+        return Violation(code, tooLarge(self.limit) if code == TOO_LARGE else reason)
