@@ -18,8 +18,15 @@ ROOT = HERE.parent
 
 PACKAGE = ROOT / "engineio_twisted"
 # Modules that one imports from. What the others have for applications is in the package itself.
-PUBLIC = {"emitter", "endpoints", "engine_twisted", "errors", "health", "limits", "metrics", "payload", "resource"}
-PUBLIC |= {"service", "testing"}
+PUBLIC = {"endpoints", "service", "testing", "session.emitter", "session.limits", "protocol.errors", "protocol.payload"}
+PUBLIC |= {"operation.health", "operation.metrics", "transports.engine_twisted", "web.resource"}
+# The rooms in which these are.
+PUBLIC |= {each.partition(".")[0] for each in PUBLIC}
+MODULES = {
+    ".".join(each.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for each in PACKAGE.rglob("*.py")
+    if each.parent != PACKAGE or each.stem != "__init__"
+}
 TWISTED = "https://docs.twisted.org/en/stable/api/"
 
 
@@ -30,7 +37,7 @@ def writeInventory(file: Path) -> Path:
     @raise twisted.python.reflect.ObjectNotFound: there is nothing of a name: the docstring is wrong.
     """
     lines = []
-    for name in sorted({each for module in PACKAGE.glob("*.py") for each in named(module)}):
+    for name in sorted({each for module in PACKAGE.rglob("*.py") for each in named(module)}):
         found = namedAny(name)
         isPage = isclass(found) or ismodule(found) or isinstance(found, InterfaceClass)
         page = f"{name}.html" if isPage else "{0}.html#{2}".format(*name.rpartition("."))
@@ -85,7 +92,7 @@ pydoctor_args = [
     # What begins with an underscore may change with any version.
     "--privacy=HIDDEN:**._*",
     "--privacy=PUBLIC:**.__*__",
-    *(f"--privacy=PRIVATE:{PACKAGE.name}.{each.stem}" for each in PACKAGE.glob("[a-z]*.py") if each.stem not in PUBLIC),
+    *(f"--privacy=PRIVATE:{PACKAGE.name}.{each}" for each in sorted(MODULES - PUBLIC)),
     f"--intersphinx-file={writeInventory(HERE / '_build' / 'twisted.inv')}::{TWISTED}",
     "--html-output={outdir}/api",
     str(PACKAGE),
