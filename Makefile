@@ -9,15 +9,12 @@ FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?=
 # Most tests wait for something: more processes than cores. One that has nothing left to do takes tests over from another.
 PYTEST = -m pytest --numprocesses=4 --dist=worksteal
-# A target says itself whether the fast paths are taken.
-unexport ENGINEIO_FAST_PATHS
 
-.PHONY: help run test test-measured test-unmeasured test-plain test-lowest soak lint docs fuzz bench bench-quick dist clean
+.PHONY: help run test test-measured test-unmeasured test-lowest soak lint docs fuzz bench bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
-	@echo "make test   run the tests: lint, types, behaviour, coverage, and again without the fast paths; all, whichever fails"
-	@echo "make test-plain  the tests without the fast paths alone"
+	@echo "make test   run the tests: lint, types, behaviour, coverage; all, whichever fails"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
@@ -72,7 +69,7 @@ docs: $(VENV)/test
 	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
-TEST_PARTS = lint test-measured test-unmeasured test-plain
+TEST_PARTS = lint test-measured test-unmeasured
 # A part that fails hides none of those behind it.
 test: $(VENV)/test
 	@failed=; for part in $(TEST_PARTS); do $(MAKE) $$part || failed="$$failed $$part"; done; \
@@ -84,10 +81,6 @@ test-measured: $(VENV)/test
 
 test-unmeasured: $(VENV)/test
 	$(BIN)/python $(PYTEST) --part=unmeasured $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
-
-# The fast paths may change nothing but the speed. 5 is that there are no tests: some arguments choose none of these.
-test-plain: $(VENV)/test
-	ENGINEIO_FAST_PATHS=none $(BIN)/python $(PYTEST) -m 'not once' $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 
 # What tests programs and documentation around the package, or goes no further than into modules of its own.
 LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/session/test_emitter.py tests/session/test_flow.py tests/session/test_socket.py \

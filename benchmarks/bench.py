@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import document, growth, machine, modes, quick, servers, tables
-from harness.measure import Measurement, Settings, drift, failures, jobFor, medians, runAll, withVariants
+from harness.measure import Measurement, Settings, drift, failures, jobFor, medians, runAll
 from harness.processes import BenchmarkError, Server, buildGenerator, raiseFileLimit
 from harness.verify import problems
 
@@ -87,9 +87,7 @@ def compare(arguments: argparse.Namespace) -> int:
     compared = servers.choose(names) if names else servers.COMPARED
     grown = servers.choose(names if names else growth.DEFAULT)
     chosenModes = modes.choose(arguments.modes.split(",")) if arguments.modes else modes.MODES
-    # Ours without its fast paths is measured too, unless it was said what is to be.
-    perMode = {mode.name: compared if names else withVariants(compared, mode) for mode in chosenModes if isCompared}
-    used = unique([each for chosen in [*perMode.values(), grown if isGrown else []] for each in chosen])
+    used = unique([*(compared if isCompared else []), *(grown if isGrown else [])])
     servers.install(used)
     right = verify(used)
     isWrong = len(right) < len(used)
@@ -97,9 +95,7 @@ def compare(arguments: argparse.Namespace) -> int:
         return int(isWrong)
     measured: list[Measurement] = []
     if isCompared:
-        rounds = [
-            [jobFor(each, mode, settings) for each in perMode[mode.name] if each in right] for mode in chosenModes
-        ]
+        rounds = [[jobFor(each, mode, settings) for each in compared if each in right] for mode in chosenModes]
         measured = runAll([each for each in rounds if each], settings.repetitions)
     measuredGrowth: list[Measurement] = []
     if isGrown:

@@ -18,7 +18,7 @@ from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address
 from twisted.web.resource import Resource
 
-from engineio_twisted import Server, ServerOptions, Socket
+from engineio_twisted import Server, Socket
 from engineio_twisted.transports import engine_autobahn
 from engineio_twisted.web.fast import siteFor
 
@@ -87,11 +87,10 @@ class Connection(tcp.Connection):
 class Echo:
     """An echo server, and its connections."""
 
-    def __init__(self, fastPaths: bool) -> None:
-        options = ServerOptions(fastPaths=fastPaths)
+    def __init__(self) -> None:
         # It never runs, but its timers cost what they cost.
-        self.site = siteFor(Resource(), options, reactor)
-        self.server = Server(self.site, options, reactor=reactor)
+        self.site = siteFor(Resource(), reactor)
+        self.server = Server(self.site, reactor=reactor)
         self.server.on("connection", self._connected)
 
     def _connected(self, socket: Socket) -> None:
@@ -175,16 +174,14 @@ def cost(run: Callable[[int], int], operations: int = OPERATIONS) -> float:
 
 
 def main() -> None:
-    for fastPaths in (True, False):
-        print("with the fast paths" if fastPaths else "without")
-        for framesARead in (1, 16):
-            took = cost(webSockets(Echo(fastPaths), 64, framesARead))
-            print(f"  echo on WebSocket, {framesARead} a read: {took:.2f} µs")
-        print(f"  echo on polling: {cost(polling(Echo(fastPaths), 64), OPERATIONS // 4):.1f} µs")
-        print(f"  handshake on polling: {cost(handshakes(Echo(fastPaths)), 2000):.1f} µs")
-    print("by the number of sessions, with the fast paths")
+    for framesARead in (1, 16):
+        took = cost(webSockets(Echo(), 64, framesARead))
+        print(f"echo on WebSocket, {framesARead} a read: {took:.2f} µs")
+    print(f"echo on polling: {cost(polling(Echo(), 64), OPERATIONS // 4):.1f} µs")
+    print(f"handshake on polling: {cost(handshakes(Echo()), 2000):.1f} µs")
+    print("by the number of sessions")
     for sessions in (10, 1000, 10_000):
-        print(f"  echo on WebSocket, {sessions} sessions: {cost(webSockets(Echo(True), sessions, 1)):.2f} µs")
+        print(f"  echo on WebSocket, {sessions} sessions: {cost(webSockets(Echo(), sessions, 1)):.2f} µs")
 
 
 if __name__ == "__main__":

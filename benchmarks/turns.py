@@ -75,7 +75,7 @@ def longest(kind: str, data: bytes) -> float:
     """Return how many seconds the longest turn takes until all of it is delivered."""
     clock = Steps()
     options = ServerOptions(perMessageDeflate=True, allowEIO3=True)
-    site = siteFor(Resource(), options, clock)
+    site = siteFor(Resource(), clock)
     server = Server(site, options, reactor=clock)
     count = 0
 

@@ -16,7 +16,7 @@ from .protocol.errors import (
     OptionError,
     RequestRefused,
 )
-from .protocol.options import Cookie, Cors, FastPaths, HttpCompression, PerMessageDeflate, ServerOptions
+from .protocol.options import Cookie, Cors, HttpCompression, PerMessageDeflate, ServerOptions
 from .protocol.packet import Packet, PacketType
 from .server import ConnectionErrorEvent, Server, attach, listen
 from .session.factory import SocketFactory
@@ -40,7 +40,6 @@ __all__ = [
     "BufferLimitExceeded",
     "Cookie",
     "Cors",
-    "FastPaths",
     "FastSite",
     "HttpCompression",
     "IServerObserver",

@@ -553,7 +553,7 @@ class Server(EventEmitter):
 
     def _route(self, request: Any, isUpgrade: bool) -> None:
         try:
-            if not isUpgrade and self.opts.fastPaths.http and self._routeUsual(request):
+            if not isUpgrade and self._routeUsual(request):
                 return
             wanted = self._classify(request, request.method, request.uri, isUpgrade)
             if wanted.want is Want.POLL:
@@ -1038,7 +1038,7 @@ def listen(
     @raise ValueError: the description isn't one, or the number isn't a port.
     """
     engine = Server(reactor=reactor, **options)
-    site = siteFor(NotImplementedResource(), engine.opts, engine.reactor)
+    site = siteFor(NotImplementedResource(), engine.reactor)
     engine.attach(site)
     engine.listenOn(endpoint, site)
     if callback is not None:

@@ -125,7 +125,7 @@ class EngineIOService(SiteService):
     ) -> None:
         server = Server(reactor=reactor, **options)
         beside = NotImplementedResource() if root is None else root
-        site = siteFor(beside, server.opts, server.reactor, takesBodies=root is not None)
+        site = siteFor(beside, server.reactor, takesBodies=root is not None)
         server.attach(site)
         named = [(f"endpoint {each!r}", endpointOf(server.reactor, each)) for each in endpoints]
         super().__init__(server, site, named)

@@ -38,11 +38,11 @@ from engineio_twisted.protocol.proxies import (
     trustedProxies,
     validHost,
 )
-from engineio_twisted.session.heartbeats import Calls
+from engineio_twisted.session.heartbeats import Queue
 from engineio_twisted.transports.deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.fast import FastSite
-from tests.kit.engines import PlainAutobahn, TwistedEngine
+from tests.kit.engines import ConfiguredAutobahn, TwistedEngine
 from tests.kit.fakes import FakeOwner
 from tests.kit.memory import Connection, Memory
 from tests.kit.wire import CLOSE, TEXT, framesOf, http, makeFrame, target, upgrade
@@ -386,7 +386,7 @@ def _engineOf(kind: Any, isDeflated: bool) -> tuple[Clock, Any]:
     # Making one takes longer than all that is done with it.
     clock = Clock()
     deflate = {"threshold": 0} if isDeflated else False
-    return clock, kind(clock, ServerOptions(maxHttpBufferSize=LIMIT, perMessageDeflate=deflate, fastPaths=True))
+    return clock, kind(clock, ServerOptions(maxHttpBufferSize=LIMIT, perMessageDeflate=deflate))
 
 
 def _ofFrames(kind: Any, pieces: Iterable[bytes], isDeflated: bool) -> Any:
@@ -416,7 +416,7 @@ def _ofFrames(kind: Any, pieces: Iterable[bytes], isDeflated: bool) -> Any:
 
 @fuzzed
 def websocket(data: bytes) -> None:
-    """What a client says on a WebSocket: with the shorter way, without it, and with Twisted's engine."""
+    """What a client says on a WebSocket: with the shorter way, with Autobahn alone, and with Twisted's engine."""
     # What came of it, octet by octet and with the frames as they are, is the same.
     pieces = [wordsOf(*each) for each in stepsOf(data[1:])]
     if data[:1] and data[0] & 2:
@@ -427,7 +427,7 @@ def websocket(data: bytes) -> None:
     pieces = [each for each in pieces if each]
     isDeflated = bool(data[:1] and data[0] & 1)
     fast = _ofFrames(AutobahnEngine, pieces, isDeflated)
-    plain = _ofFrames(PlainAutobahn, pieces, isDeflated)
+    plain = _ofFrames(ConfiguredAutobahn, pieces, isDeflated)
     assert fast == plain, f"\n{fast}\n{plain}"
     if TwistedEngine is not None and not isDeflated:
         received, *_ = _ofFrames(TwistedEngine, pieces, isDeflated)
@@ -469,7 +469,7 @@ def channel(data: bytes) -> None:
 
 _SETTINGS = [
     *_WAYS,
-    {"fastPaths": False},
+    {"siteClass": Site},
     {"allowEIO3": True, "wsEngine": TwistedEngine},
     {"transports": ["websocket"], "trustedProxies": ["192.168.1.1"]},
     {"pingInterval": 1000, "pingTimeout": 1000},
@@ -496,7 +496,7 @@ class _Bystanders:
         assert set(memory.server.clients) == self.ids
         for each in memory.server.clients.values():
             # It is not what is waited for here.
-            each._waitFor(Calls(memory.server.reactor, 1e6))
+            each._waitFor(Queue(memory.server.reactor, 1e6))
 
     def check(self) -> None:
         """Each gets an echo of what it says."""
@@ -529,7 +529,7 @@ def server(data: bytes) -> None:
     if "perMessageDeflate" in options:
         # The bystander offers none.
         options = {**options, "perMessageDeflate": True}
-    memory = Memory(**{"maxHttpBufferSize": LIMIT, "fastPaths": True, **options})
+    memory = Memory(**{"maxHttpBufferSize": LIMIT, **options})
     bystanders = _Bystanders(memory)
     count = iter(range(10**9))
     memory.server.generateId = lambda _: f"sid{next(count)}"

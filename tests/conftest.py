@@ -24,7 +24,8 @@ import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
-from engineio_twisted import OptionError, ServerOptions
+from engineio_twisted import FastSite, Server, Site, listen
+from engineio_twisted.server import NotImplementedResource
 
 from .kit.clients import INTEROP, Run, programs, scenarios
 from .kit.wire import Hostile, arena
@@ -182,19 +183,30 @@ def _asDeferred(coroutine: Any) -> Any:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Any]]:
+def siteClass() -> type[Site]:
+    """The class of the site of `serve`; tests marked `everySite` run with each."""
+    return FastSite
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have what is marked `everySite` run with the site that has the fast path, and with the one that hasn't."""
+    if metafunc.definition.get_closest_marker("everySite") and "siteClass" in metafunc.fixturenames:
+        metafunc.parametrize("siteClass", [FastSite, Site])
+
+
+@pytest.fixture
+def serve(siteClass: type[Site]) -> Iterator[Callable[..., Any]]:
     """
     A coroutine function that starts a server on a free port of loopback: `running = await serve(pingInterval=300)`.
 
     `setup(server)`, where given, is called before the server listens. `port` is for a server whose port another takes
     over: that of `freePort`. The servers are closed after the test.
     """
-    from engineio_twisted import listen
-
     servers = []
 
     async def start(setup: Callable[[Any], object] | None = None, port: int = 0, **options: Any) -> Listening:
-        server = listen(f"tcp:{port}:interface=127.0.0.1", **options)
+        endpoint = f"tcp:{port}:interface=127.0.0.1"
+        server = listen(endpoint, **options) if siteClass is FastSite else _listenOn(siteClass, endpoint, options)
         servers.append(server)
         if setup is not None:
             setup(server)
@@ -204,6 +216,15 @@ def serve() -> Iterator[Callable[..., Any]]:
     yield start
     for server in servers:
         pytest_twisted.blockon(server.close())
+
+
+def _listenOn(siteClass: type[Site], endpoint: str, options: dict[str, Any]) -> Server:
+    """Listen as `listen` does, on a site of another class."""
+    site = siteClass(NotImplementedResource())
+    site.takesBodies = False
+    server = Server(site, **options)
+    server.listenOn(endpoint, site)
+    return server
 
 
 @pytest.fixture(scope="session")
@@ -296,15 +317,6 @@ def _spread(items: list[pytest.Item], count: int) -> list[pytest.Item]:
         spread += [*part, *islice(others, max(size - len(part), 0))]
     spread += others
     return spread
-
-
-def pytest_report_header() -> str:
-    """Say in the first lines which fast paths are taken: the tests run with all of them, and with none."""
-    try:
-        paths = attrs.asdict(ServerOptions().fastPaths)
-    except OptionError as error:
-        raise pytest.UsageError(str(error)) from error
-    return f"fast paths: {', '.join(name for name, isTaken in paths.items() if isTaken) or 'none'}"
 
 
 @pytest.hookimpl(trylast=True)

@@ -23,8 +23,6 @@ from engineio_twisted.server import Server
 
 from .kit.clients import pythonPath
 
-pytestmark = pytest.mark.once
-
 HOUR = 3600.0
 
 

@@ -197,10 +197,9 @@ def test_proxyProtocolOfAProcess(start: Any, freePort: int, tmp_path: Path) -> N
 # The access log
 
 
-@pytest.mark.parametrize("paths", ["--fast-paths", "--no-fast-paths"])
-def test_accessLog(paths: str, start: Any, freePort: int, tmp_path: Path) -> None:
+def test_accessLog(start: Any, freePort: int, tmp_path: Path) -> None:
     """A line for each request, WebSockets too, in the combined format, and no session id in any."""
-    service = start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--access-log=access.log", paths)
+    service = start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--access-log=access.log")
     with talking(freePort) as talk:
         sid = talk.echo("hello")
         # Names of parameters may be written so, and still be understood.

@@ -15,8 +15,6 @@ from .kit.engines import TwistedEngine
 
 PACKAGE = Path(engineio_twisted.__file__).parent
 
-pytestmark = pytest.mark.once
-
 COMMON = {"interfaces", "observer", "logs", "clock", "turns", "ends"}
 # Each room may import itself and the rooms named here, whether at run time or for types alone.
 FLOORS: dict[str, set[str]] = {

@@ -25,6 +25,8 @@ from .kit.fakes import FakeRequest, FakeTransport
 from .kit.wire import CLOSE, PING, Hostile, connectTo, eventually, http, makeFrame, target, upgrade
 from .test_server import OPEN, make, opened
 
+pytestmark = pytest.mark.everySite
+
 NOTHING = {
     "opened": 0,
     "upgraded": 0,

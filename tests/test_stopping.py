@@ -27,7 +27,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from engineio_twisted import AutobahnEngine, Server, listen
+from engineio_twisted import AutobahnEngine, FastSite, Server, Site, listen
 from engineio_twisted.endpoints import SessionEndpoint
 from engineio_twisted.ends import GRACE, Deadline
 from engineio_twisted.operation.tap import CommandService
@@ -185,15 +185,15 @@ def stubbornClients(reactor: Any, site: Any) -> list[Stubborn]:
     return [connect(reactor, site, each) for each in asked]
 
 
-@pytest.mark.parametrize("fastPaths", [True, False])
+@pytest.mark.parametrize("siteClass", [FastSite, Site])
 @pytest.mark.parametrize("drainTimeout", [1, 2000, 60_000])
 @pytest.mark.parametrize("drain", [True, False])
-def test_stubbornClients(drain: bool, drainTimeout: int, fastPaths: bool) -> None:
+def test_stubbornClients(drain: bool, drainTimeout: int, siteClass: Any) -> None:
     """Whatever clients do, it takes three seconds, and with a drain `drainTimeout` more: not a turn longer."""
     reactor = MemoryReactorClock()
-    server = listen("tcp:1", reactor=reactor, drainTimeout=drainTimeout, fastPaths=fastPaths)
-    site = reactor.tcpServers[0][1]
-    site.resource.rest = Never()
+    site = siteClass(Never(), reactor=reactor)
+    server = Server(site, reactor=reactor, drainTimeout=drainTimeout)
+    server.listenOn("tcp:1", site)
     clients = stubbornClients(reactor, site)
     assert (server.clientsCount, len(server.webSockets.connections)) == (2, 1)
     # Somebody who comes while it ends.
@@ -619,7 +619,6 @@ async def test_aUnixSocketThatCannotBeRemoved(
     loggedErrors.clear()
 
 
-@pytest.mark.once
 def test_clientsThatDoNothing(tmp_path: Path, freePort: int) -> None:
     """A download, requests for metrics and a WebSocket, which nobody reads: one deadline for all of them."""
     with open(tmp_path / "large", "wb") as large:
@@ -653,7 +652,6 @@ def test_clientsThatDoNothing(tmp_path: Path, freePort: int) -> None:
     assert "Traceback" not in service.said
 
 
-@pytest.mark.once
 def test_aSocketFileThatHasGone(stopping: Any, tmp_path: Path) -> None:
     """SIGTERM: what is on its way arrives, and the client is told, although a port fails to close."""
     path = tmp_path / "gone"
@@ -685,7 +683,6 @@ def application(server):
 """
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("isFirst", [True, False])
 def test_muchOnItsWay(isFirst: bool, tmp_path: Path, freePort: int) -> None:
     """Four megabytes on their way to clients of each port arrive, although one of the two has lost its file."""
@@ -716,7 +713,6 @@ def test_muchOnItsWay(isFirst: bool, tmp_path: Path, freePort: int) -> None:
     assert "Traceback" not in service.said
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_sayWhatIsWaitedFor(stopping: Any, number: signal.Signals) -> None:
     """One line, if there is something to wait for; another signal ends it."""
@@ -737,7 +733,6 @@ def test_sayWhatIsWaitedFor(stopping: Any, number: signal.Signals) -> None:
     assert "Traceback" not in service.said
 
 
-@pytest.mark.once
 def test_nothingIsWaitedFor(stopping: Any) -> None:
     """Without a session there is no such line."""
     service = stopping("--drain-timeout=60000")
@@ -767,7 +762,6 @@ def application(server):
 """
 
 
-@pytest.mark.once
 def test_handlersThatExit(tmp_path: Path, freePort: int) -> None:
     """400 sessions whose handlers close one another and call sys.exit: SIGTERM ends the process as any other."""
     (tmp_path / "exiting.py").write_text(EXITING)
@@ -783,7 +777,6 @@ def test_handlersThatExit(tmp_path: Path, freePort: int) -> None:
     assert service.said.count("SystemExit: 3") == 400
 
 
-@pytest.mark.once
 def test_nobodyReadsTheLog(tmp_path: Path, freePort: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With DEBUG and a stderr that is broken, a process serves and ends."""
     monkeypatch.setenv("DEBUG", "engine*")
@@ -809,7 +802,6 @@ reactor.run()
 """
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("stderr", ["full", "closed"])
 def test_aProgramWithABrokenStderr(tmp_path: Path, freePort: int, stderr: str) -> None:
     """So does a program of one's own, to which nothing redirects stderr."""

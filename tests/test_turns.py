@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from engineio_twisted import AutobahnEngine, Packet, PacketType
+from engineio_twisted import AutobahnEngine, FastSite, Packet, PacketType, Site
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.options import ServerOptions
@@ -28,7 +28,7 @@ from engineio_twisted.transports.deflate import Deflate
 from engineio_twisted.transports.polling import JSONPTransport, PollingTransport
 from engineio_twisted.turns import TURN, inLaterTurn
 
-from .kit.engines import ENGINES, PlainAutobahn
+from .kit.engines import ENGINES, ConfiguredAutobahn
 from .kit.fakes import FakeOwner, FakeRequest
 from .kit.memory import Memory
 from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
@@ -449,7 +449,7 @@ def test_theSameComesOfIt(
 
 # Compressed messages
 
-DEFLATING = [AutobahnEngine, PlainAutobahn]
+DEFLATING = [AutobahnEngine, ConfiguredAutobahn]
 
 
 class DeflatingPeer(Peer):
@@ -1078,10 +1078,10 @@ class SlowToOpen(Memory):
         self.clock.rightNow += STEP
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "plain"])
+@pytest.fixture(params=[FastSite, Site])
 def requests(request: pytest.FixtureRequest) -> Any:
     """A server that was sent ten requests in one piece."""
-    memory = SlowToOpen(fastPaths=request.param)
+    memory = SlowToOpen(request.param)
     get = f"GET {target()} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     refused = b"GET /engine.io/ HTTP/1.1\r\nHost: a\r\n\r\n"
     memory.connect(b"".join([get, *[get, refused] * 4, get]))

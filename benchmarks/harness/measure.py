@@ -11,7 +11,6 @@ from typing import Any
 
 from .modes import Mode
 from .processes import BenchmarkError, Server, bound, generate, running
-from .servers import NONE, WITHOUT
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,6 @@ def jobFor(server: Server, mode: Mode, settings: Settings) -> Job:
     if mode.isIdle:
         arguments += ["--hold", str(mode.hold)]
     return Job(server, mode.name, arguments, mode.interval, settings.warm + settings.duration + mode.hold)
-
-
-def withVariants(servers: Sequence[Server], mode: Mode) -> list[Server]:
-    """Return the servers, and ours without each of the fast paths that can make a difference in this mode."""
-    return [*servers, *([NONE] if mode.fastPaths else []), *(WITHOUT[path] for path in mode.fastPaths)]
 
 
 def runAll(rounds: Sequence[Sequence[Job]], repetitions: int) -> list[Measurement]:

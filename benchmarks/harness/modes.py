@@ -1,4 +1,4 @@
-"""What is measured: how the generator is called, and which servers beside the compared ones are worth measuring."""
+"""What is measured: how the generator is called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ class Mode:
 
     @ivar operation: what one operation is, for people.
     @ivar arguments: of the generator.
-    @ivar fastPaths: those that can make a difference here.
     @ivar interval: milliseconds between heartbeats.
     @ivar hold: for a mode of idle sessions, the seconds in which heartbeats are counted.
     """
@@ -23,7 +22,6 @@ class Mode:
     name: str
     operation: str
     arguments: tuple[str, ...]
-    fastPaths: tuple[str, ...] = ()
     interval: int = 25_000
     hold: float = 0
 
@@ -32,8 +30,8 @@ class Mode:
         return self.arguments[0] == "idle"
 
 
-def _mode(name: str, operation: str, arguments: str, *fastPaths: str) -> Mode:
-    return Mode(name, operation, tuple(arguments.split()), fastPaths)
+def _mode(name: str, operation: str, arguments: str) -> Mode:
+    return Mode(name, operation, tuple(arguments.split()))
 
 
 def _idle(transport: str) -> Mode:
@@ -41,21 +39,17 @@ def _idle(transport: str) -> Mode:
         f"idle-{transport}",
         "a heartbeat of one of 1200 idle sessions",
         tuple(f"idle --transport {transport} --base 200 --connections 1000".split()),
-        ("heartbeats",),
         interval=2500,
         hold=2.5,
     )
 
 
 MODES = [
-    _mode("ws-echo", "32 bytes of text, there and back", "ws-echo --connections 32", "frames", "writes", "events"),
+    _mode("ws-echo", "32 bytes of text, there and back", "ws-echo --connections 32"),
     _mode(
         "ws-echo-d16",
         "the same, 16 in flight in each session",
         "ws-echo --connections 32 --depth 16",
-        "frames",
-        "writes",
-        "events",
     ),
     _mode("ws-echo-1k-utf8", "1024 bytes of text beyond ASCII", "ws-echo --connections 32 --size 1024 --kind utf8"),
     _mode("ws-echo-64k", "65 536 bytes of binary", "ws-echo --connections 32 --size 65536 --kind binary"),
@@ -63,39 +57,26 @@ MODES = [
         "polling-echo",
         "a POST of 32 bytes, its answer, and the answer of the GET that waits",
         "polling-echo --connections 32",
-        "http",
-        "writes",
-        "events",
     ),
     _mode(
         "handshake",
         "a session opened on polling, on a connection that is there",
         "handshake --connections 32",
-        "http",
-        "writes",
-        "events",
     ),
     _mode(
         "ws-handshake",
         "a connection, a session opened on WebSocket, its end",
         "ws-handshake --connections 32",
-        "http",
-        "frames",
     ),
     _mode(
         "upgrade",
         "a session opened on polling, moved to WebSocket, one echo, its end",
         "upgrade --connections 64",
-        "http",
-        "frames",
     ),
     _mode(
         "broadcast",
         "64 bytes of text, delivered to one of 1000 sessions",
         "broadcast --connections 1000 --size 64",
-        "frames",
-        "writes",
-        "broadcast",
     ),
     _idle("websocket"),
     _idle("polling"),

@@ -18,17 +18,11 @@ PEERS = BENCHMARKS / "peers"
 _PYTHON = BUILD / "python"
 _NODE = BUILD / "node"
 
-FAST_PATHS = ("frames", "writes", "http", "events", "broadcast", "heartbeats")
-"""Shorter ways through the package; the environment variable `ENGINEIO_FAST_PATHS` names those that are taken."""
 
-
-def _ours(name: str, *arguments: str, fastPaths: str = "") -> Server:
-    environment = {"PYTHONPATH": str(ROOT)}
-    if fastPaths:
-        environment["ENGINEIO_FAST_PATHS"] = fastPaths
+def _ours(name: str, *arguments: str) -> Server:
     program = str(BENCHMARKS / "echo.py")
     command = (sys.executable, program, "{port}", "--ping-interval", "{interval}", *arguments)
-    return Server(name, command, environment)
+    return Server(name, command, {"PYTHONPATH": str(ROOT)})
 
 
 def _peer(name: str, *command: str, cannot: tuple[str, ...] = ()) -> Server:
@@ -58,12 +52,6 @@ COMPARED = [
 ]
 """Ours, the reference, and python-engineio on three frameworks."""
 
-WITHOUT = {
-    path: _ours(f"{OURS}-without-{path}", fastPaths=",".join(each for each in FAST_PATHS if each != path))
-    for path in FAST_PATHS
-}
-NONE = _ours(f"{OURS}-none", fastPaths="none")
-
 SETTINGS = [
     *(_ours(f"{OURS}-{name}", "--reactor", name) for name in ("asyncio", "uvloop", "poll", "select")),
     *(_ours(f"{OURS}-gc-{name}", "--gc", name) for name in ("freeze", "rare", "off")),
@@ -74,7 +62,7 @@ SETTINGS = [
 BARE = {kind: Server(f"bare-{kind}", (sys.executable, "bare_echo.py", "{port}", kind)) for kind in ("tcp", "http")}
 """What Twisted alone does."""
 
-ALL = {each.name: each for each in [*COMPARED, NONE, *WITHOUT.values(), *SETTINGS]}
+ALL = {each.name: each for each in [*COMPARED, *SETTINGS]}
 
 
 def choose(names: Sequence[str]) -> list[Server]:

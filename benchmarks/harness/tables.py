@@ -7,7 +7,7 @@ from typing import Any
 
 from . import growth
 from .modes import MODES
-from .servers import COMPARED, NONE, OURS, REFERENCE, WITHOUT
+from .servers import COMPARED, REFERENCE
 
 Report = dict[str, Any]
 """As it is written as JSON; L{bench.reportOf}."""
@@ -68,9 +68,8 @@ def _only(report: Report, isIdle: bool) -> dict[str, Any]:
 
 def _shown(report: Report) -> list[str]:
     """The servers of the comparison, or else those that were asked for."""
-    variants = {NONE.name, *(each.name for each in WITHOUT.values())}
     compared = [each.name for each in COMPARED]
-    others = {name for each in report.get("comparison", {}).values() for name in each} - variants
+    others = {name for each in report.get("comparison", {}).values() for name in each}
     return [*(name for name in compared if name in others), *sorted(others - set(compared))]
 
 
@@ -97,16 +96,6 @@ def latency(report: Report) -> str:
 def memory(report: Report) -> str:
     results = _only(report, isIdle=True)
     return _grid(results, _shown(report), lambda mode, name: number(results[mode][name]["kibPerSession"]))
-
-
-def fastPaths(report: Report) -> str:
-    results = {mode: each for mode, each in report["comparison"].items() if NONE.name in each}
-    names = [OURS, NONE.name, *(server.name for server in WITHOUT.values())]
-    cell = _withRatio(results, OURS, {})
-    present = [name for name in names if any(name in each for each in results.values())]
-    head = ["", *(name.removeprefix(f"{OURS}-").replace("-", " ") if name != OURS else "all on" for name in present)]
-    rows = [[f"`{mode}`", *(cell(mode, name) if name in results[mode] else "" for name in present)] for mode in results]
-    return table(head, rows)
 
 
 def _grown(report: Report, kinds: Sequence[str], cell: Callable[[Values], str]) -> str:
@@ -155,8 +144,6 @@ def sections(report: Report) -> dict[str, str]:
         ]
         given = "\n\n".join(f"{title}\n\n{body}" for title, body in parts if body.count("\n") > 1)
         found["numbers"] = f"{machine(report)}\n\n{given}"
-        if any(NONE.name in each for each in report["comparison"].values()):
-            found["fast-paths"] = fastPaths(report)
     if report.get("growth"):
         found["growth"] = (
             f"CPU of the server, µs per operation.\n\n{growthCosts(report)}\n\n"

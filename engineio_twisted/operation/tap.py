@@ -168,7 +168,7 @@ class CommandService(SiteService):
         self._reactor = reactor
         self._twistd: Any = getattr(options, "parent", None) or {}
         service = options["serviceOptions"]
-        site = siteFor(options["root"], options["serverOptions"], reactor, logFormatter=self._formatAccess)
+        site = siteFor(options["root"], reactor, logFormatter=self._formatAccess)
         server = Server(site, options["serverOptions"], reactor=reactor)
         endpoints = {each: _endpoint(reactor, each) for each in service.listen}
         super().__init__(server, site, [(f"--listen {each}", endpoint) for each, endpoint in endpoints.items()])

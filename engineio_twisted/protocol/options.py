@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -382,53 +381,6 @@ class Cors:
     optionsSuccessStatus: int = attrs.field(default=204, validator=_between(200, 299))
 
 
-FAST_PATHS_VARIABLE = "ENGINEIO_FAST_PATHS"
-"""The environment variable that says which fast paths are taken by servers that aren't told."""
-
-
-@attrs.frozen(kw_only=True)
-class FastPaths:
-    """
-    Which shorter ways are taken past the libraries (`fastPaths`). They change what things cost, and nothing else.
-
-    docs/performance.md says what each saves; docs/architecture.md, "Fast paths", what each rests on.
-
-    @ivar frames: WebSockets are opened, and frames that are a whole message read and written, without Autobahn.
-    @ivar writes: on the ways that `frames` and `http` open, what is sent goes to the system at once, not over TLS,
-        and in one piece for each piece read.
-    @ivar http: `listen` reads the head of a request in one pass, and makes no more of the request than is asked for.
-    @ivar events: the connections of `listen` are watched by the reactor as if they were one.
-    @ivar broadcast: what goes to many is encoded once.
-    @ivar heartbeats: sessions whose heartbeats wait for the same have one timer, where otherwise each has its own.
-    """
-
-    frames: bool = attrs.field(default=True, validator=_flag)
-    writes: bool = attrs.field(default=True, validator=_flag)
-    http: bool = attrs.field(default=True, validator=_flag)
-    events: bool = attrs.field(default=True, validator=_flag)
-    broadcast: bool = attrs.field(default=True, validator=_flag)
-    heartbeats: bool = attrs.field(default=True, validator=_flag)
-
-
-def _fastPaths(value: Any) -> FastPaths:
-    """Make the option of a mapping, of True for all, of False for none, and of None for what the environment says."""
-    names = [each.name for each in attrs.fields(FastPaths)]
-    if value is None:
-        wanted = os.environ.get(FAST_PATHS_VARIABLE)
-        given = names if wanted is None else [each.strip() for each in wanted.split(",")]
-        if given == ["none"]:
-            given = []
-        for name in given:
-            if name not in names:
-                raise OptionError(FAST_PATHS_VARIABLE, wanted, f"expected none, or some of {', '.join(names)}")
-        return FastPaths(**{name: name in given for name in names})
-    if value is False:
-        return FastPaths(**dict.fromkeys(names, False))
-    paths = _part("fastPaths", FastPaths)(value)
-    assert paths is not None
-    return paths
-
-
 def _message(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     isText = isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
     if not isText and not isinstance(value, bytes):
@@ -480,7 +432,6 @@ class OptionKeywords(TypedDict, total=False):
     destroyUpgrade: bool
     destroyUpgradeTimeout: int
     drainTimeout: int
-    fastPaths: FastPaths | Mapping[str, Any] | bool | None
 
 
 @attrs.frozen(kw_only=True, init=False)
@@ -685,13 +636,6 @@ class ServerOptions:
         _wholeNumber("milliseconds"),
         "Milliseconds that sessions have to take what was sent to them, and to end, when the server is drained. Three"
         " seconds more may pass for connections: keep below the time after which whoever stops the process kills it.",
-    )
-    fastPaths: FastPaths = _option(
-        None,
-        None,
-        "Which shorter ways are taken past the libraries: True, False, or FastPaths settings. None is what the"
-        f" environment variable {FAST_PATHS_VARIABLE} says, and all where there is none.",
-        _fastPaths,
     )
 
     def __init__(self, **options: Unpack[OptionKeywords]) -> None:

@@ -100,15 +100,13 @@ class SocketFactory:
         """Send a message to every session but some, and return to how many."""
         message, _ = messageOf(data)
         exclude = frozenset(exclude)
-        shared: dict[Any, Any] | None = {} if self._server.opts.fastPaths.broadcast else None
-        packet = Packet(PacketType.MESSAGE, message, compress, shared)
+        packet = Packet(PacketType.MESSAGE, message, compress, shared={})
         count = 0
         for socket in tuple(self.clients.values()):
             if socket.readyState is not ReadyState.OPEN or socket in exclude:
                 continue
             try:
-                # Without something to share, each has a packet of its own.
-                if socket.sendShared(Packet(PacketType.MESSAGE, message, compress) if shared is None else packet):
+                if socket.sendShared(packet):
                     count += 1
             except BufferLimitExceeded as error:
                 # There is nobody to raise it at who would know which session it was.

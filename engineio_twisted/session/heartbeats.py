@@ -165,37 +165,6 @@ class Queue:
             break
 
 
-class Calls:
-    """
-    The same with a call of the reactor for each session, which may wait for a time of its own.
-
-    @param seconds: how long each waits for which nothing else is said.
-    """
-
-    late = 0.0
-
-    def __init__(self, clock: IReactorTime, seconds: float) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self._calls: dict[Beating, IDelayedCall] = {}
-
-    def add(self, session: Beating, seconds: float | None = None) -> None:
-        self._calls[session] = self._clock.callLater(self._seconds if seconds is None else seconds, self._due, session)
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def left(self, session: Beating) -> float:
-        return max(0.0, self._calls[session].getTime() - self._clock.seconds())
-
-    def remove(self, session: Beating) -> None:
-        self._calls.pop(session).cancel()
-
-    def _due(self, session: Beating) -> None:
-        self.late = self._clock.seconds() - self._calls.pop(session).getTime()
-        _tell(session)
-
-
 class Reading:
     """
     Sessions that are overdue, until the reactor has read what came before they were.
@@ -348,17 +317,14 @@ class Heartbeats:
     @ivar resting: where a session waits for its next ping.
     @ivar awaiting: where it waits for a pong.
     @ivar listening: where it waits for the client's ping.
-    @ivar others: where it waits for a time of its own.
     @ivar reading: where one that is overdue waits until the reactor has read.
     @ivar timeouts: what else ends by timeout, when the reactor has read.
     """
 
     def __init__(self, options: ServerOptions, clock: IReactorTime) -> None:
-        make: Callable[[IReactorTime, float], Queue | Calls] = Queue if options.fastPaths.heartbeats else Calls
-        self.resting = make(clock, options.pingInterval / 1000)
-        self.awaiting = make(clock, options.pingTimeout / 1000)
-        self.listening = make(clock, (options.pingInterval + options.pingTimeout) / 1000)
-        self.others = Calls(clock, 0)
+        self.resting = Queue(clock, options.pingInterval / 1000)
+        self.awaiting = Queue(clock, options.pingTimeout / 1000)
+        self.listening = Queue(clock, (options.pingInterval + options.pingTimeout) / 1000)
         self.timeouts = AfterReading(clock)
         self.reading = Reading(self.timeouts, self._count)
 

@@ -30,7 +30,7 @@ from ..protocol.handshake import openPacket, upgradesOf
 from ..protocol.packet import PROBE, Packet, PacketType
 from ..protocol.proxies import plainAddress
 from .emitter import EventEmitter, Handler
-from .heartbeats import STOOD_STILL, Heartbeats, Patience, Wait
+from .heartbeats import STOOD_STILL, Heartbeats, Patience, Queue, Wait
 from .limits import Meter
 from .work import SessionWork, Work
 
@@ -998,10 +998,7 @@ class Socket(EventEmitter):
 
     def _waitMore(self, seconds: float) -> None:
         """Go on waiting for the same, for a time of its own."""
-        self._waitNoLonger()
-        heartbeats: Heartbeats = self.server.heartbeats
-        self._heartbeat = heartbeats.others
-        heartbeats.others.add(self, seconds)
+        self._waitOn(Queue(self._clock, seconds))
 
     def _waitNoLonger(self) -> None:
         wait, self._heartbeat = self._heartbeat, None

@@ -634,7 +634,7 @@ class MemoryServer:
             self.server = Server(reactor=site.reactor if site is not None else Clock(), **options)
         self.clock: Clock = self.server.reactor
         if site is None:
-            site = siteFor(notFound(), self.server.opts, self.clock)
+            site = siteFor(notFound(), self.clock)
             self.server.attach(site)
         elif site.reactor is not self.clock:
             raise ValueError(f"a site on {site.reactor!r}: expected the clock of the server, as reactor=")

@@ -98,12 +98,11 @@ class AutobahnEngine(WebSocketServerFactory):
     """
     WebSocket by Autobahn: the settings of all WebSockets of a server, and which are connected.
 
-    With C{fastPaths.frames} what is common goes past Autobahn, in L{FastWebSocket}. It changes nothing but the speed.
+    What is common goes past Autobahn, in L{FastWebSocket}, unless a subclass sets options of Autobahn's.
 
     @ivar autobahnLog: what Autobahn logs by.
     @ivar deflate: how messages are compressed; None where they aren't.
     @ivar turn: stands for the present turn of the reactor, as far as anything was written at once in it.
-    @ivar writesAtOnce: whether anything is.
     """
 
     supportsPerMessageDeflate = True
@@ -129,16 +128,14 @@ class AutobahnEngine(WebSocketServerFactory):
         )
         self.autobahnLog = AutobahnLog()
         self._ownOptions = self._protocolOptions()
-        self.writesAtOnce = options.fastPaths.writes
         self.turn = object()
         self._turnIsNoted = False
-        self._isFast = options.fastPaths.frames
 
     @cached_property
     def _open(self) -> Callable[..., AutobahnWebSocket]:
         # When it is first needed: a subclass may set options of Autobahn's.
         # What those options ask for is Autobahn's to do.
-        if not self._isFast or self._protocolOptions() != self._ownOptions:
+        if self._protocolOptions() != self._ownOptions:
             return AutobahnWebSocket
         return type("FastWebSocket", (FastWebSocket,), _opened(self))
 
@@ -675,13 +672,8 @@ class FastWebSocket(AutobahnWebSocket):
             lines.append(f"Sec-WebSocket-Extensions: {deflate.get_extension_string()}")
             self._perMessageCompress = Deflate.create_from_offer_accept(True, deflate)
         # With it goes what the session says first.
-        self._gather()
-        opening = "\r\n".join([*lines, "", ""]).encode()
         # Not as what is written otherwise, which is counted.
-        if self._gathered is None:
-            self.transport.write(opening)
-        else:
-            self._gathered.append(opening)
+        self._gathered = ["\r\n".join([*lines, "", ""]).encode()]
 
     def answered(self) -> None:
         self._release()
@@ -701,20 +693,16 @@ class FastWebSocket(AutobahnWebSocket):
             self._gatheredSize += len(data)
             if self._gatheredSize > GATHERED:
                 self._release()
-                self._gather()
+                self._gathered = []
             return
         self.countWritten(len(data))
         engine = self.factory
-        if not engine.writesAtOnce or self._turn is engine.turn:
+        if self._turn is engine.turn:
             # A second time in a turn of the reactor it costs less to leave it to that.
             self.transport.write(data)
         elif writeAtOnce(self.transport, data):
             self._turn = engine.turn
             engine.noteTurn()
-
-    def _gather(self) -> None:
-        if self.factory.writesAtOnce:
-            self._gathered = []
 
     def _release(self) -> None:
         gathered, self._gathered = self._gathered, None
@@ -788,7 +776,7 @@ class FastWebSocket(AutobahnWebSocket):
             self._incomplete = None
         # It is there where this came behind the request: the session is just about to begin.
         isNested = self._gathered is not None
-        if not isNested and self.factory.writesAtOnce:
+        if not isNested:
             self._gathered = []
         try:
             if message is not None:

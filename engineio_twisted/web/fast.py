@@ -32,8 +32,6 @@ from .resource import LONGEST_NAME, CapturedPath, Channel, Engine, EngineIOReque
 if TYPE_CHECKING:
     from twisted.web import resource
 
-    from ..protocol.options import ServerOptions
-
 _REQUEST_LINE = re.compile(rb"(GET|POST) ([!-~]++) HTTP/1\.1\r\n")
 """The first line of a request (RFC 9112, 3), of those that are taken: its method and address."""
 
@@ -170,7 +168,6 @@ class FastRequest(EngineIORequest):
         uri: bytes,
         head: RequestHead,
         body: bytes,
-        writesAtOnce: bool,
     ) -> None:
         self.channel = channel
         self.transport = channel.transport
@@ -183,7 +180,6 @@ class FastRequest(EngineIORequest):
         self._head = head.whole
         self.knownHeaders: Mapping[bytes, Sequence[bytes]] | None = head.known
         self._body = body
-        self._writesAtOnce = writesAtOnce
 
     # What the bases set on each request
 
@@ -342,10 +338,7 @@ class FastRequest(EngineIORequest):
             # Somebody looked at them, and may have changed them.
             beginning = b"HTTP/1.1 %d %b\r\n" % (self.code, self.code_message)
             answer = b"%b%b\r\n%b" % (beginning, writtenHeaders(self._responseHeaders), body)
-        if self._writesAtOnce:
-            self.isTaken = writeAtOnce(self.transport, answer)
-        else:
-            self.transport.write(answer)
+        self.isTaken = writeAtOnce(self.transport, answer)
         self.site.log(self)
         self.finished = 1
         self._cleanup()
@@ -484,13 +477,13 @@ class FastChannel(Channel):
         root = self.site.resource
         while type(root) is CapturedPath and not root.captures(path):
             root = root.rest
-        if type(root) is not CapturedPath or not root.engine.opts.fastPaths.http:
+        if type(root) is not CapturedPath:
             return None
         if self.localAddress is None:
             self.localAddress = self.transport.getHost()
             # From here on a head that comes whole is none that is awaited.
             self._headCame()
-        request = FastRequest(self, method, uri, head, body, root.engine.opts.fastPaths.writes)
+        request = FastRequest(self, method, uri, head, body)
         if method == b"POST" and not self._mayBePushed(root.engine, request):
             return None
         return request, root, head.asksForUpgrade
@@ -550,14 +543,16 @@ class FastChannel(Channel):
 
 class FastSite(Site):
     """
-    A L{Site} that takes the shorter way where it can, and where C{fastPaths} of the server has it. What is served is
-    the same.
+    A L{Site} that takes the shorter way for the requests that it can. What is served is the same.
+
+    If the reactor can watch files, it watches the connections of a site as if they were one.
     """
 
     protocol = FastChannel
 
     def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
         super().__init__(root, requestFactory, **options)
+        self.group = ConnectionGroup(self.reactor)
         self._isPlainClass = (
             type(self).getResourceFor is server.Site.getResourceFor
             and type(self).getChildWithDefault is server.Site.getChildWithDefault
@@ -570,17 +565,13 @@ class FastSite(Site):
         return self._isPlainClass and "getResourceFor" not in own and "getChildWithDefault" not in own
 
 
-def siteFor(
-    root: resource.IResource, options: ServerOptions, reactor: Any, takesBodies: bool = False, **arguments: Any
-) -> Site:
+def siteFor(root: resource.IResource, reactor: Any, takesBodies: bool = False, **arguments: Any) -> FastSite:
     """
-    Return a site of ours for a server with these options.
+    Return a site of ours for a server.
 
     @param takesBodies: whether what is beside the server does, as an application's pages may.
     @param arguments: of the site, besides.
     """
-    site = (FastSite if options.fastPaths.http else Site)(root, reactor=reactor, **arguments)
+    site = FastSite(root, reactor=reactor, **arguments)
     site.takesBodies = takesBodies
-    if options.fastPaths.events:
-        site.group = ConnectionGroup(reactor)
     return site

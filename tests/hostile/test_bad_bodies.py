@@ -18,6 +18,8 @@ from engineio_twisted import EngineIOResource, Server
 
 from ..kit.wire import SEPARATOR, Hostile, LostError, Response, arena, http, makeFrame, target
 
+pytestmark = pytest.mark.everySite
+
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -19,6 +19,8 @@ from engineio_twisted.protocol.options import Cookie, ServerOptions
 from ..kit.engines import ENGINES
 from ..kit.wire import Arena, Hostile, Response, http, target, upgrade
 
+pytestmark = pytest.mark.everySite
+
 BAD_SETTINGS: list[tuple[str, Any]] = [
     *(
         ("name", each)

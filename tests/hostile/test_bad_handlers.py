@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 
 from ..kit.wire import CLOSE, Arena, Client, Hostile, Record, eventually, http, pause, target, upgrade, within
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.everySite]
 
 EVENTS = ("connection", *Record.EVENTS, "server flush", "server drain")
 TRANSPORTS = ("polling", "websocket")

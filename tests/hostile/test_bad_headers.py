@@ -11,7 +11,7 @@ import pytest_twisted
 from ..kit.engines import ENGINES
 from ..kit.wire import Arena, Hostile, Wire, eventually, http, makeFrame, target, upgrade
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.everySite]
 
 # Whatever the server, or twisted.web for it, looks at, or might.
 NAMES = [

@@ -15,6 +15,8 @@ from engineio_twisted import RequestRefused
 
 from ..kit.wire import Arena, Hostile, eventually, http, makeFrame, target, upgrade
 
+pytestmark = pytest.mark.everySite
+
 plainAndUpgrade = pytest.mark.parametrize("isUpgrade", [False, True], ids=["plain", "upgrade"])
 webSocket = partial(target, transport="websocket")
 

@@ -37,6 +37,8 @@ from ..kit.wire import (
 )
 from .test_bad_bodies import atResource  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.everySite
+
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 
 

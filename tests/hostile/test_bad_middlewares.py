@@ -17,7 +17,7 @@ from engineio_twisted.protocol.options import ServerOptions
 from ..kit.engines import ENGINES
 from ..kit.wire import Arena, Hostile, Wire, eventually, http, makeFrame, pause, target, upgrade, within
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.everySite]
 
 HOSTILE = ("X-Hostile", "yes")
 # What a request may be about, and whether a session has to be there for it.

@@ -22,7 +22,7 @@ from engineio_twisted.protocol.options import Cors, ServerOptions
 
 from ..kit.wire import Arena, Hostile, Response, arena, eventually, http, makeFrame, pause, target, upgrade, within
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.everySite]
 
 GOOD, EVIL = "https://good.example", "https://evil.example"
 ALLOW = "access-control-allow-origin"

@@ -31,7 +31,7 @@ from ..kit.wire import (
     upgrade,
 )
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.everySite]
 
 OCTETS = [("Content-Type", "application/octet-stream")]
 

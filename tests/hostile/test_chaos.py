@@ -18,7 +18,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
-from engineio_twisted.session.heartbeats import Calls
+from engineio_twisted import FastSite, Site
+from engineio_twisted.session.heartbeats import Queue
 from engineio_twisted.session.socket import HeartbeatState
 
 from ..kit.chaos import DOWN, UP, How, Proxy, Trouble, chaos
@@ -173,7 +174,7 @@ class Talker(Client):
 
 def due(socket: Any) -> None:
     """Have what the heartbeat of a session waits for be over."""
-    socket._waitFor(Calls(socket.server.reactor, 0))
+    socket._waitFor(Queue(socket.server.reactor, 0))
 
 
 async def forget(record: Record) -> None:
@@ -373,6 +374,7 @@ async def cutAt(here: Arena, places: Iterable[tuple[Stream, int, How]]) -> None:
     assert not wrong, "\n".join(map(str, wrong))
 
 
+@pytest.mark.everySite
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest_twisted.ensureDeferred
@@ -388,13 +390,14 @@ async def test_cut(hostile: Hostile, way: str, how: How) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.everySite
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest_twisted.ensureDeferred
-async def test_cutAnywhere(hostile: Hostile, way: str, how: How) -> None:
-    """The same after every single byte; without the fast paths after every fourth."""
+async def test_cutAnywhere(hostile: Hostile, siteClass: type[Site], way: str, how: How) -> None:
+    """The same after every single byte; on the site without the fast path after every fourth."""
     async with hostile(**TIMES) as here:
-        step = 1 if any(attrs.astuple(here.server.opts.fastPaths)) else 4
+        step = 1 if siteClass is FastSite else 4
         places = [
             (each, after, how) for each in await streams(here, way) for after in range(0, len(each.data) + 1, step)
         ]

@@ -18,8 +18,7 @@ from fuzz import runner, targets
 from fuzz.runner import CORPUS, corpusOf, mutations, randomly
 from fuzz.targets import TARGETS, run
 
-# Each target says itself which fast paths are taken.
-pytestmark = [pytest.mark.once, pytest.mark.no_cover]
+pytestmark = pytest.mark.no_cover
 
 COUNTS = {"websocket": 300, "channel": 100, "server": 150}
 """How many inputs are made of a corpus; of others a thousand."""

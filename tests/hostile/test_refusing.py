@@ -16,6 +16,8 @@ from ..kit.engines import ENGINES
 from ..kit.fakes import FakeRequest
 from ..kit.wire import CLOSE, Hostile, eventually, http, makeFrame, target, upgrade
 
+pytestmark = pytest.mark.everySite
+
 RAISED = [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit]
 
 # After the 101

@@ -16,7 +16,6 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import FastSite, Server, Site
-from engineio_twisted.web.group import ConnectionGroup
 from engineio_twisted.web.resource import LINGER_TIME, PROGRESS_TIMEOUT, isHost
 
 from ..kit.engines import ENGINES
@@ -96,8 +95,9 @@ async def serving(kind: str, **options: Any) -> AsyncIterator[Here]:
 
     here = Here()
     here.site = (Site if kind == "Site" else FastSite)(Page(here), reactor=reactor)
-    if kind == "a group":
-        here.site.group = ConnectionGroup(reactor)
+    if kind != "a group":
+        # As on a reactor that can't watch files.
+        here.site.group = None
     here.server = Server(here.site, **options)
     here.server.on("connection", here.opened)
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(here.site)  # type: ignore[arg-type]

@@ -55,7 +55,6 @@ def test_short() -> None:
     assert "nothing left, nothing lost" in ended.stdout
 
 
-@pytest.mark.once
 @pytest.mark.slow
 def test_notices() -> None:
     """A server that loses messages, sends some twice, and keeps sessions is found out, in all of it."""
@@ -66,7 +65,6 @@ def test_notices() -> None:
         assert wrong in ended.stdout, ended.stdout + ended.stderr
 
 
-@pytest.mark.once
 def test_messages() -> None:
     """Each message is another, and one that is lost, doubled or cut is told from the one that was to come."""
     for direction in (FROM_CLIENT, FROM_SERVER):
@@ -84,7 +82,6 @@ def test_messages() -> None:
         assert (checked.count, checked.problem) == (40, "")
 
 
-@pytest.mark.once
 def test_plans() -> None:
     """The same number makes the same session, and all ends, transports and revisions come in a minute of them."""
     plans = [planOf(5, serial) for serial in range(3000)]

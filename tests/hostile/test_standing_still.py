@@ -34,9 +34,6 @@ class Program:
 
     def __init__(self, reactor: str = "default", **options: Any) -> None:
         environment = os.environ | pythonPath()
-        paths = options.pop("fastPaths", None)
-        if paths is not None:
-            environment["ENGINEIO_FAST_PATHS"] = paths
         self.process: Any = subprocess.Popen(
             [sys.executable, str(PROGRAM), reactor, json.dumps(options)],
             stdin=subprocess.PIPE,
@@ -190,9 +187,7 @@ ENGINES = ["autobahn", *(["twisted"] if TwistedEngine is not None else [])]
     [
         *[(protocol, "websocket", False, {}) for protocol in (3, 4)],
         *[(protocol, "polling", anew, {}) for protocol in (3, 4) for anew in (False, True)],
-        (4, "websocket", False, {"fastPaths": "none"}),
         *[(4, "websocket", False, {"wsEngine": engine}) for engine in ENGINES[1:]],
-        (4, "polling", True, {"fastPaths": "none"}),
         (4, "websocket", False, {"reactor": "asyncio"}),
         *[(4, "polling", True, {"reactor": reactor}) for reactor in ("asyncio", "poll", "select")],
     ],
@@ -257,11 +252,9 @@ def test_aClientThatHasGone(programs: list[Program], name: str, protocol: int) -
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", [3, 4])
 @pytest.mark.parametrize("name", ["polling", "websocket"])
-@pytest.mark.parametrize("paths", [None, "none"])
-def test_aSlowUpload(programs: list[Program], protocol: int, name: str, paths: str | None) -> None:
+def test_aSlowUpload(programs: list[Program], protocol: int, name: str) -> None:
     """A heartbeat behind a message that takes longer than it may take is heard."""
-    options = {} if paths is None else {"fastPaths": paths}
-    program = start(programs, pingInterval=300, pingTimeout=700, **options)
+    program = start(programs, pingInterval=300, pingTimeout=700)
     client = Client(program, name, protocol)
     if protocol == 4:
         assert client.packet() == "2"

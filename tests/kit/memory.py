@@ -16,8 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from engineio_twisted import Server
-from engineio_twisted.web.fast import siteFor
+from engineio_twisted import FastSite, Server, Site
 
 
 class Connection(StringTransport):
@@ -118,11 +117,11 @@ class Nothing(Resource):
 class Memory:
     """A server whose application sends back each message, and connections to it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, siteClass: type[Site] = FastSite, **options: Any) -> None:
         self.clock = Clock()
         self.connections: list[Connection] = []
         self.server = Server(reactor=self.clock, **options)
-        self.site = siteFor(Nothing(), self.server.opts, self.clock)
+        self.site = siteClass(Nothing(), reactor=self.clock)
         self.server.attach(self.site)
         self.server.on("connection", self._opened)
 

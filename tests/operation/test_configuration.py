@@ -311,12 +311,6 @@ def test_aFileThatIsNoText(tmp_path: Path) -> None:
     assert problem(f"--config={tmp_path}/x").startswith(f"--config {tmp_path}/x: 'utf-8' codec can't decode")
 
 
-def test_aWrongEnvironment(monkeypatch: pytest.MonkeyPatch, inFile: Any) -> None:
-    """What neither a flag nor the file is guilty of isn't said of them."""
-    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "wings")
-    assert problem(inFile("pingInterval = 5\n")).startswith("ENGINEIO_FAST_PATHS = 'wings': expected none, or some of")
-
-
 def test_aNewOption(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that is added becomes a flag and a key by itself, of whatever kind."""
 

@@ -688,7 +688,6 @@ async def test_reloaded(serve: Any, through: Through, name: str) -> None:
 BACKEND = "\nbackend engineio\n"
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("page", "names"),
     [
@@ -705,14 +704,12 @@ def test_pagesShowTheFiles(page: str, names: list[str]) -> None:
     assert [each for each in blocks(page) if each.startswith(("# /etc/", "backend "))] == files
 
 
-@pytest.mark.once
 def test_theRestIsTheSame() -> None:
     """By a cookie or by `sid`: only the backend is another one, as the page says."""
     one, other = ((FILES / name).read_text().partition(BACKEND)[0] for name in ("haproxy.cfg", "haproxy-cookie.cfg"))
     assert one.splitlines()[1:] == other.splitlines()[1:]
 
 
-@pytest.mark.once
 def test_linksLeadSomewhere() -> None:
     """The pages and files that the pages point to are there."""
     for page in PAGES.glob("*.md"):
@@ -720,7 +717,6 @@ def test_linksLeadSomewhere() -> None:
             assert (PAGES / link).exists(), f"{page.name}: {link}"
 
 
-@pytest.mark.once
 @overEveryProxy
 def test_checked(name: str, tmp_path: Path, certificate: Certificate) -> None:
     """The proxy's own check of its configuration, which the page tells to make, has nothing to say."""
@@ -739,7 +735,6 @@ def test_checked(name: str, tmp_path: Path, certificate: Certificate) -> None:
     assert not re.search("warn|emerg|alert", result.stdout + result.stderr, re.IGNORECASE), result.stderr
 
 
-@pytest.mark.once
 def test_whoClosesFirst() -> None:
     """nginx gives up connections on which nothing happens before the server does, which would lose a POST on them."""
     site = Site(Resource())
@@ -749,7 +744,6 @@ def test_whoClosesFirst() -> None:
         assert all(int(each) < site.timeOut for each in found)
 
 
-@pytest.mark.once
 def test_theProxiesArePatient() -> None:
     """Their times and sizes go with the defaults of the server, as the comments beside them say."""
     options = ServerOptions()

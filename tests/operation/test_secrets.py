@@ -22,6 +22,8 @@ from ..kit.wire import Arena, Hostile, eventually, http, makeFrame, target, upgr
 from ..test_observer import ask, fails, session
 from ..test_server import OPEN, opened
 
+pytestmark = pytest.mark.everySite
+
 SECRET = "kept-to-ourselves"
 # What a client's requests carry besides: in the query, as a cookie, for a proxy, and as a subprotocol.
 QUERY = {"token": f"query-{SECRET}"}

@@ -18,12 +18,11 @@ from twisted.web.pages import errorPage
 from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 
-from engineio_twisted import Server
+from engineio_twisted import FastSite, Server, Site
 from engineio_twisted.operation import static
 from engineio_twisted.operation.health import HealthResource
 from engineio_twisted.operation.static import MAX_RANGES, StaticFolder
 from engineio_twisted.server import NotImplementedResource
-from engineio_twisted.web.fast import siteFor
 
 from ..kit.services import services, talking
 from ..kit.wire import Response, connectTo, eventually, http
@@ -75,10 +74,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["fast", "stock"])
-def paths(request: pytest.FixtureRequest) -> Any:
-    """Which site serves: the one with the fast paths, or the one without."""
-    return "all" if request.param == "fast" else "none"
+@pytest.fixture(params=[FastSite, Site])
+def siteClass(request: pytest.FixtureRequest) -> Any:
+    """The class of the site that serves: the one with the fast path, or the one without."""
+    return request.param
 
 
 @pytest.fixture
@@ -91,14 +90,14 @@ def logged() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def serving(paths: str, serve: Any) -> Iterator[Any]:
+def serving(siteClass: Any, serve: Any) -> Iterator[Any]:
     """Serves a folder beside a server; returns a coroutine function that asks for something."""
     assert serve is not None, "what is closed leaves the reactor before a test ends"
     started: list[Any] = []
 
     async def start(folder: Path) -> Any:
-        server = Server(reactor=reactor, fastPaths=paths == "all")
-        site = siteFor(StaticFolder(str(folder)), server.opts, reactor)
+        server = Server(reactor=reactor)
+        site = siteClass(StaticFolder(str(folder)), reactor=reactor)
         server.attach(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
         started.append((server, site, port))
@@ -599,7 +598,6 @@ async def test_aClientThatGoesAway(serving: Any, folder: Path) -> None:
     assert open_() == []
 
 
-@pytest.mark.once
 @pytest_twisted.ensureDeferred
 async def test_onAnotherSite(serve: Any, folder: Path) -> None:
     """The folder is a resource for any site; a file that can't be completed closes the connection there."""
@@ -625,11 +623,10 @@ async def test_onAnotherSite(serve: Any, folder: Path) -> None:
 # The process
 
 
-@pytest.mark.parametrize("fastPaths", ["--fast-paths", "--no-fast-paths"])
-def test_process(folder: Path, freePort: int, fastPaths: str) -> None:
+def test_process(folder: Path, freePort: int) -> None:
     """`twistd engineio --static` serves files only; nothing that a stranger asks for is logged."""
     with services(folder.parent) as start:
-        service = start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--static=public", fastPaths)
+        service = start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--static=public")
         with talking(freePort) as talk:
             assert talk.ask(http("GET", "/page.html")) == b"<p>hello</p>"
             for where, status in [

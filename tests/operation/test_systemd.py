@@ -75,7 +75,6 @@ def port() -> Iterator[int]:
         yield port
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("withTLS", [False, True])
 def test_verified(tmp_path: Path, withTLS: bool) -> None:
     """systemd's own check has nothing to say of the units."""
@@ -92,7 +91,6 @@ def test_verified(tmp_path: Path, withTLS: bool) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-@pytest.mark.once
 def test_hardened(tmp_path: Path) -> None:
     """By its own measure, which goes to 10 for what is exposed, systemd finds the service well protected."""
     _, service = units(tmp_path)
@@ -103,7 +101,6 @@ def test_hardened(tmp_path: Path) -> None:
     assert float(found[1]) < 2
 
 
-@pytest.mark.once
 def test_thePagesShowTheFiles() -> None:
     """What is copied from a page is what is tested here."""
     assert blocks("systemd.md") == [(FILES / name).read_text() for name in ("application.py", *UNITS)]

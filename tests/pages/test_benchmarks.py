@@ -18,8 +18,6 @@ from ..kit.clients import pythonPath
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-pytestmark = pytest.mark.once
-
 LOADS = [
     "ws-echo",
     "ws-echo --depth 16",

@@ -45,8 +45,6 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PATIENCE = 60
 
-pytestmark = pytest.mark.once
-
 
 def isOurs(page: Path) -> bool:
     return not {"node_modules", "_build"} & set(page.relative_to(ROOT).parts)

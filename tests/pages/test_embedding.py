@@ -233,7 +233,6 @@ async def test_http2(example: Start, certificate: tuple[Path, Path], node: str, 
     await deferToThread(poll)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", ["tree", "klein_app", "flask_app", "several"])
 def test_badEndpoint(name: str) -> None:
     """What isn't the description of an endpoint is one line, not a traceback."""
@@ -245,7 +244,6 @@ def test_badEndpoint(name: str) -> None:
 # The guide
 
 
-@pytest.mark.once
 def test_quotations() -> None:
     """What the guide shows of an example is in it, word for word; each example is shown, and named in its README."""
     sources = {each.name: each.read_text() for each in EXAMPLES.iterdir() if each.suffix in (".py", ".tac")}

@@ -258,7 +258,6 @@ def refusal(arguments: Sequence[str]) -> str:
     return line
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", ["chat", "latency"])
 def test_clientMissing(name: str, tmp_path: Path) -> None:
     """Without the client for the page the program says what to do where, and doesn't start."""
@@ -268,7 +267,6 @@ def test_clientMissing(name: str, tmp_path: Path) -> None:
     assert str(tmp_path) in line
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", ["echo", "lines", "chat", "latency"])
 def test_addressTaken(name: str) -> None:
     """An address that is taken is one line, not a traceback."""
@@ -279,7 +277,6 @@ def test_addressTaken(name: str) -> None:
         assert f"127.0.0.1:{port}" in refusal(command(name, f"tcp:{port}:interface=127.0.0.1"))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", ["echo", "lines", "chat", "latency"])
 def test_badEndpoint(name: str) -> None:
     """What isn't the description of an endpoint is one line too."""

@@ -17,8 +17,6 @@ from ..kit.wire import TEXT, framesOf, http, makeFrame, target, upgrade
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
-pytestmark = pytest.mark.once
-
 
 def program(page: str, heading: str) -> dict[str, Any]:
     """What the first program below a heading makes."""

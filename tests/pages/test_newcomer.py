@@ -35,7 +35,7 @@ DOCS = ROOT / "docs"
 CLIENT = ROOT / "tests" / "interop" / "node_modules" / "engine.io-client"
 PATIENCE = 60
 
-pytestmark = [pytest.mark.once, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 Step = tuple[str, str]
 

@@ -17,8 +17,6 @@ from ..conftest import require
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.once
-
 FASTER = {"PIP_NO_COMPILE": "1"}
 """Of what is installed into an empty environment, only what is imported is ever compiled."""
 

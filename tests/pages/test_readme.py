@@ -9,13 +9,9 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import pytest
-
 from ..kit.markdown import blocksOf
 
 README = Path(__file__).parents[2] / "README.md"
-
-pytestmark = pytest.mark.once
 
 
 def firstProgram() -> str:

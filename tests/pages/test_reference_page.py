@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import pytest
 
-from engineio_twisted import Cookie, Cors, ErrorCode, FastPaths, HttpCompression, PerMessageDeflate, Server, Socket
+from engineio_twisted import Cookie, Cors, ErrorCode, HttpCompression, PerMessageDeflate, Server, Socket
 from engineio_twisted.protocol import options
 from engineio_twisted.protocol.options import ServerOptions
 
@@ -31,14 +31,11 @@ DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 PYTHON_ENGINEIO = (DOCS / "python-engineio.md").read_text(encoding="utf-8")
 
-pytestmark = pytest.mark.once
-
 PARTS = {
     "perMessageDeflate": PerMessageDeflate,
     "httpCompression": HttpCompression,
     "cookie": Cookie,
     "cors": Cors,
-    "fastPaths": FastPaths,
 }
 CLASSES = [Server, Socket]
 INHERITED = {"on", "once", "removeListener", "listeners", "emit"}

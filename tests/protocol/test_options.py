@@ -14,7 +14,6 @@ from engineio_twisted.protocol.errors import EngineIOError, OptionError
 from engineio_twisted.protocol.options import (
     Cookie,
     Cors,
-    FastPaths,
     HttpCompression,
     OptionKeywords,
     PerMessageDeflate,
@@ -317,61 +316,3 @@ def test_anEngineThatCanNotCompress() -> None:
     assert ServerOptions(wsEngine=Plain).wsEngine is Plain
     with pytest.raises(OptionError, match="wsEngine Plain can't compress"):
         ServerOptions(wsEngine=Plain, perMessageDeflate=True)
-
-
-ALL = dict.fromkeys(("frames", "writes", "http", "events", "broadcast", "heartbeats"), True)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (True, ALL),
-        (False, dict.fromkeys(ALL, False)),
-        ({"http": False}, {**ALL, "http": False}),
-        (FastPaths(writes=False), {**ALL, "writes": False}),
-    ],
-)
-def test_fastPaths(given: Any, expected: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All, none, or some; what is given counts, whatever the environment says."""
-    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "broadcast")
-    assert attrs.asdict(ServerOptions(fastPaths=given).fastPaths) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (None, list(ALL)),
-        ("none", []),
-        ("frames", ["frames"]),
-        ("http, writes", ["http", "writes"]),
-    ],
-)
-def test_fastPathsOfTheEnvironment(text: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment variable says; all where there is none."""
-    if text is None:
-        monkeypatch.delenv("ENGINEIO_FAST_PATHS", raising=False)
-    else:
-        monkeypatch.setenv("ENGINEIO_FAST_PATHS", text)
-    assert attrs.asdict(ServerOptions().fastPaths) == {name: name in expected for name in ALL}
-
-
-@pytest.mark.parametrize("text", ["", "all", "frames,", "none,http", "Frames"])
-def test_aWrongEnvironment(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused by its name, with what would be right."""
-    monkeypatch.setenv("ENGINEIO_FAST_PATHS", text)
-    with pytest.raises(OptionError, match=re.escape(f"ENGINEIO_FAST_PATHS={text!r}: expected none, or some of frames")):
-        ServerOptions()
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"frame": True}, "fastPaths.frame=True: there is no such option; did you mean frames?"),
-        ({"frames": 1}, "fastPaths.frames=1: expected True or False"),
-        ("none", "fastPaths='none': expected FastPaths or a mapping of its settings, True, or False"),
-    ],
-)
-def test_wrongFastPaths(given: Any, message: str) -> None:
-    """A clear error that names the value."""
-    with pytest.raises(OptionError, match=re.escape(message)):
-        ServerOptions(fastPaths=given)

@@ -22,6 +22,8 @@ from engineio_twisted.protocol.proxies import Client, TrustedProxies, addressOf,
 from ..kit.fakes import FakeRequest
 from ..kit.wire import Wire, connectTo, http, target, upgrade, within
 
+pytestmark = pytest.mark.everySite
+
 PROXY, CDN, VISITOR = "10.0.0.1", "198.51.100.4", "203.0.113.9"
 TRUSTED = trustedProxies(("10.0.0.0/8", "2001:db8:1::/48", CDN))
 HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded")

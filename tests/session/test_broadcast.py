@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from engineio_twisted import FastPaths, Packet, PacketType, ServerOptions
+from engineio_twisted import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.session.factory import SocketFactory
 from engineio_twisted.testing import MemoryServer
@@ -21,8 +21,6 @@ from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost, FakeRequest
 from ..transports.test_transports import WebSocket, pollingSession
 from ..transports.test_websocket import AcceptedPeer
-
-PATHS = [True, False]
 
 
 class Room:
@@ -45,12 +43,10 @@ class Room:
 Engine = Callable[..., MemoryServer]
 
 
-@pytest.fixture(params=PATHS, ids=["fast", "plain"], autouse=True)
-def fastPaths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Encoded once, or once for each: the same comes of it."""
-    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "frames,writes,http,broadcast" if request.param else "frames,writes,http")
+@pytest.fixture(autouse=True)
+def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listen to nothing that happens while a message is sent: it would take another way."""
     monkeypatch.setattr(FakeHost, "hearsSending", False)
-    return bool(request.param)
 
 
 @pytest.mark.parametrize("data", ["text", "€ 😀", b"\x00\x01", ""])
@@ -167,7 +163,7 @@ def test_frames(engineClass: Any, data: str | bytes) -> None:
     assert [peer.connection.value() for peer in together] == [peer.connection.value() for peer in alone]
 
 
-def test_encodedOnce(fastPaths: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, a frame is made once."""
     framed = []
     frame = engine._frame
@@ -180,7 +176,7 @@ def test_encodedOnce(fastPaths: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         factory.open(str(place), transport, FakeRequest(), 4)
     framed.clear()
     factory.broadcast("once", (), True)
-    assert len(framed) == (1 if fastPaths else 5)
+    assert len(framed) == 1
     assert all(peer.connection.value().endswith(b"\x81\x054once") for peer in peers)
 
 
@@ -204,8 +200,3 @@ async def test_overTheNetwork(serve: Any) -> None:
         assert await sender.receive() == b"\x00\xff"
     await first.close()
     await sender.close()
-
-
-def test_theOption() -> None:
-    """What this module turns on and off is the option."""
-    assert ServerOptions(fastPaths={"broadcast": False}).fastPaths == FastPaths(broadcast=False)

@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from engineio_twisted.protocol.options import ServerOptions
-from engineio_twisted.session.heartbeats import AT_ONCE, MILLISECOND, PARTS, Calls, Heartbeats, Queue
-
-pytestmark = pytest.mark.once
-
-BOTH = pytest.mark.parametrize("kind", [Queue, Calls])
+from engineio_twisted.session.heartbeats import AT_ONCE, MILLISECOND, PARTS, Heartbeats, Queue
 
 
 class Sleeper:
@@ -29,11 +25,10 @@ class Sleeper:
         self.told.append((self.name, round(self.clock.seconds(), 6)))
 
 
-@BOTH
-def test_inTime(kind: Any) -> None:
+def test_inTime() -> None:
     """Each is told once, when it has waited for as long as it may."""
     clock = Clock()
-    wait = kind(clock, 25)
+    wait = Queue(clock, 25)
     told: list[Any] = []
     for name in range(3):
         wait.add(Sleeper(clock, name, told))
@@ -45,11 +40,10 @@ def test_inTime(kind: Any) -> None:
     assert clock.getDelayedCalls() == []
 
 
-@BOTH
-def test_removed(kind: Any) -> None:
+def test_removed() -> None:
     """One that waits no longer is not told, and of the last nothing is left."""
     clock = Clock()
-    wait = kind(clock, 25)
+    wait = Queue(clock, 25)
     first, second, third = (Sleeper(clock) for _ in range(3))
     for each in (first, second, third):
         wait.add(each)
@@ -141,27 +135,25 @@ def test_failingWorse(error: type[BaseException], loggedErrors: list[Any]) -> No
     assert (second.told, third.told) == ([(0, 26)], [(0, 50)])
 
 
-@BOTH
-def test_clockGoesBack(kind: Any) -> None:
+def test_clockGoesBack() -> None:
     """Where the clock is set back an hour, who comes after that is told in time, whoever waits since before."""
     clock = Clock()
     clock.rightNow = 10_000.0
-    wait = kind(clock, 25)
+    wait = Queue(clock, 25)
     old, new = Sleeper(clock), Sleeper(clock)
     wait.add(old)
     clock.rightNow -= 3600
     wait.add(new)
     clock.pump([24.9, 0.1])
     assert new.told == [(0, 6425)]
-    assert old.told == ([(0, 6425)] if kind is Queue else [])
+    assert old.told == [(0, 6425)]
 
 
-@BOTH
-def test_shortWait(kind: Any) -> None:
+def test_shortWait() -> None:
     """Who waits anew each time it is told, for as short as can be, is told each time after that."""
     clock = Clock()
     clock.advance(1_700_000_000.123)
-    wait = kind(clock, 0.001)
+    wait = Queue(clock, 0.001)
     times: list[float] = []
 
     class Again(Sleeper):
@@ -174,11 +166,10 @@ def test_shortWait(kind: Any) -> None:
     assert 9 <= len(times) <= 20
 
 
-@BOTH
-def test_comingAndGoingWhileTold(kind: Any) -> None:
+def test_comingAndGoingWhileTold() -> None:
     """One that is told may wait again, and have others wait no longer."""
     clock = Clock()
-    wait = kind(clock, 25)
+    wait = Queue(clock, 25)
     told: list[Any] = []
     second = Sleeper(clock, 2, told)
 
@@ -196,6 +187,21 @@ def test_comingAndGoingWhileTold(kind: Any) -> None:
     clock.pump([25, 25, 25, 25])
     assert told == [(1, 25), (3, 25), (1, 50)]
     assert clock.getDelayedCalls() == []
+
+
+class Calls:
+    """The plain way: a call of the reactor for each session."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self.calls: dict[Any, Any] = {}
+
+    def add(self, session: Sleeper) -> None:
+        self.calls[session] = self.clock.callLater(self.seconds, session.heartbeatDue)
+
+    def remove(self, session: Sleeper) -> None:
+        self.calls.pop(session).cancel()
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5, 7.0])), max_size=60))
@@ -232,11 +238,10 @@ def test_bothTellTheSame(steps: list[tuple[int, float]]) -> None:
         assert abs(at - due) <= MILLISECOND
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_waits(fast: bool) -> None:
+def test_waits() -> None:
     """Each wait is as long as the options say."""
     clock = Clock()
-    waits = Heartbeats(ServerOptions(pingInterval=5000, pingTimeout=2000, fastPaths=fast), clock)
+    waits = Heartbeats(ServerOptions(pingInterval=5000, pingTimeout=2000), clock)
     told: list[Any] = []
     for name, wait in enumerate((waits.resting, waits.awaiting, waits.listening)):
         wait.add(Sleeper(clock, name, told))

@@ -30,6 +30,8 @@ from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost, FakeRequest, FakeTransport
 from ..kit.wire import Hostile, Wire, connectTo, eventually, http, makeFrame, target, upgrade
 
+pytestmark = pytest.mark.everySite
+
 OPEN = b"/engine.io/?EIO=4&transport=polling"
 HOST = "203.0.113.9"
 

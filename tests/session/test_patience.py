@@ -24,12 +24,6 @@ REVISIONS = pytest.mark.parametrize("protocol", [3, 4])
 TRANSPORTS = pytest.mark.parametrize("name", ["polling", "websocket"])
 
 
-@pytest.fixture(params=[True, False], ids=["one timer", "a timer each"], autouse=True)
-def heartbeats(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether all sessions have one timer or each its own, the same comes of it."""
-    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "heartbeats" if request.param else "none")
-
-
 class Waiting(Session):
     """A session that waits for its client's heartbeat, for L{timeout} seconds from now on."""
 

@@ -49,12 +49,6 @@ def isServerHeard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(FakeHost, "hearsSending", request.param)
 
 
-@pytest.fixture(params=[True, False], ids=["one timer", "a timer each"], autouse=True)
-def heartbeats(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether all sessions have one timer or each its own, too."""
-    monkeypatch.setenv("ENGINEIO_FAST_PATHS", "heartbeats" if request.param else "none")
-
-
 class Session:
     """An open session with all that surrounds it, and the events it emitted."""
 

@@ -95,7 +95,6 @@ def test_trial(folder: Path) -> None:
     assert "PASSED (successes=36)" in said
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults(folder: Path, fault: str) -> None:
     """A fault in the chat is found by them, as a failed test."""

@@ -57,7 +57,6 @@ def test_trial(project: Path, tmp_path: Path) -> None:
     assert "PASSED (successes=1)" in said
 
 
-@pytest.mark.once
 def test_thePluginIsCheap(tmp_path: Path) -> None:
     """Whoever has the package installed and runs tests of something else imports nothing of it, and no reactor."""
     (tmp_path / "test_else.py").write_text(

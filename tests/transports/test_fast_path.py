@@ -13,7 +13,7 @@ from engineio_twisted import AutobahnEngine, Packet, PacketType
 from engineio_twisted.transports import engine_autobahn
 from engineio_twisted.transports.engine_autobahn import INTEGER_UNMASKED
 
-from ..kit.engines import PlainAutobahn
+from ..kit.engines import ConfiguredAutobahn
 from ..kit.wire import makeFrame
 from .test_websocket import AcceptedPeer
 
@@ -69,7 +69,7 @@ def outcome(engine: Any, data: bytes, cuts: list[int]) -> Any:
     return peer.owner.packets, peer.owner.closes, peer.connection.value(), peer.connection.disconnecting
 
 
-@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("engine", [AutobahnEngine, ConfiguredAutobahn])
 @pytest.mark.parametrize("text", ["4" + "a" * 5000, "4" + "€" * 2000])
 def test_textByteByByte(engine: Any, text: str) -> None:
     """However it comes, it arrives; and what comes behind it in one piece with its end."""
@@ -82,7 +82,7 @@ def test_textByteByByte(engine: Any, text: str) -> None:
     assert [packet.data for packet in peer.owner.packets] == [text[1:], "next"]
 
 
-@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("engine", [AutobahnEngine, ConfiguredAutobahn])
 @pytest.mark.parametrize("before", [0, 10, 700])
 def test_wrongTextEndsAtOnce(engine: Any, before: int) -> None:
     """A frame of text is refused at the byte that isn't UTF-8, however much of it is still to come."""
@@ -97,7 +97,7 @@ def test_wrongTextEndsAtOnce(engine: Any, before: int) -> None:
 
 
 def test_optionsOfAutobahn() -> None:
-    """An engine that sets options of Autobahn's has them, with the shorter way on too."""
+    """An engine that sets options of Autobahn's has them."""
 
     class Masking(AutobahnEngine):
         def __init__(self, *args: Any) -> None:
@@ -117,7 +117,7 @@ def test_optionsOfAutobahn() -> None:
 def test_theSameComesOfIt(right: list[bytes], perhaps: list[bytes], cuts: list[int]) -> None:
     """Frames of every kind, right and wrong, whole and in pieces."""
     data = b"".join(right + perhaps)
-    assert outcome(AutobahnEngine, data, cuts) == outcome(PlainAutobahn, data, cuts)
+    assert outcome(AutobahnEngine, data, cuts) == outcome(ConfiguredAutobahn, data, cuts)
 
 
 @pytest.mark.parametrize("size", [0, 1, 124, 125, 126, 65_534, 65_535, 65_536, 100_000])
@@ -126,14 +126,14 @@ def test_theSameGoesOut(size: int, kind: Any) -> None:
     """Messages of every size, over the limit for clients too."""
     data = "x" * size if kind is str else b"x" * size
     sent = []
-    for engine in (AutobahnEngine, PlainAutobahn):
+    for engine in (AutobahnEngine, ConfiguredAutobahn):
         peer = AcceptedPeer(engine, LIMIT)
         peer.transport.send([Packet(PacketType.MESSAGE, data)])
         sent.append(peer.connection.value())
     assert sent[0] == sent[1]
 
 
-@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("engine", [AutobahnEngine, ConfiguredAutobahn])
 def test_aSmallLimit(engine: Any) -> None:
     """A message over the limit is refused by its header, before it has come, however short it is."""
     peer = AcceptedPeer(engine, 10)
@@ -162,7 +162,7 @@ def test_withAndWithoutNativeCode(use: str, monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
-@pytest.mark.parametrize("engine", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("engine", [AutobahnEngine, ConfiguredAutobahn])
 def test_aHandlerThatClosesInTheMiddle(engine: Any) -> None:
     """What comes behind it is not delivered, and the client's close frame is still understood."""
     peer = AcceptedPeer(engine, LIMIT)

@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from engineio_twisted import AutobahnEngine
 from engineio_twisted.ends import CLOSE_TIMEOUT
 
-from ..kit.engines import TwistedEngine
+from ..kit.engines import ConfiguredAutobahn, TwistedEngine
 from ..kit.memory import Memory
 from ..kit.rfc6455 import (
     BYE,
@@ -58,8 +58,7 @@ from ..kit.wire import (
     within,
 )
 
-# Each way says itself which fast paths are taken.
-pytestmark = [pytest.mark.once, pytest.mark.no_cover]
+pytestmark = pytest.mark.no_cover
 
 
 def optionsOf(case: Case | None) -> tuple[tuple[str, Any], ...]:
@@ -70,8 +69,8 @@ def optionsOf(case: Case | None) -> tuple[tuple[str, Any], ...]:
 
 
 WAYS: dict[str, dict[str, Any]] = {
-    "fast path": {"wsEngine": AutobahnEngine, "fastPaths": True},
-    "Autobahn": {"wsEngine": AutobahnEngine, "fastPaths": False},
+    "fast path": {"wsEngine": AutobahnEngine},
+    "Autobahn": {"wsEngine": ConfiguredAutobahn},
     "Twisted": {"wsEngine": TwistedEngine},
 }
 ENGINES_THERE = {name: way for name, way in WAYS.items() if way["wsEngine"] is not None}
@@ -336,8 +335,8 @@ piece, octet by octet, and cut at odd places. UTF-8 that is wrong closes the Web
 makes it wrong. All cases but those of the opening handshake are played over real sockets too. Text begins with `4`, the
 number of a message, as what is above WebSocket is Engine.IO.
 
-{cases} cases. The columns say how many each way passes: the shorter way, which is the default; Autobahn without it
-(`fastPaths=False`); and `TwistedEngine`, which can't compress.
+{cases} cases. The columns say how many each way passes: the shorter way, which is the default; Autobahn
+alone, as an engine has it that sets options of Autobahn's; and `TwistedEngine`, which can't compress.
 
 | section | | cases | fast path | Autobahn | Twisted |
 | --- | --- | ---: | ---: | ---: | ---: |

@@ -22,7 +22,7 @@ from engineio_twisted.web.connections import unsent
 
 from ..hostile.test_bad_compression import deflate, openDeflated, packed
 from ..kit.clients import pythonPath
-from ..kit.engines import ENGINES, PlainAutobahn, everyMessageTakesATurn
+from ..kit.engines import ENGINES, ConfiguredAutobahn, everyMessageTakesATurn
 from ..kit.flooding import SIZE
 from ..kit.wire import CONTINUATION, TEXT, Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
 
@@ -147,7 +147,7 @@ async def test_aClientThatSendsTooFast(hostile: Any, engine: Any, transport: str
         await client.close()
 
 
-@pytest.mark.parametrize("kind", [AutobahnEngine, PlainAutobahn])
+@pytest.mark.parametrize("kind", [AutobahnEngine, ConfiguredAutobahn])
 @pytest_twisted.ensureDeferred
 async def test_compressedMessagesOfOneThatIsHeldBack(hostile: Any, kind: Any) -> None:
     """Of 65 messages of a megabyte, which came in a read of 64 KB, one is given and no other is inflated."""

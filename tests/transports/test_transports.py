@@ -20,6 +20,8 @@ from twisted.web.client import HTTPConnectionPool
 from ..conftest import Listening
 from ..kit.wire import within
 
+pytestmark = pytest.mark.everySite
+
 Start = Callable[..., Any]
 
 

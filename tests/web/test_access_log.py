@@ -42,11 +42,10 @@ def asked(port: int) -> None:
         assert talk.response()[0] == 404
 
 
-@pytest.mark.parametrize("fastPaths", ["--fast-paths", "--no-fast-paths"])
-def test_reopened(start: Any, tmp_path: Path, freePort: int, fastPaths: str) -> None:
+def test_reopened(start: Any, tmp_path: Path, freePort: int) -> None:
     """SIGUSR1 has the next line come into a new file, in the foreground too, where it ended the process before."""
     path = tmp_path / "access.log"
-    service = start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--access-log=access.log", fastPaths)
+    service = start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--access-log=access.log")
     asked(freePort)
     counted(path, 1)
     for number in range(2):

@@ -19,6 +19,8 @@ from engineio_twisted.server import DECISION_TIMEOUT
 from ..kit.fakes import FakeRequest
 from ..kit.wire import Response, Wire, connectTo, eventually, http, makeFrame, target, upgrade
 
+pytestmark = pytest.mark.everySite
+
 A, B = "https://a.example", "https://b.example"
 GET = http("GET", target())
 

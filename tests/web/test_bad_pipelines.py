@@ -7,6 +7,8 @@ import pytest_twisted
 
 from ..kit.wire import Arena, Hostile, eventually, http, pause, target, within
 
+pytestmark = pytest.mark.everySite
+
 
 async def ends(here: Arena, sid: str, how: str) -> None:
     """End a session in one of the ways there are."""

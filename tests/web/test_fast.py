@@ -57,9 +57,6 @@ from engineio_twisted.web.resource import Channel, EngineIORequest
 
 from ..kit.wire import Wire, http, makeFrame, pause, target, upgrade, within
 
-# Each server says itself which fast paths are taken.
-pytestmark = pytest.mark.once
-
 LIMIT = 2000
 """The maxHttpBufferSize of most servers here."""
 
@@ -260,7 +257,7 @@ class Here:
         self.waiting: list[Deferred[Any]] = []
         self.closed: Deferred[None] | None = None
         self.ids = (f"sid{number}" for number in itertools.count())
-        self.server = Server(reactor=self.clock, **{"maxHttpBufferSize": LIMIT, "fastPaths": True, **options})
+        self.server = Server(reactor=self.clock, **{"maxHttpBufferSize": LIMIT, **options})
         if isDecided:
             self.server.generateId = lambda request: next(self.ids)  # type: ignore[method-assign]
         self.site = kind(Hello() if root is None else root, reactor=self.clock, **(of or {}))
@@ -522,10 +519,9 @@ def whole(data: bytes) -> list[list[bytes]]:
 
 
 def test_theShorterWayIsTaken() -> None:
-    """What polling is made of comes the shorter way: otherwise nothing at all is compared here. It can be forbidden."""
-    kinds = ((Site, True, EngineIORequest), (FastSite, True, FastRequest), (FastSite, {"http": False}, EngineIORequest))
-    for kind, paths, expected in kinds:
-        here = Here(kind, fastPaths=paths)
+    """What polling is made of comes the shorter way: otherwise nothing at all is compared here."""
+    for kind, expected in ((Site, EngineIORequest), (FastSite, FastRequest)):
+        here = Here(kind)
         seen: list[type[Any]] = []
         here.server.use(lambda request, seen=seen: seen.append(type(request)))
         peer = here.say(OPEN)
@@ -1640,7 +1636,7 @@ def test_anotherServerOnTheSameSite() -> None:
     """Each has its path, in whatever order they were attached."""
 
     def play(here: Here) -> None:
-        other = Server(reactor=here.clock, path="/other", fastPaths=True)
+        other = Server(reactor=here.clock, path="/other")
         other.generateId = lambda request: "other"  # type: ignore[method-assign]
         other.on("connection", lambda socket: socket.on("message", lambda data: here.note("other", data)))
         other.attach(here.site)
@@ -2711,12 +2707,11 @@ def test_notThroughWrappers() -> None:
 @pytest.mark.parametrize(
     "takes", [*TAKEN, [1] * 300, [error(errno.EWOULDBLOCK)] * 5], ids=lambda takes: f"{takes!s:.30}"
 )
-@pytest.mark.parametrize("isAtOnce", [True, False])
-def test_answersOnSuchSockets(takes: list[int | OSError], isAtOnce: bool) -> None:
+def test_answersOnSuchSockets(takes: list[int | OSError]) -> None:
     """A client gets the same bytes from a connection of the reactor's kind, however much it takes at a time."""
     outcomes = []
     for kind, size in itertools.product((Site, FastSite), (100, 200_000)):
-        here = Here(kind, isDecided=True, fastPaths={"writes": isAtOnce})
+        here = Here(kind, isDecided=True)
         channel = here.site.buildProtocol(None)
         made, socket = connection(*takes, protocol=channel)
         for data in (OPEN, POLL, PUSH, ask(sid=b"nobody") + OPEN, webSocket(), makeFrame("4a") + makeFrame(b"b")):
@@ -2782,7 +2777,7 @@ async def test_nothingIsPlain(
 
     key, signed = request.getfixturevalue("certificate")
     rest = f":privateKey={key}:certKey={signed}" if scheme == "ssl" else ""
-    server = listen(f"{scheme}:0:interface=127.0.0.1{rest}", fastPaths=True)
+    server = listen(f"{scheme}:0:interface=127.0.0.1{rest}")
     server.on("connection", lambda socket: socket.on("message", lambda data: socket.send(data)))
     port = (await server.listening).getHost().port
     seen: list[bytes] = []
@@ -2855,7 +2850,7 @@ async def test_theAddressesOfARequestThatIsOver(serve: Any) -> None:
 
         server.on("connection", connected)
 
-    running = await serve(setup, fastPaths=True)
+    running = await serve(setup)
 
     async def said(data: bytes) -> Any:
         from twisted.internet import reactor

@@ -566,7 +566,7 @@ async def test_aWSGIApplicationsThread(loggedErrors: list[LogEvent]) -> None:
     server = Server()
     reactorOfThreads: Any = reactor
     pool = reactorOfThreads.getThreadPool()
-    site = siteFor(WSGIResource(reactor, pool, application), server.opts, reactor, takesBodies=True)
+    site = siteFor(WSGIResource(reactor, pool, application), reactor, takesBodies=True)
     server.attach(site)
     port = reactorOfThreads.listenTCP(0, site, interface="127.0.0.1")
     wires = []

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 
-from engineio_twisted import EngineIOResource, Server, ServerOptions, Site
+from engineio_twisted import EngineIOResource, Server, Site
 from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.service import EngineIOService
 from engineio_twisted.web.fast import siteFor
@@ -264,7 +264,7 @@ def test_otherBodiesOnTheSite() -> None:
 
 def onlyEngineIO(**options: Any) -> Rig:
     """A server on a site as `listen` and `twistd engineio` make it."""
-    return Rig(lambda root, reactor: siteFor(root, ServerOptions(**options), reactor), **options)
+    return Rig(siteFor, **options)
 
 
 def test_bodiesBesideTheServer() -> None:

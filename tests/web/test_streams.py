@@ -510,7 +510,6 @@ def test_aRequestThatIsCut() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-@pytest.mark.once
 def test_reproductions(tmp_path: Path) -> None:
     """The programs of the page show with Twisted alone what they say."""
     page = Path(__file__).parents[2] / "docs" / "http2.md"

@@ -17,11 +17,10 @@ from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from engineio_twisted import Server
+from engineio_twisted import FastSite, Server, Site
 from engineio_twisted.operation.metrics import MetricsResource
 from engineio_twisted.operation.static import StaticFolder
 from engineio_twisted.web.connections import UNREAD_CHECKS, UNREAD_PROGRESS, UnreadDeadline, unread
-from engineio_twisted.web.fast import siteFor
 from engineio_twisted.web.resource import UNREAD_TIMEOUT
 
 from ..kit.wire import Wire, connectTo, eventually, http, target
@@ -57,7 +56,7 @@ def shortFolder() -> Iterator[str]:
         yield folder
 
 
-@pytest.fixture(params=["fast", "stock"])
+@pytest.fixture(params=[FastSite, Site])
 def here(request: pytest.FixtureRequest, tmp_path: Path, shortFolder: str, serve: Any) -> Iterator[Any]:
     """A server whose time is made by the test, on real sockets, beside pages and files."""
     assert serve is not None, "what is closed leaves the reactor before a test ends"
@@ -66,12 +65,12 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, shortFolder: str, serve
     class Here:
         def __init__(self) -> None:
             self.clock = Clock()
-            self.server = Server(reactor=self.clock, fastPaths=request.param == "fast")
+            self.server = Server(reactor=self.clock)
             root = StaticFolder(str(tmp_path))
             for name in (b"page", b"pieces", b"endless"):
                 root.putChild(name, Page())
             root.putChild(b"metrics", MetricsResource(self.server))
-            self.site = siteFor(root, self.server.opts, self.clock)
+            self.site = request.param(root, reactor=self.clock)
             self.server.attach(self.site)
             self.ports: list[Any] = []
             self.wires: list[Wire] = []
