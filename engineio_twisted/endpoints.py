@@ -53,7 +53,7 @@ _ORDERLY_ENDS = frozenset({CloseReason.FORCED_CLOSE, CloseReason.SERVER_SHUTTING
 @attrs.frozen
 class PathAddress:
     """
-    Where the sessions of a server come in whose site is the application's: only their path is known.
+    The address of sessions on a site of the application's: only their path is known.
 
     @ivar path: the path.
     """
@@ -64,7 +64,7 @@ class PathAddress:
 @implementer(IStreamServerEndpoint)
 class SessionEndpoint:
     """
-    Where any Twisted factory may listen, and each of its connections is a session.
+    An endpoint on which any Twisted factory can listen. Each of its connections is a session.
 
     @param endpoint: as for L{listen}, for a server of its own; or a L{Server}, of which all sessions are taken.
     @param text: whether what protocols write is sent as text, and so has to be UTF-8; else it is binary. What comes is
@@ -154,7 +154,7 @@ class SessionPort:
         self._close = close
         self._isListening = False
         self._stopped: Deferred[None] = succeed(None)
-        # None where the server isn't one of L{listen}.
+        # None if the server wasn't made by L{listen}.
         listening: Deferred[IListeningPort] | None = getattr(server, "listening", None)
         self._port: IListeningPort | None = None
         if listening is not None:
@@ -189,7 +189,7 @@ class SessionPort:
         Those of a server of its own end, since polling needs the port: as by C{server.close(drain=True)} what was
         written goes out first. Those of another server go on, as connections do whose port is closed.
 
-        @return: a Deferred that fires when that is done; also where this is called again meanwhile.
+        @return: a Deferred that fires when that is done; each call gets one.
         """
         if self._isListening:
             self._isListening = False
@@ -197,7 +197,7 @@ class SessionPort:
             stopped = succeed(None) if self._close is None else self._close(drain=True)
             self._stopped = stopped.addCallback(lambda _: self._factory.doStop())
         waiting: Deferred[None] = Deferred()
-        # A failure is for the first who waits.
+        # A failure goes to the first Deferred alone.
         self._stopped.addBoth(waiting.callback)
         return waiting
 
@@ -279,7 +279,7 @@ class SessionTransport:
         After L{loseConnection}, and when the session has ended, this does nothing.
 
         @raise TypeError: it isn't bytes.
-        @raise ValueError: it isn't UTF-8, where it is sent as text. That ends the session, as its stream has a gap.
+        @raise ValueError: it isn't UTF-8, although it is sent as text. That ends the session, as its stream has a gap.
         """
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
@@ -390,7 +390,7 @@ class SessionTransport:
         self._isPulling = self._isProducing and not streaming
 
     def unregisterProducer(self) -> None:
-        """Let go of the producer; where L{loseConnection} waited for it, it goes on."""
+        """Unregister the producer. A L{loseConnection} that waited for it goes on."""
         self._isProducing = self._isPulling = False
         self.socket.unregisterProducer()
         if self.disconnecting and self.connected:
@@ -410,7 +410,7 @@ class SessionTransport:
         self._resumption = self.socket.callLater(0, self.socket.resumeReceiving)
 
     def stopProducing(self) -> None:
-        """Do what L{loseConnection} does."""
+        """Call L{loseConnection}."""
         self.loseConnection()
 
     # From the session
@@ -459,11 +459,11 @@ def parse(reactor: Any, *args: str, text: str = "false", **keywords: str) -> Ses
     r"""
     Return the endpoint of a description: C{engineio:tcp\:3000\:interface=127.0.0.1:path=/chat:pingInterval=5000}.
 
-    @param args: the description of another endpoint, where the server is to listen, with its colons escaped.
+    @param args: the description of the endpoint on which the server listens, with its colons escaped.
     @param keywords: options of the server, as text; settings of an option with a dot, such as C{cookie.name=io}.
     @raise ValueError: there isn't one such description, or an option is wrong.
     """
-    # Only colons are escaped by `quoteStringArgument`, so where the description has an equals sign it was split there.
+    # `quoteStringArgument` escapes only colons, so a description with an equals sign was split there.
     inner = [*args, *(f"{name}={value}" for name, value in keywords.items() if ":" in name)]
     if len(inner) != 1:
         raise ValueError(r"expected engineio:tcp\:3000, with the colons of the other endpoint escaped")

@@ -120,7 +120,7 @@ class Ends:
     The ends of all sessions of a server: a queue of their steps.
 
     An end that begins while another one runs waits for it. So sessions that close each other take one level of the
-    stack, however many they are. Where the stack is nearly full, the steps run in the next turn of the reactor, so that
+    stack, however many they are. If the stack is nearly full, the steps run in the next turn of the reactor, so that
     none of them fails for want of room.
 
     @param clock: the reactor.
@@ -143,7 +143,7 @@ class Ends:
         self._steps.extend([(session, each) for each in steps])
 
     def run(self) -> None:
-        """Run what is queued, unless that happens already; in the next turn if the stack is nearly full."""
+        """Run the queued steps, unless they are being run; in the next turn if the stack is nearly full."""
         if self._isRunning:
             return
         if hasRoom():
@@ -264,7 +264,7 @@ class Connections(Generic[ConnectionT]):
         self._waiting: list[Deferred[None]] = []
 
     def __iter__(self) -> Iterator[ConnectionT]:
-        # A copy: whoever goes through them may close them.
+        # A copy: a loop over them may close them.
         return iter(tuple(self._open))
 
     def __len__(self) -> int:

@@ -80,7 +80,7 @@ class LogThrottle:
         return False
 
     def flush(self) -> None:
-        """Log what was counted and isn't logged yet, without waiting for the end of a second."""
+        """Log the counts that aren't logged yet, without waiting for the end of a second."""
         for kind, state in list(self._kinds.items()):
             if state.suppressed:
                 if state.call is not None and state.call.active():
@@ -113,7 +113,7 @@ class ThrottledLogger(Logger):
 
 
 SHOWN_OF_ID = 6
-"""Characters of a session id that may stand in a log: whoever knows all of it can take the session over."""
+"""Characters of a session id that may stand in a log: all of it would be enough to take the session over."""
 
 
 def beginningOfId(sid: AnyStr, prefix: AnyStr) -> AnyStr:

@@ -1,7 +1,7 @@
 """
-What happens in a server, counted, and told to those who want to know.
+The events of a server, counted, and reported to observers.
 
-Every part counts into the L{Counters} of its server, always; an observer, where there is one, is told the same. This
+Every part counts into the L{Counters} of its server, always; each observer is told the same. This
 knows no part of the server, and nothing here changes what the server does. docs/operation.md.
 """
 
@@ -20,7 +20,7 @@ from .protocol.errors import CloseReason, HTTPRefusal
 
 class IServerObserver(Interface):
     """
-    Who is told what happens in a server, by L{Server.addObserver}.
+    An observer of a server, added by L{Server.addObserver}.
 
     An observer looks on. It is called in the middle of what it is told of, so it neither sends nor closes anything, and
     takes little time. What it raises is logged and stops nothing. Extend L{ServerObserver}, and override what you
@@ -28,20 +28,20 @@ class IServerObserver(Interface):
     """
 
     def opened(socket: Any) -> None:
-        """Learn that a session was opened; nothing was sent on it yet."""
+        """Called when a session was opened; nothing was sent on it yet."""
 
     def upgraded(socket: Any) -> None:
-        """Learn that a session has moved from polling to WebSocket."""
+        """Called when a session has moved from polling to WebSocket."""
 
     def closed(socket: Any, reason: CloseReason, description: str) -> None:
-        """Learn that a session has ended. Of its connection, bytes may still be told after this."""
+        """Called when a session has ended. Bytes of its connection may still be reported after this."""
 
     def refused(request: Any, refusal: HTTPRefusal) -> None:
         """
         Learn that a request is being refused.
 
         @param request: the L{twisted.web.server.Request}, which is answered next.
-        @param refusal: why, by its C{name}, which is one of few; C{status}, C{message}, and C{code} where it has one.
+        @param refusal: why, by its C{name}, which is one of few; C{status}, C{message}, and C{code} if it has one.
         """
 
     def limited(socket: Any, option: str) -> None:
@@ -49,21 +49,21 @@ class IServerObserver(Interface):
         Learn that a limit was reached other than by a request, which is refused: the session is closed, or held back,
         or a message not sent.
 
-        @param socket: the session; None where there is none.
+        @param socket: the session; None if there is none.
         @param option: the name of the option that sets the limit.
         """
 
     def packetsReceived(socket: Any, count: int) -> None:
-        """Learn that packets came from a client, of any type; they are delivered next, or were just now."""
+        """Called when packets of any type came from a client; they are delivered next, or were just now."""
 
     def packetsSent(socket: Any, count: int) -> None:
-        """Learn that packets, of any type, are being given to a transport that can take them."""
+        """Called when packets of any type are being given to a transport that can take them."""
 
     def bytesReceived(socket: Any, size: int) -> None:
-        """Learn that bytes came from a client, as L{ServerStats.bytesReceived} counts them."""
+        """Called when bytes came from a client, as L{ServerStats.bytesReceived} counts them."""
 
     def bytesSent(socket: Any, size: int) -> None:
-        """Learn that bytes are being sent to a client, as L{ServerStats.bytesSent} counts them."""
+        """Called when bytes are being sent to a client, as L{ServerStats.bytesSent} counts them."""
 
     def buffered(socket: Any, packets: int, size: int) -> None:
         """
@@ -79,7 +79,7 @@ class ServerObserver:
     """
     An observer that does nothing, to be extended by those that do something.
 
-    Where none of the methods from C{packetsReceived} on is overridden, an observer costs messages nothing.
+    An observer that overrides none of the methods from C{packetsReceived} on costs messages nothing.
     """
 
     def opened(self, socket: Any) -> None:
@@ -164,7 +164,7 @@ class ServerStats:
 
 
 TRAFFIC = ("packetsReceived", "packetsSent", "bytesReceived", "bytesSent", "buffered")
-"""What may happen with each message, which is so much that it is told to those alone who want to know."""
+"""The methods that may be called with each message: only observers that override one are called."""
 
 
 def _wantsTraffic(observer: Any) -> bool:
@@ -180,8 +180,8 @@ class Counters:
 
     @param throttle: how much of what clients cause is logged; by default one without a clock.
     @ivar throttle: says whether a line that clients can cause may be logged.
-    @ivar observers: who is told. Never changed in place, so that nobody who goes through it needs a copy.
-    @ivar trafficObservers: those of them who are told what is in L{TRAFFIC}.
+    @ivar observers: all observers. Never changed in place, so that a loop over it needs no copy.
+    @ivar trafficObservers: those of them that override a method of L{TRAFFIC}.
     @ivar sessions: as in L{ServerStats}; so are the others.
     """
 
@@ -228,7 +228,7 @@ class Counters:
         self._setObservers((*self.observers, observer))
 
     def remove(self, observer: Any) -> None:
-        """Tell an observer nothing more. One that wasn't added is no error."""
+        """Remove an observer. One that wasn't added is no error."""
         self._setObservers(tuple(each for each in self.observers if each is not observer))
 
     def _setObservers(self, observers: tuple[Any, ...]) -> None:
@@ -262,7 +262,7 @@ class Counters:
             self.tell("closed", socket, reason, description)
 
     def requestRefused(self, request: Any, refusal: HTTPRefusal) -> None:
-        """Count a request that is being refused: whoever answers with a refusal calls this first, once."""
+        """Count a request that is being refused; called once, before it is answered."""
         self.refused[refusal.name] = self.refused.get(refusal.name, 0) + 1
         if self.observers:
             self.tell("refused", request, refusal)
@@ -271,7 +271,7 @@ class Counters:
         """
         Count that a limit was reached for which no request is refused.
 
-        @param socket: the session; None where there is none.
+        @param socket: the session; None if there is none.
         @param option: the name of the option that sets the limit.
         """
         self.limited[option] = self.limited.get(option, 0) + 1

@@ -25,7 +25,7 @@ class SiteService(Service):
     """
     The ports of a site, and of a server that is attached to it.
 
-    @param endpoints: where it is to listen, each with what it is called where that fails.
+    @param endpoints: the endpoints to listen on, each with its name for an error.
     """
 
     _log = Logger()
@@ -74,7 +74,7 @@ class SiteService(Service):
         super().startService()
 
     def portOpened(self, port: IListeningPort) -> None:
-        """Learn that a port is open, and say where it is."""
+        """Called when a port is open. Logs its address."""
         self._missing -= 1
         attempt(self._sayWhere, port)
 
@@ -83,7 +83,7 @@ class SiteService(Service):
         self._log.info("Engine.IO is served at {where}{path}/", where=where, path=self.server.opts.path)
 
     def portFailed(self, failure: Failure, what: str) -> None:
-        """Learn that a port can't be opened."""
+        """Called when a port can't be opened."""
         raise NotImplementedError
 
     def stopService(self) -> Deferred[None]:
@@ -106,7 +106,7 @@ class EngineIOService(SiteService):
 
     Handlers are added to its C{server}, before it starts or later. Once stopped it can't start again.
 
-    @param endpoints: where it listens: port numbers, for all interfaces, descriptions of endpoints, and endpoints.
+    @param endpoints: port numbers, for all interfaces, descriptions of endpoints, or endpoints.
     @param root: the resource of everything outside the path of the server; by default that is refused with 501.
     @param reactor: the reactor; by default the running one.
     @param options: as in L{ServerOptions}.
@@ -130,7 +130,7 @@ class EngineIOService(SiteService):
         named = [(f"endpoint {each!r}", endpointOf(server.reactor, each)) for each in endpoints]
         super().__init__(server, site, named)
         self._isStarting = False
-        # Who waits for the ports, and why one of them couldn't be opened.
+        # The Deferreds that wait for the ports, and the reason why one of them couldn't be opened.
         self._waiting: list[Deferred[None]] = []
         self._problem: Failure | None = None
 

@@ -20,7 +20,7 @@ TURN = 0.01
 """Seconds of work after which the rest of it waits for a later turn of the reactor."""
 
 Work = Callable[[float], object]
-"""What does a piece of work: called with the time, by the clock, at which it stops."""
+"""A piece of work: called with the time, by the clock, at which it stops."""
 
 
 class _Queue:

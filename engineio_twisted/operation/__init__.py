@@ -1,1 +1,1 @@
-"""What an operator needs: the command line, health checks, metrics, certificates."""
+"""Running in production: the command line, health checks, metrics, certificates."""

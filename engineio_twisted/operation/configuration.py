@@ -1,5 +1,5 @@
 """
-What an operator sets: each option as a flag of the command line and as a key of a TOML file.
+The settings of an operator: each option as a flag of the command line and as a key of a TOML file.
 
 Both are made of the fields of L{ServerOptions}, of its parts such as L{options.Cookie}, and of L{ServiceOptions}: a new
 field is a new flag and a new key.
@@ -30,7 +30,7 @@ Path = tuple[str, ...]
 """The names that lead to a setting: of an option, or of an option and of a setting of its own."""
 
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""What names a Python object."""
+"""The name of a Python object."""
 
 
 def _texts(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -65,7 +65,7 @@ def _setting(default: object, validator: Any, help: str, **metadata: Any) -> Any
 
 @attrs.frozen(kw_only=True)
 class ServiceOptions:
-    """What the service that twistd runs needs besides the L{ServerOptions}. Each field is a flag and a key too."""
+    """The settings of the service that twistd runs, besides the L{ServerOptions}. Each is a flag and a key too."""
 
     listen: tuple[str, ...] = _setting(
         ("tcp:3000",),
@@ -98,7 +98,7 @@ class ServiceOptions:
 
 
 def _members(type_: Any) -> Iterator[Any]:
-    """Go through the types that one is made of, by union."""
+    """Yield the types of a union, or the type itself."""
     if get_origin(type_) in (Union, UnionType):
         for each in get_args(type_):
             yield from _members(each)
@@ -135,7 +135,7 @@ class Setting:
 
     @property
     def part(self) -> Any:
-        """The class of its own settings, where it has some."""
+        """The class of its own settings; None if it has none."""
         return next((each for each in self.types if attrs.has(each)), None)
 
     @property
@@ -145,7 +145,7 @@ class Setting:
 
     @property
     def canBeOn(self) -> bool:
-        """Whether it can be switched on, which is all that there is to say."""
+        """Whether its flag alone, without a value, switches it on."""
         if self.part is None:
             return self.isSwitch
         convert: Any = self.field.converter
@@ -157,16 +157,16 @@ class Setting:
 
     @property
     def off(self) -> Any:
-        """What it is when it is switched off; the option itself where it can't be."""
+        """The value that switches it off; the setting itself if nothing does."""
         if self.part is not None or bool in self.types:
             return False
         return None if NoneType in self.types else self
 
     def fromText(self, text: str) -> Any:
         """
-        Return the value that is meant by what stands behind its flag.
+        Return the value of the text behind its flag.
 
-        What isn't one is returned as it is: the option's own check then says what is wrong with it.
+        Text that is no value is returned as it is: the option's own check then says what is wrong with it.
 
         @raise OptionError: it names an object that isn't there.
         """
@@ -186,7 +186,7 @@ class Setting:
 
     def fromFile(self, value: Any) -> Any:
         """
-        Return the value that is meant by one in the file.
+        Return the value of an entry in the file.
 
         @raise OptionError: it names an object that isn't there.
         """
@@ -200,7 +200,7 @@ class Setting:
         return self._object(value)
 
     def _object(self, value: Any) -> Any:
-        """Return the object that a name stands for, or what isn't one, where that may be a value by itself."""
+        """Return the object of a name, or the text itself if it is no name and the option takes text."""
         if isinstance(value, str) and _OBJECT.fullmatch(value):
             return findObject(self.name, value)
         if isinstance(value, str) and str not in self.types:
@@ -250,7 +250,7 @@ def findObject(name: str, path: str) -> Any:
 
 def described(error: BaseException) -> str:
     """
-    Return what an application raised, in a line: its type, its text, and the file and line of the application.
+    Return one line about an exception of an application: its type, its text, and the file and line.
 
     Without a line of the application's, that of a library is named; a module that isn't there has none.
     """
@@ -272,12 +272,12 @@ def described(error: BaseException) -> str:
     return what if place is None else f"{what} at {place}"
 
 
-_OURS = (os.path.join(os.path.dirname(__file__), ""), importlib.__file__)
+_OURS = (os.path.join(os.path.dirname(os.path.dirname(__file__)), ""), importlib.__file__)
 _LIBRARIES = tuple(os.path.join(path, "") for path in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
 
 
 def _helps(options: Any) -> dict[str, str]:
-    """Return what a class says of its fields in its docstring."""
+    """Return the descriptions of fields in the docstring of a class."""
     text = re.sub(r"[A-Z]\{([^}]*)\}", r"\1", options.__doc__ or "")
     found = re.findall(r"@ivar (\w+): (.*?)(?=\n\s*@ivar|\Z)", text, re.DOTALL)
     return {name: what[0].upper() + " ".join(what[1:].split()) for name, what in found}
@@ -297,7 +297,7 @@ def _settingsOf(options: Any, above: Path = ()) -> Iterator[Setting]:
 SETTINGS: Mapping[Path, Setting] = {
     each.path: each for options in (ServiceOptions, ServerOptions) for each in _settingsOf(options)
 }
-"""All that can be set, by the names that lead to it."""
+"""All settings, by the names that lead to each."""
 
 
 def optionsFromText(given: Mapping[str, str]) -> dict[str, Any]:
@@ -330,7 +330,7 @@ def optionsFromText(given: Mapping[str, str]) -> dict[str, Any]:
     return options
 
 
-class Given:
+class CommandLineSettings:
     """
     What is set by flags and by a file: flags win.
 
@@ -344,7 +344,7 @@ class Given:
         self._texts: dict[Path, str] = {}
 
     def flag(self, path: Path, text: str) -> None:
-        """Set something by its flag, and what stands behind that. A list is continued where it is given again."""
+        """Set an option by its flag and the text behind it. A flag of a list that is given again adds to the list."""
         self._texts[path] = f"--{SETTINGS[path].flag} {text}"
         value = self._try(lambda: SETTINGS[path].fromText(text))
         earlier = self._flags.get(path)
@@ -420,4 +420,4 @@ class Given:
 
 
 class ConfigurationError(Exception):
-    """What an operator has set is wrong; the text is one line that says what and where."""
+    """A setting is wrong; the text is one line that names it and its place."""

@@ -22,7 +22,7 @@ Check = Callable[[], str | None]
 
 
 class HealthResource(resource.Resource):
-    """Says 200, as long as the process answers at all: whoever gets no answer starts it anew."""
+    """Answers 200 as long as the process answers at all. A supervisor that gets no answer restarts it."""
 
     isLeaf = True
 
@@ -33,7 +33,7 @@ class HealthResource(resource.Resource):
 
 class ReadyResource(resource.Resource):
     """
-    Says 200 while new sessions may come, and otherwise 503 and why: whoever gets that sends clients elsewhere.
+    Answers 200 while new sessions are opened, and otherwise 503 and the reason. A balancer then sends clients elsewhere.
 
     @param server: the L{Server}.
     @param checks: what has to be well besides, such as a connection to a database; each returns why it isn't, or None.

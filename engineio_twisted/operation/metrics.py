@@ -38,10 +38,10 @@ class MetricsResource(resource.Resource):
     """
     What Prometheus scrapes: C{root.putChild(b"metrics", MetricsResource(server))}.
 
-    It knows who uses the server, and how much: put it where not everybody can ask.
+    It shows how much the server is used: serve it on a port that is not public.
 
     @param servers: the L{Server}; or several by name, which is then the label C{server} of every number.
-    @param registry: where the numbers go, and others may be; by default one that has, besides, those of the process.
+    @param registry: the registry for the numbers, which may hold others; by default one with those of the process too.
     """
 
     isLeaf = True

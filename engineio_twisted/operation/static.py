@@ -112,7 +112,7 @@ class Opened:
     An open file.
 
     @ivar file: what its bytes are read from.
-    @ivar path: where it was found.
+    @ivar path: its path.
     @ivar size: its size in bytes, when it was opened.
     @ivar modified: when it was last changed, in seconds since 1970.
     """

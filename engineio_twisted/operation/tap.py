@@ -34,13 +34,21 @@ from ..web.descriptions import describedEndpoint, urlOf
 from ..web.fast import siteFor
 from ..web.ports import Ports
 from ..web.resource import Site, formatAccess
-from .configuration import SETTINGS, ConfigurationError, Given, Path, ServiceOptions, described, findObject
+from .configuration import (
+    SETTINGS,
+    CommandLineSettings,
+    ConfigurationError,
+    Path,
+    ServiceOptions,
+    described,
+    findObject,
+)
 from .health import HealthResource, ReadyResource
 from .static import Page, StaticFolder
 
 
 def echo(server: Server) -> None:
-    """Send every message back: the application that runs where none is named."""
+    """Send every message back: the application that runs if none is named."""
 
     def connected(socket: Socket) -> None:
         socket.on("message", socket.send)
@@ -67,7 +75,7 @@ def findApp(name: str) -> Callable[[Server], object]:
 
 
 class NothingElse(Resource):
-    """What is beside the sessions where no folder is served: 404."""
+    """The page beside the sessions if no folder is served: 404."""
 
     def getChild(self, name: bytes, request: object) -> Resource:
         """Return the resource of any address."""
@@ -84,7 +92,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self.given = Given()
+        self.given = CommandLineSettings()
 
     def opt_version(self) -> None:
         """Display the version and exit."""
@@ -237,7 +245,7 @@ class CommandService(SiteService):
 
     def _placesInside(self, service: ServiceOptions, root: Any) -> list[tuple[str, Any, Site]]:
         """
-        Return where what is for operators alone is to be served, with the flag that says so.
+        Return the places of the resources for operators, each with the flag that names it.
 
         @param root: what is served beside the sessions, to which is added what goes there.
         """
@@ -289,7 +297,7 @@ class CommandService(SiteService):
         return line
 
     def portFailed(self, failure: Failure, what: str) -> None:
-        """End the command; the process, where the command has started."""
+        """End the command, or the process if the command has started."""
         reason: Any = failure.value
         if isinstance(reason, CannotListenError):
             # Of a UNIX socket that is locked it is text.
@@ -328,7 +336,7 @@ class CommandService(SiteService):
             )
 
     def hurryOnSignal(self) -> None:
-        """Have another SIGTERM or Ctrl-C end what is still waited for."""
+        """Let another SIGTERM or Ctrl-C end the wait."""
 
         def hurry(*_: object) -> None:
             self._reactor.callFromThread(self._hurry)

@@ -158,13 +158,13 @@ class RenewedCertificate:
         return connection
 
     def _look(self) -> list[tuple[int, ...] | None]:
-        """Return what differs after a file was replaced or written, or its mode or owner was changed."""
+        """Return a value that differs after a file was replaced or written, or its mode or owner was changed."""
         found: list[tuple[int, ...] | None] = []
         for path in self._files:
             try:
                 status = os.stat(path)
                 written = (status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino, status.st_size)
-                # Who may read it changes with the time of the last status change too, but not in all file systems.
+                # A change of mode or owner changes the time of the last status change too, but not in all file systems.
                 found.append((*written, status.st_mode, status.st_uid, status.st_gid))
             except OSError:
                 found.append(None)
@@ -208,7 +208,7 @@ def parse(reactor: Any, *args: str, certificate: str = "", key: str = "", **keyw
     Return the endpoint of a description: C{tls-files:tcp:443:certificate=fullchain.pem:key=privkey.pem}.
 
     @param args: with C{keywords} the description of another endpoint, which connections come by.
-    @param key: the certificate's own file where left out.
+    @param key: the file of the private key; by default that of the certificate.
     @raise ValueError: there is no other endpoint, no certificate, or it can't be used.
     """
     if not args or not certificate:

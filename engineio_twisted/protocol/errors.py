@@ -19,7 +19,7 @@ What can go wrong, and what is answered.
         ├── SessionLimitExceeded 429 or 503, in `limits`
         └── ServerClosing     503
 
-A refusal carries its status and text, so that whoever catches one has nothing left to decide
+A refusal carries its status and text, so that the code that catches one has nothing left to decide
 (docs/protocol.md, "Refusals").
 """
 

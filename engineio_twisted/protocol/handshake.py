@@ -51,7 +51,7 @@ SessionT = TypeVar("SessionT", bound=LiveSession)
 
 
 class Want(Enum):
-    """What a request wants."""
+    """The purpose of a request."""
 
     OPEN = "a new session on polling"
     POLL = "what the server has to send"
@@ -67,8 +67,8 @@ class EngineRequest(Generic[SessionT]):
 
     @ivar want: what it wants.
     @ivar revision: the revision of the protocol it speaks.
-    @ivar session: the session it is about; None where it wants a new one.
-    @ivar supportsBinary: False where the client asks for binary as base64.
+    @ivar session: its session; None if it wants a new one.
+    @ivar supportsBinary: False if the client asks for binary as base64.
     @ivar jsonpIndex: the digits by which a script of the client's is found that takes what is sent; None for a
         client that reads answers itself.
     """
@@ -115,7 +115,7 @@ _USUAL = re.compile(rb"[^?]*\?EIO=4&transport=polling(?:&t=[\w.-]*)?(?:&sid=([\w
 
 def usualSession(uri: bytes) -> str | None:
     """
-    Return the session id in an address as clients write it for polling, or "" where it has none; None for any other.
+    Return the session id in an address as clients write it for polling, or "" if it has none; None for any other.
 
     What is None here may be right all the same: L{classify} decides about that.
     """
@@ -169,7 +169,7 @@ def classify(
     @param origins: the values of its Origin header.
     @param isUpgrade: whether it asks for a WebSocket (L{asksForWebSocket}).
     @param find: returns the live session of an id, or None.
-    @param own: returns the origin of the server's own pages, or None; called where C{allowedOrigins} asks for it.
+    @param own: returns the origin of the server's own pages, or None; called if C{allowedOrigins} names it.
     @raise ConnectionRefusal: it can't be served.
     @raise MethodNotAllowed: its method is none that a session serves.
     """
@@ -277,7 +277,7 @@ class WebSocketHandshake:
 
     @ivar key: Sec-WebSocket-Key.
     @ivar version: Sec-WebSocket-Version.
-    @ivar subprotocol: the first that the client offers, which it gets; None where it offers none.
+    @ivar subprotocol: the first that the client offers, which it gets; None if it offers none.
     @ivar extensions: the values of Sec-WebSocket-Extensions.
     """
 
@@ -300,7 +300,7 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
         return ConnectionRefusal(ErrorCode.BAD_REQUEST, context, headers=headers)
 
     for name, values in headers.items():
-        # Software that splits header lines as Python splits text sees two headers where there is one
+        # Software that splits header lines as Python splits text sees two headers instead of one
         # (docs/architecture.md, "Headers are parsed once").
         if any(map(_breaksLines, values)):
             raise refusal(f"header {name.decode('latin-1')}: a byte that some take for the end of a line")
@@ -342,7 +342,7 @@ _quoted = json.JSONEncoder().encode
 
 @cache
 def _opening(upgrades: tuple[str, ...], pingInterval: int, pingTimeout: int, maxPayload: int) -> str:
-    """Return what follows the id, which is the same for all sessions of a server."""
+    """Return the text behind the id, which is the same for all sessions of a server."""
     opening = {
         "upgrades": upgrades,
         "pingInterval": pingInterval,

@@ -103,7 +103,7 @@ def corsHeaders(
     else:
         answer.vary.append("Origin")
         if isinstance(rule, str) and "*" not in rule:
-            # Whoever asks: a browser compares it with the page's origin itself.
+            # For every origin: a browser compares it with the page's origin itself.
             allowed = rule
         elif origin is not None and _VISIBLE.fullmatch(origin) and originAllowed(rule, origin):
             allowed = origin

@@ -17,7 +17,7 @@ from .errors import DecodeError
 
 
 class PacketType(IntEnum):
-    """What a packet is for; the value is its digit on the wire."""
+    """The type of a packet; the value is its digit on the wire."""
 
     OPEN = 0
     CLOSE = 1
@@ -36,7 +36,7 @@ class Packet:
     @ivar type: what it is for.
     @ivar data: text or bytes; only a message may carry bytes. Without data it is the empty text.
     @ivar compress: whether the transport may compress it.
-    @ivar utf8: of a message, its text in UTF-8, where it was made already.
+    @ivar utf8: of a message, its text in UTF-8, if that was made already.
     @ivar shared: of a packet that goes to many, what was made of it for one and serves others too, by what it is.
     """
 
@@ -48,7 +48,7 @@ class Packet:
 
 
 def describe(packet: Packet) -> str:
-    """Return what may stand in a log about a packet: its type and its size, and nothing of what is in it."""
+    """Return a description of a packet for a log: its type and its size, and nothing of its content."""
     unit = "bytes" if isinstance(packet.data, bytes) else "characters"
     return f"{packet.type.name.lower()}, {len(packet.data)} {unit}"
 

@@ -48,18 +48,18 @@ class Codec(Protocol):
         ...
 
     def onlyMessage(self, payload: str | bytes) -> str | None:
-        """Return the text of a payload that is one message of text, where that is easily told; else None."""
+        """Return the text of a payload that is one message of text, if that is easily seen; else None."""
         ...
 
     def messagePayload(self, data: str | bytes) -> str | None:
-        """Write one message of text as a payload, where that is as easy; else return None."""
+        """Write one message of text as a payload, if that is as easy; else return None."""
         ...
 
     def decodePayload(self, payload: str | bytes) -> Iterator[Packet]:
         """
         Read a payload, one packet after the other, so that those before a broken one are delivered.
 
-        @param payload: bytes where it came as C{application/octet-stream}, else text.
+        @param payload: bytes if it came as C{application/octet-stream}, else text.
         @raise DecodeError: on reaching something that isn't a packet.
         """
         ...

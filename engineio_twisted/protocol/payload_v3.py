@@ -29,7 +29,7 @@ def _utf16Length(text: str) -> int:
 
 
 class CodecV3:
-    """Revision 3: packets with their lengths before them, as text or, where one of them holds bytes, as bytes."""
+    """Revision 3: packets with their lengths before them, as text, or as bytes if one of them holds bytes."""
 
     revision = 3
 

@@ -1,8 +1,8 @@
 """
-Who a client is where proxies are between it and us: its address, and what it takes us for.
+The address of a client behind proxies, and the scheme and host by which it addressed the server.
 
 Anybody can send a header that names another address. What such a header says is a proxy's word only as long as it was
-a trusted proxy that sent it: headers are read from the right, where the nearest proxy writes, up to the first address
+a trusted proxy that sent it: headers are read from the right, the side of the nearest proxy, up to the first address
 that isn't trusted. docs/protocol.md, "Proxies".
 """
 
@@ -23,7 +23,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 UNIX = "unix"
-"""Among trusted proxies: whoever connects to a UNIX socket, who has no address."""
+"""Among trusted proxies: every client of a UNIX socket, which has no address."""
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -40,11 +40,11 @@ _PAIRS = re.compile(_PAIR)
 @attrs.frozen
 class Client:
     """
-    Who sent a request, as far as connection and trusted proxies say.
+    The sender of a request, as the connection and trusted proxies name it.
 
-    @ivar address: the IP address; None where there is none, as on a UNIX socket.
+    @ivar address: the IP address; None on a UNIX socket.
     @ivar scheme: by which the client addressed us, C{http} or C{https}.
-    @ivar host: the host that the client addressed, with the port where it named one; None where it didn't say.
+    @ivar host: the host that the client addressed, with the port if it named one; None if it named no host.
     """
 
     address: str | None
@@ -53,7 +53,7 @@ class Client:
 
     @property
     def origin(self) -> str | None:
-        """The origin of pages that come from where this request went (RFC 6454, 6); None without a host."""
+        """The origin of pages that come from the server of this request (RFC 6454, 6); None without a host."""
         return None if self.host is None else normalOrigin(f"{self.scheme}://{self.host}")
 
     def isSame(self, other: Client) -> bool:
@@ -91,7 +91,7 @@ def networkOf(text: str) -> Network:
 
 def plainAddress(peer: object) -> str | None:
     """
-    Return the IP address of the other end of a connection, that of an IPv4 client as IPv4; None where there is none.
+    Return the IP address of the other end of a connection, that of an IPv4 client as IPv4; None if it has none.
 
     @param peer: an C{IAddress} of Twisted.
     """
@@ -105,21 +105,21 @@ class TrustedProxies:
     """
     The proxies whose word counts.
 
-    @ivar networks: where they are.
-    @ivar unix: whether who connects to a UNIX socket is one.
+    @ivar networks: their networks.
+    @ivar unix: whether clients of a UNIX socket are proxies.
     """
 
     networks: tuple[Network, ...]
     unix: bool
 
     def trust(self, address: Address | None) -> bool:
-        """Tell whether an address is a proxy's; None is on a UNIX socket."""
+        """Return whether an address is that of a proxy; None is a client of a UNIX socket."""
         return self.unix if address is None else any(address in network for network in self.networks)
 
 
 @cache
 def trustedProxies(names: tuple[str, ...]) -> TrustedProxies:
-    """Return what an option's value names."""
+    """Return the proxies that an option's value names."""
     return TrustedProxies(tuple(networkOf(each) for each in names if each != UNIX), UNIX in names)
 
 
@@ -136,7 +136,7 @@ def addressOf(text: str) -> Address | None:
     else:
         host = text
     try:
-        # What is behind a % is the name of an interface, on the machine of whoever says so.
+        # Behind a % is the name of an interface, on the machine of the sender.
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return None
@@ -147,7 +147,7 @@ def clientOf(
     connection: Client, headers: Callable[[bytes], Sequence[bytes]], proxies: TrustedProxies, isUnix: bool = False
 ) -> Client:
     """
-    Return who is behind a request.
+    Return the client of a request.
 
     @param connection: whose connection it came on, and what its Host header says.
     @param headers: returns the values of a header of the request, by its name in lower case.
@@ -191,7 +191,7 @@ def _byXForwarded(
         hops += 1
 
     def atLastHop(values: Sequence[str]) -> str | None:
-        # Where each proxy adds its own, what is further to the left is the client's word.
+        # If each proxy adds its own, the entries further to the left are the client's word.
         return values[-min(max(hops, 1), len(values))] if values else None
 
     return _said(connection, address, atLastHop(schemes), atLastHop(hosts), atLastHop(ports))
@@ -248,5 +248,5 @@ def _said(
 
 
 def validHost(host: str | None) -> str | None:
-    """Return a host, with a port or without, where it is one that could be; else None."""
+    """Return a host, with or without a port, if it is well-formed; else None."""
     return host if host is not None and _HOST.fullmatch(host) else None

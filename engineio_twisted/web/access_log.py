@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from twisted.logger import Logger
 
 STANDARD_OUTPUT = "-"
-"""What stands for standard output in place of a path."""
+"""The name of standard output in place of a path."""
 
 
 def absolute(path: str) -> str:

@@ -1,7 +1,7 @@
 """
 Ports as descriptions name them: what Twisted makes of a description, with what has to be different here.
 
-Twisted gives the file of a UNIX socket a mode, and removes it at the end, also where systemd has made it. Without
+Twisted gives the file of a UNIX socket a mode, and removes it at the end, also if systemd has made it. Without
 pyOpenSSL it doesn't say what is missing.
 """
 
@@ -27,7 +27,7 @@ except ImportError:
     unix = None  # type: ignore[assignment]
 
 WITHOUT_TLS = 'needs TLS, which is not installed: pip install "engineio_twisted[tls]"'
-"""What is said where pyOpenSSL is missing."""
+"""The error if pyOpenSSL is missing."""
 
 
 BACKLOG = 4096
@@ -150,7 +150,7 @@ if unix is not None:
                 if self.lockFile is not None:
                     self.lockFile.unlock()
             except OSError as error:
-                # A folder in which only root, who opened it, may write.
+                # A folder in which only root may write.
                 self._log.warn("{path} is left behind: {reason}", path=os.fsdecode(self._path), reason=error.strerror)
             tcp.Port.connectionLost(self, reason)
 
@@ -196,7 +196,7 @@ def isTLS(port: object) -> bool:
 
 
 def urlOf(port: IListeningPort) -> str:
-    """Return where a port is, for a log."""
+    """Return the address of a port, for a log."""
     return asURL(port.getHost(), isTLS(port))
 
 

@@ -13,7 +13,13 @@ from twisted.internet.testing import MemoryReactorClock
 
 import engineio_twisted.operation.configuration as configuration
 from engineio_twisted import OptionError, ServerOptions
-from engineio_twisted.operation.configuration import SETTINGS, ConfigurationError, Given, ServiceOptions, Setting
+from engineio_twisted.operation.configuration import (
+    SETTINGS,
+    CommandLineSettings,
+    ConfigurationError,
+    ServiceOptions,
+    Setting,
+)
 from engineio_twisted.operation.tap import CommandService, Options
 
 
@@ -367,7 +373,7 @@ def test_theServiceHasThem(inFile: Any) -> None:
 
 def test_givenAlone() -> None:
     """The settings can be made without a command line."""
-    given = Given()
+    given = CommandLineSettings()
     given.flag(("pingInterval",), "5")
     given.switch(("allowUpgrades",), False)
     _, options = given.options()
