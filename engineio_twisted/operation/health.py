@@ -33,7 +33,7 @@ class HealthResource(resource.Resource):
 
 class ReadyResource(resource.Resource):
     """
-    Answers 200 while new sessions are opened, and otherwise 503 and the reason. A balancer then sends clients elsewhere.
+    Answers 200 while new sessions are opened, and otherwise 503 with the reason, for balancers.
 
     @param server: the L{Server}.
     @param checks: what has to be well besides, such as a connection to a database; each returns why it isn't, or None.
