@@ -27,7 +27,8 @@ from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport
 from .web.answers import ResponseHeaders
 from .web.fast import FastSite
-from .web.resource import EngineIOResource, Site
+from .web.resource import EngineIOResource
+from .web.site import Site
 
 protocol = 4
 """The newest revision of the protocol that is served."""

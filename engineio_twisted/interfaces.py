@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
-from .protocol.errors import CloseReason
+from .protocol.errors import CloseReason, HTTPRefusal
 from .protocol.packet import Packet
 
 if TYPE_CHECKING:
@@ -203,3 +203,54 @@ class IWebSocketReceiver(Interface):
 
     def failed(description: str) -> None:
         """Learn that the engine has closed the WebSocket, as the client broke the protocol or sent too much."""
+
+
+class IEngineServer(Interface):
+    """A server, as the twisted.web side knows it."""
+
+    opts = Attribute("The L{ServerOptions}.")
+    reading = Attribute("The L{Connections} of requests whose bodies are being read.")
+    counters = Attribute("The L{Counters} of what happens.")
+
+    def handleRequest(request: Request) -> None:
+        """Answer a plain request, now or later."""
+
+    def handleUpgrade(request: Request) -> None:
+        """Answer a request for a WebSocket, now or later."""
+
+    def announceEarlyHeaders(request: Request) -> Coroutine[Any, Any, None]:
+        """Add what belongs to the headers of a response that is given before the request is complete."""
+
+    def pushTarget(request: Request, method: bytes, uri: bytes) -> Any:
+        """Return the L{IPushReceiver} to which a request with a body would deliver it, or None."""
+
+
+class IPushReceiver(Interface):
+    """The transport of a session whose client sends by POST: what it is told while the body of one is read."""
+
+    isReading = Attribute("Whether the body of a POST is being read.")
+
+    def pushStarted(request: Request) -> None:
+        """
+        Called when the body of a POST begins.
+
+        @raise HTTPRefusal: the body of another is being read. The session has ended.
+        """
+
+    def pushEnded(request: Request) -> None:
+        """Called when the body is complete."""
+
+    def pushRefused(request: Request, refusal: HTTPRefusal) -> None:
+        """Called when the body was refused before it was complete: the session ends. The caller answers."""
+
+    def pushLost(request: Request) -> None:
+        """Called when the connection is lost before the body is complete: the session ends."""
+
+
+class IUnreadAnswer(Interface):
+    """A response that the client may not have read yet: what the channel that carries it tells it."""
+
+    isOver = Attribute("Whether another request has come on the connection, or all was read. The channel may set it.")
+
+    def read() -> None:
+        """Called when the client has taken all that was written to the connection."""

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from .clock import cancel, steadyClock
 from .ends import Connections, Ends, attempt
+from .interfaces import IEngineServer
 from .logs import DebugScope, LogThrottle
 from .observer import Counters, ServerStats
 from .protocol.errors import (
@@ -61,7 +62,9 @@ from .web.connections import isStream
 from .web.descriptions import BACKLOG, describedEndpoint, leavingAlone
 from .web.fast import FastRequest, siteFor
 from .web.ports import Ports
-from .web.resource import CapturedPath, EngineIORequest, Site
+from .web.requests import EngineIORequest
+from .web.resource import CapturedPath
+from .web.site import Site
 from .web.streams import adapt
 
 if TYPE_CHECKING:
@@ -115,6 +118,7 @@ class _Decision:
             self.admission.giveUp()
 
 
+@implementer(IEngineServer)
 class Server(EventEmitter):
     """
     An Engine.IO server: its options, its handlers, its sessions.
@@ -262,7 +266,7 @@ class Server(EventEmitter):
             lambda request: self._destroyLater(request, timeout),
         )
         if isinstance(site, Site):
-            site.addEngine(self)
+            site.addServer(self)
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 

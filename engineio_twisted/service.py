@@ -18,7 +18,7 @@ from .server import NotImplementedResource, Server, endpointOf
 from .web.descriptions import urlOf
 from .web.fast import siteFor
 from .web.ports import Ports
-from .web.resource import Site
+from .web.site import Site
 
 
 class SiteService(Service):

@@ -37,7 +37,6 @@ NOT_YET: set[tuple[str, str]] = {
     ("session.factory", "server"),
     ("session.socket", "server"),
     ("stopping", "server"),
-    ("web.resource", "transports.polling"),
 }
 
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading", "zope"}

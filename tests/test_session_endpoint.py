@@ -39,7 +39,7 @@ from engineio_twisted.operation.configuration import optionsFromText
 from engineio_twisted.protocol.packet import PacketType
 from engineio_twisted.session.socket import CLOSING_TIMEOUT, HIGH_MARK
 from engineio_twisted.testing import MemoryServer
-from engineio_twisted.web.resource import Site
+from engineio_twisted.web.site import Site
 
 from .kit.engines import ENGINES
 from .kit.fakes import Pusher

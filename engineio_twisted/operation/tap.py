@@ -29,11 +29,11 @@ from ..protocol.errors import HTTPRefusal, OptionError
 from ..server import Server
 from ..service import SiteService
 from ..session.socket import Socket
-from ..web.access_log import STANDARD_OUTPUT, AccessLog, absolute
+from ..web.access_log import STANDARD_OUTPUT, AccessLog, absolute, formatAccess
 from ..web.descriptions import describedEndpoint, urlOf
 from ..web.fast import siteFor
 from ..web.ports import Ports
-from ..web.resource import Site, formatAccess
+from ..web.site import Site
 from .configuration import (
     SETTINGS,
     CommandLineSettings,
@@ -272,7 +272,7 @@ class CommandService(SiteService):
         def siteOf(resource: Resource) -> Site:
             site = Site(resource, reactor=self._reactor)
             site.takesBodies = False
-            site.addEngine(self.server)
+            site.addServer(self.server)
             return site
 
         return [

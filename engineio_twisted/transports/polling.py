@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..ends import attempt
-from ..interfaces import ITransport
+from ..interfaces import IPushReceiver, ITransport, IUnreadAnswer
 from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, TooManyPackets
 from ..protocol.headers import contentCoding
@@ -161,6 +161,7 @@ def _sessionClosing() -> HTTPRefusal:
     return HTTPRefusal("the session is closing", name="SESSION_CLOSING")
 
 
+@implementer(IUnreadAnswer)
 class UnreadAnswer:
     """
     An answer that the client may not have read yet.
@@ -235,7 +236,7 @@ class _Push:
         self.isRunning = self.isQueued = self.isLate = False
 
 
-@implementer(ITransport)
+@implementer(ITransport, IPushReceiver)
 class PollingTransport(Transport):
     """
     The polling transport of one session.

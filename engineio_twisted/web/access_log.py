@@ -1,4 +1,4 @@
-"""A file with a line for each request, opened once and reopened when it was moved."""
+"""The access log: a line for each request, in a file that is opened once and reopened when it was moved."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TextIO
+from urllib.parse import unquote_to_bytes
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
+from twisted.web.http import combinedLogFormatter
+from twisted.web.iweb import IAccessLogFormatter
+from zope.interface import provider
+
+from ..logs import beginningOfId
 
 STANDARD_OUTPUT = "-"
 """The name of standard output in place of a path."""
@@ -104,3 +111,50 @@ class AccessLog:
             self._log.error(
                 "The access log {path} cannot be {what}: {reason}", path=self._path, what=what, reason=reason
             )
+
+
+@provider(IAccessLogFormatter)
+def formatAccess(timestamp: str, request: Any, address: str | None = None, idPrefix: str = "") -> str:
+    """
+    Return a line of an access log, in the combined format; of a session id, which is a secret, the beginning.
+
+    @param address: who sent the request, where it isn't who connected.
+    @param idPrefix: what ids begin with that is no secret.
+    """
+    line: str = combinedLogFormatter(timestamp, _Logged(request, address, idPrefix.encode()))
+    return line
+
+
+class _Logged:
+    """A request as it may stand in a log."""
+
+    def __init__(self, request: Any, address: str | None, idPrefix: bytes) -> None:
+        self._request = request
+        self._address = address
+        self._idPrefix = idPrefix
+
+    def getClientAddress(self) -> Any:
+        if self._address is None:
+            return self._request.getClientAddress()
+        return (IPv6Address if ":" in self._address else IPv4Address)("TCP", self._address, 0)
+
+    @property
+    def uri(self) -> bytes:
+        return self._withoutIds(self._request.uri)
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        value: bytes | None = self._request.getHeader(name)
+        return self._withoutIds(value) if name == b"referer" and value is not None else value
+
+    def _withoutIds(self, address: bytes) -> bytes:
+        path, mark, query = address.partition(b"?")
+        return bytes(path + mark + b"&".join([self._shortened(each) for each in query.split(b"&")]))
+
+    def _shortened(self, parameter: bytes) -> bytes:
+        name, mark, value = parameter.partition(b"=")
+        if unquote_to_bytes(name.replace(b"+", b" ")) != b"sid" or not value:
+            return parameter
+        return name + mark + beginningOfId(value, self._idPrefix) + b"..."
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)

@@ -22,12 +22,16 @@ from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString
 from twisted.web.http_headers import Headers
 
 from ..ends import attempt
+from ..interfaces import IEngineServer
 from .answers import KNOWN_HEADERS, AnswerHeaders, Watcher, writtenHeaders
 from .attributes import Lazily
+from .channel import LONGEST_NAME, Channel, isHost
 from .connections import writeAtOnce
 from .group import ConnectionGroup
 from .request_headers import RequestHeaders, linesOf, prefixOf, valuesOf
-from .resource import LONGEST_NAME, CapturedPath, Channel, Engine, EngineIORequest, Site, isHost
+from .requests import EngineIORequest
+from .resource import CapturedPath
+from .site import Site
 
 if TYPE_CHECKING:
     from twisted.web import resource
@@ -484,18 +488,18 @@ class FastChannel(Channel):
             # From here on a head that comes whole is none that is awaited.
             self._headCame()
         request = FastRequest(self, method, uri, head, body)
-        if method == b"POST" and not self._mayBePushed(root.engine, request):
+        if method == b"POST" and not self._mayBePushed(root.engineServer, request):
             return None
         return request, root, head.asksForUpgrade
 
-    def _mayBePushed(self, engine: Engine, request: FastRequest) -> bool:
+    def _mayBePushed(self, server: IEngineServer, request: FastRequest) -> bool:
         """Tell whether there is nothing to find out about a body by those who count it as it comes."""
-        if len(request._body) > engine.opts.maxHttpBufferSize:
+        if len(request._body) > server.opts.maxHttpBufferSize:
             return False
-        if not len(engine.reading):
+        if not len(server.reading):
             return True
         # One of the same session may be among those that are being read.
-        target = engine.pushTarget(request, request.method, request.uri)
+        target = server.pushTarget(request, request.method, request.uri)
         return target is None or not target.isReading
 
     def _serve(self, request: FastRequest, root: CapturedPath, asksForUpgrade: bool) -> None:
@@ -511,7 +515,7 @@ class FastChannel(Channel):
             if asksForUpgrade:
                 root.render(request)
             else:
-                root.engine.handleRequest(request)
+                root.engineServer.handleRequest(request)
         except BaseException:
             request.processingFailed(Failure())
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from ..ends import alsoWhen, attempt, attemptLater
 from ..logs import LogThrottle
-from .resource import Site
+from .site import Site
 
 
 class Ports:

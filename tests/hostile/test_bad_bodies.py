@@ -60,7 +60,7 @@ class TestBodySize:
         self, hostile: Hostile, stored: list[int], length: int, expects: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A body that says that it is too large is refused before it is sent, and ends the session."""
-        monkeypatch.setattr(engineio_twisted.web.resource, "LINGER_TIME", 0.2)
+        monkeypatch.setattr(engineio_twisted.web.requests, "LINGER_TIME", 0.2)
         async with hostile(maxHttpBufferSize=1000) as here:
             sid = await here.open()
             headers = [("Content-Length", str(length)), *([("Expect", "100-continue")] if expects else [])]

@@ -16,7 +16,7 @@ from engineio_twisted import Server, listen
 from engineio_twisted.web.descriptions import BACKLOG, withBacklog
 from engineio_twisted.web.fast import FastSite
 from engineio_twisted.web.group import ConnectionGroup
-from engineio_twisted.web.resource import Site
+from engineio_twisted.web.site import Site
 
 from ..kit.memory import Connection
 from ..kit.wire import eventually

@@ -168,7 +168,7 @@ async def test_goodbye(connect: Any, by: str, monkeypatch: pytest.MonkeyPatch) -
 async def test_aClientThatDoesNotSayGoodbye(connect: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is closed, also where the client doesn't answer the end of TLS with its own."""
     monkeypatch.setattr("engineio_twisted.web.resource.CLOSE_TIMEOUT", 0.2)
-    monkeypatch.setattr("engineio_twisted.web.resource.LINGER_TIME", 0.2)
+    monkeypatch.setattr("engineio_twisted.web.requests.LINGER_TIME", 0.2)
     wire = await connect()
     if what == "refused upgrade":
         wire.send(upgrade(target(transport="websocket", sid="nobody")))

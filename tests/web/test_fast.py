@@ -51,9 +51,10 @@ from zope.interface import alsoProvides
 from engineio_twisted import Server, Site, listen
 from engineio_twisted.protocol.errors import ConnectionRefusal
 from engineio_twisted.protocol.handshake import parseQuery
+from engineio_twisted.web.channel import Channel
 from engineio_twisted.web.connections import writeAtOnce
 from engineio_twisted.web.fast import FastChannel, FastRequest, FastSite
-from engineio_twisted.web.resource import Channel, EngineIORequest
+from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.wire import Wire, http, makeFrame, pause, target, upgrade, within
 
@@ -1004,7 +1005,7 @@ def test_limitsOfAnAddress() -> None:
 @pytest.mark.parametrize("limit", ["totalHeadersSize", "maxHeaders", "MAX_LENGTH"])
 def test_limitsOfAnApplication(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A site whose channels allow less than others."""
-    from engineio_twisted.web.resource import Channel
+    from engineio_twisted.web.channel import Channel
 
     def play(here: Here) -> None:
         here.say(OPEN)

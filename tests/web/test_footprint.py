@@ -23,7 +23,8 @@ from twisted.web.http_headers import Headers
 
 from engineio_twisted import Server
 from engineio_twisted.web.fast import FastSite
-from engineio_twisted.web.resource import EngineIORequest, Site
+from engineio_twisted.web.requests import EngineIORequest
+from engineio_twisted.web.site import Site
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import PlainConnection

@@ -298,7 +298,7 @@ async def test_aBodyThatIsTooLarge(listening: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_aBodyOfAnotherMethod(listening: Any, method: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what comes with a request that has no use for it no more is kept, and for no longer; no session ends by it."""
-    monkeypatch.setattr("engineio_twisted.web.resource.LINGER_TIME", 0.05)
+    monkeypatch.setattr("engineio_twisted.web.requests.LINGER_TIME", 0.05)
     here = await listening(maxHttpBufferSize=1000, httpRequestBodyTimeout=50)
     client = await here.connect()
     session = await client.open()
@@ -316,7 +316,7 @@ async def test_aBodyOfAnotherMethod(listening: Any, method: str, path: str, monk
 @pytest_twisted.ensureDeferred
 async def test_aLargeBodyThatGoesOn(listening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who goes on sending what was refused has its stream reset, with no error: it has its answer."""
-    monkeypatch.setattr("engineio_twisted.web.resource.LINGER_TIME", 0.05)
+    monkeypatch.setattr("engineio_twisted.web.requests.LINGER_TIME", 0.05)
     here = await listening(maxHttpBufferSize=1000)
     client = await here.connect()
     session = await client.open()
@@ -330,7 +330,7 @@ async def test_aLargeBodyThatGoesOn(listening: Any, monkeypatch: pytest.MonkeyPa
 @pytest_twisted.ensureDeferred
 async def test_aBodyThatTrickles(listening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for a body is bounded: then it gets 408, its session ends, its stream is reset, and others go on."""
-    monkeypatch.setattr("engineio_twisted.web.resource.LINGER_TIME", 0.05)
+    monkeypatch.setattr("engineio_twisted.web.requests.LINGER_TIME", 0.05)
     here = await listening(httpRequestBodyTimeout=50)
     client = await here.connect()
     session, other = await client.open(), await client.open()

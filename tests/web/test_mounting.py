@@ -25,7 +25,7 @@ from twisted.web.static import Data
 
 import twisted
 from engineio_twisted import EngineIOResource, OptionError, Server, Site, attach, listen
-from engineio_twisted.web.resource import EngineIORequest
+from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.fakes import FakeRequest
 from ..kit.wire import Wire, connectTo, http, upgrade, within

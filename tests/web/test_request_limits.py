@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from engineio_twisted import EngineIOResource, FastSite, Server, Site
-from engineio_twisted.web.resource import LINGER_TIME
+from engineio_twisted.web.requests import LINGER_TIME
 
 from ..kit.wire import connectTo, http, pause, target
 from .test_fast import (
@@ -395,7 +395,7 @@ def test_severalServers() -> None:
     second = Server(site, reactor=Clock(), maxHeaderSize=500, maxUrlLength=1800, headersTimeout=None, path="/other")
     assert (site.maxHeaderSize, site.maxUrlLength, site.headersTimeout) == (1000, 1800, None)
     third = Server(reactor=Clock(), maxHeaderSize=2000, maxUrlLength=1)
-    site.addEngine(third)
+    site.addServer(third)
     assert (site.maxHeaderSize, site.maxUrlLength) == (2000, 1800)
     for each in (first, second, third):
         assert each.stats().limited == {}

@@ -19,7 +19,8 @@ from engineio_twisted import EngineIOResource, Server, Site
 from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.service import EngineIOService
 from engineio_twisted.web.fast import siteFor
-from engineio_twisted.web.resource import LINGER_TIME, CapturedPath, serverAt
+from engineio_twisted.web.requests import LINGER_TIME
+from engineio_twisted.web.resource import CapturedPath, serverAt
 
 HEAD = b"HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -20,8 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 from engineio_twisted import FastSite, Server, Site
 from engineio_twisted.operation.metrics import MetricsResource
 from engineio_twisted.operation.static import StaticFolder
-from engineio_twisted.web.connections import UNREAD_CHECKS, UNREAD_PROGRESS, UnreadDeadline, unread
-from engineio_twisted.web.resource import UNREAD_TIMEOUT
+from engineio_twisted.web.connections import UNREAD_CHECKS, UNREAD_PROGRESS, UNREAD_TIMEOUT, UnreadDeadline, unread
 
 from ..kit.wire import Wire, connectTo, eventually, http, target
 

@@ -1,0 +1,491 @@
+"""
+A connection of our site: the time and size that the head of a request may take, the pace of the client, its end.
+
+It rests on private names of L{twisted.web.http.HTTPChannel} and of L{twisted.protocols.basic.LineReceiver}, which are
+those of L{Channel} that have a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.logger import Logger
+from twisted.web.http import HTTPChannel, Request
+from zope.interface import implementer
+
+from ..clock import AfterReading, cancel, steadyClock
+from ..ends import CLOSE_TIMEOUT
+from ..interfaces import IUnreadAnswer
+from ..protocol.errors import HeadRefused
+from ..turns import TURN, inLaterTurn
+from .connections import UnreadDeadline, forgetUnsent, unread
+from .requests import LINGER_TIME
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from .group import ConnectionGroup
+
+PROGRESS_TIMEOUT = 30.0
+"""Seconds in which the answer to a client that has closed its side of the connection has to go on."""
+
+LONGEST_NAME = 256
+"""Bytes of a header's name; a request with a longer one is refused as one whose head is too large."""
+
+MANY_PIECES = 64
+"""Of so many pieces of what came behind a request one is made: each takes some forty bytes more than what is in it."""
+
+_ABSOLUTE_FORM = re.compile(rb"(?i:([!-~]+) https?://([^/?#\s]*)([^\s]*) (HTTP/1\.[01]))")
+"""The first line of a request whose address is whole (RFC 9112, 3.2.2): method, host, path and query, version."""
+
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\]|"
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+)
+
+
+def isHost(value: bytes) -> bool:
+    """Return whether a value is one that the header Host may have (RFC 9110, 7.2): a host, with a port or without."""
+    return _HOST.fullmatch(value) is not None
+
+
+@implementer(IHalfCloseableProtocol)
+class Channel(HTTPChannel):
+    """A connection of a L{Site} of ours, which knows those that are open."""
+
+    site: Any
+    callLater: Any
+    transport: Any
+    _log = Logger()
+    # It is no stream of HTTP/2, which is asked for each request.
+    streamID = None
+    # Private names of the base.
+    _HTTPChannel__first_line: int
+    _receivedHeaderSize: int
+    _buffer: bytes
+    _dataBuffer: list[bytes]
+    _busyReceiving: bool
+    # When requests that came at once have had their part of a turn; 0 until there are several.
+    _turnEnds = 0.0
+    # What watches it in the reactor's place.
+    group: ConnectionGroup | None = None
+    _deadline: IDelayedCall | None = None
+    _isLast = False
+    # The last answer, if the client hadn't read it when it was given.
+    _unread: IUnreadAnswer | None = None
+    # The deadline of a client that doesn't read, once there was something that it hadn't.
+    _unreadDeadline: UnreadDeadline | None = None
+    # Whether there was something unread when the end of the connection was last looked at.
+    _wasUnread = False
+    _headDeadline: IDelayedCall | None = None
+    timeOut: Any
+    _idleCall: IDelayedCall | None = None
+    # Once it was due.
+    _idleReading: IDelayedCall | None = None
+    # Whether there was anything to read; whether a request was refused before it was known what it wants.
+    _hasRead = False
+    _isRefused = False
+    # Whether it is no longer HTTP.
+    _isReleased = False
+    # The host in the address of the request that is being read; None if the address is a path.
+    _target: bytes | None = None
+    _version: bytes
+    # What looks whether the answer to a client that sends nothing more goes on.
+    _progressCall: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        site = self.site
+        site.channels.add(self)
+        if self.totalHeadersSize == HTTPChannel.totalHeadersSize:
+            self.totalHeadersSize = site.maxHeaderSize
+        if self.MAX_LENGTH == HTTPChannel.MAX_LENGTH:
+            self.MAX_LENGTH = site.maxHeaderSize
+        self._awaitHead()
+        if site.group is not None and site.group.adopt(self.transport):
+            self.group = site.group
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Tell whether another request may come on this connection."""
+        return not self._isLast and bool(super().checkPersistence(request, version))
+
+    def finish(self, until: float) -> None:
+        """
+        Close the connection once what is being asked is answered, and all is written.
+
+        @param until: the time by which that has to be; as for L{Site.closeConnections}.
+        """
+        cancel(self._deadline)
+        seconds = until - steadyClock(self.site.reactor).seconds()
+        self._deadline = self.callLater(max(seconds, CLOSE_TIMEOUT), self.abort)
+        if seconds > 0 and self.requests:
+            self._isLast = True
+            self.persistent = False
+        elif not self.transport.disconnecting:
+            self.loseConnection()
+
+    def abort(self) -> None:
+        """Abort the connection, whatever is left to send."""
+        self.transport.abortConnection()
+
+    # The pace of the client: nothing is read from one that doesn't read, and nothing it sent behind is looked at
+
+    def tellWhenRead(self, answer: IUnreadAnswer) -> None:
+        """Have an answer told when it is read, or when the connection has gone on to another request."""
+        self._nextBegins()
+        self._unread = answer
+
+    def _nextBegins(self) -> None:
+        if self._unread is not None:
+            self._unread.isOver = True
+            self._unread = None
+
+    def requestDone(self, request: Request) -> None:
+        """Learn that a request is answered."""
+        isFull = self._waitingForTransport
+        isOver = not isFull and self._isTurnOver()
+        isHeldBack = self.paused = isFull or isOver
+        super().requestDone(request)
+        if isHeldBack:
+            self._networkProducer.pauseProducing()
+        if isOver:
+            inLaterTurn(self.site.reactor, self._readOn)
+
+    def _isTurnOver(self) -> bool:
+        """Return whether there are more requests, and others have waited long enough for those before them."""
+        if not (self._buffer or self._dataBuffer):
+            return False
+        now = self.site.reactor.seconds()
+        if not self._turnEnds:
+            self._turnEnds = now + TURN
+        return bool(now >= self._turnEnds)
+
+    def _readOn(self, ends: float) -> None:
+        if self.paused and not (self._waitingForTransport or self._isReleased or self.transport.disconnecting):
+            self._networkProducer.resumeProducing()
+            self.paused = False
+            self._turnEnds = ends
+            self.dataReceived(b"")
+
+    def pauseProducing(self) -> None:
+        """Called when the client takes less than is written."""
+        super().pauseProducing()
+        self._watchClient(isFull=True)
+
+    def resumeProducing(self) -> None:
+        """Learn that the client has taken what was written."""
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.drained()
+        super().resumeProducing()
+        answer, self._unread = self._unread, None
+        if answer is not None:
+            answer.read()
+        if self.paused and not self._waitingForTransport:
+            self.paused = False
+            self.dataReceived(b"")
+
+    def _watchClient(self, isFull: bool) -> None:
+        """Abort the connection later if the client reads nothing of what it is sent."""
+        if self._unreadDeadline is None:
+            transport, seconds = self.transport, self.site.unreadTimeout / 1000
+            self._unreadDeadline = UnreadDeadline(self.callLater, seconds, lambda: unread(transport), self._notRead)
+        self._unreadDeadline.begin(isFull)
+
+    def _notRead(self) -> None:
+        self.site.limitReached(
+            "unreadTimeout",
+            "A response was not read by {peer} for {seconds} s",
+            peer=self.transport.getPeer(),
+            seconds=self.site.unreadTimeout / 1000,
+        )
+        self.transport.abortConnection()
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of a response."""
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.wrote(len(data))
+        super().write(data)
+
+    def writeSequence(self, iovec: Sequence[bytes]) -> None:
+        """Write some pieces of a response."""
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.wrote(sum(map(len, iovec)))
+        super().writeSequence(iovec)
+
+    def timeoutConnection(self) -> None:
+        """Called when nothing came for some time: close the connection, unless the client is still reading."""
+        if self._waitingForTransport or unread(self.transport):
+            self._watchClient(self._waitingForTransport)
+            self.setTimeout(self.timeOut)
+        else:
+            # The base would log each.
+            self.loseConnection()
+
+    # A client that sends nothing more, and reads what it has asked for
+
+    def readConnectionLost(self) -> None:
+        """
+        Called when the client has closed its side of the connection.
+
+        A client that goes away does the same, so a GET that waits for something to happen isn't answered any more.
+        """
+        # Said again whenever reading is resumed, as when a request is answered.
+        if not self._handlingRequest or self._isRefused or getattr(self.requests[0], "isWaiting", False):
+            self.loseConnection()
+        elif self._progressCall is None:
+            self._awaitProgress(None)
+
+    def writeConnectionLost(self) -> None:
+        """Called when our side is closed, which it never is alone."""
+
+    def _awaitProgress(self, before: object) -> None:
+        """Cut the connection, whose end can't be noticed, if the answer hasn't gone on since this was called last."""
+        request = self.requests[0] if self.requests else None
+        now = id(request), getattr(request, "sentLength", 0), unread(self.transport)
+        if now == before:
+            self.transport.abortConnection()
+        else:
+            self._progressCall = self.callLater(PROGRESS_TIMEOUT, self._awaitProgress, now)
+
+    # The timeout of connections on which nothing happens: one call, that is moved and never made anew
+
+    def setTimeout(self, period: Any) -> Any:
+        """Set the seconds in which something has to happen, or None; return what they were."""
+        previous, self.timeOut = self.timeOut, period
+        if period is not None:
+            self.resetTimeout()
+            if self._idleCall is None:
+                self._idleCall = self.callLater(period, self._idle)
+        return previous
+
+    def resetTimeout(self) -> None:
+        """Begin the time anew."""
+        if self.timeOut is None:
+            return
+        if self._idleCall is not None:
+            self._idleCall.reset(self.timeOut)
+        elif self._idleReading is not None:
+            # Something came before the connection was closed.
+            cancel(self._idleReading)
+            self._idleReading = None
+            self._idleCall = self.callLater(self.timeOut, self._idle)
+
+    def _idle(self) -> None:
+        self._idleCall = None
+        if self.timeOut is not None:
+            # A request may lie unread, as after a time in which the process stood still.
+            self._idleReading = AfterReading(self.site.reactor).call(self._stillIdle)
+
+    def _stillIdle(self) -> None:
+        self._idleReading = None
+        # Unless a request has come, and is answered or being answered.
+        if self._idleCall is None and self.timeOut is not None:
+            self.timeoutConnection()
+
+    # The head of a request: how large it may be, and when it has to be there
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read what came: that is requests, or pieces of one."""
+        if self._isRefused:
+            return
+        if data and self._turnEnds and not self._busyReceiving:
+            self._turnEnds = 0.0
+        self._hasRead = True
+        try:
+            super().dataReceived(data)
+        except Exception:
+            self._cannotBeRead()
+        # Not for each piece: the time runs from the first.
+        if self._headDeadline is None and self._isInHead():
+            self._awaitHead()
+
+    def _cannotBeRead(self) -> None:
+        """
+        Refuse a request that couldn't be read, for a reason that nobody has thought of.
+
+        Called while that is handled, which is raised again if the connection is no longer HTTP.
+        """
+        if self._isReleased:
+            raise
+        if self.site.throttle.allows("requests that could not be read"):
+            self._log.failure("A request from {peer} could not be read", peer=self.transport.getPeer())
+        self._isRefused = True
+        self._respondToBadRequestAndDisconnect()
+
+    def _isInHead(self) -> bool:
+        """Tell whether a request has begun whose headers aren't complete."""
+        isGoingOn = self.line_mode and not self._isRefused and not self.paused and self._deadline is None
+        return bool(isGoingOn and (self._buffer or not self._HTTPChannel__first_line))
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of the head of a request."""
+        if self._HTTPChannel__first_line:
+            if len(line) > self.site.maxUrlLength:
+                address = line.partition(b" ")[2].rpartition(b" ")[0] or line
+                if len(address) > self.site.maxUrlLength:
+                    self._addressTooLong()
+                    return
+            line = self._withoutHost(line)
+        try:
+            super().lineReceived(line)
+        except HeadRefused as refusal:
+            self._answerRefusal(refusal, isComplete=self.length == 0)
+
+    def _withoutHost(self, line: bytes) -> bytes:
+        """Return the first line of a request with the path alone, where it has a whole address; keep the host."""
+        self._target = None
+        match = _ABSOLUTE_FORM.fullmatch(line)
+        if match is None:
+            return line
+        method, self._target, path, version = match.groups()
+        return b"%b %b%b %b" % (method, b"" if path.startswith(b"/") else b"/", path, version)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header; return whether it is one."""
+        if len(line) > LONGEST_NAME and b":" not in line[: LONGEST_NAME + 1]:
+            # twisted.web remembers thousands of names for good.
+            self._headTooLarge()
+            return False
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            # Python makes no number of so many digits as this Content-Length has.
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def _checkHost(self) -> None:
+        """Make sure that a request names one host (RFC 9112, 3.2), and have it be that of a whole address."""
+        headers = self.requests[-1].requestHeaders
+        hosts = headers.getRawHeaders(b"host", [])
+        isMissing = not hosts and self._version == b"HTTP/1.1"
+        if isMissing or len(hosts) > 1 or not all(map(isHost, hosts)):
+            raise HeadRefused("expected one Host, and a valid one", 400, "INVALID_HOST")
+        if self._target is not None:
+            if not self._target or not isHost(self._target):
+                raise HeadRefused("the address has no valid host", 400, "INVALID_HOST")
+            headers.setRawHeaders(b"Host", [self._target])
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line, the first bytes of which are given, that is longer than the whole head may be."""
+        if self._HTTPChannel__first_line and len(line) > self.site.maxUrlLength:
+            self._addressTooLong()
+        else:
+            self._headTooLarge()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a piece of a body, or of what comes behind a request that is being answered."""
+        super().rawDataReceived(data)
+        if len(self._dataBuffer) > MANY_PIECES:
+            self._dataBuffer = [b"".join(self._dataBuffer)]
+
+    def allHeadersReceived(self) -> None:
+        """Learn that the head of a request is complete."""
+        self._headCame()
+        self._nextBegins()
+        self._checkHost()
+        super().allHeadersReceived()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            self._headTooLarge()
+        else:
+            super()._respondToBadRequestAndDisconnect()
+
+    def _addressTooLong(self) -> None:
+        limit = self.site.maxUrlLength
+        self._refuse(HeadRefused(f"the address is longer than maxUrlLength, {limit} bytes", 414, "maxUrlLength"))
+
+    def _headTooLarge(self) -> None:
+        limit = min(self.totalHeadersSize, self.MAX_LENGTH)
+        self._refuse(HeadRefused(f"the headers are larger than maxHeaderSize, {limit} bytes", 431, "maxHeaderSize"))
+
+    def _awaitHead(self) -> None:
+        timeout = self.site.headersTimeout
+        if timeout is not None:
+            self._headDeadline = self.callLater(timeout / 1000, self._headDue, timeout)
+
+    def _headCame(self) -> None:
+        cancel(self._headDeadline)
+        self._headDeadline = None
+
+    def _headDue(self, timeout: int) -> None:
+        # What is missing may lie unread.
+        self._headDeadline = AfterReading(self.site.reactor).call(self._headTooSlow, timeout)
+
+    def _headTooSlow(self, timeout: int) -> None:
+        self._headDeadline = None
+        message = f"the headers did not come within headersTimeout, {timeout} ms"
+        self._refuse(HeadRefused(message, 408, "headersTimeout"))
+
+    def _refuse(self, refusal: HeadRefused) -> None:
+        """Answer a request of which no more is known than that it is too much, and take nothing any more."""
+        self.site.refused(refusal, self.transport.getPeer())
+        self._answerRefusal(refusal, isComplete=False)
+
+    def _answerRefusal(self, refusal: HeadRefused, isComplete: bool) -> None:
+        """
+        Answer a request with a refusal, and take nothing any more.
+
+        @param isComplete: whether nothing of the request is still to come.
+        """
+        self._isRefused = True
+        self.persistent = False
+        self._headCame()
+        self.setTimeout(None)
+        self.clearLineBuffer()
+        if not self._hasRead:
+            # Nobody has asked, and a client that just begins would take it for the answer to that.
+            self.loseConnection()
+            return
+        body = refusal.asJSON().encode()
+        lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self.transport.write(
+            f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n{head}\r\n".encode() + body
+        )
+        if isComplete or refusal.status == HTTPStatus.REQUEST_TIMEOUT:
+            self.loseConnection()
+        elif self._deadline is None:
+            # There is more to come, which would make the client's system discard the answer.
+            self._deadline = self.callLater(LINGER_TIME, self.transport.abortConnection)
+
+    def loseConnection(self) -> None:
+        """Close the connection once all is written, and cut it if that takes too long."""
+        self._headCame()
+        super().loseConnection()
+        if self._deadline is None:
+            self._deadline = self.callLater(CLOSE_TIMEOUT, self._endIsDue)
+
+    def _endIsDue(self) -> None:
+        """Cut the connection, unless there is something that the client hasn't read, or was the last time."""
+        isUnread = unread(self.transport) > 0
+        if isUnread:
+            self._watchClient(isFull=False)
+        if isUnread or self._wasUnread:
+            self._wasUnread = isUnread
+            self._deadline = self.callLater(CLOSE_TIMEOUT, self._endIsDue)
+        else:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        try:
+            super().connectionLost(reason)
+        finally:
+            self.released()
+            forgetUnsent(self.transport)
+
+    def released(self) -> None:
+        """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
+        self._isReleased = True
+        cancel(self._deadline)
+        cancel(self._idleCall)
+        cancel(self._idleReading)
+        cancel(self._progressCall)
+        self._headCame()
+        if self._unreadDeadline is not None:
+            self._unreadDeadline.stop()
+        self.site.channels.remove(self)
