@@ -16,7 +16,8 @@ from .protocol.errors import (
     OptionError,
     RequestRefused,
 )
-from .protocol.options import Cookie, Cors, HttpCompression, PerMessageDeflate, ServerOptions
+from .protocol.option_parts import Cookie, Cors, HttpCompression, PerMessageDeflate
+from .protocol.options import ServerOptions
 from .protocol.packet import Packet, PacketType
 from .server import ConnectionErrorEvent, Server, attach, listen
 from .session.factory import SocketFactory

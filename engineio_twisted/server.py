@@ -45,7 +45,9 @@ from .protocol.handshake import (
     usualSession,
 )
 from .protocol.headers import cookieHeader, corsHeaders, noOrigin
-from .protocol.options import SELF, Cors, OptionKeywords, OriginRule, ServerOptions, originRule
+from .protocol.option_parts import Cors
+from .protocol.options import OptionKeywords, ServerOptions
+from .protocol.origin_rules import SELF, OriginRule, originRule
 from .protocol.payload import codecFor
 from .protocol.proxies import Client, clientOf, plainAddress, trustedProxies, validHost
 from .session.emitter import EventEmitter, Handler

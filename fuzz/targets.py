@@ -27,7 +27,8 @@ from engineio_twisted import AutobahnEngine, Site
 from engineio_twisted.protocol.errors import ConnectionRefusal, DecodeError, HTTPRefusal, MethodNotAllowed
 from engineio_twisted.protocol.handshake import checkWebSocketHeaders, classify, parseQuery
 from engineio_twisted.protocol.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
-from engineio_twisted.protocol.options import Cookie, Cors, PerMessageDeflate, ServerOptions
+from engineio_twisted.protocol.option_parts import Cookie, Cors, PerMessageDeflate
+from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType, decodeText
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.protocol.proxies import (

@@ -22,7 +22,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import attrs
 
 from ..protocol.errors import OptionError
-from ..protocol.options import ServerOptions, checkNames
+from ..protocol.options import ServerOptions
+from ..protocol.validators import checkNames
 
 DEFAULT_APP = "engineio_twisted.operation.tap:echo"
 

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import attrs
 
-from .options import SELF, Cookie, Cors, OriginRule
+from .option_parts import Cookie, Cors
+from .origin_rules import SELF, OriginRule
 from .origins import normalOrigin, originMatches, sentOrigin
 
 _VISIBLE = re.compile(r"[!-~]+")

@@ -11,7 +11,7 @@ from autobahn.websocket.compress import PerMessageDeflate as AutobahnDeflate
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 
 if TYPE_CHECKING:
-    from ..protocol.options import PerMessageDeflate
+    from ..protocol.option_parts import PerMessageDeflate
 
 LARGEST_WINDOW = 15
 """Bits of the largest window, which is what everybody has who isn't asked for another (RFC 7692, 7.1.2)."""

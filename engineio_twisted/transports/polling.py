@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from ..observer import Counters
-    from ..protocol.options import HttpCompression, ServerOptions
+    from ..protocol.option_parts import HttpCompression
+    from ..protocol.options import ServerOptions
 
 _debug = DebugScope("engine:polling")
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from twisted.internet import task
 
 from engineio_twisted.protocol.headers import contentCoding
-from engineio_twisted.protocol.options import PerMessageDeflate
+from engineio_twisted.protocol.option_parts import PerMessageDeflate
 from engineio_twisted.session.heartbeats import Queue
 from engineio_twisted.transports.deflate import agreeOn
 

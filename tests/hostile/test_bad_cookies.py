@@ -14,7 +14,8 @@ from twisted.logger import LogEvent
 
 from engineio_twisted import OptionError
 from engineio_twisted.protocol.headers import cookieHeader
-from engineio_twisted.protocol.options import Cookie, ServerOptions
+from engineio_twisted.protocol.option_parts import Cookie
+from engineio_twisted.protocol.options import ServerOptions
 
 from ..kit.engines import ENGINES
 from ..kit.wire import Arena, Hostile, Response, http, target, upgrade

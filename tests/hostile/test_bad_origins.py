@@ -18,7 +18,8 @@ from twisted.web.resource import Resource
 
 from engineio_twisted import EngineIOResource, OptionError, Server, Site
 from engineio_twisted.protocol.headers import corsHeaders, originAllowed
-from engineio_twisted.protocol.options import Cors, ServerOptions
+from engineio_twisted.protocol.option_parts import Cors
+from engineio_twisted.protocol.options import ServerOptions
 
 from ..kit.wire import Arena, Hostile, Response, arena, eventually, http, makeFrame, pause, target, upgrade, within
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engineio_twisted.protocol.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
-from engineio_twisted.protocol.options import Cookie, Cors
+from engineio_twisted.protocol.option_parts import Cookie, Cors
 
 A = "https://a.example"
 

@@ -11,15 +11,9 @@ import attrs
 import pytest
 
 from engineio_twisted.protocol.errors import EngineIOError, OptionError
-from engineio_twisted.protocol.options import (
-    Cookie,
-    Cors,
-    HttpCompression,
-    OptionKeywords,
-    PerMessageDeflate,
-    ServerOptions,
-    originRule,
-)
+from engineio_twisted.protocol.option_parts import Cookie, Cors, HttpCompression, PerMessageDeflate
+from engineio_twisted.protocol.options import OptionKeywords, ServerOptions
+from engineio_twisted.protocol.origin_rules import originRule
 
 
 def test_defaultsAreTheReferences() -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from engineio_twisted.protocol.errors import OptionError
 from engineio_twisted.protocol.headers import corsHeaders, originAllowed
-from engineio_twisted.protocol.options import Cors, ServerOptions, originRule
+from engineio_twisted.protocol.option_parts import Cors
+from engineio_twisted.protocol.options import ServerOptions
+from engineio_twisted.protocol.origin_rules import originRule
 from engineio_twisted.protocol.origins import normalOrigin, originMatches, readOrigin
 
 NORMAL = [

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from engineio_twisted.protocol.errors import OptionError
 from engineio_twisted.protocol.handshake import WebSocketHandshake
-from engineio_twisted.protocol.options import PerMessageDeflate, ServerOptions
+from engineio_twisted.protocol.option_parts import PerMessageDeflate
+from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.transports.deflate import agreeOn
 from engineio_twisted.transports.engine_autobahn import AutobahnEngine
