@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import hypothesis
 import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
@@ -29,6 +30,10 @@ from engineio_twisted.server import NotImplementedResource
 
 from .kit.clients import INTEROP, Run, programs, scenarios
 from .kit.wire import Hostile, arena
+
+# No test depends on how fast the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 @attrs.frozen
