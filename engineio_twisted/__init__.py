@@ -6,6 +6,7 @@ L{EngineIOResource} are for everything else. docs/ has the protocol, the archite
 """
 
 from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
+from .listening import attach, listen
 from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
 from .protocol.errors import (
     BufferLimitExceeded,
@@ -19,7 +20,7 @@ from .protocol.errors import (
 from .protocol.option_parts import Cookie, Cors, HttpCompression, PerMessageDeflate
 from .protocol.options import ServerOptions
 from .protocol.packet import Packet, PacketType
-from .server import ConnectionErrorEvent, Server, attach, listen
+from .server import Server
 from .session.factory import SocketFactory
 from .session.socket import ReadyState, Socket
 from .transports.base import Transport
@@ -30,6 +31,7 @@ from .web.answers import ResponseHeaders
 from .web.fast import FastSite
 from .web.resource import EngineIOResource
 from .web.site import Site
+from .web.writer import ConnectionErrorEvent
 
 protocol = 4
 """The newest revision of the protocol that is served."""

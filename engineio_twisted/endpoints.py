@@ -30,11 +30,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .clock import cancel
+from .listening import listen
 from .operation.configuration import optionsFromText
 from .protocol.errors import CloseReason, OptionError
 from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import plainAddress
-from .server import Server, listen
+from .server import Server
 from .session.socket import ReadyState, Socket
 from .web.descriptions import describedEndpoint
 

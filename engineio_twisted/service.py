@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from .ends import attempt
+from .listening import NotImplementedResource, endpointOf
 from .protocol.options import OptionKeywords
-from .server import NotImplementedResource, Server, endpointOf
+from .server import Server
 from .web.descriptions import urlOf
 from .web.fast import siteFor
 from .web.ports import Ports

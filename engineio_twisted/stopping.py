@@ -8,17 +8,85 @@ time at all. What is left three seconds later is aborted, and waited for no long
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
 from .clock import cancel
-from .ends import CLOSE_TIMEOUT, ROOM, Deadline, alsoWhen, attempt, needRoom
+from .ends import CLOSE_TIMEOUT, ROOM, Connections, Deadline, Ends, alsoWhen, attempt, needRoom
+from .observer import Counters
 from .protocol.errors import ServerClosing
+from .protocol.options import ServerOptions
+from .web.foreign import ForeignUpgrades
 from .web.ports import Ports
 
-if TYPE_CHECKING:
-    from .server import Server
+
+class Sessions(Protocol):
+    """The sessions of a server, as far as its stop goes."""
+
+    def drainAll(self, closesBy: float) -> None:
+        """Let each end in its own time, up to a time by the clock of the server."""
+        ...
+
+    def closeAll(self) -> None:
+        """End each."""
+        ...
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Return a Deferred that fires when none is live."""
+        ...
+
+
+class Requests(Protocol):
+    """The requests of a server, as far as its stop goes."""
+
+    @property
+    def reading(self) -> Connections[Any]:
+        """Return those whose bodies are being read."""
+        ...
+
+    def refuseUndecided(self, isAll: bool) -> None:
+        """Refuse those that are being decided about and would open a session, or all."""
+        ...
+
+
+class StoppableServer(Protocol):
+    """A server, as its stop knows it. What is a property is made when it is first needed."""
+
+    opts: ServerOptions
+    counters: Counters
+    streams: Connections[Any]
+    foreignUpgrades: ForeignUpgrades
+
+    @property
+    def router(self) -> Requests:
+        """Return its requests."""
+        ...
+
+    @property
+    def clock(self) -> Any:
+        """Return its clock."""
+        ...
+
+    @property
+    def clients(self) -> dict[str, Any]:
+        """Return its live sessions by id."""
+        ...
+
+    @property
+    def factory(self) -> Sessions:
+        """Return its sessions."""
+        ...
+
+    @property
+    def ends(self) -> Ends:
+        """Return the ends of its sessions."""
+        ...
+
+    @property
+    def webSockets(self) -> Any:
+        """Return what implements WebSocket, an L{IWebSocketEngine}."""
+        ...
 
 
 class Stop:
@@ -34,7 +102,7 @@ class Stop:
     isClosing = False
     until = 0.0
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: StoppableServer) -> None:
         self._server = server
         self._ports: list[Ports] = []
         self._drained: Deferred[None] | None = None
@@ -43,6 +111,16 @@ class Stop:
         # Of the draining and the closing, once those have begun.
         self._drainDeadline: Deadline | None = None
         self._deadline: Deadline | None = None
+
+    def check(self, opensSession: bool) -> None:
+        """
+        Make sure that a request may be served.
+
+        @param opensSession: whether it would open a session.
+        @raise ServerClosing: it may not.
+        """
+        if self.isClosing or (opensSession and self.isDraining):
+            raise ServerClosing
 
     @property
     def secondsLeft(self) -> float:
@@ -75,9 +153,7 @@ class Stop:
     def _beginToDrain(self, deadline: Deadline) -> None:
         server = self._server
         timer = server.clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
-        for giveUp, opensSession in list(server.undecided.items()):
-            if opensSession:
-                attempt(giveUp, ServerClosing())
+        server.router.refuseUndecided(isAll=False)
         server.factory.drainAll(self.until)
 
         def sessionsGone(_: object) -> Deferred[None]:
@@ -131,17 +207,16 @@ class Stop:
 
     def _beginToClose(self, deadline: Deadline) -> None:
         server = self._server
-        for giveUp in list(server.undecided):
-            attempt(giveUp, ServerClosing())
-        server.reading.abort()
-        server.letGoOfForeignUpgrades()
+        server.router.refuseUndecided(isAll=True)
+        server.router.reading.abort()
+        server.foreignUpgrades.stop()
         server.factory.closeAll()
 
         def closing(ports: Ports) -> Deferred[None]:
             # Behind what sessions say last on these connections.
             return server.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
 
-        connections: list[Any] = [server.reading, server.ends, server.streams, server.webSockets.connections]
+        connections: list[Any] = [server.router.reading, server.ends, server.streams, server.webSockets.connections]
         drained = [] if self._drained is None else [alsoWhen(self._drained)]
         deadline.waitFor([*drained, *map(closing, self._others), *[each.whenEmpty() for each in connections]])
 
@@ -168,7 +243,7 @@ class Stop:
             attempt(each)
 
     def _abort(self) -> None:
-        for each in (self._abortSessions, self._server.reading.abort, *[ports.abort for ports in self._others]):
+        for each in (self._abortSessions, self._server.router.reading.abort, *[ports.abort for ports in self._others]):
             attempt(each)
 
     def whatIsLeft(self) -> str:

@@ -26,7 +26,7 @@ import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from engineio_twisted import FastSite, Server, Site, listen
-from engineio_twisted.server import NotImplementedResource
+from engineio_twisted.listening import NotImplementedResource, listenOn
 
 from .kit.clients import INTEROP, Run, programs, scenarios
 from .kit.wire import Hostile, arena
@@ -228,7 +228,7 @@ def _listenOn(siteClass: type[Site], endpoint: str, options: dict[str, Any]) -> 
     site = siteClass(NotImplementedResource())
     site.takesBodies = False
     server = Server(site, **options)
-    server.listenOn(endpoint, site)
+    listenOn(server, endpoint, site)
     return server
 
 

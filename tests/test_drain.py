@@ -290,7 +290,7 @@ def test_closeStopsListeningFirst() -> None:
     server = listen("tcp:1", reactor=reactor)
     socket, _ = start(server)
     states: list[bool] = []
-    port: Any = server._ownPorts.open[0]
+    port: Any = server.ownPorts.open[0]
     stop = port.stopListening
     port.stopListening = lambda: states.append(server.isReady and socket.readyState == "open") or stop()
     closed = server.close(drain=True)

@@ -36,7 +36,6 @@ FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 NOT_YET: set[tuple[str, str]] = {
     ("session.factory", "server"),
     ("session.socket", "server"),
-    ("stopping", "server"),
 }
 
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading", "zope"}

@@ -364,7 +364,7 @@ def test_refusedByTheApplication(loggedErrors: list[LogEvent]) -> None:
 def test_refusedByAFault(loggedErrors: list[LogEvent]) -> None:
     """A fault of the server's own has a name too."""
     server, watch = watched()
-    server._handshake = fails  # type: ignore[method-assign]
+    server.router._handshake = fails  # type: ignore[method-assign]
     assert ask(server, OPEN).status == 500
     assert watch.refusals == {"INTERNAL_ERROR": 1}
     loggedErrors.clear()

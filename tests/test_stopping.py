@@ -30,6 +30,7 @@ from zope.interface import implementer
 from engineio_twisted import AutobahnEngine, FastSite, Server, Site, listen
 from engineio_twisted.endpoints import SessionEndpoint
 from engineio_twisted.ends import GRACE, Deadline
+from engineio_twisted.listening import listenOn
 from engineio_twisted.operation.tap import CommandService
 from engineio_twisted.service import EngineIOService
 from engineio_twisted.web.ports import Ports
@@ -193,7 +194,7 @@ def test_stubbornClients(drain: bool, drainTimeout: int, siteClass: Any) -> None
     reactor = MemoryReactorClock()
     site = siteClass(Never(), reactor=reactor)
     server = Server(site, reactor=reactor, drainTimeout=drainTimeout)
-    server.listenOn("tcp:1", site)
+    listenOn(server, "tcp:1", site)
     clients = stubbornClients(reactor, site)
     assert (server.clientsCount, len(server.webSockets.connections)) == (2, 1)
     # Somebody who comes while it ends.

@@ -25,7 +25,7 @@ from ..protocol.headers import contentCoding
 from ..protocol.packet import Packet, PacketType, decodeText, describe, excerpt
 from ..protocol.payload import Codec
 from ..turns import TURN, inLaterTurn
-from ..web.answers import AnswerHeaders, headerValues, respond, watch
+from ..web.answers import AnswerHeaders, headerValues, refuse, respond, watch
 from ..web.connections import connectionOf, isStream, unsent
 from .base import Transport
 
@@ -57,16 +57,6 @@ there are none but of one that polls on ever new connections without reading.
 
 MAX_UNREAD = 16
 """On how many connections they may be."""
-
-
-def refuse(request: Request, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
-    """
-    Answer a request with a refusal, in the form for plain requests.
-
-    @param announce: as in L{respond}.
-    """
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **refusal.headers}
-    respond(request, refusal.status, headers, refusal.asJSON().encode(), announce)
 
 
 def _contentOf(request: Any, size: int) -> bytes:

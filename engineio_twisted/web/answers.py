@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from twisted.web.http_headers import Headers
+
+from ..protocol.errors import HTTPRefusal
+
+AnswerT = TypeVar("AnswerT")
 
 
 class Response(Protocol):
@@ -85,6 +89,28 @@ def respond(
     announce(request)
     request.write(body)
     request.finish()
+
+
+def refuse(request: Any, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
+    """
+    Answer a plain request with a refusal.
+
+    @param announce: as in L{respond}.
+    """
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **refusal.headers}
+    respond(request, refusal.status, headers, refusal.asJSON().encode(), announce)
+
+
+def isAnswered(request: Any) -> bool:
+    """Return whether the request was answered or its client is gone."""
+    return bool(request.startedWriting) or getattr(request, "channel", None) is None
+
+
+async def settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
+    """Return an answer, given plain, as a Deferred, or as a coroutine."""
+    if isinstance(answer, Awaitable):
+        return await answer
+    return answer
 
 
 class Watcher(Protocol):

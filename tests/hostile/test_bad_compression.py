@@ -198,7 +198,7 @@ async def halfAnAnswer(here: Arena, sid: str, version: str = "1.1", message: str
     await eventually(lambda: here.server.clients[sid].transport.writable, "a waiting GET")
     wire.transport.pauseProducing()
     port = wire.transport.getHost().port
-    channel = next(each for each in here.server._ownPorts.site.channels if each.transport.getPeer().port == port)
+    channel = next(each for each in here.server.ownPorts.site.channels if each.transport.getPeer().port == port)
     # However much the system would take, the answer is more.
     channel.transport.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 65536)
     wire.transport.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 65536)
@@ -299,7 +299,7 @@ class TestPieces:
             first = await halfAnAnswer(here, sid, message=LARGE + "x" * 40_000_000)
             wires = [first, await here.poll(sid)]
             closing = here.server.close()
-            channels = list(here.server._ownPorts.site.channels)
+            channels = list(here.server.ownPorts.site.channels)
             await eventually(lambda: all(each.transport.disconnecting for each in channels), "the closing to begin")
             for each in wires:
                 if what == "reads":
@@ -322,7 +322,7 @@ class TestPieces:
                 await eventually(lambda: here.server.clients[sid].transport.writable, "a waiting GET")
                 here.server.clients[sid].send("x" * 40_000_000)
             port = wire.transport.getHost().port
-            channels = here.server._ownPorts.site.channels
+            channels = here.server.ownPorts.site.channels
             next(each for each in channels if each.transport.getPeer().port == port).loseConnection()
             if isSlow:
                 wire.drop()

@@ -19,10 +19,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 
 from engineio_twisted import FastSite, Server, Site
+from engineio_twisted.listening import NotImplementedResource
 from engineio_twisted.operation import static
 from engineio_twisted.operation.health import HealthResource
 from engineio_twisted.operation.static import MAX_RANGES, StaticFolder
-from engineio_twisted.server import NotImplementedResource
 
 from ..kit.services import services, talking
 from ..kit.wire import Response, connectTo, eventually, http

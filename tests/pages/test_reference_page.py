@@ -26,7 +26,7 @@ from ..conftest import require
 from ..kit.markdown import blocksOf
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted((ROOT / "engineio_twisted").glob("*.py"))
+MODULES = sorted((ROOT / "engineio_twisted").rglob("*.py"))
 DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 PYTHON_ENGINEIO = (DOCS / "python-engineio.md").read_text(encoding="utf-8")
@@ -109,6 +109,7 @@ def emitters(function: ast.Attribute, around: Sequence[ast.AST], where: str) -> 
     owner = ast.unparse(function.value)
     if owner == "self":
         owner = next(each.name for each in around if isinstance(each, ast.ClassDef))
+    owner = owner.removeprefix("self.").lstrip("_")
     found = [each for each in CLASSES if owner in (each.__name__, each.__name__.lower())]
     assert found, f"{where}: this test can't tell what {owner} is, which emits an event"
     return found

@@ -21,7 +21,7 @@ from engineio_twisted.protocol import options
 from engineio_twisted.protocol.errors import RateLimitExceeded
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import PacketType
-from engineio_twisted.server import DECISION_TIMEOUT
+from engineio_twisted.routing import DECISION_TIMEOUT
 from engineio_twisted.session.limits import Meter, SessionLimitExceeded, SessionLimits
 from engineio_twisted.session.socket import LimitedSocket
 from engineio_twisted.testing import MemoryServer

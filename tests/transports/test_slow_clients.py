@@ -383,7 +383,7 @@ async def test_aPollBehindAnAnswerThatIsNotRead(serve: Any) -> None:
 async def test_manyRequestsAndNothingRead(serve: Any) -> None:
     """Of requests behind answers that a client doesn't read, no more are looked at until it does; then all are."""
     running = await serve(initialPacket="x" * 300_000, httpCompression=False)
-    site = running.server._ownPorts.site
+    site = running.server.ownPorts.site
     wire = await connectTo(running.port)
     wire.transport.pauseProducing()
     count = 100

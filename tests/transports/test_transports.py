@@ -259,7 +259,7 @@ async def test_closeLeavesNothing(running: Any, events: list[tuple[Any, ...]]) -
         assert port.disconnected
         await within(webSocket.closed, "the WebSocket closing")
         await within(probing.closed, "the probe closing")
-        assert len(here.server._ownPorts.site.channels) == 0
+        assert len(here.server.ownPorts.site.channels) == 0
 
 
 @pytest_twisted.ensureDeferred

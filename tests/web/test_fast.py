@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 from pprint import pformat
 from typing import Any, ClassVar
@@ -2073,7 +2074,7 @@ def test_theConnectionsAreClosed(name: str) -> None:
 
 @pytest.mark.usefixtures("mayLog")
 @pytest.mark.parametrize("data", [OPEN, POLL, PUSH, webSocket(), OPEN + PUSH], ids=len)
-@pytest.mark.parametrize("name", ["handleRequest", "handleUpgrade", "_route", "_handle"])
+@pytest.mark.parametrize("name", ["handleRequest", "handleUpgrade", "router.handle", "router._route"])
 def test_anErrorOfTheServer(name: str, data: bytes) -> None:
     """A page says so, and the connection goes on."""
 
@@ -2084,7 +2085,8 @@ def test_anErrorOfTheServer(name: str, data: bytes) -> None:
             raise ZeroDivisionError
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(here.server, name, fails)
+            owner, _, method = f"server.{name}".rpartition(".")
+            patch.setattr(attrgetter(owner)(here), method, fails)
             peer = here.say(data)
             here.step("failed")
         peer.say(PUSH)
@@ -2867,7 +2869,7 @@ async def test_theAddressesOfARequestThatIsOver(serve: Any) -> None:
 
     (packet,) = (await said(http("GET", target()))).packets
     sid = packet.partition('"sid":"')[2].partition('"')[0]
-    while len(running.server._ownPorts.site.channels):
+    while len(running.server.ownPorts.site.channels):
         await pause(0.01)
     await said(http("POST", target(sid=sid), body=b"4a"))
     running.server.clients[sid].close(discard=True)

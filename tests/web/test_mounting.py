@@ -234,7 +234,7 @@ async def test_destroyUpgradeOff(serve: Any, onPort: Any) -> None:
     await deferLater(reactor, 0.05)
     assert not client.isLost
     await server.close()
-    assert server._foreignUpgrades == set()
+    assert len(server.foreignUpgrades) == 0
     client.drop()
     await client.lost()
 

@@ -420,7 +420,7 @@ async def test_overTheWire(serve: Any) -> None:
         trickling.send(b"x")
         await pause(0.02)
     assert (await trickling.response()).status == 408
-    await running.server._ownPorts.site.channels.whenEmpty()
+    await running.server.ownPorts.site.channels.whenEmpty()
     assert running.server.stats().limited == {"maxHeaderSize": 1, "maxUrlLength": 1, "headersTimeout": 2}
 
 

@@ -1,0 +1,137 @@
+"""Listening: ports, and sites, for a server."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.python.failure import Failure
+from twisted.web import resource
+from twisted.web import server as web
+from twisted.web.pages import errorPage
+from zope.interface import implementer
+
+from .protocol.options import OptionKeywords
+from .server import Server
+from .session.emitter import Handler
+from .web.descriptions import BACKLOG, describedEndpoint, leavingAlone
+from .web.fast import siteFor
+from .web.ports import Ports
+from .web.site import Site
+
+
+class NotImplementedResource(resource.Resource):
+    """What is beside the sessions if nothing else is: 501."""
+
+    isLeaf = True
+
+    def render(self, request: web.Request) -> Any:
+        """Refuse a request."""
+        return errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
+
+
+def attach(site: web.Site, *, reactor: IReactorTime | None = None, **options: Unpack[OptionKeywords]) -> Server:
+    """
+    Make a server that captures its path on a site.
+
+    @param site: a L{twisted.web.server.Site}, ours or any other.
+    @param options: as in L{ServerOptions}.
+    @return: the L{Server}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    """
+    return Server(site, reactor=reactor, **options)
+
+
+def listen(
+    endpoint: int | str | IStreamServerEndpoint,
+    callback: Callable[[], object] | None = None,
+    *,
+    reactor: Any = None,
+    **options: Unpack[OptionKeywords],
+) -> Server:
+    """
+    Make a server that listens by itself; requests outside its path get a 501.
+
+    @param endpoint: a port number, for all interfaces, by IPv6 and IPv4; or the description of an endpoint, such as
+        C{"tcp:3000:interface=127.0.0.1"}, C{"unix:/run/app.sock"} or C{"tls:/etc/certificates:443"}; or an endpoint.
+    @param callback: called when the server listens.
+    @param options: as in L{ServerOptions}.
+    @return: the L{Server}, whose C{listening} is a Deferred of the port, or of the reason why there is none, such as
+        L{twisted.internet.error.CannotListenError}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    @raise ValueError: the description isn't one, or the number isn't a port.
+    """
+    server = Server(reactor=reactor, **options)
+    site = siteFor(NotImplementedResource(), server.reactor)
+    server.attach(site)
+    listenOn(server, endpoint, site)
+    if callback is not None:
+        handler: Handler = callback
+
+        def listening(port: IListeningPort) -> IListeningPort:
+            server.callHandler("listening", handler)
+            return port
+
+        server.listening.addCallback(listening)
+    return server
+
+
+def listenOn(server: Server, endpoint: int | str | IStreamServerEndpoint, site: Site) -> None:
+    """
+    Open a port for a site of a server's own, which is closed with it.
+
+    @param endpoint: as in L{listen}.
+    """
+    ports = Ports(site)
+    server.ownPorts = ports
+    server.stopping.closeWith(ports)
+    # What the application does with this one is its own affair.
+    server.listening = Deferred()
+    opening = ports.listen(endpointOf(server.reactor, endpoint))
+    opening.addCallbacks(server.listening.callback, server.listening.errback)
+
+
+def endpointOf(reactor: Any, endpoint: int | str | IStreamServerEndpoint) -> IStreamServerEndpoint:
+    """
+    Return the endpoint that a port number, or a description, stands for, or one itself.
+
+    @raise ValueError: the description isn't one, or the number isn't a port.
+    """
+    if IStreamServerEndpoint.providedBy(endpoint):
+        return leavingAlone(endpoint)
+    if isinstance(endpoint, str):
+        try:
+            return describedEndpoint(reactor, endpoint)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
+    if type(endpoint) is not int or not 0 <= endpoint <= 65535:
+        raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, a description, or an endpoint")
+    return _AllInterfaces(reactor, endpoint)
+
+
+@implementer(IStreamServerEndpoint)
+class _AllInterfaces:
+    """A port of all interfaces, by IPv6 where there is that, and by IPv4."""
+
+    def __init__(self, reactor: Any, port: int) -> None:
+        self._reactor = reactor
+        self._port = port
+
+    def listen(self, factory: Any) -> Deferred[IListeningPort]:
+        def withoutIPv6(failure: Failure) -> Any:
+            problem: Any = failure.value
+            if isinstance(problem, CannotListenError) and problem.socketError.errno in _NO_IPV6:
+                return TCP4ServerEndpoint(self._reactor, self._port, BACKLOG).listen(factory)
+            return failure
+
+        # Where the system lets a socket have both, "::" is all of IPv4 too.
+        listening: Deferred[IListeningPort] = TCP6ServerEndpoint(self._reactor, self._port, BACKLOG).listen(factory)
+        return listening.addErrback(withoutIPv6)
+
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)

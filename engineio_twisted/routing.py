@@ -1,0 +1,561 @@
+"""
+From a request to a poll, a push, a session, a WebSocket or a refusal.
+
+The decisions that take time, of middlewares, C{allowRequest} and C{generateId}, have a deadline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .clock import cancel
+from .ends import Connections, attempt
+from .logs import DebugScope
+from .observer import Counters
+from .protocol.errors import ConnectionRefusal, ErrorCode, HTTPRefusal, RequestRefused, ServerClosing
+from .protocol.handshake import (
+    EngineRequest,
+    Want,
+    WebSocketHandshake,
+    checkWebSocketHeaders,
+    classify,
+    usualSession,
+)
+from .protocol.headers import noOrigin
+from .protocol.options import ServerOptions
+from .protocol.origin_rules import SELF
+from .protocol.payload import codecFor
+from .session.factory import SocketFactory
+from .session.limits import Admission
+from .session.socket import ReadyState, Socket
+from .transports.polling import JSONPTransport, PollingTransport
+from .transports.websocket import WebSocketTransport
+from .web.answers import headerValues, isAnswered, settled
+from .web.clients import Clients
+from .web.connections import isStream
+from .web.requests import EngineIORequest
+from .web.streams import adapt
+from .web.writer import ResponseWriter
+
+_debug = DebugScope("engine")
+
+DECISION_TIMEOUT = 30.0
+"""
+Seconds that the middlewares, and then C{allowRequest} and C{generateId}, may take to decide about a request.
+
+Without an end, each request that is never decided about would stay in memory.
+"""
+
+
+class Admitting(Protocol):
+    """The stop of a server, as far as requests go."""
+
+    def check(self, opensSession: bool) -> None:
+        """
+        Make sure that a request may be served.
+
+        @param opensSession: whether it would open a session.
+        @raise ServerClosing: it may not.
+        """
+        ...
+
+
+class RoutedServer(Protocol):
+    """A server, as its router knows it. What is a property is made when it is first needed."""
+
+    opts: ServerOptions
+    counters: Counters
+
+    @property
+    def generatesIds(self) -> bool:
+        """Return whether no application's method makes its ids."""
+        ...
+
+    @property
+    def reactor(self) -> Any:
+        """Return the reactor."""
+        ...
+
+    @property
+    def factory(self) -> SocketFactory:
+        """Return the sessions."""
+        ...
+
+    @property
+    def webSockets(self) -> Any:
+        """Return what implements WebSocket, an L{IWebSocketEngine}."""
+        ...
+
+    def generateId(self, request: Any) -> str | Awaitable[str]:
+        """Return the id of a new session."""
+        ...
+
+    def emit(self, event: str, *args: Any) -> bool:
+        """Call the handlers of an event; return whether there was one."""
+        ...
+
+
+@attrs.define
+class _Decision:
+    """
+    A decision about a request.
+
+    @ivar admission: of the handshake that is decided about, if it is about one.
+    @ivar isGivenUp: whether nobody needs it any more, or it took too long.
+    """
+
+    admission: Admission | None = None
+    isGivenUp: bool = False
+
+    def giveUp(self) -> None:
+        """Give it up, whatever those who were asked still do."""
+        self.isGivenUp = True
+        if self.admission is not None:
+            self.admission.giveUp()
+
+
+class Router:
+    """
+    The way of the requests of one server.
+
+    @param server: the server.
+    @param admitting: says whether sessions may be opened.
+    @param writer: writes refusals.
+    @param clients: says who sent a request.
+    @ivar middlewares: called with each request, in this order.
+    @ivar reading: the requests whose bodies are being read.
+    """
+
+    _log = Logger()
+    _warnedOfIdleTime = False
+
+    def __init__(self, server: RoutedServer, admitting: Admitting, writer: ResponseWriter, clients: Clients) -> None:
+        self.opts = server.opts
+        self.counters = server.counters
+        self.middlewares: list[Callable[[Any], Any]] = []
+        self.reading: Connections[EngineIORequest] = Connections()
+        self._server = server
+        self._admitting = admitting
+        self._writer = writer
+        self._clients = clients
+        # What refuses each request that is being decided about, and whether that would open a session.
+        self._undecided: dict[Callable[[HTTPRefusal], None], bool] = {}
+        origins = self.opts.allowedOrigins
+        self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
+
+    @property
+    def undecided(self) -> int:
+        """How many requests wait for a middleware, C{allowRequest} or C{generateId}."""
+        return len(self._undecided)
+
+    def refuseUndecided(self, isAll: bool) -> None:
+        """
+        Refuse the requests that are being decided about, as the server is closing.
+
+        @param isAll: whether those too that would open no session.
+        """
+        for giveUp, opensSession in list(self._undecided.items()):
+            if isAll or opensSession:
+                attempt(giveUp, ServerClosing())
+
+    def pushTarget(self, request: Any, method: bytes, uri: bytes) -> PollingTransport | None:
+        """
+        Return the transport to which a request with a body would deliver it; None if it would be refused.
+
+        @param request: the request, of which only the headers are known yet.
+        """
+        try:
+            wanted = self._classify(request, method, uri, isUpgrade=False)
+        except HTTPRefusal:
+            return None
+        return self._session(wanted).transport if wanted.want is Want.PUSH else None
+
+    def handle(self, request: Any, isUpgrade: bool) -> None:
+        """
+        Answer a request, now or later.
+
+        @param request: a L{twisted.web.server.Request}, whose body has been read.
+        @param isUpgrade: whether it asks for a WebSocket.
+        """
+        if isAnswered(request):
+            # An application that calls this after some time may find the client gone.
+            return
+        if isStream(request.channel):
+            adapt(request)
+            if request.channel.isOver:
+                # Its end is about to be told.
+                return
+        if isUpgrade:
+            # What the client sends behind it, for the WebSocket, is not to be taken for another request.
+            request.channel.persistent = False
+        middlewares = iter(self.middlewares)
+        for middleware in middlewares:
+            try:
+                answer = middleware(request)
+            except BaseException:
+                self._log.failure("A middleware failed")
+                self._writer.refuse(request, _middlewareFailure(), isUpgrade)
+                return
+            if isinstance(answer, Awaitable):
+                rest = partial(self._afterMiddlewares, request, isUpgrade, answer, middlewares)
+                self._decide(request, isUpgrade, rest, _noMiddlewareInTime)
+                return
+            if isAnswered(request):
+                return
+        self._route(request, isUpgrade)
+
+    async def _afterMiddlewares(
+        self,
+        request: Any,
+        isUpgrade: bool,
+        answer: Awaitable[object],
+        rest: Iterator[Callable[[Any], Any]],
+        decision: _Decision,
+    ) -> None:
+        """Wait for a middleware, and go on with those behind it."""
+        try:
+            await answer
+            for middleware in rest:
+                if isAnswered(request):
+                    return
+                await settled(middleware(request))
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._logUnlessGivenUp("A middleware failed", decision)
+            raise _middlewareFailure() from None
+        if not isAnswered(request):
+            self._route(request, isUpgrade)
+
+    def _route(self, request: Any, isUpgrade: bool) -> None:
+        try:
+            if not isUpgrade and self._routeUsual(request):
+                return
+            wanted = self._classify(request, request.method, request.uri, isUpgrade)
+            if wanted.want is Want.POLL:
+                self._session(wanted).transport.poll(request)
+            elif wanted.want is Want.PUSH:
+                self._session(wanted).transport.push(request)
+            elif wanted.want is Want.UPGRADE:
+                self._upgrade(request, wanted)
+            else:
+                self._handshake(request, wanted, isUpgrade)
+        except BaseException:
+            self._notDecided(Failure(), request, isUpgrade, _Decision())
+
+    def _routeUsual(self, request: Any) -> bool:
+        """Serve a request as nearly all are; return whether it is one, and otherwise do nothing."""
+        sid = usualSession(request.uri)
+        if sid is None or headerValues(request, b"origin"):
+            return False
+        method = request.method
+        if not sid:
+            if method != b"GET" or "polling" not in self.opts.transports:
+                return False
+            self._handshake(request, _USUAL_HANDSHAKE, isUpgrade=False)
+            return True
+        session = self._server.factory.clients.get(sid)
+        if session is None or session.protocol != 4 or session.transport.name != "polling":
+            return False
+        if method == b"GET":
+            session.transport.poll(request)
+        elif method == b"POST":
+            session.transport.push(request)
+        else:
+            return False
+        return True
+
+    def _handshake(self, request: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
+        self._admitting.check(opensSession=True)
+        if self.opts.trustedProxies is not None:
+            # What a proxy says is made sure of before anything rests on it.
+            self._clients.clientOf(request)
+        admission = self._server.factory.admit(request, self._clients.addressOf)
+        if self.opts.allowRequest is None and self._server.generatesIds:
+            # Nothing that could take time.
+            try:
+                sid: Any = self._server.generateId(request)
+                self._openAs(request, wanted, self._handshakeOf(request, wanted), sid, admission)
+            finally:
+                admission.giveUp()
+        else:
+            decision = _Decision(admission)
+            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime, decision)
+
+    def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
+        origins = headerValues(request, b"origin")
+        own = partial(self._ownOrigin, request) if self._namesOwnOrigin else noOrigin
+        return classify(
+            method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server.factory.clients.get, own
+        )
+
+    @staticmethod
+    def _session(wanted: EngineRequest[Socket]) -> Socket:
+        assert wanted.session is not None
+        return wanted.session
+
+    def _decide(
+        self,
+        request: Any,
+        isUpgrade: bool,
+        ask: Callable[[_Decision], Coroutine[Any, Any, None]],
+        tooSlow: Callable[[], HTTPRefusal],
+        decision: _Decision | None = None,
+    ) -> None:
+        """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
+        decision = decision or _Decision()
+        opensSession = decision.admission is not None
+        deciding = Deferred.fromCoroutine(ask(decision))
+        deciding.addErrback(self._notDecided, request, isUpgrade, decision)
+        if deciding.called:
+            return
+
+        def over(_: object = None) -> None:
+            cancel(timer)
+            self._undecided.pop(giveUp, None)
+
+        def giveUp(refusal: HTTPRefusal) -> None:
+            over()
+            decision.giveUp()
+            self._writer.refuse(request, refusal, isUpgrade)
+            deciding.cancel()
+
+        def tooLong() -> None:
+            if self.counters.throttle.allows("undecided"):
+                self._log.warn(
+                    "A request from {peer} was not decided about in {seconds} seconds",
+                    peer=request.getClientAddress(),
+                    seconds=DECISION_TIMEOUT,
+                )
+            giveUp(tooSlow())
+
+        timer = self._server.reactor.callLater(DECISION_TIMEOUT, tooLong)
+        self._undecided[giveUp] = opensSession
+        deciding.addCallback(over)
+        # A client that has gone gets no answer, but what it waited for is cancelled.
+        request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
+        try:
+            self._admitting.check(opensSession)
+        except ServerClosing as refusal:
+            giveUp(refusal)
+
+    def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool, decision: _Decision) -> None:
+        refusal = failure.value
+        if not isinstance(refusal, HTTPRefusal):
+            if not decision.isGivenUp and self.counters.throttle.allows(f"internal errors, {type(refusal).__name__}"):
+                self._log.failure("A request could not be answered", failure)
+            refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
+        self._writer.refuse(request, refusal, isUpgrade)
+
+    async def _open(self, request: Any, wanted: EngineRequest[Socket], decision: _Decision) -> None:
+        assert decision.admission is not None
+        try:
+            handshake = self._handshakeOf(request, wanted)
+            await self._askWhetherAllowed(request, decision)
+            sid = await self._newId(request, decision)
+            # What was cancelled may have taken no notice.
+            if not decision.isGivenUp:
+                self._admitting.check(opensSession=True)
+                self._openAs(request, wanted, handshake, sid, decision.admission)
+        finally:
+            decision.admission.giveUp()
+
+    def _openAs(
+        self,
+        request: Any,
+        wanted: EngineRequest[Socket],
+        handshake: WebSocketHandshake | None,
+        sid: str,
+        admission: Admission,
+    ) -> None:
+        if handshake is not None:
+            self._openOnWebSocket(request, wanted, handshake, sid, admission)
+            return
+        codec = codecFor(wanted.revision)
+        if wanted.jsonpIndex is None:
+            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self._server.reactor, self.counters)
+        else:
+            polling = JSONPTransport(codec, self.opts, self._server.reactor, wanted.jsonpIndex, self.counters)
+        if isStream(request.channel):
+            self._checkHead(request)
+            self._checkIdleTime(request)
+        polling.park(request)
+        self._tell(self._server.factory.open(sid, polling, request, wanted.revision, admission))
+        _keepLittle(request)
+
+    def _openOnWebSocket(
+        self,
+        request: Any,
+        wanted: EngineRequest[Socket],
+        handshake: WebSocketHandshake,
+        sid: str,
+        admission: Admission,
+    ) -> None:
+        def begin() -> None:
+            self._tell(self._server.factory.open(sid, transport, request, wanted.revision, admission))
+
+        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
+        self._accept(request, handshake, transport, sid)
+        _keepLittle(request)
+
+    def _handshakeOf(self, request: Any, wanted: EngineRequest[Socket]) -> WebSocketHandshake | None:
+        return self._checkWebSocket(request) if wanted.want is Want.WEBSOCKET else None
+
+    def _checkHead(self, request: Any) -> None:
+        """Refuse a request of HTTP/2 whose head is too large; on a connection of HTTP/1.1 its site does."""
+        size = len(request.uri)
+        for name, values in request.requestHeaders.getAllRawHeaders():
+            size += sum([len(name) + len(value) for value in values])
+        limit = self.opts.maxHeaderSize
+        if size > limit:
+            message = f"the headers are larger than maxHeaderSize, {limit} bytes"
+            raise HTTPRefusal(message, None, 431, "maxHeaderSize")
+
+    def _checkIdleTime(self, request: Any) -> None:
+        """Say once that a site closes connections of HTTP/2 on which GETs wait; those of HTTP/1.1 it doesn't."""
+        seconds = request.channel.site.timeOut
+        if seconds is not None and seconds * 1000 <= self.opts.pingInterval and not self._warnedOfIdleTime:
+            self._warnedOfIdleTime = True
+            self._log.warn(
+                "The site closes a connection of HTTP/2 on which nothing is sent for {seconds} s, and with it every "
+                "session that waits there, but nothing need be sent for pingInterval, {pingInterval} ms: make the site "
+                "with a longer timeout",
+                seconds=seconds,
+                pingInterval=self.opts.pingInterval,
+            )
+
+    def _tell(self, socket: Socket) -> None:
+        if _debug.enabled:
+            _debug.log(f"session {socket.logName} opened on {socket.transport.name}")
+        # A handler of flush may have closed it before anybody heard of it, and one of connection may now.
+        if socket.readyState is not ReadyState.CLOSED:
+            self._server.emit("connection", socket)
+        if socket.readyState is not ReadyState.CLOSED:
+            socket.emit("open")
+
+    async def _askWhetherAllowed(self, request: Any, decision: _Decision) -> None:
+        if self.opts.allowRequest is None:
+            return
+        try:
+            allowed = await settled(self.opts.allowRequest(request))
+        except RequestRefused as error:
+            raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._logUnlessGivenUp("allowRequest failed", decision)
+            allowed = False
+        if not allowed:
+            raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "allowRequest said no"})
+
+    async def _newId(self, request: Any, decision: _Decision) -> str:
+        try:
+            sid: Any = await settled(self._server.generateId(request))
+            if not isinstance(sid, str) or not sid:
+                raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
+            # A client can be told nothing else.
+            sid.encode()
+            if sid in self._server.factory.clients:
+                raise ValueError("generateId returned an id that a live session has")
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._logUnlessGivenUp("generateId failed", decision)
+            context = {"name": "ID_GENERATION_ERROR", "error": error}
+            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
+        return sid
+
+    def _upgrade(self, request: Any, wanted: EngineRequest[Socket]) -> None:
+        handshake = self._checkWebSocket(request)
+
+        def begin() -> None:
+            session = self._session(wanted)
+            # Whatever comes on it comes from the client of that session.
+            transport.owner = session
+            if not session.tryUpgrade(transport):
+                # One WebSocket is there already. The session isn't to suffer from a second.
+                transport.close()
+
+        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
+        self._accept(request, handshake, transport, None)
+
+    def _checkWebSocket(self, request: Any) -> WebSocketHandshake:
+        if getattr(request.channel, "transport", None) is None:
+            # HTTP/2: there is no connection that could become a WebSocket.
+            raise HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"}, 426, "UPGRADE_REQUIRED")
+        headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
+        return checkWebSocketHeaders(request.method.decode("latin-1"), headers)
+
+    def _accept(
+        self, request: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
+    ) -> None:
+        self._writer.announce(request, openedId)
+        try:
+            self._admitting.check(opensSession=openedId is not None)
+        except ServerClosing:
+            request.responseHeaders.removeHeader("Set-Cookie")
+            raise
+        # As text for engines, which write it as UTF-8.
+        headers = {
+            name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
+            for name, values in request.responseHeaders.getAllRawHeaders()
+            if not _OF_A_HANDSHAKE.fullmatch(name)
+        }
+        connection = request.channel.transport
+        try:
+            self._server.webSockets.accept(request, handshake, headers, transport)
+        except BaseException:
+            if not request.startedWriting:
+                raise
+            # It has been taken over, and its 101 isn't there, or only in part: no answer would be understood.
+            if self.counters.throttle.allows("WebSockets that could not be opened"):
+                self._log.failure("A WebSocket could not be opened")
+            attempt(connection.abortConnection)
+            return
+        request.code = 101
+        site = getattr(request, "site", None)
+        if site is not None:
+            # Nobody else does, as the request is never finished.
+            site.log(request)
+
+    def _logUnlessGivenUp(self, what: str, decision: _Decision) -> None:
+        """Log what is being raised, unless it comes from being cancelled."""
+        if not decision.isGivenUp:
+            self._log.failure(what)
+
+    def _ownOrigin(self, request: Any) -> str | None:
+        return self._clients.clientOf(request).origin
+
+
+_OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
+"""Headers that have a meaning of their own in a 101, in which those of other responses would break it."""
+
+
+def _middlewareFailure() -> HTTPRefusal:
+    return ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE"})
+
+
+def _noMiddlewareInTime() -> HTTPRefusal:
+    return ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "MIDDLEWARE_FAILURE", "reason": "no answer in time"})
+
+
+def _noDecisionInTime() -> HTTPRefusal:
+    return ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
+
+
+_USUAL_HANDSHAKE: EngineRequest[Socket] = EngineRequest(Want.OPEN, 4, None, supportsBinary=True)
+
+
+def _keepLittle(request: Any) -> None:
+    """Free what the first request of a session, which keeps it, need not hold, if it is one of ours."""
+    keepLittle = getattr(request, "keepLittle", None)
+    if keepLittle is not None:
+        keepLittle()
