@@ -3,7 +3,7 @@ The time of a server, and timeouts that wait until the reactor has read what cam
 
 Twisted's reactors run on the system's clock, which can be set: when it is set back by an hour, every timer fires an
 hour late. L{steadyClock} returns a clock that no setting changes. A process that stood still finds its timeouts due
-before it has read a byte: L{AfterReading} puts them behind that. docs/architecture.md, "Time".
+before it has read a byte: L{AfterReading} puts them behind that. docs/architecture/time.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What ends, ends whole: each step of an end runs whatever another one raised, and no end runs inside another.
 
-docs/architecture.md, "Ends".
+docs/architecture/ends.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 Work that takes too long for one turn of the reactor, done in pieces of about ten milliseconds.
 
 What waits is served in order of arrival, one piece each, and all of it together gets L{TURN} seconds of a turn. So the
-more there is, the longer it takes, and everybody else waits no longer. docs/architecture.md, "Turns".
+more there is, the longer it takes, and everybody else waits no longer. docs/architecture/turns.md.
 """
 
 from __future__ import annotations

@@ -301,7 +301,7 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
 
     for name, values in headers.items():
         # Software that splits header lines as Python splits text sees two headers instead of one
-        # (docs/architecture.md, "Headers are parsed once").
+        # (docs/architecture/engines.md).
         if any(map(_breaksLines, values)):
             raise refusal(f"header {name.decode('latin-1')}: a byte that some take for the end of a line")
     if method != "GET":

@@ -1,4 +1,4 @@
-"""WebSocket by Autobahn, the default C{wsEngine}. docs/architecture.md, "Engines" and "Fast paths"."""
+"""WebSocket by Autobahn, the default C{wsEngine}. docs/architecture/engines.md and "Fast paths"."""
 
 from __future__ import annotations
 

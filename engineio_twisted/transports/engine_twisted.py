@@ -2,7 +2,7 @@
 WebSocket by L{twisted.web.websocket}, a C{wsEngine} for those who want no more than Twisted.
 
 Needs the extra C{wsproto}, and Twisted 26.10. What it lacks is here: a limit on the size of a message, headers and a
-subprotocol in the 101. It can't compress. docs/architecture.md, "Engines".
+subprotocol in the 101. It can't compress. docs/architecture/engines.md.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ COMPRESSED_AT_ONCE = 65536
 Bytes of a payload that are compressed without a pause. More goes out in pieces of this size.
 
 A piece takes about a millisecond, a payload of ten megabytes a sixth of a second, in which nobody else would be
-served (docs/architecture.md, "Compression in pieces").
+served (docs/architecture/compression.md).
 """
 
 

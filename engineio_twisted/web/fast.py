@@ -3,7 +3,7 @@ A shorter way through twisted.web for the requests that polling is made of.
 
 A request that comes whole, is for a server of ours and has nothing rare about it is read in one pass, and becomes a
 L{FastRequest}, which makes what a request of twisted.web has only for those who ask for it. Every other one goes the
-way of twisted.web. docs/architecture.md, "Fast paths".
+way of twisted.web. docs/architecture/fast-paths.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Connections that a reactor watches as if they were one.
 
 A reactor spends about as much on telling a connection that there is something to read as is spent on a small message.
 What that is, for each connection, each time: asking what it is called in a log, a context for the log, a call with
-both. Here that is done once for all connections that have something to be read. docs/architecture.md, "Fast paths".
+both. Here that is done once for all connections that have something to be read. docs/architecture/fast-paths.md.
 """
 
 from __future__ import annotations

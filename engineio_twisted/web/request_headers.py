@@ -2,7 +2,7 @@
 The headers of a request as they came: bytes, of which a table is made when somebody changes them.
 
 A session keeps its first request as long as it lives. A table of headers takes up to ten times as much memory as what
-was sent, so a client could fill memory with little (docs/architecture.md, "What a session keeps of its request").
+was sent, so a client could fill memory with little (docs/architecture/requests.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The requests of a site, whose bodies are counted as they come.
 
 twisted.web stores the whole body of a POST before it asks a resource. On our L{Site}, and on any site that
 L{Server.attach} may give L{EngineIORequest}, the body is counted as it comes instead, and a POST on a session that
-reads one already is refused as soon as its headers are there (docs/architecture.md, "Bodies are counted as they come").
+reads one already is refused as soon as its headers are there (docs/architecture/requests.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The way in through twisted.web: a resource, and the capture of a path on a site.
 
-docs/architecture.md, "Bodies are counted as they come".
+docs/architecture/requests.md.
 """
 
 from __future__ import annotations
