@@ -86,30 +86,43 @@ class ITransport(Interface):
 class ITransportOwner(Interface):
     """What a transport may call on the session it belongs to."""
 
-    logName = Attribute("What the session is called in a log, which its id isn't.")
-    refusal = Attribute("Why packets of a POST aren't taken, as an L{HTTPRefusal}; None where the session closes.")
+    logName = Attribute("The name of the session in a log, which its id isn't.")
 
     def transportReady(transport: ITransport) -> None:
-        """Learn that the transport has become writable."""
+        """Called when the transport has become writable."""
 
-    def transportAnswers(transport: ITransport, request: Any) -> None:
-        """Learn that a request is about to be answered: this is the last moment to change the answer's headers."""
-
-    def transportPacket(transport: ITransport, packet: Packet) -> bool:
+    def transportPacket(transport: ITransport, packet: Packet) -> HTTPRefusal | None:
         """
         Take a packet from the client; never a close packet.
 
-        @return: whether it was taken, which it isn't any more once the session is closing.
+        @return: None if it was taken; otherwise why not, as the response to a request that carried it.
         """
 
-    def transportMessage(transport: ITransport, data: str | bytes) -> bool:
+    def transportMessage(transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         """Take a message from the client, as L{transportPacket} takes a packet with it."""
 
     def transportDelivered(transport: ITransport) -> None:
         """Called when everything that had to wait was delivered."""
 
     def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
-        """Learn that the client has left, or broke the protocol, and why. The owner closes the transport."""
+        """Called when the client has left, or broke the protocol, and why. The owner closes the transport."""
+
+
+class ISessionHost(Interface):
+    """What a session knows of the server that it belongs to."""
+
+    server = Attribute("What applications know as C{socket.server}: an L{EventEmitter} that hears flush and drain too.")
+    opts = Attribute("The L{ServerOptions}.")
+    clock = Attribute("The C{IReactorTime} by which everything is timed.")
+    counters = Attribute("The L{Counters} that sessions count in.")
+    heartbeats = Attribute("The L{Heartbeats} of all sessions.")
+    ends = Attribute("The L{Ends} of all sessions.")
+
+    def addressOf(request: Any) -> str | None:
+        """Return the IP address of the client that sent a request, behind trusted proxies too; None if it has none."""
+
+    def sessionEnded(socket: Any) -> None:
+        """Called once for each session, when it is closed and before its client and the application are told."""
 
 
 class IWebSocketEngine(Interface):

@@ -278,7 +278,7 @@ class Router:
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
             self._clients.clientOf(request)
-        admission = self._server.factory.admit(request, self._clients.addressOf)
+        admission = self._server.factory.admit(request)
         if self.opts.allowRequest is None and self._server.generatesIds:
             # Nothing that could take time.
             try:
@@ -379,15 +379,15 @@ class Router:
         if handshake is not None:
             self._openOnWebSocket(request, wanted, handshake, sid, admission)
             return
-        codec = codecFor(wanted.revision)
+        codec, reactor, announce = codecFor(wanted.revision), self._server.reactor, self._writer.announce
         if wanted.jsonpIndex is None:
-            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, self._server.reactor, self.counters)
+            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, announce, self.counters)
         else:
-            polling = JSONPTransport(codec, self.opts, self._server.reactor, wanted.jsonpIndex, self.counters)
+            polling = JSONPTransport(codec, self.opts, reactor, announce, wanted.jsonpIndex, self.counters)
         if isStream(request.channel):
             self._checkHead(request)
             self._checkIdleTime(request)
-        polling.park(request)
+        polling.open(request, sid)
         self._tell(self._server.factory.open(sid, polling, request, wanted.revision, admission))
         _keepLittle(request)
 

@@ -26,7 +26,6 @@ from .protocol.proxies import Client
 from .routing import Router
 from .session.emitter import EventEmitter
 from .session.factory import SocketFactory, generateId
-from .session.heartbeats import Heartbeats
 from .session.socket import Socket
 from .stopping import Stop
 from .transports.engine_autobahn import AutobahnEngine
@@ -324,17 +323,12 @@ class Server(EventEmitter):
     @cached_property
     def factory(self) -> SocketFactory:
         """The sessions."""
-        return SocketFactory(self, self.clock)
+        return SocketFactory(self, self.clock, self._clients.addressOf)
 
-    @cached_property
+    @property
     def ends(self) -> Ends:
         """The ends of sessions, none of which runs inside another."""
-        return Ends(self.clock)
-
-    @cached_property
-    def heartbeats(self) -> Heartbeats:
-        """When the heartbeats of sessions are due."""
-        return Heartbeats(self.opts, self.clock)
+        return self.factory.ends
 
     @cached_property
     def webSockets(self) -> Any:

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import FastSite, Server, Site, listen
 from engineio_twisted.ends import CLOSE_TIMEOUT
-from engineio_twisted.protocol.errors import CloseReason
+from engineio_twisted.protocol.errors import CloseReason, SessionClosing
 from engineio_twisted.protocol.packet import PacketType
 
 from .kit.engines import ENGINES
@@ -74,7 +74,7 @@ def test_whatComesMeanwhile() -> None:
     candidate.receive(PacketType.PING, "probe")
     session.socket.send("last")
     session.socket.goAway(10)
-    assert session.socket.transportPacket(session.transport, message("still here"))
+    assert session.socket.transportPacket(session.transport, message("still here")) is None
     assert ("message", "still here") in session.events
     candidate.receive(PacketType.UPGRADE)
     assert candidate.texts() == ["last"]
@@ -87,7 +87,8 @@ def test_closedBeforeAndAfter() -> None:
     session = Session("polling")
     session.socket.close()
     session.socket.goAway(10)
-    assert not session.socket.transportPacket(session.transport, message("refused"))
+    refusal = session.socket.transportPacket(session.transport, message("refused"))
+    assert isinstance(refusal, SessionClosing)
     session.transport.ready()
     assert session.closes == [("forced close", "closed by the server")]
 

@@ -33,10 +33,7 @@ FLOORS |= {each: {*FLOORS["listening"], "listening", *ABOVE} for each in ABOVE}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 
 # What the rooms still know of each other that they shouldn't: each line is to go.
-NOT_YET: set[tuple[str, str]] = {
-    ("session.factory", "server"),
-    ("session.socket", "server"),
-}
+NOT_YET: set[tuple[str, str]] = {}
 
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading", "zope"}
 

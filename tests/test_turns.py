@@ -29,7 +29,7 @@ from engineio_twisted.transports.polling import JSONPTransport, PollingTransport
 from engineio_twisted.turns import TURN, inLaterTurn
 
 from .kit.engines import ENGINES, ConfiguredAutobahn
-from .kit.fakes import FakeOwner, FakeRequest
+from .kit.fakes import FakeOwner, FakeRequest, announce
 from .kit.memory import Memory
 from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
 from .transports.test_fast_path import FRAMES, LIMIT, WRONG
@@ -656,9 +656,9 @@ class Posting:
         settings = ServerOptions(**options)
         codec = codecFor(revision)
         if index is None:
-            self.transport = PollingTransport(codec, True, settings, self.clock)
+            self.transport = PollingTransport(codec, True, settings, self.clock, announce)
         else:
-            self.transport = JSONPTransport(codec, settings, self.clock, index)
+            self.transport = JSONPTransport(codec, settings, self.clock, announce, index)
         self.transport.owner = self.owner
         self._take = self.owner.transportPacket
         self.owner.transportPacket = self.take  # type: ignore[method-assign]

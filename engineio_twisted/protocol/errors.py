@@ -16,6 +16,7 @@ What can go wrong, and what is answered.
         ├── BodyTimeout       408
         ├── HeadRefused       408, 414 or 431: before it is known what a request wants
         ├── RateLimitExceeded 429
+        ├── SessionClosing    400
         ├── SessionLimitExceeded 429 or 503, in `limits`
         └── ServerClosing     503
 
@@ -213,6 +214,15 @@ class RateLimitExceeded(HTTPRefusal):
 
     def __init__(self, name: str, limit: int) -> None:
         super().__init__(f"more came in a second than {name} allows, {limit}", None, 429, name)
+
+
+class SessionClosing(HTTPRefusal):
+    """The session closes, and takes nothing more from its client."""
+
+    name = "SESSION_CLOSING"
+
+    def __init__(self) -> None:
+        super().__init__("the session is closing")
 
 
 class ServerClosing(HTTPRefusal):

@@ -6,57 +6,66 @@ import itertools
 import os
 from binascii import b2a_base64
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
+from ..ends import Ends
+from ..interfaces import ISessionHost
+from ..observer import Counters
 from ..protocol.errors import BufferLimitExceeded
+from ..protocol.options import ServerOptions
 from ..protocol.packet import Packet, PacketType
+from .heartbeats import Heartbeats
 from .limits import Admission, SessionLimitExceeded, SessionLimits
 from .socket import LimitedSocket, ReadyState, Socket, messageOf
 
-if TYPE_CHECKING:
-    from ..server import Server
 
-
+@implementer(ISessionHost)
 class SocketFactory:
     """
     The sessions of a server, by id; made by the server, as its C{factory}.
 
     The server calls this with each accepted handshake and when it closes; each session, once, when it has ended.
 
+    @param server: the L{Server}: its options, its counters, and its handlers of what sessions emit to it.
+    @param clock: the time of the server, an C{IReactorTime}.
+    @param addressOf: returns the address of the client that sent a request.
     @ivar clients: the live sessions, by id.
     """
 
     _log = Logger()
 
-    def __init__(self, server: Server, clock: IReactorTime) -> None:
+    def __init__(self, server: Any, clock: IReactorTime, addressOf: Callable[[Any], str | None]) -> None:
         self.clients: dict[str, Socket] = {}
-        self._server = server
-        self._clock = clock
-        self._limits = SessionLimits(server.opts)
-        options = server.opts
+        self.server = server
+        self.clock = clock
+        self.addressOf = addressOf
+        self.opts: ServerOptions = server.opts
+        self.counters: Counters = server.counters
+        self.heartbeats = Heartbeats(self.opts, clock)
+        self.ends = Ends(clock)
+        self._limits = SessionLimits(self.opts)
+        options = self.opts
         isLimited = (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) != (None,) * 3
         self._class = LimitedSocket if isLimited else Socket
-        # One for all sessions.
-        self._ended = self._remove
         self._waiting: list[Deferred[None]] = []
 
-    def admit(self, request: Any, findAddress: Callable[[Any], str | None]) -> Admission:
+    def admit(self, request: Any) -> Admission:
         """
         Let a handshake in, so that it may open a session.
 
-        @param findAddress: returns the client's address, of the request; called where a limit asks for it.
         @raise SessionLimitExceeded: a limit is reached.
         """
-        now = self._clock.seconds()
-        address = findAddress(request) if self._limits.needsAddress else None
+        now = self.clock.seconds()
+        address = self.addressOf(request) if self._limits.needsAddress else None
         try:
             return self._limits.admit(address, len(self.clients), now)
         except SessionLimitExceeded as refusal:
-            if self._server.counters.throttle.allows(refusal.name):
+            if self.counters.throttle.allows(refusal.name):
                 self._log.warn("A handshake was refused: {reason}", reason=refusal.message, name=refusal.name)
             raise
 
@@ -64,12 +73,12 @@ class SocketFactory:
         """
         Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs.
 
-        @param admission: of its handshake, whose place it takes.
+        @param admission: that of its handshake.
         """
-        socket = self._class(sid, self._server, transport, request, protocol, self._clock, self._ended)
-        place = None if admission is None else admission.take()
-        if place is not None:
-            socket.place = place
+        socket = self._class(sid, self, transport, request, protocol)
+        key = None if admission is None else admission.take()
+        if key is not None:
+            socket.addressKey = key
         self.clients[sid] = socket
         try:
             socket.open()
@@ -79,9 +88,9 @@ class SocketFactory:
             raise
         return socket
 
-    def _remove(self, socket: Socket) -> None:
+    def sessionEnded(self, socket: Socket) -> None:
         del self.clients[socket.id]
-        self._limits.leave(socket.place)
+        self._limits.leave(socket.addressKey)
         if self._waiting and not self.clients:
             waiting, self._waiting = self._waiting, []
             for each in waiting:
@@ -110,7 +119,7 @@ class SocketFactory:
                     count += 1
             except BufferLimitExceeded as error:
                 # There is nobody to raise it at who would know which session it was.
-                if self._server.counters.throttle.allows(error.option):
+                if self.counters.throttle.allows(error.option):
                     self._log.warn(
                         "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)
                     )

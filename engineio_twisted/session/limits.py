@@ -57,34 +57,34 @@ class SessionLimitExceeded(HTTPRefusal):
 
 class Admission:
     """
-    The place that a handshake holds while it is decided about, which the session takes that it opens.
+    What a handshake holds of the limits while it is decided about, and passes on to the session that it opens.
 
-    @param place: that of its address, or None where that isn't counted.
+    @param addressKey: under which its address is counted; None if it isn't.
     """
 
-    __slots__ = ("_isHeld", "_limits", "_place")
+    __slots__ = ("_addressKey", "_isHeld", "_limits")
 
-    def __init__(self, limits: SessionLimits, place: str | None) -> None:
+    def __init__(self, limits: SessionLimits, addressKey: str | None) -> None:
         self._limits = limits
-        self._place = place
+        self._addressKey = addressKey
         self._isHeld = True
 
     def take(self) -> str | None:
-        """Have a session take the place; return what L{SessionLimits.leave} is called with when it has ended."""
+        """Pass it on to a session; return what L{SessionLimits.leave} is called with when that has ended."""
         if self._isHeld:
             self._isHeld = False
             self._limits.pending -= 1
         else:
             # It was given up, and the session is opened all the same.
-            self._limits.enter(self._place)
-        return self._place
+            self._limits.enter(self._addressKey)
+        return self._addressKey
 
     def giveUp(self) -> None:
-        """Leave the place, unless a session has taken it."""
+        """Count the handshake out, unless it was passed on to a session."""
         if self._isHeld:
             self._isHeld = False
             self._limits.pending -= 1
-            self._limits.leave(self._place)
+            self._limits.leave(self._addressKey)
 
 
 class SessionLimits:
@@ -103,7 +103,7 @@ class SessionLimits:
         self._sessions: dict[str, int] = {}
         self._second = 0
         self._handshakes: dict[str, int] = {}
-        self._placeOf = lru_cache(_REMEMBERED)(self._findPlace)
+        self._addressKeyOf = lru_cache(_REMEMBERED)(self._findAddressKey)
         self.pending = 0
         self.needsAddress = self._maxPerAddress is not None or self._maxHandshakes is not None
 
@@ -116,49 +116,49 @@ class SessionLimits:
         @param now: the time in seconds.
         @raise SessionLimitExceeded: there are too many. Nothing is counted but the handshake.
         """
-        place = None if address is None else self._placeOf(address)
-        if place is not None and self._maxHandshakes is not None:
-            self._countHandshake(place, int(now), self._maxHandshakes)
+        addressKey = None if address is None else self._addressKeyOf(address)
+        if addressKey is not None and self._maxHandshakes is not None:
+            self._countHandshake(addressKey, int(now), self._maxHandshakes)
         if self._maxSessions is not None and sessions + self.pending >= self._maxSessions:
             message = f"there are as many sessions as maxSessions allows, {self._maxSessions}"
             raise SessionLimitExceeded("maxSessions", message, 503, RETRY_AFTER)
-        if place is not None and self._maxPerAddress is not None:
-            if self._sessions.get(place, 0) >= self._maxPerAddress:
-                what = f"{place} has as many sessions as maxSessionsPerAddress allows, {self._maxPerAddress}"
+        if addressKey is not None and self._maxPerAddress is not None:
+            if self._sessions.get(addressKey, 0) >= self._maxPerAddress:
+                what = f"{addressKey} has as many sessions as maxSessionsPerAddress allows, {self._maxPerAddress}"
                 raise SessionLimitExceeded("maxSessionsPerAddress", f"{what}{_CURE}", 429, RETRY_AFTER)
-            self.enter(place)
+            self.enter(addressKey)
         else:
-            place = None
+            addressKey = None
         self.pending += 1
-        return Admission(self, place)
+        return Admission(self, addressKey)
 
-    def _countHandshake(self, place: str, second: int, limit: int) -> None:
+    def _countHandshake(self, addressKey: str, second: int, limit: int) -> None:
         if second != self._second:
             self._second = second
             self._handshakes = {}
-        count = self._handshakes.get(place, 0)
+        count = self._handshakes.get(addressKey, 0)
         if count >= limit:
             name = "maxHandshakesPerSecondPerAddress"
-            what = f"from {place} came as many handshakes in a second as {name} allows, {limit}"
+            what = f"from {addressKey} came as many handshakes in a second as {name} allows, {limit}"
             raise SessionLimitExceeded(name, f"{what}{_CURE}", 429, "1")
-        self._handshakes[place] = count + 1
+        self._handshakes[addressKey] = count + 1
 
-    def enter(self, place: str | None) -> None:
-        """Count a session, or what may become one, at its place; None has no place."""
-        if place is not None:
-            self._sessions[place] = self._sessions.get(place, 0) + 1
+    def enter(self, addressKey: str | None) -> None:
+        """Count a session, or what may become one, under the key of its address; nothing if it has none."""
+        if addressKey is not None:
+            self._sessions[addressKey] = self._sessions.get(addressKey, 0) + 1
 
-    def leave(self, place: str | None) -> None:
-        """Count it out."""
-        if place is not None:
-            left = self._sessions[place] - 1
+    def leave(self, addressKey: str | None) -> None:
+        """Count a session, or what would have become one, out."""
+        if addressKey is not None:
+            left = self._sessions[addressKey] - 1
             if left:
-                self._sessions[place] = left
+                self._sessions[addressKey] = left
             else:
-                del self._sessions[place]
+                del self._sessions[addressKey]
 
-    def _findPlace(self, address: str) -> str | None:
-        """Return where an address is counted: IPv6 by the network that one client has; None where it isn't."""
+    def _findAddressKey(self, address: str) -> str | None:
+        """Return the key of an address, for IPv6 the network that one client has; None if it isn't counted."""
         found = addressOf(address)
         if found is None or self._uncounted.trust(found):
             return None

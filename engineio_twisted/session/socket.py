@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, StrEnum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,17 +25,13 @@ from ..clock import Timeout, cancel
 from ..ends import attempt, hasRoom, needRoom
 from ..interfaces import ITransport, ITransportOwner
 from ..logs import DebugScope, beginningOfId
-from ..protocol.errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded
+from ..protocol.errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded, SessionClosing
 from ..protocol.handshake import openPacket, upgradesOf
 from ..protocol.packet import PROBE, Packet, PacketType
-from ..protocol.proxies import plainAddress
 from .emitter import EventEmitter, Handler
 from .heartbeats import STOOD_STILL, Heartbeats, Patience, Queue, Wait
 from .limits import Meter
 from .work import SessionWork, Work
-
-if TYPE_CHECKING:
-    from ..server import Server
 
 _debug = DebugScope("engine:socket")
 
@@ -187,16 +183,14 @@ class Socket(EventEmitter):
     C{upgrade(transport)}; C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
 
     @ivar id: the session id, which is a secret of the client.
-    @ivar server: the L{Server}.
     @ivar request: the session's first request.
     @ivar protocol: the revision of the protocol.
     @ivar transport: the transport it is on.
-    @ivar place: where it is counted by address, for its factory; None where it isn't.
+    @ivar addressKey: under which its factory counts it by address; None if it doesn't.
     """
 
     _log = Logger()
-    place: str | None = None
-    refusal: HTTPRefusal | None = None
+    addressKey: str | None = None
     _readyState: ReadyState = ReadyState.OPENING
     _upgradeState: UpgradeState = UpgradeState.NONE
     _heartbeatState: HeartbeatState = HeartbeatState.STOPPED
@@ -242,23 +236,24 @@ class Socket(EventEmitter):
     def __init__(
         self,
         sid: str,
-        server: Server,
+        host: Any,
         transport: Any,
         request: Any,
         protocol: int,
-        clock: IReactorTime,
-        ended: Callable[[Socket], None],
     ) -> None:
         self.id = sid
-        self.server = server
+        self._host = host
         self.transport = transport
         self.request = request
         self.protocol = protocol
-        self._clock = clock
-        self._ended = ended
         transport.owner = self
 
     # For the application
+
+    @property
+    def server(self) -> Any:
+        """The L{Server}."""
+        return self._host.server
 
     @property
     def readyState(self) -> ReadyState:
@@ -278,9 +273,8 @@ class Socket(EventEmitter):
     @property
     def remoteAddress(self) -> str | None:
         """The client's IP address, by the first request (L{Server.clientOf}); None on a UNIX socket."""
-        if self.server.opts.trustedProxies is None:
-            return plainAddress(self.request.getClientAddress())
-        return self.server.clientOf(self.request).address
+        address: str | None = self._host.addressOf(self.request)
+        return address
 
     @property
     def writeBuffer(self) -> list[Packet]:
@@ -343,7 +337,7 @@ class Socket(EventEmitter):
             and not self._buffer
             and not self._flushing
             and not self.hearsSending
-            and not self.server.hearsSending
+            and not self._host.server.hearsSending
             and transport.writable
         ):
             # Nearly always. Sending the packet comes to the same, as nobody is told anything.
@@ -377,7 +371,7 @@ class Socket(EventEmitter):
             if hasRoom():
                 self._closeOrEnd()
             else:
-                ends = self.server.ends
+                ends = self._host.ends
                 ends.add(self, (Socket._closeOrEnd,))
                 ends.run()
 
@@ -394,7 +388,7 @@ class Socket(EventEmitter):
             # It may be taking what is buffered, and no pong is received.
             self._stopHeartbeat()
         if not isDrained:
-            self._closeDeadline = self.server.heartbeats.timeouts.callLater(
+            self._closeDeadline = self._host.heartbeats.timeouts.callLater(
                 CLOSING_TIMEOUT, self._end, CloseReason.FORCED_CLOSE, description
             )
         self._stopProducer()
@@ -422,7 +416,7 @@ class Socket(EventEmitter):
         if self._isReceiving and not self._isReceivingPaused:
             self._isReceivingPaused = True
             if self._heartbeat is not None and self._heartbeatState in _WAITING_FOR_CLIENT:
-                self._beingPatient().pause(self._clock.seconds(), self._heartbeat.left(self))
+                self._beingPatient().pause(self._host.clock.seconds(), self._heartbeat.left(self))
             if self._held is None:
                 self._held = deque()
                 self.transport.pauseReceiving()
@@ -497,7 +491,7 @@ class Socket(EventEmitter):
 
     def _workOfSession(self) -> SessionWork:
         if self._work is None:
-            self._work = SessionWork(self, self._clock)
+            self._work = SessionWork(self, self._host.clock)
             self._work.isOver = self._readyState is _CLOSED
         return self._work
 
@@ -547,17 +541,17 @@ class Socket(EventEmitter):
 
     def open(self) -> None:
         """Send the open packet, and the initial one where there is one, and start the heartbeat."""
-        options = self.server.opts
+        options = self._host.opts
         self._step(Input.START)
         self._heartbeatStep(Input.LISTEN if self._clientPings else Input.START)
         self._waitFor(self._untilNext)
-        self.server.counters.sessionOpened(self)
+        self._host.counters.sessionOpened(self)
         packets = [openPacket(self.id, upgradesOf(self.transport.name, options), options)]
         if options.initialPacket is not None:
             # It counts for nothing: no application sent it.
             packets.append(Packet(_MESSAGE, options.initialPacket))
         # In one payload.
-        if self.transport.writable and not self.hearsSending and not self.server.hearsSending:
+        if self.transport.writable and not self.hearsSending and not self._host.server.hearsSending:
             self.transport.send(packets)
             return
         for packet in packets:
@@ -599,14 +593,14 @@ class Socket(EventEmitter):
 
         @return: whether it may; if not, it isn't touched.
         """
-        if self._readyState is ReadyState.CLOSED or not upgradesOf(self.transport.name, self.server.opts):
+        if self._readyState is ReadyState.CLOSED or not upgradesOf(self.transport.name, self._host.opts):
             return False
         if not self._upgradeStep(Input.CANDIDATE):
             return False
         candidate.owner = self
         self._candidate = candidate
-        timeouts = self.server.heartbeats.timeouts
-        self._upgradeDeadline = timeouts.callLater(self.server.opts.upgradeTimeout / 1000, self._abandonUpgrade)
+        timeouts = self._host.heartbeats.timeouts
+        self._upgradeDeadline = timeouts.callLater(self._host.opts.upgradeTimeout / 1000, self._abandonUpgrade)
         return True
 
     # ITransportOwner
@@ -621,10 +615,7 @@ class Socket(EventEmitter):
             self._isAwaited = False
             self._emitWithServer("drain")
 
-    def transportAnswers(self, transport: ITransport, request: Any) -> None:
-        self.server.announceHeaders(request, self.id if request is self.request else None)
-
-    def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
+    def transportPacket(self, transport: ITransport, packet: Packet) -> HTTPRefusal | None:
         isEarlier = transport is self._earlier
         if (isEarlier or transport is self.transport) and (
             self._readyState is _OPEN
@@ -635,13 +626,13 @@ class Socket(EventEmitter):
                 self._receive(packet)
             else:
                 self._held.append(packet)
-            return True
+            return None
         if transport is self._candidate:
             self._receiveProbe(packet)
-            return True
-        return False
+            return None
+        return SessionClosing()
 
-    def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         handlers = self._handlers
         if (
             handlers is not None
@@ -654,7 +645,7 @@ class Socket(EventEmitter):
         ):
             # Nearly always. Receiving the packet comes to the same.
             self.emit("message", data)
-            return True
+            return None
         return self.transportPacket(transport, Packet(_MESSAGE, data))
 
     def transportDelivered(self, transport: ITransport) -> None:
@@ -765,7 +756,7 @@ class Socket(EventEmitter):
             and not self._buffer
             and not self._flushing
             and not self.hearsSending
-            and not self.server.hearsSending
+            and not self._host.server.hearsSending
             and transport.writable
         ):
             # What follows comes to the same, as nobody is told anything.
@@ -800,14 +791,14 @@ class Socket(EventEmitter):
             self._callbacks.append((packet, callback))
         self.emit("packetCreate", packet)
         self._flush()
-        counters = self.server.counters
+        counters = self._host.counters
         # What is sent from inside a flush goes out in its next round, where the transport takes that too.
         if counters.trafficObservers and self._buffer and not self._canFlush():
             counters.tell("buffered", self, len(self._buffer), self.bufferedAmount)
 
     def _limitExceededBy(self, packet: Packet) -> BufferLimitExceeded | None:
         """Return which limit a message that has to wait would exceed, if one."""
-        options = self.server.opts
+        options = self._host.opts
         if len(self._buffer) >= options.maxBufferedPackets:
             return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets)
         amount = self.bufferedAmount
@@ -817,22 +808,22 @@ class Socket(EventEmitter):
 
     def _refuse(self, exceeded: BufferLimitExceeded, callback: SendCallback | None) -> None:
         """Do with a message that is over a limit what C{bufferLimitAction} says: the one place where that happens."""
-        self.server.counters.limitReached(self, exceeded.option)
-        action = self.server.opts.bufferLimitAction
+        self._host.counters.limitReached(self, exceeded.option)
+        action = self._host.opts.bufferLimitAction
         if action == "raise":
             raise exceeded
         if action == "drop":
             if not self._hasDropped:
                 # Until all is taken, there may be many more.
                 self._hasDropped = True
-                if self.server.counters.throttle.allows(exceeded.option):
+                if self._host.counters.throttle.allows(exceeded.option):
                     self._log.warn(
                         "Messages to {session} dropped: {reason}", session=self.logName, reason=str(exceeded)
                     )
             if callback is not None:
                 self.callHandler("send callback", callback, exceeded)
             return
-        if self.server.counters.throttle.allows(exceeded.option):
+        if self._host.counters.throttle.allows(exceeded.option):
             self._log.warn("Session {session} closed: {reason}", session=self.logName, reason=str(exceeded))
         self._end(CloseReason.BUFFER_LIMIT_EXCEEDED, str(exceeded))
 
@@ -918,7 +909,7 @@ class Socket(EventEmitter):
         if self._readyState is not ReadyState.CLOSED:
             self.emit(event, *args)
         if self._readyState is not ReadyState.CLOSED:
-            self.server.emit(event, self, *args)
+            self._host.server.emit(event, self, *args)
 
     # The producer
 
@@ -938,7 +929,7 @@ class Socket(EventEmitter):
                 self._isProducerPaused = False
                 self.callHandler("producer", self._producer.resumeProducing)
         elif self._pullCall is None and self._hasRoom():
-            self._pullCall = self._clock.callLater(0, self._pull)
+            self._pullCall = self._host.clock.callLater(0, self._pull)
 
     def _hasRoom(self) -> bool:
         return bool(self.transport.writable) or self.bufferedAmount <= HIGH_MARK
@@ -963,14 +954,15 @@ class Socket(EventEmitter):
     @property
     def _untilNext(self) -> Wait:
         """Where this waits for the next ping of its own, or of the client."""
-        waits: Heartbeats = self.server.heartbeats
+        waits: Heartbeats = self._host.heartbeats
         return waits.listening if self._clientPings else waits.resting
 
     @property
     def _timeout(self) -> float:
         """How many seconds it waits for the client's heartbeat."""
-        options = self.server.opts
-        return (options.pingTimeout + (options.pingInterval if self._clientPings else 0)) / 1000
+        options = self._host.opts
+        seconds: float = (options.pingTimeout + (options.pingInterval if self._clientPings else 0)) / 1000
+        return seconds
 
     def _waitFor(self, wait: Wait) -> None:
         """Begin to wait, for something else or anew."""
@@ -998,7 +990,7 @@ class Socket(EventEmitter):
 
     def _waitMore(self, seconds: float) -> None:
         """Go on waiting for the same, for a time of its own."""
-        self._waitOn(Queue(self._clock, seconds))
+        self._waitOn(Queue(self._host.clock, seconds))
 
     def _waitNoLonger(self) -> None:
         wait, self._heartbeat = self._heartbeat, None
@@ -1013,15 +1005,15 @@ class Socket(EventEmitter):
     def _beat(self) -> None:
         wait, self._heartbeat = self._heartbeat, None
         if self._heartbeatStep(Input.INTERVAL):
-            self._waitFor(self.server.heartbeats.awaiting)
+            self._waitFor(self._host.heartbeats.awaiting)
             self._isHeard = False
             if self._held is not None:
-                self._beingPatient().pause(self._clock.seconds(), self._timeout)
+                self._beingPatient().pause(self._host.clock.seconds(), self._timeout)
             self._sendHeartbeat(PacketType.PING)
         elif (self._held is not None or self._isAnswerDelayed) and not self._heartbeatIsBuffered:
             # The client is to hear of us, but what it answers isn't read.
             self._waitOn(self._untilNext)
-            if self._beingPatient().mayBeat(self._clock.seconds(), self.server.opts.pingInterval / 1000):
+            if self._beingPatient().mayBeat(self._host.clock.seconds(), self._host.opts.pingInterval / 1000):
                 self._sendHeartbeat(PacketType.NOOP if self._clientPings else PacketType.PING)
         else:
             self._timedOut(wait)
@@ -1033,9 +1025,9 @@ class Socket(EventEmitter):
 
     def _timedOut(self, wait: Wait | None) -> None:
         """End the session, unless what the client sent in time lies unread, or a message of its is arriving."""
-        heartbeats: Heartbeats = self.server.heartbeats
+        heartbeats: Heartbeats = self._host.heartbeats
         patience = self._beingPatient()
-        now = self._clock.seconds()
+        now = self._host.clock.seconds()
         if not patience.isOverdue:
             patience.end(now, self.transport.arriving, self._isHeard)
             self._isHeard = False
@@ -1055,7 +1047,7 @@ class Socket(EventEmitter):
 
     @property
     def _whyTimedOut(self) -> str:
-        options = self.server.opts
+        options = self._host.opts
         if self._readyState is ReadyState.CLOSING:
             return _NO_POLL
         if self._clientPings:
@@ -1066,7 +1058,7 @@ class Socket(EventEmitter):
         """Go on counting the time of the client's heartbeat, which stood still while receiving did."""
         if not self.transport.isDelivering:
             patience.delivered()
-        left = patience.resume(self._clock.seconds(), self._timeout)
+        left = patience.resume(self._host.clock.seconds(), self._timeout)
         if left:
             self._waitMore(left)
         elif left is not None:
@@ -1082,7 +1074,7 @@ class Socket(EventEmitter):
         mayBeginAnew = self._patience is None or not self._patience.hasBegunAnew
         if self._heartbeatState is HeartbeatState.AWAITING and mayBeginAnew:
             # Once for each ping, as the reference does. It may be in the way of the pong.
-            self._waitFor(self.server.heartbeats.awaiting)
+            self._waitFor(self._host.heartbeats.awaiting)
 
     def _sendHeartbeat(self, type_: PacketType) -> None:
         # Until it is taken, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
@@ -1100,7 +1092,7 @@ class Socket(EventEmitter):
         # One noop is not enough: a poll that arrives after it would keep the client from sending its upgrade packet.
         self._noopCall = None
         if self._upgradeState is UpgradeState.PROBED:
-            self._noopCall = self._clock.callLater(NOOP_INTERVAL, self._endWaitingPoll)
+            self._noopCall = self._host.clock.callLater(NOOP_INTERVAL, self._endWaitingPoll)
             if self.transport.writable:
                 self.transport.send([Packet(PacketType.NOOP)])
 
@@ -1120,7 +1112,7 @@ class Socket(EventEmitter):
             # What came by polling is held here; for its answer the client needs to wait no longer.
             polling.resumeReceiving()
             self.transport.pauseReceiving()
-        self.server.counters.sessionUpgraded(self, polling.name)
+        self._host.counters.sessionUpgraded(self, polling.name)
         self.emit("upgrade", self.transport)
         self._flush()
 
@@ -1150,10 +1142,10 @@ class Socket(EventEmitter):
         if not self._step(Input.END):
             return
         self._ending = reason, description
-        ends = self.server.ends
+        ends = self._host.ends
         ends.add(self, self._STEPS)
         # Before the steps: behind the GET that is answered another may come at once, which is to find no session.
-        attempt(self._ended, self, session=self)
+        attempt(self._host.sessionEnded, self, session=self)
         ends.run()
 
     def _stopTimers(self) -> None:
@@ -1164,7 +1156,7 @@ class Socket(EventEmitter):
         self._abandonUpgrade(self._ending[0])
 
     def _countEnd(self) -> None:
-        self.server.counters.sessionClosed(self, *self._ending)
+        self._host.counters.sessionClosed(self, *self._ending)
 
     def _letGoOfTransport(self) -> None:
         reason, _ = self._ending
@@ -1228,7 +1220,7 @@ class Socket(EventEmitter):
     @property
     def logName(self) -> str:
         """The session id as it may stand in a log: shortened, as whoever knows it can take the session over."""
-        return beginningOfId(self.id, self.server.opts.idPrefix) + "…"
+        return f"{beginningOfId(self.id, self._host.opts.idPrefix)}…"
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, and emit it as C{error}."""
@@ -1251,13 +1243,13 @@ class LimitedSocket(Socket):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        options = self.server.opts
+        options = self._host.opts
         self._meter = Meter(options.maxMessagesPerSecond, options.maxBytesPerSecond)
 
     def open(self) -> None:
-        timeout = self.server.opts.firstPacketTimeout
+        timeout = self._host.opts.firstPacketTimeout
         if timeout is not None:
-            timeouts = self.server.heartbeats.timeouts
+            timeouts = self._host.heartbeats.timeouts
             self._firstDeadline = timeouts.callLater(timeout / 1000, self._nothingCame, timeout)
         super().open()
 
@@ -1270,31 +1262,31 @@ class LimitedSocket(Socket):
             cancel(self._firstDeadline)
         super().transportReady(transport)
 
-    def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
+    def transportPacket(self, transport: ITransport, packet: Packet) -> HTTPRefusal | None:
         if transport in (self.transport, self._earlier) and self._readyState is not _CLOSED:
             cancel(self._firstDeadline)
-            exceeded = self._meter.count(sizeOf(packet.data) + 1, self._clock.seconds())
+            exceeded = self._meter.count(sizeOf(packet.data) + 1, self._host.clock.seconds())
             if exceeded is not None:
-                self._tooMuchCame(*exceeded)
-                return False
+                return self._tooMuchCame(*exceeded)
         return super().transportPacket(transport, packet)
 
-    def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         return self.transportPacket(transport, Packet(_MESSAGE, data))
 
-    def _tooMuchCame(self, option: str, limit: int) -> None:
-        self.refusal = RateLimitExceeded(option, limit)
-        if self.server.counters.throttle.allows(option):
+    def _tooMuchCame(self, option: str, limit: int) -> HTTPRefusal:
+        refusal = RateLimitExceeded(option, limit)
+        if self._host.counters.throttle.allows(option):
             self._log.warn(
-                "Session {session} ends: {reason}", session=self.logName, reason=self.refusal.message, name=option
+                "Session {session} ends: {reason}", session=self.logName, reason=refusal.message, name=option
             )
         if self.transport.name != "polling":
             # There the request is refused, and counted by that.
-            self.server.counters.limitReached(self, option)
-        self._end(CloseReason.RATE_LIMIT_EXCEEDED, self.refusal.message)
+            self._host.counters.limitReached(self, option)
+        self._end(CloseReason.RATE_LIMIT_EXCEEDED, refusal.message)
+        return refusal
 
     def _nothingCame(self, timeout: int) -> None:
-        self.server.counters.limitReached(self, "firstPacketTimeout")
+        self._host.counters.limitReached(self, "firstPacketTimeout")
         self._end(CloseReason.PING_TIMEOUT, f"nothing came within firstPacketTimeout, {timeout} ms")
 
     def _end(self, reason: CloseReason, description: str) -> None:

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from ..ends import attempt
 from ..interfaces import IPushReceiver, ITransport, IUnreadAnswer
 from ..logs import DebugScope
-from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, TooManyPackets
+from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, SessionClosing, TooManyPackets
 from ..protocol.headers import contentCoding
 from ..protocol.packet import Packet, PacketType, decodeText, describe, excerpt
 from ..protocol.payload import Codec
@@ -46,6 +46,8 @@ A piece takes about a millisecond, a payload of ten megabytes a sixth of a secon
 served (docs/architecture/compression.md).
 """
 
+
+Announcement = Callable[[Any, str | None], object]
 
 UNREAD = 65536
 """
@@ -148,10 +150,6 @@ class CompressedBody:
         self._request.write(piece)
 
 
-def _sessionClosing() -> HTTPRefusal:
-    return HTTPRefusal("the session is closing", name="SESSION_CLOSING")
-
-
 @implementer(IUnreadAnswer)
 class UnreadAnswer:
     """
@@ -238,6 +236,8 @@ class PollingTransport(Transport):
     answers being compressed, and knows where answers are that the client hasn't read.
 
     @param clock: the reactor, by which a large payload is delivered in turns.
+    @param announce: called with each request that is about to be answered, when the headers of the response are set,
+        and the id of the session if it is the response that opens one, otherwise None. It may change the headers.
     """
 
     name = "polling"
@@ -253,6 +253,8 @@ class PollingTransport(Transport):
     _push: _Push | None = None
     # Whether a POST's body is the payload.
     _isPlain = True
+    # The request that opens the session, and the id of that, until the response to it.
+    _opening: tuple[Any, str] | None = None
 
     def __init__(
         self,
@@ -260,10 +262,12 @@ class PollingTransport(Transport):
         supportsBinary: bool,
         options: ServerOptions,
         clock: IReactorTime,
+        announce: Announcement,
         counters: Counters | None = None,
     ) -> None:
         super().__init__(codec, supportsBinary, counters)
         self._clock = clock
+        self._announceHeaders = announce
         self._maxHttpBufferSize = options.maxHttpBufferSize
         self._maxPackets = options.maxPacketsPerPayload
         self._compression = options.httpCompression
@@ -320,11 +324,19 @@ class PollingTransport(Transport):
             self._failed("overlapping GET requests")
             self._refuse(request, HTTPRefusal("a GET of this session is waiting already", name="OVERLAPPING_GET"))
             return
-        self.park(request)
+        self._wait(request)
         self.owner.transportReady(self)
 
-    def park(self, request: Any) -> None:
-        """Have a GET wait, without telling the owner: it is the one that opens the session, which is about to send."""
+    def open(self, request: Any, sid: str) -> None:
+        """
+        Let the GET wait that opens the session, which is about to send.
+
+        @param sid: the id of the session, with which the response is announced.
+        """
+        self._opening = request, sid
+        self._wait(request)
+
+    def _wait(self, request: Any) -> None:
         self._poll = request
         # Its channel asks when the client sends nothing more.
         request.isWaiting = True
@@ -397,8 +409,9 @@ class PollingTransport(Transport):
                 # Nearly always.
                 counters.bytesReceived += len(body)
                 counters.packetsReceived += 1
-                if not self.owner.transportMessage(self, message):
-                    self._refuseAsClosing(request)
+                refusal = self.owner.transportMessage(self, message)
+                if refusal is not None:
+                    self._refuse(request, refusal)
                 elif self._isHeldBack:
                     # It is answered when the application wants more.
                     self._push = _Push(request, None, 0)
@@ -494,8 +507,9 @@ class PollingTransport(Transport):
                 if packet.type is PacketType.CLOSE:
                     self.owner.transportClosed(self, CloseReason.TRANSPORT_CLOSE, "close packet")
                     return False
-                if not self.owner.transportPacket(self, packet):
-                    raise self.owner.refusal or _sessionClosing()
+                refusal = self.owner.transportPacket(self, packet)
+                if refusal is not None:
+                    raise refusal
             if self._isHeldBack or seconds() >= ends:
                 return True
         return False
@@ -520,7 +534,7 @@ class PollingTransport(Transport):
         if push is not None and not push.isRunning:
             self._push = None
             if push.request is not None:
-                self._refuseAsClosing(push.request)
+                self._refuse(push.request, SessionClosing())
 
     def _acknowledge(self, request: Request) -> None:
         respond(request, 200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
@@ -674,7 +688,12 @@ class PollingTransport(Transport):
             push.end = CloseReason.TRANSPORT_ERROR, description
 
     def _announce(self, request: Request) -> None:
-        self.owner.transportAnswers(self, request)
+        opening = self._opening
+        if opening is not None and opening[0] is request:
+            self._opening = None
+            self._announceHeaders(request, opening[1])
+        else:
+            self._announceHeaders(request, None)
 
     def _refuseAsTooMuch(self, request: Request, refusal: HTTPRefusal) -> None:
         if self.counters.throttle.allows(refusal.name):
@@ -687,9 +706,6 @@ class PollingTransport(Transport):
         # What the client sent is lost, and it doesn't send it again.
         self._failed(refusal.message)
         self._refuse(request, refusal)
-
-    def _refuseAsClosing(self, request: Request) -> None:
-        self._refuse(request, self.owner.refusal or _sessionClosing())
 
     def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:
         self.counters.requestRefused(request, refusal)
@@ -757,9 +773,15 @@ class JSONPTransport(PollingTransport):
     _isPlain = False
 
     def __init__(
-        self, codec: Codec, options: ServerOptions, clock: IReactorTime, index: str, counters: Counters | None = None
+        self,
+        codec: Codec,
+        options: ServerOptions,
+        clock: IReactorTime,
+        announce: Announcement,
+        index: str,
+        counters: Counters | None = None,
     ) -> None:
-        super().__init__(codec, False, options, clock, counters)
+        super().__init__(codec, False, options, clock, announce, counters)
         self._index = index
 
     def _readPayload(self, request: Request, body: bytes) -> Generator[None, None, str | bytes]:

@@ -18,11 +18,12 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from engineio_twisted.ends import Connections, Ends
-from engineio_twisted.interfaces import ITransport, ITransportOwner
+from engineio_twisted.interfaces import ISessionHost, ITransport, ITransportOwner
 from engineio_twisted.observer import Counters
-from engineio_twisted.protocol.errors import CloseReason
+from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal, SessionClosing
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
+from engineio_twisted.protocol.proxies import plainAddress
 from engineio_twisted.session.heartbeats import Heartbeats
 
 
@@ -123,17 +124,14 @@ class FakeOwner:
         self.readies += 1
 
     isClosing = False
-    refusal = None
 
-    def transportAnswers(self, transport: ITransport, request: Any) -> None:
-        request.responseHeaders.setRawHeaders("x-announced", ["yes"])
+    def transportPacket(self, transport: ITransport, packet: Packet) -> HTTPRefusal | None:
+        if self.isClosing:
+            return SessionClosing()
+        self.packets.append(packet)
+        return None
 
-    def transportPacket(self, transport: ITransport, packet: Packet) -> bool:
-        if not self.isClosing:
-            self.packets.append(packet)
-        return not self.isClosing
-
-    def transportMessage(self, transport: ITransport, data: str | bytes) -> bool:
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         return self.transportPacket(transport, Packet(PacketType.MESSAGE, data))
 
     def transportDelivered(self, transport: ITransport) -> None:
@@ -144,13 +142,21 @@ class FakeOwner:
         transport.close((), reason)
 
 
+def announce(request: Any, openedId: str | None) -> None:
+    """What a polling transport announces headers by: it adds one."""
+    request.responseHeaders.setRawHeaders("x-announced", ["yes" if openedId is None else openedId])
+
+
+@implementer(ISessionHost)
 class FakeHost:
     """A server, as far as a session knows it."""
 
     hearsSending = True
 
     def __init__(self, clock: Any = None, **options: Any) -> None:
-        self.reactor = clock
+        self.server = self
+        self.clock = clock
+        self.ended: list[Any] = []
         self.opts = ServerOptions(**options)
         self.streams: Connections[Any] = Connections()
         self.counters = Counters()
@@ -159,14 +165,17 @@ class FakeHost:
 
     @cached_property
     def heartbeats(self) -> Heartbeats:
-        return Heartbeats(self.opts, self.reactor)
+        return Heartbeats(self.opts, self.clock)
 
     def emit(self, event: str, *args: Any) -> bool:
         self.events.append((event, *args))
         return True
 
-    def announceHeaders(self, request: Any, openedId: str | None = None) -> None:
-        self.events.append(("announceHeaders", request, openedId))
+    def addressOf(self, request: Any) -> str | None:
+        return plainAddress(request.getClientAddress())
+
+    def sessionEnded(self, socket: Any) -> None:
+        self.ended.append(socket)
 
 
 class FakeChannel:

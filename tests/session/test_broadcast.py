@@ -169,7 +169,7 @@ def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = engine._frame
     monkeypatch.setattr(engine, "_frame", lambda *args: framed.append(args) or frame(*args))
     peers = [AcceptedPeer(engine.AutobahnEngine) for _ in range(5)]
-    factory = SocketFactory(FakeHost(clock := Clock()), clock)
+    factory = SocketFactory(host := FakeHost(clock := Clock()), clock, host.addressOf)
     for place, peer in enumerate(peers):
         transport = WebSocketTransport(codecFor(4), True, lambda: None)
         transport.opened(peer.transport.webSocket)

@@ -15,7 +15,7 @@ from ..kit.fakes import FakeHost, FakeRequest, FakeTransport
 def test_openAddsAndTheEndRemoves() -> None:
     """A session is in the table from its open packet to its end, and no longer."""
     clock = Clock()
-    factory = SocketFactory(FakeHost(clock), clock)
+    factory = SocketFactory(host := FakeHost(clock), clock, host.addressOf)
     transport = FakeTransport()
     socket = factory.open("a", transport, FakeRequest(), 4)
     assert factory.clients == {"a": socket}
@@ -28,7 +28,7 @@ def test_openAddsAndTheEndRemoves() -> None:
 def test_closeAll() -> None:
     """Every session ends, also when a handler closes others on the way."""
     clock = Clock()
-    factory = SocketFactory(FakeHost(clock), clock)
+    factory = SocketFactory(host := FakeHost(clock), clock, host.addressOf)
     sockets = [factory.open(str(each), FakeTransport(), FakeRequest(), 4) for each in range(5)]
     reasons: list[str] = []
     for socket in sockets:

@@ -28,7 +28,7 @@ from engineio_twisted.transports.polling import MAX_UNREAD, UNREAD, PollingTrans
 from engineio_twisted.web.connections import unsent
 
 from ..kit.engines import ENGINES
-from ..kit.fakes import FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection, Pusher
+from ..kit.fakes import FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection, Pusher, announce
 from ..transports.test_websocket import AcceptedPeer
 from .test_socket import Session
 
@@ -421,7 +421,9 @@ def test_packetsOfTheProtocolAreNeverTooMuch(name: str) -> None:
 @pytest.mark.parametrize("action", ["close", "drop", "raise"])
 def test_broadcasting(action: str, warnings: list[str]) -> None:
     """One that is slow is left out, logged and not counted; the others get theirs."""
-    factory = SocketFactory(FakeHost(clock := Clock(), maxBufferedPackets=2, bufferLimitAction=action), clock)
+    factory = SocketFactory(
+        FakeHost(clock := Clock(), maxBufferedPackets=2, bufferLimitAction=action), clock, FakeHost().addressOf
+    )
     transports = [FakeTransport() for _ in range(3)]
     for place, transport in enumerate(transports):
         factory.open(str(place), transport, FakeRequest(), 4)
@@ -1010,7 +1012,7 @@ def test_unsent() -> None:
 
 
 def polling(clock: Clock | None = None, **options: Any) -> tuple[PollingTransport, FakeOwner]:
-    transport = PollingTransport(codecFor(4), True, ServerOptions(**options), clock or Clock())
+    transport = PollingTransport(codecFor(4), True, ServerOptions(**options), clock or Clock(), announce)
     owner = FakeOwner()
     transport.owner = owner
     return transport, owner

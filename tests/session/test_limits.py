@@ -20,7 +20,7 @@ from engineio_twisted.observer import Counters
 from engineio_twisted.protocol import options
 from engineio_twisted.protocol.errors import RateLimitExceeded
 from engineio_twisted.protocol.options import ServerOptions
-from engineio_twisted.protocol.packet import PacketType
+from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.routing import DECISION_TIMEOUT
 from engineio_twisted.session.limits import Meter, SessionLimitExceeded, SessionLimits
 from engineio_twisted.session.socket import LimitedSocket
@@ -146,7 +146,7 @@ def test_nothingIsKeptOfAddressesThatHaveGone() -> None:
         these.leave(these.admit(f"203.0.{number >> 8}.{number & 255}", 0, number).take())
     assert len(these._sessions) == 0
     assert len(these._handshakes) <= 1
-    assert these._placeOf.cache_info().currsize <= 4096
+    assert these._addressKeyOf.cache_info().currsize <= 4096
 
 
 @pytest.mark.parametrize(
@@ -406,13 +406,12 @@ class Session:
     """A session on a fake transport, whose options have limits."""
 
     def __init__(self, transport: str = "websocket", host: FakeHost | None = None, **given: Any) -> None:
-        self.clock: Any = Clock() if host is None else host.reactor
-        self.ended: list[Any] = []
+        self.clock: Any = Clock() if host is None else host.clock
         self.closes: list[tuple[str, str]] = []
         self.transport = FakeTransport(transport)
         self.host = FakeHost(self.clock, **given) if host is None else host
-        arguments: Any = ("sid-1234567", self.host, self.transport, FakeRequest(), 4, self.clock, self.ended.append)
-        self.socket = LimitedSocket(*arguments)
+        self.ended = self.host.ended
+        self.socket = LimitedSocket("sid-1234567", self.host, self.transport, FakeRequest(), 4)
         self.socket.on("close", lambda *args: self.closes.append(args))
         self.messages: list[Any] = []
         self.socket.on("message", self.messages.append)
@@ -436,7 +435,7 @@ def test_messagesPerSecond(transport: str, warnings: list[str]) -> None:
     session.transport.receive(PacketType.PONG)
     session.transport.receive(PacketType.MESSAGE, "d")
     assert session.socket.readyState == "open"
-    session.transport.receive(PacketType.MESSAGE, "e")
+    refusal = session.socket.transportPacket(session.transport, Packet(PacketType.MESSAGE, "e"))
     assert session.messages == ["a", b"b", "c", "d"]
     reason = "more came in a second than maxMessagesPerSecond allows, 3"
     assert session.over() == (CloseReason.RATE_LIMIT_EXCEEDED, reason) == ("rate limit exceeded", reason)
@@ -445,8 +444,8 @@ def test_messagesPerSecond(transport: str, warnings: list[str]) -> None:
     # Where a POST brought it, that is refused and counted so.
     assert session.host.counters.limited == ({} if transport == "polling" else {"maxMessagesPerSecond": 1})
     assert session.host.counters.closed["rate limit exceeded"] == 1
-    assert isinstance(session.socket.refusal, RateLimitExceeded)
-    assert (session.socket.refusal.name, session.socket.refusal.status) == ("maxMessagesPerSecond", 429)
+    assert isinstance(refusal, RateLimitExceeded)
+    assert (refusal.name, refusal.status) == ("maxMessagesPerSecond", 429)
 
 
 def test_sessionsDoNotFloodTheLog(warnings: list[str]) -> None:

@@ -122,7 +122,7 @@ def test_itStoodStillAndTheClientIsThere(protocol: int) -> None:
 def test_manyAtOnce() -> None:
     """With more sessions than are read in the usual turns, there are more turns."""
     host = FakeHost(Session().clock)
-    clock = host.reactor
+    clock = host.clock
     told: list[float] = []
 
     class Sleeper:

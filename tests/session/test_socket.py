@@ -12,9 +12,10 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
 
-from engineio_twisted.interfaces import ITransport, ITransportOwner
+from engineio_twisted.interfaces import ISessionHost, ITransport, ITransportOwner
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.packet import Packet, PacketType
+from engineio_twisted.session.factory import SocketFactory
 from engineio_twisted.session.socket import (
     CLOSING_TIMEOUT,
     TRANSITIONS,
@@ -56,11 +57,9 @@ class Session:
         self.clock = Clock()
         self.host = FakeHost(self.clock, **options)
         self.transport = FakeTransport(transport, writable=transport == "websocket")
-        self.ended: list[Socket] = []
+        self.ended = self.host.ended
         self.events: list[tuple[Any, ...]] = []
-        self.socket = Socket(
-            "sid-12345678", self.host, self.transport, FakeRequest(), protocol, self.clock, self.ended.append
-        )
+        self.socket = Socket("sid-12345678", self.host, self.transport, FakeRequest(), protocol)
         if isOpen:
             self.socket.open()
             if transport == "polling":
@@ -100,6 +99,8 @@ def test_fakesProvideTheInterfaces() -> None:
     session = Session()
     verifyObject(ITransport, session.transport)
     verifyObject(ITransportOwner, session.socket)
+    verifyObject(ISessionHost, session.host)
+    verifyObject(ISessionHost, SocketFactory(FakeHost(session.clock), session.clock, session.host.addressOf))
 
 
 # Opening

@@ -17,19 +17,24 @@ from engineio_twisted.protocol.errors import HTTPRefusal
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
-from engineio_twisted.transports.polling import COMPRESSED_AT_ONCE, JSONPTransport, PollingTransport
+from engineio_twisted.transports.polling import COMPRESSED_AT_ONCE, Announcement, JSONPTransport, PollingTransport
 
-from ..kit.fakes import FakeOwner, FakeRequest
+from ..kit.fakes import FakeOwner, FakeRequest, announce
 
 
 def make(
-    limit: int = 1000, revision: int = 4, supportsBinary: bool = True, index: str | None = None, **options: Any
+    limit: int = 1000,
+    revision: int = 4,
+    supportsBinary: bool = True,
+    index: str | None = None,
+    announce: Announcement = announce,
+    **options: Any,
 ) -> tuple[PollingTransport, FakeOwner]:
     settings = ServerOptions(maxHttpBufferSize=limit, **options)
     if index is None:
-        transport = PollingTransport(codecFor(revision), supportsBinary, settings, Clock())
+        transport = PollingTransport(codecFor(revision), supportsBinary, settings, Clock(), announce)
     else:
-        transport = JSONPTransport(codecFor(revision), settings, Clock(), index)
+        transport = JSONPTransport(codecFor(revision), settings, Clock(), announce, index)
     transport.owner = FakeOwner()
     return transport, transport.owner
 
@@ -267,6 +272,18 @@ def test_everyAnswerIsAnnounced() -> None:
     ]
 
 
+def test_theResponseThatOpensASessionIsAnnouncedWithItsId() -> None:
+    """Once, whatever else is answered before it."""
+    transport, _ = make()
+    opening, early, later = FakeRequest(), post(b"4a"), FakeRequest()
+    transport.open(opening, "sid")
+    transport.push(early)
+    transport.send([HELLO])
+    transport.poll(later)
+    transport.send([HELLO])
+    assert [each.header("x-announced") for each in (opening, early, later)] == ["sid", "yes", "yes"]
+
+
 # Revision 3
 
 
@@ -417,9 +434,8 @@ def test_lettingGoWhileAPayloadIsCompressed(how: str) -> None:
 
 def test_aHandlerThatClosesBeforeAPayloadIsCompressed() -> None:
     """What was to be compressed in pieces goes out at once."""
-    transport, owner = make()
+    transport, _ = make(announce=lambda *args: transport.close())
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    owner.transportAnswers = lambda *args: transport.close()  # type: ignore[method-assign]
     transport.poll(request)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
     assert gzip.decompress(request.written) == b"4" + b"x" * 200_000

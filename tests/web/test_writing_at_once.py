@@ -24,11 +24,10 @@ from ..transports.test_websocket import HANDSHAKE, Channel
 class EchoOwner(FakeOwner):
     """A session that answers each message with as many as it says."""
 
-    def transportPacket(self, transport: Any, packet: Packet) -> bool:
+    def transportPacket(self, transport: Any, packet: Packet) -> None:
         super().transportPacket(transport, packet)
         for each in str(packet.data).split(","):
             transport.send([Packet(PacketType.MESSAGE, each)])
-        return True
 
 
 class Engine(AutobahnEngine):
