@@ -7,16 +7,13 @@ The decisions that take time, of middlewares, C{allowRequest} and C{generateId},
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
-import attrs
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .clock import cancel
 from .ends import Connections, attempt
 from .logs import DebugScope
 from .observer import Counters
@@ -27,7 +24,6 @@ from .protocol.handshake import (
     WebSocketHandshake,
     checkWebSocketHeaders,
     classify,
-    usualSession,
 )
 from .protocol.headers import noOrigin
 from .protocol.options import ServerOptions
@@ -41,31 +37,12 @@ from .transports.websocket import WebSocketTransport
 from .web.answers import headerValues, isAnswered, settled
 from .web.clients import Clients
 from .web.connections import isStream
+from .web.decisions import Admitting, Decision, Decisions
 from .web.requests import EngineIORequest
 from .web.streams import adapt
 from .web.writer import ResponseWriter
 
 _debug = DebugScope("engine")
-
-DECISION_TIMEOUT = 30.0
-"""
-Seconds that the middlewares, and then C{allowRequest} and C{generateId}, may take to decide about a request.
-
-Without an end, each request that is never decided about would stay in memory.
-"""
-
-
-class Admitting(Protocol):
-    """The stop of a server, as far as requests go."""
-
-    def check(self, opensSession: bool) -> None:
-        """
-        Make sure that a request may be served.
-
-        @param opensSession: whether it would open a session.
-        @raise ServerClosing: it may not.
-        """
-        ...
 
 
 class RoutedServer(Protocol):
@@ -103,25 +80,6 @@ class RoutedServer(Protocol):
         ...
 
 
-@attrs.define
-class _Decision:
-    """
-    A decision about a request.
-
-    @ivar admission: of the handshake that is decided about, if it is about one.
-    @ivar isGivenUp: whether nobody needs it any more, or it took too long.
-    """
-
-    admission: Admission | None = None
-    isGivenUp: bool = False
-
-    def giveUp(self) -> None:
-        """Give it up, whatever those who were asked still do."""
-        self.isGivenUp = True
-        if self.admission is not None:
-            self.admission.giveUp()
-
-
 class Router:
     """
     The way of the requests of one server.
@@ -132,6 +90,7 @@ class Router:
     @param clients: says who sent a request.
     @ivar middlewares: called with each request, in this order.
     @ivar reading: the requests whose bodies are being read.
+    @ivar decisions: about requests, which take time.
     """
 
     _log = Logger()
@@ -142,29 +101,13 @@ class Router:
         self.counters = server.counters
         self.middlewares: list[Callable[[Any], Any]] = []
         self.reading: Connections[EngineIORequest] = Connections()
+        self.decisions = Decisions(server, admitting, writer)
         self._server = server
         self._admitting = admitting
         self._writer = writer
         self._clients = clients
-        # What refuses each request that is being decided about, and whether that would open a session.
-        self._undecided: dict[Callable[[HTTPRefusal], None], bool] = {}
         origins = self.opts.allowedOrigins
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
-
-    @property
-    def undecided(self) -> int:
-        """How many requests wait for a middleware, C{allowRequest} or C{generateId}."""
-        return len(self._undecided)
-
-    def refuseUndecided(self, isAll: bool) -> None:
-        """
-        Refuse the requests that are being decided about, as the server is closing.
-
-        @param isAll: whether those too that would open no session.
-        """
-        for giveUp, opensSession in list(self._undecided.items()):
-            if isAll or opensSession:
-                attempt(giveUp, ServerClosing())
 
     def pushTarget(self, request: Any, method: bytes, uri: bytes) -> PollingTransport | None:
         """
@@ -205,8 +148,8 @@ class Router:
                 self._writer.refuse(request, _middlewareFailure(), isUpgrade)
                 return
             if isinstance(answer, Awaitable):
-                rest = partial(self._afterMiddlewares, request, isUpgrade, answer, middlewares)
-                self._decide(request, isUpgrade, rest, _noMiddlewareInTime)
+                rest = partial(self._afterMiddlewares, answer, middlewares)
+                self.decisions.follow(Decision(request, isUpgrade), rest, _noMiddlewareInTime)
                 return
             if isAnswered(request):
                 return
@@ -214,13 +157,12 @@ class Router:
 
     async def _afterMiddlewares(
         self,
-        request: Any,
-        isUpgrade: bool,
         answer: Awaitable[object],
         rest: Iterator[Callable[[Any], Any]],
-        decision: _Decision,
+        decision: Decision,
     ) -> None:
         """Wait for a middleware, and go on with those behind it."""
+        request = decision.request
         try:
             await answer
             for middleware in rest:
@@ -233,12 +175,10 @@ class Router:
             self._logUnlessGivenUp("A middleware failed", decision)
             raise _middlewareFailure() from None
         if not isAnswered(request):
-            self._route(request, isUpgrade)
+            self._route(request, decision.isUpgrade)
 
     def _route(self, request: Any, isUpgrade: bool) -> None:
         try:
-            if not isUpgrade and self._routeUsual(request):
-                return
             wanted = self._classify(request, request.method, request.uri, isUpgrade)
             if wanted.want is Want.POLL:
                 self._session(wanted).transport.poll(request)
@@ -249,29 +189,7 @@ class Router:
             else:
                 self._handshake(request, wanted, isUpgrade)
         except BaseException:
-            self._notDecided(Failure(), request, isUpgrade, _Decision())
-
-    def _routeUsual(self, request: Any) -> bool:
-        """Serve a request as nearly all are; return whether it is one, and otherwise do nothing."""
-        sid = usualSession(request.uri)
-        if sid is None or headerValues(request, b"origin"):
-            return False
-        method = request.method
-        if not sid:
-            if method != b"GET" or "polling" not in self.opts.transports:
-                return False
-            self._handshake(request, _USUAL_HANDSHAKE, isUpgrade=False)
-            return True
-        session = self._server.factory.clients.get(sid)
-        if session is None or session.protocol != 4 or session.transport.name != "polling":
-            return False
-        if method == b"GET":
-            session.transport.poll(request)
-        elif method == b"POST":
-            session.transport.push(request)
-        else:
-            return False
-        return True
+            self.decisions.failed(Failure(), Decision(request, isUpgrade))
 
     def _handshake(self, request: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
         self._admitting.check(opensSession=True)
@@ -287,8 +205,8 @@ class Router:
             finally:
                 admission.giveUp()
         else:
-            decision = _Decision(admission)
-            self._decide(request, isUpgrade, partial(self._open, request, wanted), _noDecisionInTime, decision)
+            decision = Decision(request, isUpgrade, admission)
+            self.decisions.follow(decision, partial(self._open, wanted, admission), _noDecisionInTime)
 
     def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
         origins = headerValues(request, b"origin")
@@ -302,71 +220,18 @@ class Router:
         assert wanted.session is not None
         return wanted.session
 
-    def _decide(
-        self,
-        request: Any,
-        isUpgrade: bool,
-        ask: Callable[[_Decision], Coroutine[Any, Any, None]],
-        tooSlow: Callable[[], HTTPRefusal],
-        decision: _Decision | None = None,
-    ) -> None:
-        """Follow a decision about a request that may take time, until it is made, takes too long, or isn't needed."""
-        decision = decision or _Decision()
-        opensSession = decision.admission is not None
-        deciding = Deferred.fromCoroutine(ask(decision))
-        deciding.addErrback(self._notDecided, request, isUpgrade, decision)
-        if deciding.called:
-            return
-
-        def over(_: object = None) -> None:
-            cancel(timer)
-            self._undecided.pop(giveUp, None)
-
-        def giveUp(refusal: HTTPRefusal) -> None:
-            over()
-            decision.giveUp()
-            self._writer.refuse(request, refusal, isUpgrade)
-            deciding.cancel()
-
-        def tooLong() -> None:
-            if self.counters.throttle.allows("undecided"):
-                self._log.warn(
-                    "A request from {peer} was not decided about in {seconds} seconds",
-                    peer=request.getClientAddress(),
-                    seconds=DECISION_TIMEOUT,
-                )
-            giveUp(tooSlow())
-
-        timer = self._server.reactor.callLater(DECISION_TIMEOUT, tooLong)
-        self._undecided[giveUp] = opensSession
-        deciding.addCallback(over)
-        # A client that has gone gets no answer, but what it waited for is cancelled.
-        request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
-        try:
-            self._admitting.check(opensSession)
-        except ServerClosing as refusal:
-            giveUp(refusal)
-
-    def _notDecided(self, failure: Failure, request: Any, isUpgrade: bool, decision: _Decision) -> None:
-        refusal = failure.value
-        if not isinstance(refusal, HTTPRefusal):
-            if not decision.isGivenUp and self.counters.throttle.allows(f"internal errors, {type(refusal).__name__}"):
-                self._log.failure("A request could not be answered", failure)
-            refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
-        self._writer.refuse(request, refusal, isUpgrade)
-
-    async def _open(self, request: Any, wanted: EngineRequest[Socket], decision: _Decision) -> None:
-        assert decision.admission is not None
+    async def _open(self, wanted: EngineRequest[Socket], admission: Admission, decision: Decision) -> None:
+        request = decision.request
         try:
             handshake = self._handshakeOf(request, wanted)
-            await self._askWhetherAllowed(request, decision)
-            sid = await self._newId(request, decision)
+            await self._askWhetherAllowed(decision)
+            sid = await self._newId(decision)
             # What was cancelled may have taken no notice.
             if not decision.isGivenUp:
                 self._admitting.check(opensSession=True)
-                self._openAs(request, wanted, handshake, sid, decision.admission)
+                self._openAs(request, wanted, handshake, sid, admission)
         finally:
-            decision.admission.giveUp()
+            admission.giveUp()
 
     def _openAs(
         self,
@@ -441,11 +306,11 @@ class Router:
         if socket.readyState is not ReadyState.CLOSED:
             socket.emit("open")
 
-    async def _askWhetherAllowed(self, request: Any, decision: _Decision) -> None:
+    async def _askWhetherAllowed(self, decision: Decision) -> None:
         if self.opts.allowRequest is None:
             return
         try:
-            allowed = await settled(self.opts.allowRequest(request))
+            allowed = await settled(self.opts.allowRequest(decision.request))
         except RequestRefused as error:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
         except GeneratorExit:
@@ -456,9 +321,9 @@ class Router:
         if not allowed:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "allowRequest said no"})
 
-    async def _newId(self, request: Any, decision: _Decision) -> str:
+    async def _newId(self, decision: Decision) -> str:
         try:
-            sid: Any = await settled(self._server.generateId(request))
+            sid: Any = await settled(self._server.generateId(decision.request))
             if not isinstance(sid, str) or not sid:
                 raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
@@ -526,7 +391,7 @@ class Router:
             # Nobody else does, as the request is never finished.
             site.log(request)
 
-    def _logUnlessGivenUp(self, what: str, decision: _Decision) -> None:
+    def _logUnlessGivenUp(self, what: str, decision: Decision) -> None:
         """Log what is being raised, unless it comes from being cancelled."""
         if not decision.isGivenUp:
             self._log.failure(what)
@@ -549,9 +414,6 @@ def _noMiddlewareInTime() -> HTTPRefusal:
 
 def _noDecisionInTime() -> HTTPRefusal:
     return ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
-
-
-_USUAL_HANDSHAKE: EngineRequest[Socket] = EngineRequest(Want.OPEN, 4, None, supportsBinary=True)
 
 
 def _keepLittle(request: Any) -> None:

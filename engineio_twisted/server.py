@@ -225,7 +225,7 @@ class Server(EventEmitter):
             bufferedBytes=sum(amounts),
             mostBufferedBytes=max(amounts, default=0),
             heldBytes=sum([each.heldBytes for each in sessions]),
-            undecided=self.router.undecided,
+            undecided=len(self.router.decisions),
             reading=len(self.router.reading),
             webSockets=len(self.webSockets.connections),
         )

@@ -17,6 +17,7 @@ from .ends import CLOSE_TIMEOUT, ROOM, Connections, Deadline, Ends, alsoWhen, at
 from .observer import Counters
 from .protocol.errors import ServerClosing
 from .protocol.options import ServerOptions
+from .web.decisions import Decisions
 from .web.foreign import ForeignUpgrades
 from .web.ports import Ports
 
@@ -45,8 +46,9 @@ class Requests(Protocol):
         """Return those whose bodies are being read."""
         ...
 
-    def refuseUndecided(self, isAll: bool) -> None:
-        """Refuse those that are being decided about and would open a session, or all."""
+    @property
+    def decisions(self) -> Decisions:
+        """Return the decisions that are being made about some."""
         ...
 
 
@@ -153,7 +155,7 @@ class Stop:
     def _beginToDrain(self, deadline: Deadline) -> None:
         server = self._server
         timer = server.clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
-        server.router.refuseUndecided(isAll=False)
+        server.router.decisions.refuse(isAll=False)
         server.factory.drainAll(self.until)
 
         def sessionsGone(_: object) -> Deferred[None]:
@@ -207,7 +209,7 @@ class Stop:
 
     def _beginToClose(self, deadline: Deadline) -> None:
         server = self._server
-        server.router.refuseUndecided(isAll=True)
+        server.router.decisions.refuse(isAll=True)
         server.router.reading.abort()
         server.foreignUpgrades.stop()
         server.factory.closeAll()

@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 
 import engineio_twisted
 from engineio_twisted import OptionError, RequestRefused, Server, ServerOptions, Site, attach, listen
-from engineio_twisted.routing import DECISION_TIMEOUT
+from engineio_twisted.web.decisions import DECISION_TIMEOUT
 
 from .kit.fakes import FakeRequest
 from .kit.wire import connectTo, http, upgrade

@@ -113,7 +113,7 @@ class TestNever:
     @pytest_twisted.ensureDeferred
     async def test_deadline(self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, where: str, wait: Any) -> None:
         """After a while a middleware is cancelled, and the request refused; the session lives, and loses nothing."""
-        monkeypatch.setattr("engineio_twisted.routing.DECISION_TIMEOUT", 0.1)
+        monkeypatch.setattr("engineio_twisted.web.decisions.DECISION_TIMEOUT", 0.1)
         cancelled: list[object] = []
         async with hostile() as here:
             use(here, lambda request: wait(cancelled))
@@ -133,7 +133,7 @@ class TestNever:
         self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, where: str, what: str, wait: Any
     ) -> None:
         """So it is with whatever else has to be asked to open a session."""
-        monkeypatch.setattr("engineio_twisted.routing.DECISION_TIMEOUT", 0.1)
+        monkeypatch.setattr("engineio_twisted.web.decisions.DECISION_TIMEOUT", 0.1)
         cancelled: list[object] = []
 
         def allowRequest(request: Any) -> Any:

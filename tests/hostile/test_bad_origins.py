@@ -361,7 +361,7 @@ class TestFunction:
     @pytest_twisted.ensureDeferred
     async def test_never(self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, isUpgrade: bool) -> None:
         """One that never answers has a deadline; it is cancelled, and the request refused."""
-        monkeypatch.setattr("engineio_twisted.routing.DECISION_TIMEOUT", 0.1)
+        monkeypatch.setattr("engineio_twisted.web.decisions.DECISION_TIMEOUT", 0.1)
         asked: list[Deferred[bool]] = []
         cancelled: list[object] = []
 
@@ -418,7 +418,7 @@ class TestFunction:
                 await here.say(http("POST", target(), [("Origin", EVIL), ("Content-Length", "5000")])),
             ]
             await eventually(
-                lambda: here.server.router.undecided == 2 and len(here.server.reading) == 1, "the questions"
+                lambda: len(here.server.router.decisions) == 2 and len(here.server.reading) == 1, "the questions"
             )
             await within(here.server.close(), "the end of the server")
             assert (await wires[0].response()).status == 503

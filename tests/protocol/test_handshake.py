@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engineio_twisted.protocol import handshake
 from engineio_twisted.protocol.errors import ConnectionRefusal, ErrorCode, HTTPRefusal, MethodNotAllowed
 from engineio_twisted.protocol.handshake import (
     Want,
@@ -19,7 +22,6 @@ from engineio_twisted.protocol.handshake import (
     openPacket,
     parseQuery,
     upgradesOf,
-    usualSession,
 )
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import PacketType
@@ -344,29 +346,38 @@ def test_noLetters(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "expected"),
+    ("query", "isUsual"),
     [
-        ("EIO=4&transport=polling", ""),
-        ("EIO=4&transport=polling&t=P8kXz.3_-", ""),
-        ("EIO=4&transport=polling&sid=a-_9", "a-_9"),
-        ("EIO=4&transport=polling&sid=a&t=b", "a"),
-        ("EIO=4&transport=polling&t=b&sid=a", "a"),
-        ("EIO=4&transport=polling&sid=a&sid=b", None),
-        ("EIO=4&transport=polling&sid=", None),
-        ("EIO=4&transport=polling&sid=a%62", None),
-        ("EIO=4&transport=polling&b64=1", None),
-        ("EIO=4&transport=polling&j=0", None),
-        ("EIO=4&transport=polling&sid=a&transport=websocket", None),
-        ("EIO=4&transport=polling&token=x", None),
-        ("EIO=3&transport=polling", None),
-        ("EIO=4&transport=websocket", None),
-        ("transport=polling&EIO=4", None),
-        ("", None),
+        ("EIO=4&transport=polling", True),
+        ("EIO=4&transport=polling&t=P8kXz.3_-", True),
+        ("EIO=4&transport=polling&sid=a-_9", True),
+        ("EIO=4&transport=polling&sid=a&t=b", True),
+        ("EIO=4&transport=polling&t=b&sid=a", True),
+        ("EIO=4&transport=polling&sid=a&sid=b", False),
+        ("EIO=4&transport=polling&sid=", False),
+        ("EIO=4&transport=polling&sid=a%62", False),
+        ("EIO=4&transport=polling&b64=1", False),
+        ("EIO=4&transport=polling&j=0", False),
+        ("EIO=4&transport=polling&sid=a&transport=websocket", False),
+        ("EIO=4&transport=polling&token=x", False),
+        ("EIO=3&transport=polling", False),
+        ("EIO=4&transport=websocket", False),
+        ("transport=polling&EIO=4", False),
+        ("", False),
     ],
 )
-def test_usualSession(query: str, expected: str | None) -> None:
-    """Addresses as clients write them; every other one is left to those who look at everything."""
-    assert usualSession(b"/engine.io/?" + query.encode()) == expected
+def test_usualRequest(query: str, isUsual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses as clients write them for polling are understood without taking the query apart, others aren't."""
+    looked: list[bytes] = []
+
+    def look(uri: bytes) -> Mapping[str, str]:
+        looked.append(uri)
+        return parseQuery(uri)
+
+    monkeypatch.setattr(handshake, "parseQuery", look)
+    with suppress(ConnectionRefusal):
+        classify("GET", b"/engine.io/?" + query.encode(), [], False, ServerOptions(), lambda sid: SESSIONS["poll"])
+    assert (looked == []) is isUsual
 
 
 PIECES = [
@@ -383,15 +394,30 @@ PIECES = [
 ]
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=6), st.sampled_from(["&", "&&", "?", "%26"]))
-def test_theShortWayLeadsWhereTheLongOneDoes(pieces: list[str], separator: str) -> None:
-    """What is found there is what the whole query says, and nothing else is in it that matters."""
+def outcome(*args: Any) -> object:
+    try:
+        return classify(*args, SESSIONS.get)
+    except HTTPRefusal as refusal:
+        return type(refusal), refusal.status, refusal.message, getattr(refusal, "context", None)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=6),
+    st.sampled_from(["&", "&&", "?", "%26"]),
+    st.sampled_from(["GET", "POST", "PUT", "HEAD"]),
+    st.booleans(),
+    st.sampled_from(
+        [{}, {"transports": ["websocket"]}, {"allowEIO3": True}, {"allowedOrigins": ["https://a.example"]}]
+    ),
+)
+def test_theShortWayLeadsWhereTheLongOneDoes(
+    pieces: list[str], separator: str, method: str, isUpgrade: bool, options: dict[str, Any]
+) -> None:
+    """A parameter of no meaning more, with which an address isn't the usual one, changes nothing."""
+    made = ServerOptions(**options)
     for query in (separator.join(pieces), "EIO=4&transport=polling&" + separator.join(pieces)):
-        sid = usualSession(b"/engine.io/?" + query.encode())
-        if sid is not None:
-            parameters = dict(parseQuery(b"/engine.io/?" + query.encode()))
-            parameters.pop("t", None)
-            assert parameters == {"EIO": "4", "transport": "polling", **({"sid": sid} if sid else {})}
+        uri = b"/engine.io/?" + query.encode()
+        assert outcome(method, uri, [], isUpgrade, made) == outcome(method, uri + b"&_=1", [], isUpgrade, made)
 
 
 # The open packet

@@ -21,10 +21,10 @@ from engineio_twisted.protocol import options
 from engineio_twisted.protocol.errors import RateLimitExceeded
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
-from engineio_twisted.routing import DECISION_TIMEOUT
 from engineio_twisted.session.limits import Meter, SessionLimitExceeded, SessionLimits
 from engineio_twisted.session.socket import LimitedSocket
 from engineio_twisted.testing import MemoryServer
+from engineio_twisted.web.decisions import DECISION_TIMEOUT
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost, FakeRequest, FakeTransport

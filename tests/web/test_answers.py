@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.web.http_headers import Headers
 
 from engineio_twisted import RequestRefused, ResponseHeaders, Server
-from engineio_twisted.routing import DECISION_TIMEOUT
+from engineio_twisted.web.decisions import DECISION_TIMEOUT
 
 from ..kit.fakes import FakeRequest
 from ..kit.wire import Response, Wire, connectTo, eventually, http, makeFrame, target, upgrade
