@@ -281,6 +281,15 @@ def test_asksForWebSocket(upgrade: list[bytes], connection: list[bytes], is_: bo
     assert asksForWebSocket(upgrade, connection) is is_
 
 
+@given(st.lists(st.lists(st.sampled_from([b"websocket", b"WebSocket", b"upgrade", b",", b" ", b"\t", b"x", b"\n"]))))
+def test_tokens(parts: list[list[bytes]]) -> None:
+    """A token is what stands between commas, without the blanks around it."""
+    values = [b"".join(each) for each in parts]
+    tokens = {token.strip().lower() for value in values for token in value.split(b",")}
+    assert asksForWebSocket(values, [b"Upgrade"]) is (b"websocket" in tokens)
+    assert asksForWebSocket([b"websocket"], values) is (b"upgrade" in tokens)
+
+
 @pytest.mark.parametrize(
     ("offered", "spoken"),
     [([], None), ([b"chat"], "chat"), ([b"a.b-c, chat"], "a.b-c"), ([b" x ", b"y"], "x")],
