@@ -17,10 +17,6 @@ def withAtheris(name: str, seconds: int) -> None:
 
     with atheris.instrument_imports(include=["engineio_twisted"]):
         from .targets import run
-    # Autobahn makes texts of all its settings for a log that nobody reads: that takes longer than all else.
-    import autobahn.websocket.protocol
-
-    autobahn.websocket.protocol.pformat = repr
     reached = FOUND / name
     reached.mkdir(parents=True, exist_ok=True)
     tokens = FOUND / "tokens.txt"

@@ -16,7 +16,6 @@ from twisted.web.static import Data
 from engineio_twisted import listen, logs
 from engineio_twisted.logs import LogThrottle, ThrottledLogger
 from engineio_twisted.testing import MemoryServer
-from engineio_twisted.transports.engine_autobahn import AutobahnEngine
 
 from .kit.engines import ENGINES
 from .kit.memory import Memory
@@ -215,17 +214,6 @@ async def test_webSocketsThatSayWeAreWrong(hostile: Hostile, lines: list[str], e
             await wire.text()
             await wire.closed()
         assert [each for each in lines if "entry" in each] == []
-
-
-def test_autobahnsErrors(lines: list[str], loggedErrors: list[LogEvent]) -> None:
-    """What Autobahn takes for an error is logged, once a second."""
-    with MemoryServer(lambda server: None, wsEngine=AutobahnEngine) as kit:
-        log = kit.server.webSockets.autobahnLog
-        for _ in range(3):
-            log.error("broken by {who}", who="somebody")
-            log.warn("no news")
-    assert lines == ["broken by somebody"]
-    loggedErrors.clear()
 
 
 # What else a client can cause

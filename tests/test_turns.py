@@ -28,11 +28,11 @@ from engineio_twisted.transports.deflate import Deflate
 from engineio_twisted.transports.polling import JSONPTransport, PollingTransport
 from engineio_twisted.turns import TURN, inLaterTurn
 
-from .kit.engines import ENGINES, ConfiguredAutobahn
+from .kit.engines import ENGINES
 from .kit.fakes import FakeOwner, FakeRequest, announce
+from .kit.frames import FRAMES, LIMIT, WRONG
 from .kit.memory import Memory
 from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
-from .transports.test_fast_path import FRAMES, LIMIT, WRONG
 from .transports.test_websocket import AcceptedPeer
 
 STEP = TURN * 1.01
@@ -449,7 +449,7 @@ def test_theSameComesOfIt(
 
 # Compressed messages
 
-DEFLATING = [AutobahnEngine, ConfiguredAutobahn]
+DEFLATING = [AutobahnEngine]
 
 
 class DeflatingPeer(Peer):

@@ -229,7 +229,9 @@ class _Compressed:
             self._hasBegun = True
             self._inflater.begin()
         raw, self._raw = self._raw, _Binary(self._limit)
-        self._inflated.add(self._inflater.inflate(bytes(raw.end()), self._limit - self._inflated.size))  # type: ignore[arg-type]
+        inflated = self._inflater.inflate(bytes(raw.end()), self._limit - self._inflated.size)  # type: ignore[arg-type]
+        self._inflated.expect(len(inflated))
+        self._inflated.add(inflated)
 
     def end(self) -> str | bytes:
         self._inflate()
@@ -243,7 +245,7 @@ class FrameReader:
 
     A message is bounded by its declared size before anything of it is stored. Text is decoded as it comes, and fails at
     the first byte that can't be UTF-8. After a L{Violation}, or L{close}, it reads on only to find the peer's close
-    frame, and keeps nothing.
+    frame, or a header that is wrong too, and keeps nothing.
 
     @param limit: maximum bytes of a message; of a compressed one, of what it inflates to.
     @param inflater: inflates compressed messages; None if they weren't agreed on.
@@ -374,9 +376,12 @@ class FrameReader:
                 return position, violation
             incomplete.header += piece
             position += len(piece)
-            if len(incomplete.header) == _BEGINNING and (wrong := self._begin(incomplete)) is not None:
-                violation = self._violate(PROTOCOL_ERROR, wrong)
-        return position, self._open(incomplete) or violation
+            if len(incomplete.header) == _BEGINNING and (reason := self._begin(incomplete)) is not None:
+                violation = self._violate(PROTOCOL_ERROR, reason)
+        wrong = self._open(incomplete)
+        if wrong is not None and violation is None:
+            violation = self._violate(wrong.code, wrong.reason)
+        return position, violation
 
     def _begin(self, incomplete: _Frame) -> str | None:
         """Take the first two bytes of a frame; return what is wrong with them."""
@@ -384,8 +389,6 @@ class FrameReader:
         isMasked = second >= MASKED
         length = second & ~MASKED
         incomplete.headerSize += LENGTHS.get(length, 0) + (MASK_SIZE if isMasked else 0)
-        if self._isClosing:
-            return None
         opcode = incomplete.opcode
         reserved = first >> 4 & 7
         isCompressed = first & COMPRESSED and self._inflater is not None
@@ -409,6 +412,9 @@ class FrameReader:
             return None
         if opcode > BINARY:
             return f"data frame using reserved opcode {opcode}"
+        if self._isClosing:
+            # Messages aren't followed any more.
+            return None
         if opcode == CONTINUATION and self._message is None:
             return "received continuation data frame outside fragmented message"
         if opcode != CONTINUATION and self._message is not None:
@@ -417,7 +423,7 @@ class FrameReader:
             return f"received continuation data frame with compress bit set [{_EXTENSION}]"
         return None
 
-    def _open(self, incomplete: _Frame) -> Violation | None:
+    def _open(self, incomplete: _Frame) -> FrameError | None:
         """Take a complete header; return what is wrong with it."""
         header = incomplete.header
         short = header[1] & ~MASKED
@@ -425,21 +431,20 @@ class FrameReader:
         incomplete.left = length
         if header[1] >= MASKED:
             incomplete.mask = header[-MASK_SIZE:]
-        if self._isClosing:
-            return None
         if length >= 2**63:
-            return self._violate(PROTOCOL_ERROR, "invalid data frame length (>2^63)")
+            return FrameError(PROTOCOL_ERROR, "invalid data frame length (>2^63)")
         if short > SHORT and length < LEAST[short]:
-            return self._violate(PROTOCOL_ERROR, "invalid data frame length (not using minimal length encoding)")
-        if incomplete.opcode < CLOSE:
-            if self._message is None:
-                message = (_Text if incomplete.opcode == TEXT else _Binary)(self.limit)
-                inflater = self._inflater if header[0] & COMPRESSED else None
-                self._message = message if inflater is None else _Compressed(self.limit, inflater, message)
-            try:
-                self._message.expect(length)
-            except FrameError as error:
-                return self._violate(error.code, error.reason)
+            return FrameError(PROTOCOL_ERROR, "invalid data frame length (not using minimal length encoding)")
+        if incomplete.opcode >= CLOSE or self._isClosing:
+            return None
+        if self._message is None:
+            message = (_Text if incomplete.opcode == TEXT else _Binary)(self.limit)
+            inflater = self._inflater if header[0] & COMPRESSED else None
+            self._message = message if inflater is None else _Compressed(self.limit, inflater, message)
+        try:
+            self._message.expect(length)
+        except FrameError as error:
+            return error
         return None
 
     def _unmasked(self, incomplete: _Frame, payload: bytes) -> bytes | bytearray:

@@ -15,7 +15,7 @@ from hashlib import sha1
 import attrs
 from twisted.web.http_headers import Headers
 
-from ..transports.websocket import NORMAL
+from ..protocol.frames import NORMAL
 from .network import MemoryConnection, Receiver
 
 _KEY = b64encode(b"engineio_twisted")

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from autobahn.exception import PayloadCorruptError
+from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from autobahn.websocket.compress import PerMessageDeflate as AutobahnDeflate
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+
+from ..protocol.frames import INVALID_PAYLOAD, TOO_LARGE, FrameError
 
 if TYPE_CHECKING:
     from ..protocol.option_parts import PerMessageDeflate
@@ -75,9 +77,36 @@ def _parametersOf(element: str) -> dict[str, list[Any]] | None:
 
 
 class Deflate(AutobahnDeflate):
-    """What compresses and inflates messages, also of a client that ends the compressed stream with a message."""
+    """What compresses and inflates the messages of one connection: an L{Inflater} too."""
 
     _decompressor: Any
+
+    def compress(self, payload: bytes) -> bytes:
+        """Return a message compressed."""
+        self.start_compress_message()
+        compressed: bytes = self.compress_message_data(payload) + self.end_compress_message()
+        return compressed
+
+    # Inflater
+
+    def begin(self) -> None:
+        self.start_decompress_message()
+
+    def inflate(self, data: bytes, limit: int) -> bytes:
+        try:
+            return self.decompress_message_data(data, limit)
+        except PayloadExceededError as error:
+            raise FrameError(TOO_LARGE, str(error)) from None
+        except PayloadCorruptError as error:
+            raise _corrupt(error) from None
+
+    def end(self) -> None:
+        try:
+            self.end_decompress_message()
+        except PayloadCorruptError as error:
+            raise _corrupt(error) from None
+
+    # Of Autobahn
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
         # One byte more than there may be: where there is just as much, zlib may hold back what is behind it, and nobody
@@ -90,7 +119,12 @@ class Deflate(AutobahnDeflate):
         return inflated
 
     def end_decompress_message(self) -> None:
+        # A client may end the compressed stream with a message.
         if self._decompressor.eof:
             self._decompressor = None
         else:
             super().end_decompress_message()
+
+
+def _corrupt(error: PayloadCorruptError) -> FrameError:
+    return FrameError(INVALID_PAYLOAD, f"received WebSocket message cannot be decompressed: {error}")

@@ -21,8 +21,22 @@ from twisted import __version__ as twistedVersion
 
 from ..ends import Connections
 from ..interfaces import IWebSocket, IWebSocketEngine
+from ..protocol.frame_reader import MANY_PIECES
+from ..protocol.frames import (
+    CLOSE,
+    FINAL,
+    INVALID_PAYLOAD,
+    LENGTHS,
+    MASK_SIZE,
+    NO_CODE,
+    NORMAL,
+    PROTOCOL_ERROR,
+    TOO_LARGE,
+    tooLarge,
+)
 from ..turns import TURN
-from .websocket import MANY_PIECES, NORMAL, TOO_LARGE, WebSocketConnection, begin, takeOver
+from ..web.connections import takeOver
+from .connection import WebSocketConnection, begin
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -37,18 +51,8 @@ if tuple(int(each) for each in twistedVersion.split(".")[:2]) < (26, 10):
         f"engineio_twisted.transports.engine_twisted needs Twisted 26.10 or newer; this is {twistedVersion}"
     )
 
-PROTOCOL_ERROR, NOT_UTF8 = 1002, 1007
-"""Codes of close frames (RFC 6455, 7.4.1)."""
-
-NO_CODE = 1005
-"""What stands for the code of a close frame without one."""
-
-_SHORT_HEADER = 2  # bytes of a frame's header without an extended length and the mask (RFC 6455, 5.2)
-_EXTENDED = {126: 2, 127: 8}  # bytes of the extended length, by the short one
-_MASK = 4  # bytes of the mask, which every frame from a client has
-_LAST = 0x80  # in the first byte of a message's last frame (RFC 6455, 5.2)
-_CLOSE = 8  # the opcode of a close frame (RFC 6455, 5.2)
-_CLOSE_FRAME = 0x88  # its first byte, as it is sent
+_SHORT_HEADER = 2
+"""Bytes of a frame's header without an extended length and the mask (RFC 6455, 5.2)."""
 
 
 @implementer(IWebSocketEngine)
@@ -180,20 +184,20 @@ class MessageSizes:
         header = self._header
         if len(header) < _SHORT_HEADER:
             return _SHORT_HEADER - len(header)
-        return _SHORT_HEADER + _EXTENDED.get(header[1] & 0x7F, 0) - len(header)
+        return _SHORT_HEADER + LENGTHS.get(header[1] & 0x7F, 0) - len(header)
 
     def _countHeader(self) -> None:
         header, self._header = self._header, bytearray()
         length = header[1] & 0x7F
-        if length in _EXTENDED:
+        if length in LENGTHS:
             length = int.from_bytes(header[_SHORT_HEADER:])
-        self._left = length + _MASK
+        self._left = length + MASK_SIZE
         opcode = header[0] & 0x0F
-        if opcode >= _CLOSE:
-            self.closeCame = self.closeCame or opcode == _CLOSE
+        if opcode >= CLOSE:
+            self.closeCame = self.closeCame or opcode == CLOSE
             return
         self._size = length if opcode else self._size + length
-        self._isComplete = bool(header[0] & _LAST)
+        self._isComplete = bool(header[0] & FINAL)
         self.isTooLarge = self.isTooLarge or self._size > self._limit
 
 
@@ -277,9 +281,9 @@ class TwistedWebSocket(WebSocketConnection):
             if self._sizes.isTooLarge:
                 self._isTooLarge = True
                 if self.isOpen:
-                    self._close(TOO_LARGE, self.tooLarge)
-                self.logFailure(TOO_LARGE, self.tooLarge)
-                self.receiver.failed(self.tooLarge)
+                    self._close(TOO_LARGE, tooLarge(self._maxHttpBufferSize))
+                self.logFailure(TOO_LARGE, tooLarge(self._maxHttpBufferSize))
+                self.receiver.failed(tooLarge(self._maxHttpBufferSize))
             else:
                 # Where a handler has closed it: it would answer a ping behind its close frame.
                 with suppress(LocalProtocolError):
@@ -308,7 +312,7 @@ class TwistedWebSocket(WebSocketConnection):
             lines = [f"{name}: {value}\r\n" for name, values in self.headers.items() for value in values]
             self.transport.write(data[: -len(b"\r\n")] + "".join(lines).encode() + b"\r\n")
             return
-        if data[0] == _CLOSE_FRAME:
+        if data[0] == FINAL | CLOSE:
             self._closeCode = int.from_bytes(data[2:4]) if len(data) > _SHORT_HEADER else NO_CODE
             self._closeReason = data[4:].decode("utf-8", "replace")
             self.isOpen = False
@@ -330,7 +334,7 @@ class TwistedWebSocket(WebSocketConnection):
             return
         code = self._closeCode
         description = f"close frame with code {code}: {self._closeReason}".removesuffix(": ")
-        if code not in (PROTOCOL_ERROR, NOT_UTF8):
+        if code not in (PROTOCOL_ERROR, INVALID_PAYLOAD):
             self.receiver.closed(description)
         else:
             # A reply has the code of the client's, and its words; one that finds wrong with us is an error too.

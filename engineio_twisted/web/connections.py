@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.main import CONNECTION_DONE
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 
 from ..clock import Cancellable, cancel
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
 
 try:
     import fcntl
@@ -56,6 +61,28 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
             return True
         data = data[taken:]
     connection.write(data)
+    return False
+
+
+def closeAtOnce(connection: Any) -> bool:
+    """
+    Close a connection now, if that comes to the same as to have the reactor do it.
+
+    It asks the system whether there is room to write, although nothing is to be written, and closes in a later turn.
+
+    @return: whether it is closed. Only one to which L{writeAtOnce} writes at once is.
+    """
+    if (
+        isinstance(connection, tcp.Connection)
+        and not connection.TLS
+        and not connection.dataBuffer
+        and not connection._tempDataBuffer
+        and connection.connected
+        and not connection.disconnecting
+        and not connection._aborting
+    ):
+        connection.connectionLost(Failure(CONNECTION_DONE))
+        return True
     return False
 
 
@@ -197,6 +224,37 @@ def connectionOf(request: Any) -> Any:
     """Return what an answer to a request is written to: a connection, or a stream of HTTP/2."""
     connection = getattr(request.channel, "transport", None)
     return request.channel if connection is None else connection
+
+
+def takeOver(request: Request, protocol: Any) -> bytes:
+    """
+    Give the connection of a request to a protocol, and let go of the channel.
+
+    Reading is paused still: L{begin} goes on.
+
+    @param protocol: an C{IProtocol}, of which C{makeConnection} is called.
+    @return: what the client sent behind its request, without waiting for the answer.
+    """
+    channel: Any = request.channel
+    connection = channel.transport
+    # What came behind is in the line buffer while the request is being read, and in the data buffer if it was
+    # answered later.
+    behind: bytes = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
+    # From here on nothing of HTTP may be written.
+    request.startedWriting = 1
+    channel._dataBuffer = []
+    channel.setTimeout(None)
+    # The channel registered itself, and as long as it is there, nobody else can.
+    connection.unregisterProducer()
+    released = getattr(channel, "released", None)
+    if released is not None:
+        released()
+    if isinstance(connection, ProtocolWrapper):
+        connection.wrappedProtocol = protocol
+    else:
+        connection.protocol = protocol
+    protocol.makeConnection(connection)
+    return behind
 
 
 def isStream(channel: Any) -> bool:

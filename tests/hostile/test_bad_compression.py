@@ -24,7 +24,7 @@ from engineio_twisted.protocol.option_parts import PerMessageDeflate
 from engineio_twisted.session.heartbeats import Queue
 from engineio_twisted.transports.deflate import agreeOn
 
-from ..kit.engines import closeWithin
+from ..kit.engines import closeWithin, piecesOf
 from ..kit.wire import (
     BINARY,
     CLOSE,
@@ -571,7 +571,7 @@ class TestBomb:
             for _ in range(100):
                 wire.send(makeFrame(SMALL_BOMB, TEXT, reserved=4) * 20)
                 await pause(0.001)
-                most = max(most, len(connection.data))
+                most = max(most, connection.heldBytes)
             wire.drop()
             assert most < 100_000
 
@@ -610,7 +610,7 @@ class TestBomb:
                 await pause(0)
             wire.send(makeFrame(b"", PING))
             assert await wire.frame() == Frame(PONG, b"")
-            assert len(connectionOf(here, sid).message_data) < 100
+            assert len(piecesOf(connectionOf(here, sid))) < 100
             wire.send(makeFrame(b"\0", CONTINUATION))
             assert await wire.text() == "4x"
 
@@ -646,7 +646,7 @@ class TestLastBlock:
             wire.send(more * 100 + makeFrame(b"", PING))
             # Whether by a pong or, where it is an error, by a close frame, it answers.
             await wire.frame()
-            unpacking = connection._perMessageCompress and connection._perMessageCompress._decompressor
+            unpacking = connection._deflate and connection._deflate._decompressor
             kept = len(unpacking.unused_data) + len(unpacking.unconsumed_tail) if unpacking else 0
             wire.drop()
             assert kept < 100_000

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from engineio_twisted.session import socket as session
 
-from ..kit.engines import ENGINES, TwistedEngine, closeWithin
+from ..kit.engines import ENGINES, TwistedEngine, closeWithin, piecesOf
 from ..kit.wire import (
     BINARY,
     CLOSE,
@@ -93,11 +93,6 @@ BROKEN = {
     "close reason not UTF-8": (closeFrame(1000, b"\xff"), 1007),
     "close reason cut": (closeFrame(1000, b"\xe2\x82"), 1007),
 }
-
-
-def piecesOf(webSocket: Any) -> list[Any]:
-    """The pieces of a text that isn't complete, as the engine holds them."""
-    return webSocket.message_data if hasattr(webSocket, "message_data") else webSocket.wire._textBuffer._pieces
 
 
 class TestFrames:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engineio_twisted.protocol import headers, packet, payload, payload_v3, proxies
+from engineio_twisted.protocol import frame_reader, headers, packet, payload, payload_v3, proxies
 from engineio_twisted.session import socket
 from engineio_twisted.transports import engine_autobahn
 from engineio_twisted.web import fast as fast_http
@@ -133,9 +133,9 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (proxies.TrustedProxies, "trust", lambda *_: True),
     ],
     "websocket": [
-        (engine_autobahn, "_unmasked", lambda mask, payload: payload),
-        (engine_autobahn.FastWebSocket, "_release", _raise),
-        (engine_autobahn, "_LEAST", {126: 0, 127: 0}),
+        (frame_reader, "unmask", lambda mask, payload: payload),
+        (engine_autobahn.AutobahnWebSocket, "_release", _raise),
+        (frame_reader, "LEAST", {126: 0, 127: 0}),
     ],
     "channel": [(fast_http.FastRequest, "respond", _raise), (fast_http.FastChannel, "requestDone", lambda *_: None)],
     "server": [

@@ -104,8 +104,7 @@ async def test_anEngineThatFails(hostile: Hostile, loggedErrors: list[Any], monk
             patch.setattr(engine, "accept", lambda *args: 1 / 0)
             assert (await here.ask(upgrade())).status == 500
         with monkeypatch.context() as patch:
-            patch.setattr(engine_autobahn.AutobahnWebSocket, "answer", lambda *args: 1 / 0)
-            patch.setattr(engine_autobahn.FastWebSocket, "answer", lambda *args: 1 / 0)
+            patch.setattr(engine_autobahn.AutobahnWebSocket, "open", lambda *args: 1 / 0)
             wire = await here.say(upgrade())
             assert await wire.lost() == b""
         assert [each["log_failure"].type for each in loggedErrors] == [ZeroDivisionError] * 2

@@ -8,7 +8,7 @@ import pytest
 from incremental import Version
 
 from engineio_twisted import AutobahnEngine, turns
-from engineio_twisted.transports import engine_autobahn, polling, websocket
+from engineio_twisted.transports import connection, engine_autobahn, polling
 from engineio_twisted.web import channel
 from twisted import version
 
@@ -17,22 +17,22 @@ if version >= Version("Twisted", 26, 10, 0):
     from engineio_twisted.transports.engine_twisted import TwistedEngine  # type: ignore[no-redef]
 
 
-class ConfiguredAutobahn(AutobahnEngine):
-    """An engine that sets an option of Autobahn's, whose WebSockets Autobahn therefore reads and writes alone."""
-
-    def __init__(self, clock: Any, options: Any) -> None:
-        super().__init__(clock, options)
-        self.setProtocolOptions(maxConnections=2**31)
-
-
 ENGINES = [each for each in (AutobahnEngine, TwistedEngine) if each is not None]
 
 needsTwistedEngine = pytest.mark.skipif(TwistedEngine is None, reason="the engine of Twisted needs Twisted 26.10")
 
 
+def piecesOf(webSocket: Any) -> list[Any]:
+    """The pieces of a message that isn't complete, as the engine holds them."""
+    if TwistedEngine is not None and hasattr(webSocket, "wire"):
+        return list(webSocket.wire._textBuffer._pieces)
+    message = webSocket._reader._message
+    return list(getattr(message, "_raw", message)._pieces)
+
+
 def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have WebSockets that are closed cut after so many seconds, whatever the package says."""
-    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", seconds)
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", seconds)
 
 
 def everyMessageTakesATurn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -285,12 +285,19 @@ class FakeSystem:
     def __init__(self) -> None:
         self.taken: list[bytes] = []
         self.room: int | OSError = 10**9
+        self.isClosed = False
 
     def send(self, data: bytes) -> int:
         if isinstance(self.room, OSError):
             raise self.room
         self.taken.append(bytes(data[: self.room]))
         return len(self.taken[-1])
+
+    def shutdown(self, how: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self.isClosed = True
 
 
 class PlainConnection(Connection):
@@ -299,6 +306,7 @@ class PlainConnection(Connection):
     def __init__(self) -> None:
         FileDescriptor.__init__(self, reactor=object())  # type: ignore[arg-type]
         self.socket: Any = FakeSystem()
+        self.fileno = lambda: -1  # type: ignore[method-assign]
         self.connected = True
         self.isWriting = False
 

@@ -166,8 +166,8 @@ def test_frames(engineClass: Any, data: str | bytes) -> None:
 def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, a frame is made once."""
     framed = []
-    frame = engine._frame
-    monkeypatch.setattr(engine, "_frame", lambda *args: framed.append(args) or frame(*args))
+    frame = engine.frame
+    monkeypatch.setattr(engine, "frame", lambda *args: framed.append(args) or frame(*args))
     peers = [AcceptedPeer(engine.AutobahnEngine) for _ in range(5)]
     factory = SocketFactory(host := FakeHost(clock := Clock()), clock, host.addressOf)
     for place, peer in enumerate(peers):

@@ -1,7 +1,7 @@
 """
 RFC 6455 and RFC 7692, section by section: what a client may and may not say, and what has to come of it.
 
-Every case of the list is played against a whole server: with the shorter ways, with Autobahn alone, and with Twisted's
+Every case of the list is played against a whole server: with our own engine, which is Autobahn's, and with Twisted's
 own WebSocket where that can do it. What the client says comes in one piece, octet by octet, and cut at odd places; and
 once more over real sockets. docs/rfc6455.md is made of the list: C{python -m tests.transports.test_rfc6455} writes it.
 """
@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from engineio_twisted import AutobahnEngine
 from engineio_twisted.ends import CLOSE_TIMEOUT
 
-from ..kit.engines import ConfiguredAutobahn, TwistedEngine
+from ..kit.engines import TwistedEngine
 from ..kit.memory import Memory
 from ..kit.rfc6455 import (
     BYE,
@@ -69,8 +69,7 @@ def optionsOf(case: Case | None) -> tuple[tuple[str, Any], ...]:
 
 
 WAYS: dict[str, dict[str, Any]] = {
-    "fast path": {"wsEngine": AutobahnEngine},
-    "Autobahn": {"wsEngine": ConfiguredAutobahn},
+    "Autobahn": {"wsEngine": AutobahnEngine},
     "Twisted": {"wsEngine": TwistedEngine},
 }
 ENGINES_THERE = {name: way for name, way in WAYS.items() if way["wsEngine"] is not None}
@@ -335,11 +334,11 @@ piece, octet by octet, and cut at odd places. UTF-8 that is wrong closes the Web
 makes it wrong. All cases but those of the opening handshake are played over real sockets too. Text begins with `4`, the
 number of a message, as what is above WebSocket is Engine.IO.
 
-{cases} cases. The columns say how many each way passes: the shorter way, which is the default; Autobahn
-alone, as an engine has it that sets options of Autobahn's; and `TwistedEngine`, which can't compress.
+{cases} cases. The columns say how many each engine passes: `AutobahnEngine`, which is the default, and `TwistedEngine`,
+which can't compress.
 
-| section | | cases | fast path | Autobahn | Twisted |
-| --- | --- | ---: | ---: | ---: | ---: |
+| section | | cases | Autobahn | Twisted |
+| --- | --- | ---: | ---: | ---: |
 """
 
 

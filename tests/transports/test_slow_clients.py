@@ -17,12 +17,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import FileSender
 
-from engineio_twisted import AutobahnEngine
 from engineio_twisted.web.connections import unsent
 
 from ..hostile.test_bad_compression import deflate, openDeflated, packed
 from ..kit.clients import pythonPath
-from ..kit.engines import ENGINES, ConfiguredAutobahn, everyMessageTakesATurn
+from ..kit.engines import ENGINES, everyMessageTakesATurn
 from ..kit.flooding import SIZE
 from ..kit.wire import CONTINUATION, TEXT, Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
 
@@ -147,11 +146,10 @@ async def test_aClientThatSendsTooFast(hostile: Any, engine: Any, transport: str
         await client.close()
 
 
-@pytest.mark.parametrize("kind", [AutobahnEngine, ConfiguredAutobahn])
 @pytest_twisted.ensureDeferred
-async def test_compressedMessagesOfOneThatIsHeldBack(hostile: Any, kind: Any) -> None:
+async def test_compressedMessagesOfOneThatIsHeldBack(hostile: Any) -> None:
     """Of 65 messages of a megabyte, which came in a read of 64 KB, one is given and no other is inflated."""
-    async with hostile(echoes=False, wsEngine=kind, perMessageDeflate=True) as here:
+    async with hostile(echoes=False, perMessageDeflate=True) as here:
         sid, wire = await openDeflated(here)
         socket = here.server.clients[sid]
         record = here.records[sid]

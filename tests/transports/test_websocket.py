@@ -15,15 +15,16 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
+from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
-from engineio_twisted.transports.websocket import CLOSE_TIMEOUT, WebSocketTransport
+from engineio_twisted.transports.websocket import WebSocketTransport
 
-from ..kit.engines import ENGINES, TwistedEngine
+from ..kit.engines import ENGINES, TwistedEngine, piecesOf
 from ..kit.fakes import FakeOwner
 from ..kit.wire import makeFrame as makeFrameOf
 
@@ -338,7 +339,7 @@ def test_aMessageInVeryManyPieces(Peer: MakePeer, engine: Any) -> None:
     for _ in range(50):
         peer.receive(makeFrame(0, b"x", isFinal=False) * 1000)
         if engine is not TwistedEngine:
-            assert len(peer.transport.webSocket.message_data) < 2000
+            assert len(piecesOf(peer.transport.webSocket)) < 2000
     peer.send(0, b"!")
     assert peer.owner.packets[0].data == "x" * 50_000 + "!"
 

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from engineio_twisted import FastSite, Site
-from engineio_twisted.testing import MemoryServer
-from engineio_twisted.transports.engine_autobahn import AutobahnEngine, FastWebSocket
 
 from .test_resource import Rig
 
@@ -62,18 +60,3 @@ def test_whatIsKnownOfAHead() -> None:
             with pytest.raises(TypeError):
                 each[b"origin"] = (b"https://b.example",)
             assert all(isinstance(values, tuple) for values in each.values())
-
-
-def test_whatWebSocketsShare() -> None:
-    """What Autobahn sets on each WebSocket is said once of the class only if nothing can change it."""
-    with MemoryServer(lambda server: None, wsEngine=AutobahnEngine) as kit:
-        kit.connect("websocket")
-        kit.connect("websocket")
-        one, other = kit.server.webSockets.connections
-        if not isinstance(one, FastWebSocket):
-            return
-        shared = {name: value for name, value in vars(type(one)).items() if not name.startswith("__")}
-        assert {type(each) for each in shared.values()} <= {bool, int, float, str, bytes, type(None)}
-        for name in ("is_open", "is_closed", "send_queue", "trafficStats", "utf8validator"):
-            assert getattr(one, name) is getattr(one, name)
-            assert getattr(one, name) is not getattr(other, name)

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from engineio_twisted import AutobahnEngine, Packet, PacketType, ServerOptions
+from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.transports.websocket import WebSocketTransport
 
@@ -126,10 +127,26 @@ def test_aHandlerThatFails(peer: Peer) -> None:
 
 
 def test_closing(peer: Peer) -> None:
-    """Nothing that was sent before a close frame is lost, and nothing comes behind it."""
+    """Nothing that was sent before a close frame is lost, nothing comes behind it, and the connection is closed."""
     peer.receive(makeFrame("4a") + makeFrame(b"\x03\xe8", 8) + makeFrame("4b"))
-    assert b"".join(peer.system.taken) + peer.connection.queued == frames("a") + b"\x88\x02\x03\xe8"
-    assert peer.connection.disconnecting
+    assert peer.system.taken == [frames("a") + b"\x88\x02\x03\xe8"]
+    assert (peer.system.isClosed, peer.connection.isWriting) == (True, False)
+    assert len(peer.engine.connections) == 0
+    peer.engine.goRound()
+    assert peer.engine.testClock.getDelayedCalls() == []
+
+
+def test_closingWhatIsFull(peer: Peer) -> None:
+    """A connection that has something left to send is closed when it is sent, or aborted in time."""
+    peer.system.room = 0
+    peer.receive(makeFrame("4a") + makeFrame(b"\x03\xe8", 8))
+    assert peer.connection.queued == frames("a") + b"\x88\x02\x03\xe8"
+    assert (peer.system.isClosed, peer.connection.disconnecting) == (False, True)
+    assert len(peer.engine.testClock.getDelayedCalls()) == 1
+    aborted: list[bool] = []
+    peer.connection.abortConnection = lambda: aborted.append(True)
+    peer.engine.testClock.advance(CLOSE_TIMEOUT)
+    assert aborted == [True]
 
 
 def test_theFirstOfATurn(peer: Peer) -> None:
@@ -217,17 +234,6 @@ def test_overTLS(peer: Peer) -> None:
     peer.send("secret")
     assert peer.system.taken == []
     assert b"".join(written) == frames("secret", "secret")
-
-
-def test_optionsOfAutobahn() -> None:
-    """If an engine sets some, all is left to the reactor, and the same comes of it."""
-    engine = Engine()
-    engine.setProtocolOptions(maxConnections=2**31)
-    peer = Peer(engine)
-    peer.receive(makeFrame("4a"))
-    assert peer.system.taken == []
-    assert peer.connection.queued.endswith(frames("open", "a"))
-    assert engine.testClock.getDelayedCalls() == []
 
 
 @pytest_twisted.ensureDeferred
