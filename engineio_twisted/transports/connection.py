@@ -1,7 +1,7 @@
 """
 What the connection of a WebSocket needs, whichever engine reads and writes its frames.
 
-docs/architecture.md, "Engines" and "Taking over a connection".
+docs/architecture/engines.md
 """
 
 from __future__ import annotations

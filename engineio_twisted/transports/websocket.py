@@ -1,9 +1,8 @@
 """
-WebSocket: one packet a frame, on a connection taken over from twisted.web, whatever implements WebSocket.
+WebSocket as a transport: one packet a message, whatever engine implements WebSocket.
 
-L{WebSocketTransport} turns frames into packets. What turns bytes into frames is a C{wsEngine}: the interfaces
-between the two are here, and what is the same for all engines. docs/protocol.md, "WebSocket"; docs/architecture.md,
-"Engines" and "Taking over a connection".
+L{WebSocketTransport} turns messages into packets. What turns bytes into messages is a C{wsEngine}. docs/protocol.md,
+"WebSocket"; docs/architecture/engines.md.
 """
 
 from __future__ import annotations
