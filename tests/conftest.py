@@ -330,3 +330,32 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     for reason, count in Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped).items():
         terminalreporter.write_line(f"LEFT OUT: {count} tests: {reason}", yellow=True)
+
+
+@pytest.fixture
+def pool() -> Any:
+    """Connections of a client over HTTP, closed after the test."""
+    from twisted.internet import reactor
+    from twisted.web.client import HTTPConnectionPool
+
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    yield pool
+    pytest_twisted.blockon(pool.closeCachedConnections())
+
+
+@pytest.fixture
+def onPort() -> Any:
+    """Listens with a site, and stops after the test."""
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import serverFromString
+
+    ports: list[Any] = []
+
+    async def start(site: Any) -> int:
+        ports.append(await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site))
+        port: int = ports[-1].getHost().port
+        return port
+
+    yield start
+    for port in ports:
+        pytest_twisted.blockon(port.stopListening())

@@ -20,10 +20,10 @@ from engineio_twisted import IServerObserver, Server, ServerObserver, ServerStat
 from engineio_twisted.protocol.errors import ErrorCode
 from engineio_twisted.protocol.packet import PacketType
 
+from .kit.asking import OPEN, make, opened
 from .kit.engines import ENGINES
 from .kit.fakes import FakeRequest, FakeTransport
 from .kit.wire import CLOSE, PING, Hostile, connectTo, eventually, http, makeFrame, target, upgrade
-from .test_server import OPEN, make, opened
 
 pytestmark = pytest.mark.everySite
 

@@ -17,9 +17,9 @@ from zope.interface import implementer
 from engineio_twisted import Site, attach, listen
 from engineio_twisted.operation.health import HealthResource, ReadyResource
 
+from ..kit.asking import make
 from ..kit.fakes import FakeRequest
 from ..kit.wire import connectTo, http
-from ..test_server import make
 
 
 def answer(resource: Any) -> tuple[int, Any]:

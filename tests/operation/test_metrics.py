@@ -16,10 +16,10 @@ from twisted.internet.task import Clock
 from engineio_twisted import Server, Site
 from engineio_twisted.operation.metrics import MetricsResource
 
+from ..kit.asking import OPEN, make
 from ..kit.fakes import FakeRequest
 from ..kit.wire import Hostile, connectTo, http, makeFrame
 from ..test_observer import ask, session
-from ..test_server import OPEN, make
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

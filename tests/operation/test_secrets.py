@@ -17,10 +17,10 @@ from engineio_twisted import LogObserver, Server
 from engineio_twisted.logs import DebugScope, beginningOfId
 from engineio_twisted.protocol.packet import Packet, PacketType, describe
 
+from ..kit.asking import OPEN, opened
 from ..kit.fakes import FakeRequest
 from ..kit.wire import Arena, Hostile, eventually, http, makeFrame, target, upgrade
 from ..test_observer import ask, fails, session
-from ..test_server import OPEN, opened
 
 pytestmark = pytest.mark.everySite
 

@@ -1,0 +1,145 @@
+"""Ports of a server's own; over real sockets."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+import pytest_twisted
+from incremental import Version
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent
+
+import twisted
+from engineio_twisted import listen
+
+from .kit.asking import get
+from .kit.wire import Wire, http, upgrade, within
+
+
+@pytest_twisted.ensureDeferred
+async def test_listen(serve: Any, pool: Any) -> None:
+    """`callback` runs, requests outside the path get 501."""
+    called: list[Any] = []
+    server = listen("tcp:0:interface=127.0.0.1", lambda: called.append(True))
+    port = (await server.listening).getHost().port
+    assert called == [True]
+    assert (await get(pool, port, "/engine.io/"))[0] == 200
+    code, body = await get(pool, port, "/elsewhere")
+    assert (code, "Not Implemented" in body) == (501, True)
+    await server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_listenOnANumber(serve: Any, pool: Any) -> None:
+    """A number listens on all interfaces, by IPv4 and, where there is one, IPv6."""
+    server = listen(0)
+    addresses: list[Any] = []
+    server.on("connection", lambda socket: addresses.append(socket.remoteAddress))
+    port = (await server.listening).getHost()
+    assert (await get(pool, port.port, "/engine.io/"))[0] == 200
+    assert addresses == ["127.0.0.1"]
+    await server.close()
+
+
+@pytest.mark.filterwarnings(
+    # Before 26.10 Twisted itself leaves a socket behind that it couldn't bind.
+    "error" if twisted.version >= Version("Twisted", 26, 10, 0) else "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+@pytest_twisted.ensureDeferred
+async def test_listenOnATakenPort(serve: Any) -> None:
+    """`listening` fails with the reason; `callback` doesn't run; closing is possible."""
+    first = await serve()
+    called: list[Any] = []
+    second = listen(f"tcp:{first.port}:interface=127.0.0.1", lambda: called.append(True))
+    with pytest.raises(CannotListenError):
+        await second.listening
+    assert called == []
+    await second.close()
+    third = listen(first.port)
+    with pytest.raises(CannotListenError):
+        await third.listening
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense:1", "tcp:abc", "", -1, 65536, 3.5, None, True])
+def test_listenOnNonsense(endpoint: Any) -> None:
+    """What is no endpoint is refused at once, by value."""
+    with pytest.raises(ValueError, match=r"endpoint .*: expected"):
+        listen(endpoint, reactor=Clock())
+
+
+def test_listenWithoutIPv6() -> None:
+    """A number is enough on a system that has IPv4 alone."""
+
+    class Reactor(MemoryReactorClock):
+        def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+            if ":" in interface:
+                raise CannotListenError(interface, port, OSError(errno.EAFNOSUPPORT, "no IPv6"))
+            return super().listenTCP(port, factory, backlog, interface)
+
+    reactor = Reactor()
+    server = listen(3000, reactor=reactor)
+    assert [(each[0], each[3]) for each in reactor.tcpServers] == [(3000, "")]
+    assert server.listening.called
+
+
+@pytest_twisted.ensureDeferred
+async def test_listenOnAUnixSocket(serve: Any, tmp_path: Any) -> None:
+    """A client on a UNIX socket has no address, and is served like any other."""
+    path = tmp_path / "socket"
+    server = listen(f"unix:{path}")
+    addresses: list[Any] = []
+    server.on("connection", lambda socket: addresses.append(socket.remoteAddress))
+    await server.listening
+    for request in (http("GET", "/engine.io/?EIO=4&transport=polling"), upgrade()):
+        client: Wire = await connectProtocol(UNIXClientEndpoint(reactor, str(path)), Wire())
+        client.send(request)
+        assert (await client.head()).status in (200, 101)
+        client.drop()
+        await client.lost()
+    assert addresses == [None, None]
+    await within(server.close(), "the server closing")
+
+
+@pytest_twisted.ensureDeferred
+async def test_closeBeforeListening(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server closed while its endpoint takes its time never listens, and says so to who waits for that."""
+
+    class Slow:
+        """An endpoint that never has a port."""
+
+        def listen(self, factory: Any) -> Deferred[Any]:
+            return Deferred()
+
+    monkeypatch.setattr("engineio_twisted.web.descriptions.serverFromString", lambda reactor, description: Slow())
+    called: list[bool] = []
+    server = listen("slow:1", lambda: called.append(True))
+    await server.close()
+    with pytest.raises(CancelledError):
+        await server.listening
+    assert called == []
+
+
+def test_aPortThatCanNotBeClosed(loggedErrors: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is logged, and nobody who closes the server waits for ever."""
+
+    class Port:
+        def stopListening(self) -> Deferred[None]:
+            return fail(OSError("stuck"))
+
+    class Endpoint:
+        def listen(self, factory: Any) -> Deferred[Any]:
+            return succeed(Port())
+
+    monkeypatch.setattr("engineio_twisted.web.descriptions.serverFromString", lambda reactor, description: Endpoint())
+    server = listen("stuck:1", reactor=Clock())
+    assert server.close().called
+    assert server.close().called
+    assert [event["log_failure"].type for event in loggedErrors] == [OSError]
+    loggedErrors.clear()
