@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall, react
 from twisted.internet.threads import deferToThread
 
 from engineio_twisted import Server, listen
-from engineio_twisted.transports import polling
+from engineio_twisted.transports import compression
 
 TEXT = "".join(f"line {number} of some text {number * 7919}\n" for number in range(330_000))[:10_000_000]
 
@@ -61,8 +61,8 @@ async def longestWait(server: Server) -> float:
 
 async def main(reactor: object) -> None:
     waits = {}
-    for name, size in {"at once": 2**40, "in pieces": polling.COMPRESSED_AT_ONCE}.items():
-        with mock.patch.object(polling, "COMPRESSED_AT_ONCE", size):
+    for name, size in {"at once": 2**40, "in pieces": compression.COMPRESSED_AT_ONCE}.items():
+        with mock.patch.object(compression, "COMPRESSED_AT_ONCE", size):
             waits[name] = await longestWait(listen("tcp:0:interface=127.0.0.1"))
         print(f"{name}: the longest wait of others is {waits[name] * 1000:.1f} ms")
     print(f"in pieces: {waits['in pieces'] / waits['at once']:.2f} of that at once")

@@ -32,7 +32,8 @@ from .protocol.payload import codecFor
 from .session.factory import SocketFactory
 from .session.limits import Admission
 from .session.socket import ReadyState, Socket
-from .transports.polling import JSONPTransport, PollingTransport
+from .transports.jsonp import JSONPTransport
+from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport
 from .web.answers import headerValues, isAnswered, settled
 from .web.clients import Clients

@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from engineio_twisted.transports.polling import JSONPTransport
+from engineio_twisted.transports.jsonp import JSONPTransport
 
 from ..kit.clients import Application, Message, Session, firstDifference, within
 from ..kit.pages import Client, Page, PageSite, chromium, freshPage, oneBrowser, pageSite, until  # noqa: F401

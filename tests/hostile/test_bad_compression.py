@@ -206,7 +206,7 @@ async def halfAnAnswer(here: Arena, sid: str, version: str = "1.1", message: str
     # It is compressed as fast as it is read.
     await eventually(lambda: not here.server.clients[sid].transport.writable, "the answer to begin")
     await pause(0.01)
-    assert here.server.clients[sid].transport._compressed
+    assert here.server.clients[sid].transport._untaken.compressing
     return wire
 
 
@@ -258,7 +258,7 @@ class TestPieces:
             if not abort:
                 wire.transport.resumeProducing()
             assert await here.records[sid].closed() == ("transport error", "poll connection closed prematurely")
-            assert not transport._compressed
+            assert not transport._untaken.compressing
 
     @pytest_twisted.ensureDeferred
     async def test_lostTwice(self, hostile: Hostile) -> None:
@@ -293,7 +293,7 @@ class TestPieces:
         """One that is under way, and a GET that waits, don't keep a server that closes, nor anything of it, alive."""
         async with hostile(echoes=False) as here:
             here.serverEnds = True
-            monkeypatch.setattr("engineio_twisted.web.resource.CLOSE_TIMEOUT", 0.2)
+            monkeypatch.setattr("engineio_twisted.web.channel.CLOSE_TIMEOUT", 0.2)
             sid = await here.open()
             # Of the rest of the first so little goes out that it is read faster than it comes.
             first = await halfAnAnswer(here, sid, message=LARGE + "x" * 40_000_000)
@@ -377,7 +377,7 @@ class TestPieces:
             here.serverEnds = True
             sid = await here.open()
             await halfAnAnswer(here, sid)
-            monkeypatch.setattr("engineio_twisted.web.resource.CLOSE_TIMEOUT", 0.2)
+            monkeypatch.setattr("engineio_twisted.web.channel.CLOSE_TIMEOUT", 0.2)
             await within(here.server.close(), "the end of the server")
             assert (await here.records[sid].closed())[0] == "server shutting down"
 

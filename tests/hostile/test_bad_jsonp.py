@@ -13,14 +13,10 @@ import pytest
 import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 
 from engineio_twisted.protocol.errors import DecodeError
-from engineio_twisted.protocol.options import ServerOptions
-from engineio_twisted.protocol.payload import codecFor
-from engineio_twisted.transports.polling import JSONPTransport
+from engineio_twisted.transports.jsonp import payloadOfForm, scriptOf
 
-from ..kit.fakes import announce
 from ..kit.wire import (
     BINARY,
     SEPARATOR,
@@ -486,7 +482,7 @@ async def test_stockSite(atResource: Callable[..., Any]) -> None:  # noqa: F811
 
 
 def payloadOf(body: bytes) -> str:
-    reading = JSONPTransport(codecFor(4), ServerOptions(), Clock(), announce, "0")._readPayload(None, body)  # type: ignore[arg-type]
+    reading = payloadOfForm(body)
     while True:
         try:
             next(reading)
@@ -523,8 +519,7 @@ def test_asClientsWriteIt(payload: str) -> None:
 @given(st.text(max_size=20))
 def test_anyPayload(payload: str) -> None:
     """Whatever is sent is one string in a script of one line."""
-    transport = JSONPTransport(codecFor(4), ServerOptions(), Clock(), announce, "0")
-    text = transport._bodyOf(payload)[1].decode()
+    text = scriptOf(payload, "0").decode()
     assert not set("\n\r\u2028\u2029") & set(text)
     assert text.startswith('___eio[0]("')
     assert text.endswith('");')

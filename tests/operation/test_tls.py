@@ -167,7 +167,7 @@ async def test_goodbye(connect: Any, by: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest_twisted.ensureDeferred
 async def test_aClientThatDoesNotSayGoodbye(connect: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is closed, also where the client doesn't answer the end of TLS with its own."""
-    monkeypatch.setattr("engineio_twisted.web.resource.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("engineio_twisted.web.channel.CLOSE_TIMEOUT", 0.2)
     monkeypatch.setattr("engineio_twisted.web.requests.LINGER_TIME", 0.2)
     wire = await connect()
     if what == "refused upgrade":

@@ -24,7 +24,8 @@ from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.session.factory import SocketFactory
 from engineio_twisted.session.socket import CLOSING_TIMEOUT, HIGH_MARK
-from engineio_twisted.transports.polling import MAX_UNREAD, UNREAD, PollingTransport
+from engineio_twisted.transports.polling import PollingTransport
+from engineio_twisted.transports.unread import MAX_UNREAD, UNREAD
 from engineio_twisted.web.connections import unsent
 
 from ..kit.engines import ENGINES

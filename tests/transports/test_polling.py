@@ -17,7 +17,9 @@ from engineio_twisted.protocol.errors import HTTPRefusal
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
-from engineio_twisted.transports.polling import COMPRESSED_AT_ONCE, Announcement, JSONPTransport, PollingTransport
+from engineio_twisted.transports.compression import COMPRESSED_AT_ONCE
+from engineio_twisted.transports.jsonp import JSONPTransport
+from engineio_twisted.transports.polling import Announcement, PollingTransport
 
 from ..kit.fakes import FakeOwner, FakeRequest, announce
 

@@ -1,0 +1,178 @@
+"""
+A POST whose body is complete: its packets are delivered one after the other, in turns of the reactor if they are many.
+
+docs/architecture/turns.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from ..logs import DebugScope
+from ..observer import Counters
+from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, TooManyPackets
+from ..protocol.packet import Packet, PacketType, describe
+from ..protocol.payload import Codec
+from ..turns import TURN, inLaterTurn
+
+_debug = DebugScope("engine:polling")
+
+
+class PushReceiver(Protocol):
+    """The polling transport of a session, as far as the delivery of a POST needs it."""
+
+    owner: Any
+    counters: Counters
+    isHeldBack: bool
+
+    def pushDelivered(self, push: Push) -> None:
+        """Called when the session has all packets of the POST."""
+        ...
+
+    def pushStopped(self, push: Push, error: DecodeError | HTTPRefusal) -> None:
+        """
+        Called when the session has what comes before an error, and nothing more of the POST is delivered.
+
+        @param error: what is no packet, or why it isn't taken.
+        """
+        ...
+
+
+def packetsOf(
+    payload: str | bytes | Generator[None, None, str | bytes],
+    codec: Codec,
+    limit: int | None,
+    accepted: Callable[[], object],
+) -> Iterator[Packet | None]:
+    """
+    Read the packets of a POST, with None in between if that takes long.
+
+    @param payload: the payload, or what reads it in as many steps as that takes.
+    @param limit: C{maxPacketsPerPayload}.
+    @param accepted: called before the first packet, when the payload is one.
+    @raise DecodeError: on reaching something that isn't a packet.
+    @raise TooManyPackets: before the first, if there are more than may be.
+    """
+    if not isinstance(payload, str | bytes):
+        payload = yield from payload
+    # The shortest packet is a byte.
+    if limit is not None and len(payload) > limit:
+        isTooMuch = yield from codec.holdsMore(payload, limit)
+        if isTooMuch:
+            raise TooManyPackets(limit)
+    accepted()
+    yield from codec.decodePayload(payload)
+
+
+class Push:
+    """
+    A POST whose body is complete, and that isn't answered yet.
+
+    @param packets: the packets that the session doesn't have yet, with None where others may have their turn; None if
+        the session has all of them, and the POST is answered when it goes on receiving.
+    @param clock: the reactor.
+    @ivar request: the request; None once its connection is lost.
+    @ivar size: bytes of the body.
+    @ivar end: how the session ends when it has all packets; None if it goes on.
+    @ivar isRunning: whether packets are being delivered right now.
+    @ivar isLate: whether they took more than one turn.
+    @ivar isOver: whether nothing more is delivered.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_isQueued",
+        "_packets",
+        "_receiver",
+        "end",
+        "isLate",
+        "isOver",
+        "isRunning",
+        "request",
+        "size",
+    )
+
+    def __init__(
+        self,
+        receiver: PushReceiver,
+        clock: IReactorTime,
+        request: Any,
+        packets: Iterator[Packet | None] | None = None,
+        size: int = 0,
+    ) -> None:
+        self._receiver = receiver
+        self._clock = clock
+        self.request: Any = request
+        self._packets = packets
+        self.size = size
+        self.end: tuple[CloseReason, str] | None = None
+        self.isRunning = self.isLate = self.isOver = self._isQueued = False
+
+    @property
+    def isDelivering(self) -> bool:
+        """Whether packets wait to be delivered."""
+        return self._packets is not None
+
+    def deliverLater(self) -> None:
+        """Deliver in a later turn of the reactor."""
+        if not self._isQueued and not self.isRunning:
+            self._isQueued = True
+            inLaterTurn(self._clock, self._deliverOn)
+
+    def _deliverOn(self, ends: float) -> None:
+        self._isQueued = False
+        # It may have been refused meanwhile.
+        if not self.isOver:
+            self.deliver(ends)
+
+    def deliver(self, ends: float = 0.0) -> None:
+        """
+        Deliver packets until the session has all, or wants no more, or time is over.
+
+        @param ends: when it is, by the clock; 0 stands for L{TURN} seconds from now.
+        """
+        receiver = self._receiver
+        self.isRunning = True
+        try:
+            isMore = receiver.isHeldBack or self._deliverUntil(ends or self._clock.seconds() + TURN)
+        except (DecodeError, HTTPRefusal) as error:
+            self.isOver = True
+            receiver.pushStopped(self, error)
+            return
+        finally:
+            self.isRunning = False
+        if not isMore:
+            self.isOver = True
+            receiver.pushDelivered(self)
+        elif not receiver.isHeldBack:
+            self.deliverLater()
+
+    def _deliverUntil(self, ends: float) -> bool:
+        """
+        Deliver packets, up to a close packet.
+
+        @return: whether there may be more, and time is over or the session wants no more.
+        @raise DecodeError: after what comes before something that isn't a packet.
+        @raise HTTPRefusal: there are too many, or the session is closing. Nothing is acknowledged that nobody gets.
+        """
+        receiver, seconds = self._receiver, self._clock.seconds
+        owner, counters = receiver.owner, receiver.counters
+        for packet in self._packets or ():
+            if packet is not None:
+                counters.packetsReceived += 1
+                if counters.trafficObservers:
+                    counters.tell("packetsReceived", owner, 1)
+                if _debug.enabled:
+                    _debug.log(f"{owner.logName}: received {describe(packet)}")
+                if packet.type is PacketType.CLOSE:
+                    owner.transportClosed(receiver, CloseReason.TRANSPORT_CLOSE, "close packet")
+                    return False
+                refusal = owner.transportPacket(receiver, packet)
+                if refusal is not None:
+                    raise refusal
+            if receiver.isHeldBack or seconds() >= ends:
+                return True
+        return False
