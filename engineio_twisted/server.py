@@ -15,7 +15,7 @@ from twisted.web import server
 from zope.interface import implementer
 
 from .clock import steadyClock
-from .ends import Connections, Ends
+from .ends import Connections
 from .interfaces import IEngineServer
 from .logs import LogThrottle
 from .observer import Counters, ServerStats
@@ -324,11 +324,6 @@ class Server(EventEmitter):
     def factory(self) -> SocketFactory:
         """The sessions."""
         return SocketFactory(self, self.clock, self._clients.addressOf)
-
-    @property
-    def ends(self) -> Ends:
-        """The ends of sessions, none of which runs inside another."""
-        return self.factory.ends
 
     @cached_property
     def webSockets(self) -> Any:

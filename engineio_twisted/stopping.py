@@ -1,5 +1,5 @@
 """
-The stop of a server: in which order everything ends, and by when. docs/operation.md, "Stopping".
+The stop of a server: in which order everything ends, and when. docs/operation.md, "Stopping".
 
 There is one deadline for all of it. Clients have until C{drainTimeout} to take what they are sent, without a drain no
 time at all. What is left three seconds later is aborted, and waited for no longer.
@@ -24,6 +24,16 @@ from .web.ports import Ports
 
 class Sessions(Protocol):
     """The sessions of a server, as far as its stop goes."""
+
+    @property
+    def clients(self) -> dict[str, Any]:
+        """Return those that are live, by id."""
+        ...
+
+    @property
+    def ends(self) -> Ends:
+        """Return the ends of those that end."""
+        ...
 
     def drainAll(self, closesBy: float) -> None:
         """Let each end in its own time, up to a time by the clock of the server."""
@@ -71,18 +81,8 @@ class StoppableServer(Protocol):
         ...
 
     @property
-    def clients(self) -> dict[str, Any]:
-        """Return its live sessions by id."""
-        ...
-
-    @property
     def factory(self) -> Sessions:
         """Return its sessions."""
-        ...
-
-    @property
-    def ends(self) -> Ends:
-        """Return the ends of its sessions."""
         ...
 
     @property
@@ -96,7 +96,7 @@ class Stop:
     The stop of one server, which makes it and calls it.
 
     @ivar isDraining: whether no new sessions are opened.
-    @ivar isClosing: whether nothing is begun any more.
+    @ivar isClosing: whether no request is served any more.
     @ivar until: the time until which clients may take what they are sent, by the clock of the server.
     """
 
@@ -126,12 +126,12 @@ class Stop:
 
     @property
     def secondsLeft(self) -> float:
-        """In how many seconds it is over, whatever clients do."""
+        """The seconds until it is over, whatever clients do."""
         left: float = self.until + CLOSE_TIMEOUT - self._server.clock.seconds()
         return max(0.0, left)
 
     def closeWith(self, ports: Ports) -> None:
-        """Close some ports, with the connections that came by them, with all else."""
+        """Close ports, and the connections that came by them, when the server closes."""
         self._ports.append(ports)
         if self._closed.called:
             # Closed before it had these.
@@ -141,7 +141,7 @@ class Stop:
             self._deadline.waitFor([ports.close(self.until)])
 
     def drain(self) -> Deferred[None]:
-        """Do what L{Server.drain} says."""
+        """Drain the server, as L{Server.drain} says."""
         needRoom(ROOM)
         if self._drained is None:
             self.isDraining = True
@@ -164,7 +164,7 @@ class Stop:
             return server.streams.whenEmpty()
 
         # The last of them is about to tell its client, and the application.
-        gone = server.factory.whenEmpty().addCallback(lambda _: server.ends.whenEmpty())
+        gone = server.factory.whenEmpty().addCallback(lambda _: server.factory.ends.whenEmpty())
         gone.addCallback(sessionsGone).addCallback(lambda _: server.webSockets.connections.whenEmpty())
         deadline.waitFor([gone])
 
@@ -173,12 +173,12 @@ class Stop:
         self._goOn()
 
     def _goOn(self) -> None:
-        """Begin to close, if that is wanted: clients have had their time."""
+        """Close the server if that is wanted: clients have had their time."""
         if not self._sessionsGone.called:
             self._sessionsGone.callback(None)
 
     def close(self, drain: bool) -> Deferred[None]:
-        """Do what L{Server.close} says."""
+        """Close the server, as L{Server.close} says."""
         needRoom(ROOM)
         for ports in self._ports:
             # First, so that nobody connects while the sessions end.
@@ -216,16 +216,17 @@ class Stop:
 
         def closing(ports: Ports) -> Deferred[None]:
             # Behind what sessions say last on these connections.
-            return server.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
+            return server.factory.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
 
-        connections: list[Any] = [server.router.reading, server.ends, server.streams, server.webSockets.connections]
+        sessions = [server.factory.ends, server.streams, server.webSockets.connections]
+        connections: list[Any] = [server.router.reading, *sessions]
         drained = [] if self._drained is None else [alsoWhen(self._drained)]
         deadline.waitFor([*drained, *map(closing, self._others), *[each.whenEmpty() for each in connections]])
 
     def _closeLast(self) -> None:
         last = [each for each in self._ports if each.isLast]
         self._deadline = self._newDeadline(lambda: [attempt(each.abort) for each in last])
-        # What clients caused until now, before whoever waits goes on.
+        # What clients caused until now is logged before those who wait go on.
         self._deadline.over.addCallback(lambda _: attempt(self._server.counters.throttle.flush))
         self._deadline.over.addCallback(lambda _: self._closed.callback(None))
         self._deadline.waitFor([succeed(None), *[each.close(0.0) for each in last]])
@@ -251,9 +252,9 @@ class Stop:
     def whatIsLeft(self) -> str:
         """Return what is waited for, as a text for a log; an empty one if nothing is."""
         server = self._server
-        onWebSocket = sum([each.transport.name == "websocket" for each in server.clients.values()])
+        onWebSocket = sum([each.transport.name == "websocket" for each in server.factory.clients.values()])
         counts = {
-            "session": len(server.clients),
+            "session": len(server.factory.clients),
             "WebSocket": max(0, len(server.webSockets.connections) - onWebSocket),
             "request": sum([bool(channel.requests) for ports in self._others for channel in ports.site.channels]),
         }
