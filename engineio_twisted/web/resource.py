@@ -18,7 +18,7 @@ from ..protocol.handshake import asksForWebSocket
 
 
 def isUpgrade(request: Request) -> bool:
-    """Tell whether a request asks for a WebSocket."""
+    """Return whether a request asks for a WebSocket."""
     headers = request.requestHeaders
     upgrade = headers.getRawHeaders(b"upgrade")
     if upgrade is None or request.clientproto == b"HTTP/1.0":
@@ -58,7 +58,7 @@ class CapturedPath(resource.Resource):
     @param path: the path, without a slash at its end.
     @param below: whether what is below the path is the server's too.
     @param rest: the resource that was the site's root before.
-    @param foreignUpgrade: called with each request for a WebSocket that no server attached is going to get.
+    @param foreignUpgrade: called with each request for a WebSocket that is for no server attached.
     """
 
     def __init__(
@@ -83,21 +83,22 @@ class CapturedPath(resource.Resource):
         return self._engineIO.render(request)
 
     def captures(self, path: bytes) -> bool:
-        """Tell whether a path is the server's."""
+        """Return whether a path is the server's."""
         return path in self._exactly or (self._below and path.startswith(self._path + b"/"))
 
     def getChildWithDefault(self, name: bytes, request: Request) -> resource.IResource:
-        if self.captures(request.path):
-            return self._engineIO
-        if isUpgrade(request) and not isinstance(self.rest, CapturedPath):
-            self._foreignUpgrade(request)
-        if self.rest.isLeaf:
+        last, isCaptured = follow(self, request.path)
+        if isCaptured:
+            return last._engineIO
+        if isUpgrade(request):
+            last._foreignUpgrade(request)
+        if last.rest.isLeaf:
             # It is to see the whole path, as if it were asked itself.
             path: Any = request
             path.prepath.pop()
             path.postpath.insert(0, name)
-            return self.rest
-        child: resource.IResource = self.rest.getChildWithDefault(name, request)
+            return last.rest
+        child: resource.IResource = last.rest.getChildWithDefault(name, request)
         return child
 
     def putChild(self, path: bytes, child: resource.IResource) -> None:
@@ -105,9 +106,22 @@ class CapturedPath(resource.Resource):
         self.rest.putChild(path, child)
 
 
+def follow(root: CapturedPath, path: bytes) -> tuple[CapturedPath, bool]:
+    """
+    Follow the captured paths of a site, of which the last one attached comes first.
+
+    @return: the one that captures a path, and True; the last one and False if none does.
+    """
+    while not root.captures(path):
+        if not isinstance(root.rest, CapturedPath):
+            return root, False
+        root = root.rest
+    return root, True
+
+
 def serverAt(root: object, path: bytes) -> IEngineServer | None:
     """
-    Return the server that will get the requests for a path, where that can be told without asking any resource.
+    Return the server that will get the requests for a path, if that can be told without asking any resource.
 
     Only captured paths and resources that were put are followed; those that a resource would make on demand aren't.
     """
@@ -116,9 +130,10 @@ def serverAt(root: object, path: bytes) -> IEngineServer | None:
         if isinstance(root, EngineIOResource):
             return root.engineServer
         if isinstance(root, CapturedPath):
-            if root.captures(path):
-                return root.engineServer
-            root = root.rest
+            last, isCaptured = follow(root, path)
+            if isCaptured:
+                return last.engineServer
+            root = last.rest
         elif isinstance(root, resource.Resource) and segments:
             root = root.children.get(segments.pop(0))
         else:
