@@ -56,7 +56,8 @@ _SURPLUS = [8 * (-length % MASK_SIZE) for length in range(INTEGER_UNMASKED + 1)]
 
 _integer = int.from_bytes
 
-_WHOLE = (WHOLE_TEXT, WHOLE_BINARY)
+_WHOLE = (WHOLE_TEXT, WHOLE_BINARY, FINAL | PING, FINAL | PONG, FINAL | CLOSE)
+"""The first byte of frames that are a whole message, or a control frame."""
 
 _BEGINNING = 2
 """Bytes of a frame from which the size of its header follows."""
@@ -330,13 +331,16 @@ class FrameReader:
                             # As unmask does, in two thirds of the time.
                             mask = _integer(data[start - MASK_SIZE : start]) * _REPEATED[length] >> _SURPLUS[length]
                             payload = (_integer(data[start:end]) ^ mask).to_bytes(length)
-                        if first == WHOLE_BINARY:
+                        if first == WHOLE_TEXT:
+                            try:
+                                return end, payload.decode()
+                            except UnicodeDecodeError:
+                                # Where it is wrong is found out below.
+                                pass
+                        elif first == WHOLE_BINARY:
                             return end, bytes(payload)
-                        try:
-                            return end, payload.decode()
-                        except UnicodeDecodeError:
-                            # Where it is wrong is found out below.
-                            pass
+                        elif length <= MAX_CONTROL and (length != 1 or first != FINAL | CLOSE):
+                            return end, self._said(first & 0x0F, bytes(payload))
         return self._readOn(data, position)
 
     def _readOn(self, data: bytes, position: int) -> tuple[int, Event | None]:
@@ -463,9 +467,7 @@ class FrameReader:
             if incomplete.left:
                 return None
             self._isIdle = self.isServer and self._message is None
-            if opcode == CLOSE:
-                return self._closed(incomplete.control)
-            return Ping(incomplete.control) if opcode == PING else Pong(incomplete.control)
+            return self._said(opcode, incomplete.control)
         message: Any = self._message
         message.add(payload)
         if incomplete.left or not incomplete.isFinal:
@@ -475,7 +477,10 @@ class FrameReader:
         event: str | bytes = message.end()
         return event
 
-    def _closed(self, payload: bytes) -> Close | Violation:
+    def _said(self, opcode: int, payload: bytes) -> Ping | Pong | Close | Violation:
+        """Return what a control frame says."""
+        if opcode != CLOSE:
+            return Ping(payload) if opcode == PING else Pong(payload)
         self.isOver = True
         code = int.from_bytes(payload[:2]) if payload else None
         if code is not None and code not in _CODES_IN_USE:

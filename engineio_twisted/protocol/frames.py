@@ -194,5 +194,7 @@ def closePayload(code: int | None, reason: str = "") -> bytes:
     """
     if code is None:
         return b""
+    if not reason:
+        return code.to_bytes(2)
     # Not in the middle of a character.
     return code.to_bytes(2) + reason.encode()[: MAX_CONTROL - 2].decode(errors="ignore").encode()

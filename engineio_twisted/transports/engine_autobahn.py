@@ -321,8 +321,10 @@ class AutobahnWebSocket(WebSocketConnection):
         self.connectionGone(reason)
 
     def lost(self, reason: Failure) -> None:
-        self.isOpen = self.writable = False
-        self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
+        # Otherwise the receiver was told already, or has closed it.
+        if self.isOpen:
+            self.isOpen = self.writable = False
+            self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
 
     # The pace of the client
 
