@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 from .protocol.errors import CloseReason, HTTPRefusal
-from .protocol.packet import Packet
+from .protocol.packet import Form, Packet
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -163,17 +163,16 @@ class IWebSocket(Interface):
     )
     isDelivering = Attribute("Whether some of them were read and wait: for receiving to go on, or for a later turn.")
 
-    def send(data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
+    def send(payload: bytes, isText: bool, compress: bool, form: Form | None = None) -> None:
         """
-        Send a message, of text or bytes.
+        Send a message.
 
+        @param payload: bytes, or text in UTF-8.
+        @param isText: which of the two.
         @param compress: whether it may be compressed.
-        @param shared: where the same message goes to many, what all of them are passed, for an engine to keep in it
-            what it has made of the message, by the message.
+        @param form: of a message that goes to many, what is the same for all of them: an engine may keep in its
+            C{made} what it has made of the payload.
         """
-
-    def sendText(utf8: bytes, compress: bool) -> None:
-        """Send a message of text that is in UTF-8 already."""
 
     def close(code: int = NORMAL, deadline: float = 0.0) -> None:
         """

@@ -37,14 +37,38 @@ class Packet:
     @ivar data: text or bytes; only a message may carry bytes. Without data it is the empty text.
     @ivar compress: whether the transport may compress it.
     @ivar utf8: of a message, its text in UTF-8, if that was made already.
-    @ivar shared: of a packet that goes to many, what was made of it for one and serves others too, by what it is.
     """
 
     type: PacketType
     data: str | bytes = ""
     compress: bool = True
-    shared: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
     utf8: bytes | None = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.define
+class Form:
+    """
+    How a packet that goes to many is written for clients of one kind.
+
+    @ivar payload: the message of WebSocket, bytes or text in UTF-8.
+    @ivar isText: which of the two.
+    @ivar made: what a WebSocket engine keeps that it has made of the payload.
+    """
+
+    payload: bytes
+    isText: bool
+    made: Any = None
+
+
+@attrs.define
+class SharedPacket(Packet):
+    """
+    A packet that goes to many sessions: what is made of it for one serves others too.
+
+    @ivar forms: how it is written, by the kind of the client.
+    """
+
+    forms: dict[Any, Form] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 def describe(packet: Packet) -> str:

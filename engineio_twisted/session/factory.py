@@ -18,7 +18,7 @@ from ..interfaces import ISessionHost
 from ..observer import Counters
 from ..protocol.errors import BufferLimitExceeded
 from ..protocol.options import ServerOptions
-from ..protocol.packet import Packet, PacketType
+from ..protocol.packet import PacketType, SharedPacket
 from .heartbeats import Heartbeats
 from .limits import Admission, SessionLimitExceeded, SessionLimits
 from .socket import LimitedSocket, ReadyState, Socket, messageOf
@@ -109,7 +109,7 @@ class SocketFactory:
         """Send a message to every session but some, and return to how many."""
         message, _ = messageOf(data)
         exclude = frozenset(exclude)
-        packet = Packet(PacketType.MESSAGE, message, compress, shared={})
+        packet = SharedPacket(PacketType.MESSAGE, message, compress)
         count = 0
         for socket in tuple(self.clients.values()):
             if socket.readyState is not ReadyState.OPEN or socket in exclude:

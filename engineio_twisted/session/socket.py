@@ -27,7 +27,7 @@ from ..interfaces import ITransport, ITransportOwner
 from ..logs import DebugScope, beginningOfId
 from ..protocol.errors import BufferLimitExceeded, CloseReason, HTTPRefusal, RateLimitExceeded, SessionClosing
 from ..protocol.handshake import openPacket, upgradesOf
-from ..protocol.packet import PROBE, Packet, PacketType
+from ..protocol.packet import PROBE, Packet, PacketType, SharedPacket
 from .emitter import EventEmitter, Handler
 from .heartbeats import STOOD_STILL, Heartbeats, Patience, Queue, Wait
 from .limits import Meter
@@ -764,7 +764,7 @@ class Socket(EventEmitter):
             packet.utf8 = utf8
             transport.send((packet,))
             return True
-        if packet.shared is not None:
+        if isinstance(packet, SharedPacket):
             # Handlers may change it, and whoever looks at the buffer.
             packet = Packet(packet.type, packet.data, packet.compress)
         if packet.type is _MESSAGE and (self._buffer or not transport.writable):

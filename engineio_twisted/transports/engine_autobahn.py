@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from ..protocol.handshake import WebSocketHandshake
     from ..protocol.options import ServerOptions
+    from ..protocol.packet import Form
 
 _native: Any
 try:
@@ -95,6 +96,7 @@ class AutobahnEngine(WebSocketServerFactory):
     C{setSessionParameters}, C{server} and C{headers}, which the 101 carries.
 
     @ivar deflate: how messages are compressed; None if they aren't.
+    @ivar threshold: bytes from which they are.
     @ivar turn: stands for the present turn of the reactor, as far as anything was written at once in it.
     """
 
@@ -107,6 +109,7 @@ class AutobahnEngine(WebSocketServerFactory):
         self.clock = clock
         self.maxHttpBufferSize = options.maxHttpBufferSize
         self.deflate = options.perMessageDeflate
+        self.threshold = 0 if self.deflate is None else self.deflate.threshold
         self.connections: Connections[WebSocketConnection] = Connections()
         # A close frame tells the client what was wrong; a dropped connection doesn't.
         self.setProtocolOptions(failByDrop=False, webStatus=False, openHandshakeTimeout=0, closeHandshakeTimeout=0)
@@ -343,40 +346,31 @@ class AutobahnWebSocket(WebSocketConnection):
 
     # Writing
 
-    def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
-        isText = isinstance(data, str)
-        if compress and self._deflate is not None:
-            payload = data.encode() if isinstance(data, str) else data
-            self._sendCompressed(payload, isText)
-            return
-        made: bytes | None = None if shared is None else shared.get(data)
-        if made is None:
-            made = frame(WHOLE_TEXT, data.encode()) if isinstance(data, str) else frame(WHOLE_BINARY, data)
-            if shared is not None:
-                shared[data] = made
-        self.write(made)
-
-    def sendText(self, utf8: bytes, compress: bool) -> None:
-        if compress and self._deflate is not None:
-            self._sendCompressed(utf8, True)
-            return
-        length = len(utf8)
-        made = SHORT_TEXT_HEADERS[length] + utf8 if length <= SHORT else frame(WHOLE_TEXT, utf8)
+    def send(self, payload: bytes, isText: bool, compress: bool, form: Form | None = None) -> None:
+        if isText and form is None and self._deflate is None and (length := len(payload)) <= SHORT:
+            # As frame does, without a call.
+            made = SHORT_TEXT_HEADERS[length] + payload
+        else:
+            made = self._framed(payload, isText, compress, form)
         gathered = self._gathered
         if gathered is None or self._gatheredSize > GATHERED - len(made):
             self.write(made)
         else:
-            # What that does.
+            # As that does.
             gathered.append(made)
             self._gatheredSize += len(made)
 
-    def _sendCompressed(self, payload: bytes, isText: bool) -> None:
+    def _framed(self, payload: bytes, isText: bool, compress: bool, form: Form | None) -> bytes:
         first = WHOLE_TEXT if isText else WHOLE_BINARY
-        settings = self.engine.deflate
-        if self._deflate is not None and settings is not None and len(payload) >= settings.threshold:
-            first |= COMPRESSED
-            payload = self._deflate.compress(payload)
-        self.write(frame(first, payload))
+        if compress and self._deflate is not None and len(payload) >= self.engine.threshold:
+            # With its own context for each connection: nothing can be shared.
+            return frame(first | COMPRESSED, self._deflate.compress(payload))
+        if form is None:
+            return frame(first, payload)
+        if form.made is None:
+            form.made = frame(first, payload)
+        made: bytes = form.made
+        return made
 
     def write(self, data: bytes) -> None:
         """Write to the connection: at once, with what is written next, or after what is written already."""

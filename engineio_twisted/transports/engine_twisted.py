@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ..protocol.handshake import WebSocketHandshake
     from ..protocol.options import ServerOptions
+    from ..protocol.packet import Form
 
 if tuple(int(each) for each in twistedVersion.split(".")[:2]) < (26, 10):
     # Before, twisted.web.websocket delivered each piece of a message as a message.
@@ -233,14 +234,11 @@ class TwistedWebSocket(WebSocketConnection):
     def arriving(self) -> object:
         return self._sizes.arriving
 
-    def send(self, data: str | bytes, compress: bool, shared: dict[Any, Any] | None = None) -> None:
-        if isinstance(data, bytes):
-            self.wire.sendBytesMessage(data)
+    def send(self, payload: bytes, isText: bool, compress: bool, form: Form | None = None) -> None:
+        if isText:
+            self.wire.sendTextMessage(payload.decode())
         else:
-            self.wire.sendTextMessage(data)
-
-    def sendText(self, utf8: bytes, compress: bool) -> None:
-        self.wire.sendTextMessage(utf8.decode())
+            self.wire.sendBytesMessage(payload)
 
     def close(self, code: int = NORMAL, deadline: float = 0.0) -> None:
         if self.isOpen:

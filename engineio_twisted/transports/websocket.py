@@ -16,7 +16,7 @@ from ..interfaces import ITransport, IWebSocketReceiver
 from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError
 from ..protocol.frames import GOING_AWAY, NORMAL, POLICY_VIOLATION
-from ..protocol.packet import Packet, PacketType, describe
+from ..protocol.packet import Form, Packet, PacketType, SharedPacket, describe
 from ..protocol.payload import Codec
 from .base import Transport
 
@@ -105,19 +105,23 @@ class WebSocketTransport(Transport):
             counters.packetsSent += 1
             if counters.trafficObservers:
                 counters.tell("packetsSent", self.owner, 1)
-            shared = packet.shared
-            if packet.utf8 is not None and shared is None:
-                webSocket.sendText(_MESSAGE_DIGIT + packet.utf8, packet.compress)
-                continue
-            if shared is None:
-                webSocket.send(self.codec.encodePacket(packet, self.supportsBinary), packet.compress)
-                continue
-            form = (self.codec, self.supportsBinary)
-            message = shared.get(form)
-            if message is None:
-                shared[form] = message = self.codec.encodePacket(packet, self.supportsBinary)
-            webSocket.send(message, packet.compress, shared)
+            if isinstance(packet, SharedPacket):
+                key = (self.codec, self.supportsBinary)
+                form = packet.forms.get(key)
+                if form is None:
+                    packet.forms[key] = form = Form(*self._encoded(packet))
+                webSocket.send(form.payload, form.isText, packet.compress, form)
+            else:
+                payload, isText = self._encoded(packet)
+                webSocket.send(payload, isText, packet.compress)
         return taken
+
+    def _encoded(self, packet: Packet) -> tuple[bytes, bool]:
+        """Return a packet as a message of WebSocket, and whether that is text."""
+        if packet.utf8 is not None:
+            return _MESSAGE_DIGIT + packet.utf8, True
+        encoded = self.codec.encodePacket(packet, self.supportsBinary)
+        return (encoded.encode(), True) if isinstance(encoded, str) else (encoded, False)
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         counters = self.counters
@@ -126,9 +130,9 @@ class WebSocketTransport(Transport):
             return
         counters.packetsSent += 1
         if isinstance(data, str):
-            self.webSocket.sendText(_MESSAGE_DIGIT + (data.encode() if utf8 is None else utf8), compress)
+            self.webSocket.send(_MESSAGE_DIGIT + (data.encode() if utf8 is None else utf8), True, compress)
         else:
-            self.webSocket.send(data, compress)
+            self.webSocket.send(data, False, compress)
 
     def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
         try:

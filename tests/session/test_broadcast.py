@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from engineio_twisted import Packet, PacketType
+from engineio_twisted.protocol.packet import SharedPacket
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.session.factory import SocketFactory
 from engineio_twisted.testing import MemoryServer
@@ -155,7 +156,7 @@ def test_frames(engineClass: Any, data: str | bytes) -> None:
     """What goes out is what a message of one's own would be, to clients that take binary and to one that doesn't."""
     alone = [AcceptedPeer(engineClass, supportsBinary=supportsBinary) for supportsBinary in (True, True, False)]
     together = [AcceptedPeer(engineClass, supportsBinary=supportsBinary) for supportsBinary in (True, True, False)]
-    shared = Packet(PacketType.MESSAGE, data, shared={})
+    shared = SharedPacket(PacketType.MESSAGE, data)
     for peer in alone:
         peer.transport.send([Packet(PacketType.MESSAGE, data)])
     for peer in together:
