@@ -2,7 +2,7 @@
 The diagrams of the documentation, from text: `python docs/diagrams.py` writes docs/diagrams anew.
 
 L{SEQUENCES} are what a client and a server say, which tests/pages/test_docs.py plays against a server; the machines are
-those of L{engineio_twisted.session.socket.TRANSITIONS}.
+those of L{engineio_twisted.session.states.TRANSITIONS}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from engineio_twisted.session.socket import TRANSITIONS, HeartbeatState, ReadyState, UpgradeState
+from engineio_twisted.session.states import TRANSITIONS, HeartbeatState, ReadyState, UpgradeState
 
 FOLDER = Path(__file__).parent / "diagrams"
 

@@ -22,7 +22,8 @@ from .protocol.options import ServerOptions
 from .protocol.packet import Packet, PacketType
 from .server import Server
 from .session.factory import SocketFactory
-from .session.socket import ReadyState, Socket
+from .session.socket import Socket
+from .session.states import ReadyState
 from .transports.base import Transport
 from .transports.engine_autobahn import AutobahnEngine
 from .transports.polling import PollingTransport

@@ -36,7 +36,8 @@ from .protocol.errors import CloseReason, OptionError
 from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import plainAddress
 from .server import Server
-from .session.socket import ReadyState, Socket
+from .session.socket import Socket
+from .session.states import ReadyState
 from .web.descriptions import describedEndpoint
 
 MESSAGE_SIZE = 65536

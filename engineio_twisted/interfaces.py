@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
 
@@ -19,6 +19,28 @@ NORMAL = 1000
 """The code of a close frame that ends a session as usual (RFC 6455, 7.4.1)."""
 
 
+class Closing(NamedTuple):
+    """
+    Why a session ends, or its transport alone.
+
+    @ivar reason: the reason; None if the session goes on, on another transport.
+    @ivar description: the same in more words.
+    @ivar deadline: the time, by the clock of the server, until which the client may take what it is sent, on a
+        connection that is the transport's own. It isn't sooner than in L{CLOSE_TIMEOUT} seconds.
+    @ivar refusal: the response to a request that carried what the session doesn't take any more; None for one that
+        says that the session is closing.
+    """
+
+    reason: CloseReason | None
+    description: str = ""
+    deadline: float = 0.0
+    refusal: HTTPRefusal | None = None
+
+
+LEFT = Closing(None)
+"""The session goes on, on another transport."""
+
+
 class ITransport(Interface):
     """
     How packets get from a session to its client.
@@ -29,7 +51,7 @@ class ITransport(Interface):
 
     name = Attribute("Its name, as in the query: polling or websocket.")
     writable = Attribute("Whether it can take packets now.")
-    takesAll = Attribute("Whether, where it takes packets, it takes all that there are, and is not writable any more.")
+    isPolled = Attribute("Whether each send answers a poll: it takes the whole buffer, and is not writable any more.")
     bufferedAmount = Attribute("How many bytes of what it took its connections have not given to the system.")
     arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
     heldBytes = Attribute("How many bytes the client sent that the owner hasn't got, incomplete ones included.")
@@ -50,23 +72,17 @@ class ITransport(Interface):
         @param utf8: text beyond ASCII in UTF-8, where that is at hand.
         """
 
-    def close(packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
+    def close(closing: Closing, packets: Sequence[Packet] = ()) -> int:
         """
-        Send packets as far as writable, tell the client that this is the end, and let go of the client.
+        Send some last packets as far as writable, tell the client that this is the end, and let go of the client.
 
-        Doing it again does nothing, and the owner isn't told of what it did itself.
+        If the session goes on, on another transport, the client is told of no end. The owner isn't told of what it did
+        itself.
 
-        @param reason: why, where it is the session that ends.
-        @param deadline: the time by which the client has to take what it is sent, on a connection that is the
-            transport's own; it isn't sooner than in L{CLOSE_TIMEOUT} seconds.
+        @param closing: why. If too much was buffered, a client that doesn't read has no more than L{CLOSE_TIMEOUT}
+            seconds to take what it was sent.
         @return: how many of the packets were taken.
         """
-
-    def abandon(reason: CloseReason) -> None:
-        """Close, and leave a client that doesn't read no more than L{CLOSE_TIMEOUT} seconds to take what there is."""
-
-    def discard() -> None:
-        """Let go of the client without telling it of an end: its session goes on, on another transport."""
 
     def pauseReceiving() -> None:
         """
@@ -104,7 +120,7 @@ class ITransportOwner(Interface):
     def transportDelivered(transport: ITransport) -> None:
         """Called when everything that had to wait was delivered."""
 
-    def transportClosed(transport: ITransport, reason: CloseReason, description: str) -> None:
+    def transportClosed(transport: ITransport, closing: Closing) -> None:
         """Called when the client has left, or broke the protocol, and why. The owner closes the transport."""
 
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .ends import Connections, attempt
+from .interfaces import LEFT
 from .logs import DebugScope
 from .observer import Counters
 from .protocol.errors import ConnectionRefusal, ErrorCode, HTTPRefusal, RequestRefused, ServerClosing
@@ -31,7 +32,8 @@ from .protocol.origin_rules import SELF
 from .protocol.payload import codecFor
 from .session.factory import SocketFactory
 from .session.limits import Admission
-from .session.socket import ReadyState, Socket
+from .session.socket import Socket
+from .session.states import ReadyState
 from .transports.jsonp import JSONPTransport
 from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport
@@ -348,7 +350,7 @@ class Router:
             transport.owner = session
             if not session.tryUpgrade(transport):
                 # One WebSocket is there already. The session isn't to suffer from a second.
-                transport.close()
+                transport.close(LEFT)
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         self._accept(request, handshake, transport, None)

@@ -39,7 +39,7 @@ from engineio_twisted.protocol.proxies import (
     trustedProxies,
     validHost,
 )
-from engineio_twisted.session.heartbeats import Queue
+from engineio_twisted.session.heartbeats import HeartbeatQueue
 from engineio_twisted.transports.deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.fast import FastSite
@@ -494,7 +494,7 @@ class _Bystanders:
         assert set(memory.server.clients) == self.ids
         for each in memory.server.clients.values():
             # It is not what is waited for here.
-            each._waitFor(Queue(memory.server.reactor, 1e6))
+            each.heartbeat.waitFor(HeartbeatQueue(memory.server.reactor, 1e6))
 
     def check(self) -> None:
         """Each gets an echo of what it says."""

@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import FastSite, Server, Site, listen
 from engineio_twisted.ends import CLOSE_TIMEOUT
+from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason, SessionClosing
 from engineio_twisted.protocol.packet import PacketType
 
@@ -50,7 +51,7 @@ def test_goAway() -> None:
     session.transport.ready()
     assert session.transport.texts() == ["last"]
     assert session.closes == [(SHUTTING_DOWN, "the server is closing")]
-    assert (session.transport.reason, session.transport.deadline) == (CloseReason.SERVER_SHUTTING_DOWN, 10)
+    assert session.transport.closings == [Closing(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing", 10)]
     assert session.isQuiet()
 
 
@@ -64,7 +65,7 @@ def test_goAwayTakesAsLongAsTheServerLets() -> None:
     assert session.closes == []
     session.socket.shutDown()
     assert session.closes == [(SHUTTING_DOWN, "the server is closing")]
-    assert session.transport.deadline == 0
+    assert [each.deadline for each in session.transport.closings] == [0]
 
 
 def test_whatComesMeanwhile() -> None:
@@ -79,7 +80,7 @@ def test_whatComesMeanwhile() -> None:
     candidate.receive(PacketType.UPGRADE)
     assert candidate.texts() == ["last"]
     assert session.closes == [(SHUTTING_DOWN, "the server is closing")]
-    assert candidate.reason is CloseReason.SERVER_SHUTTING_DOWN
+    assert candidate.reasons == [CloseReason.SERVER_SHUTTING_DOWN]
 
 
 def test_closedBeforeAndAfter() -> None:
@@ -355,9 +356,9 @@ async def test_duringAnUpgrade(hasPoll: bool, hostile: Hostile) -> None:
         sid = await here.open()
         candidate = await here.probed(sid)
         if hasPoll:
-            # Before the next noop would end it.
+            # Not ended by a noop.
             poll = await here.connect()
-            here.server.clients[sid]._noopCall.reset(60)
+            here.server.clients[sid].upgrade._nextNoop = here.server.clock.seconds() + 60
             poll.send(http("GET", target(sid=sid)))
             await eventually(lambda: here.server.clients[sid].transport.writable, "a waiting GET")
         here.server.clients[sid].send("last")

@@ -16,6 +16,7 @@ from twisted.logger import globalLogPublisher
 
 from engineio_twisted import Server
 from engineio_twisted.ends import Ends, attempt, attemptLater
+from engineio_twisted.interfaces import Closing
 from engineio_twisted.logs import DebugScope
 from engineio_twisted.observer import ServerObserver
 from engineio_twisted.protocol.errors import CloseReason
@@ -243,7 +244,7 @@ def broken(raised: type[BaseException], spared: tuple[str, ...] = ()) -> FakeTra
         if not name.startswith("__") and name not in spared
     }
     members |= {
-        name: property(fail) for name in ("writable", "bufferedAmount", "takesAll", "arriving") if name not in spared
+        name: property(fail) for name in ("writable", "bufferedAmount", "isPolled", "arriving") if name not in spared
     }
     return type("Broken", (FakeTransport,), members)  # type: ignore[return-value]
 
@@ -253,9 +254,11 @@ ENDS: dict[str, Callable[[Any], object]] = {
     "discard": lambda session: session.socket.close(discard=True),
     "shutDown": lambda session: session.socket.shutDown(),
     "goAway": lambda session: session.socket.goAway(10),
-    "lost": lambda session: session.socket.transportClosed(session.transport, CloseReason.TRANSPORT_CLOSE, "gone"),
+    "lost": lambda session: session.socket.transportClosed(
+        session.transport, Closing(CloseReason.TRANSPORT_CLOSE, "gone")
+    ),
     "heartbeat": lambda session: session.clock.pump([25, 20, 20]),
-    "direction": lambda session: session.socket._receive(Packet(PacketType.PING)),
+    "direction": lambda session: session.socket.receive(Packet(PacketType.PING)),
 }
 
 
@@ -550,10 +553,10 @@ def test_brokenStderr(monkeypatch: pytest.MonkeyPatch, raised: type[BaseExceptio
         def write(self, text: str) -> None:
             raise raised
 
-    from engineio_twisted.session import socket
+    from engineio_twisted.session import states
     from engineio_twisted.transports import polling, websocket
 
-    for each in (socket, polling, websocket):
+    for each in (states, polling, websocket):
         monkeypatch.setattr(each, "_debug", DebugScope("engine:x", "*"))
     memory = Memory()
     monkeypatch.setattr(sys, "stderr", Broken() if raised is not AttributeError else None)

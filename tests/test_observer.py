@@ -17,7 +17,8 @@ from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
 
 from engineio_twisted import IServerObserver, Server, ServerObserver, ServerStats
-from engineio_twisted.protocol.errors import ErrorCode
+from engineio_twisted.interfaces import Closing
+from engineio_twisted.protocol.errors import CloseReason, ErrorCode
 from engineio_twisted.protocol.packet import PacketType
 
 from .kit.asking import OPEN, make, opened
@@ -441,7 +442,7 @@ def test_balance(steps: list[tuple[str, int]]) -> None:
         elif step == "end":
             socket.close(discard=which % 2 == 0)
         elif step == "drop":
-            socket.transportClosed(socket.transport, "transport close", "gone")  # type: ignore[arg-type]
+            socket.transportClosed(socket.transport, Closing(CloseReason.TRANSPORT_CLOSE, "gone"))
         assert balanced(server)
     assert watch.agreesWith(server.stats())
     assert watch.live == set(server.clients.values())

@@ -35,9 +35,11 @@ from zope.interface.verify import verifyObject
 
 from engineio_twisted import CloseReason, OptionError, Server, attach
 from engineio_twisted.endpoints import MESSAGE_SIZE, PathAddress, SessionEndpoint, SessionPort, SessionTransport
+from engineio_twisted.interfaces import Closing
 from engineio_twisted.operation.configuration import optionsFromText
 from engineio_twisted.protocol.packet import PacketType
-from engineio_twisted.session.socket import CLOSING_TIMEOUT, HIGH_MARK
+from engineio_twisted.session.ending import CLOSING_TIMEOUT
+from engineio_twisted.session.producing import HIGH_MARK
 from engineio_twisted.testing import MemoryServer
 from engineio_twisted.web.site import Site
 
@@ -569,7 +571,7 @@ def test_ends(end: Any, expected: type[Exception], says: str) -> None:
 
 
 def closedBy(session: Session, reason: Any, description: str) -> None:
-    session.socket.transportClosed(session.transport, CloseReason(reason), description)
+    session.socket.transportClosed(session.transport, Closing(CloseReason(reason), description))
 
 
 def test_whatNeverArrived() -> None:

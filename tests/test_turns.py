@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from engineio_twisted import AutobahnEngine, FastSite, Packet, PacketType, Site
+from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.options import ServerOptions
@@ -282,7 +283,7 @@ def test_closingOneInTheMiddle(engine: Any, isLost: bool) -> None:
     peer.receive(frames(3) + makeFrame(b"\x03\xe8", CLOSE))
     if isLost:
         peer.lose()
-    peer.transport.close()
+    peer.transport.close(Closing(CloseReason.FORCED_CLOSE))
     turn(peer.clock)
     turn(peer.clock)
     assert (peer.data, peer.owner.closes) == (["0"], [])
@@ -801,9 +802,9 @@ def test_theSessionEndsInTheMiddle(posting: Posting, how: str) -> None:
     posting.seconds = STEP
     request = posting.post(posting.write(texts(3)))
     if how == "close":
-        posting.transport.close()
+        posting.transport.close(Closing(CloseReason.FORCED_CLOSE))
     else:
-        posting.transport.abandon(CloseReason.BUFFER_LIMIT_EXCEEDED)
+        posting.transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
     assert (request.status, request.finished) == (400, True)
     posting.turns()
     assert (posting.data, posting.transport.heldBytes) == (["0"], 0)
@@ -1059,7 +1060,7 @@ def test_anEndInTheMiddleOfAnUpgrade(how: str) -> None:
     posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
     webSocket.say(makeFrame("5") + makeFrame("4d"))
     if how == "timeout":
-        socket._end(CloseReason.PING_TIMEOUT, "of the test")
+        socket.end(Closing(CloseReason.PING_TIMEOUT, "of the test"))
     else:
         socket.close(discard=how == "discard")
     memory.turn(5)

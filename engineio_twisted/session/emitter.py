@@ -27,10 +27,10 @@ class EventEmitter:
     the next handler and the next event don't depend on it. What it raises, at once or later, goes to
     L{handlerFailed} and nowhere else; so do C{SystemExit} and C{KeyboardInterrupt}, which don't end the process.
 
-    @ivar hearsSending: whether there ever was a handler of an event in L{SENDING}.
+    @ivar hasSendListeners: whether there ever was a handler of an event in L{SENDING}.
     """
 
-    hearsSending = False
+    hasSendListeners = False
     _log = Logger()
     # A tuple of each is never changed, so that nobody who goes through it needs a copy.
     _handlers: dict[str, tuple[Handler, ...]] | None = None
@@ -58,7 +58,7 @@ class EventEmitter:
             self._handlers = {}
         self._handlers[event] = (*self._handlers.get(event, ()), handler)
         if event in SENDING:
-            self.hearsSending = True
+            self.hasSendListeners = True
         return handler
 
     @overload

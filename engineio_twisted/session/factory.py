@@ -20,8 +20,11 @@ from ..protocol.errors import BufferLimitExceeded
 from ..protocol.options import ServerOptions
 from ..protocol.packet import PacketType, SharedPacket
 from .heartbeats import Heartbeats
+from .limited import LimitedSocket
 from .limits import Admission, SessionLimitExceeded, SessionLimits
-from .socket import LimitedSocket, ReadyState, Socket, messageOf
+from .outbox import messageOf
+from .socket import Socket
+from .states import ReadyState
 
 
 @implementer(ISessionHost)
@@ -115,7 +118,7 @@ class SocketFactory:
             if socket.readyState is not ReadyState.OPEN or socket in exclude:
                 continue
             try:
-                if socket.sendShared(packet):
+                if socket.sendPacket(packet):
                     count += 1
             except BufferLimitExceeded as error:
                 # There is nobody to raise it at who would know which session it was.

@@ -29,7 +29,8 @@ from ..protocol.options import OptionKeywords
 from ..protocol.packet import PROBE, Packet, PacketType
 from ..protocol.payload import codecFor
 from ..server import Server
-from ..session.socket import ReadyState, Socket
+from ..session.socket import Socket
+from ..session.states import ReadyState
 from ..web.fast import siteFor
 from .client import ClientWebSocket, Owner, ProtocolViolation, Requests, Response
 from .network import MemoryConnection, MemoryNetwork, Receiver

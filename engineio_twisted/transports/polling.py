@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..ends import attempt
-from ..interfaces import IPushReceiver, ITransport
+from ..interfaces import Closing, IPushReceiver, ITransport
 from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, SessionClosing, TooManyPackets
 from ..protocol.packet import Packet, PacketType, decodeText, describe
@@ -60,7 +60,7 @@ class PollingTransport(Transport):
     """
 
     name = "polling"
-    takesAll = True
+    isPolled = True
     isHeldBack = False
     _log = Logger()
     _isClosed = False
@@ -252,7 +252,7 @@ class PollingTransport(Transport):
         if push.request is not None:
             self._acknowledge(push.request)
         if push.end is not None:
-            self.owner.transportClosed(self, *push.end)
+            self.owner.transportClosed(self, push.end)
         elif push.isLate:
             self.owner.transportDelivered(self)
 
@@ -266,11 +266,11 @@ class PollingTransport(Transport):
             answer(push.request, error)
 
     def _isBroken(self, request: Request | None, error: DecodeError) -> None:
-        self.owner.transportClosed(self, CloseReason.PARSE_ERROR, str(error))
+        self.owner.transportClosed(self, Closing(CloseReason.PARSE_ERROR, str(error)))
         if request is not None:
             self._refuse(request, HTTPRefusal(str(error), name="PARSE_ERROR"))
 
-    def _dropPush(self) -> None:
+    def _dropPush(self, refusal: HTTPRefusal | None = None) -> None:
         """Refuse the POST that is being delivered: the session is over, or takes no more."""
         push = self._push
         # One that is running finds out by itself.
@@ -278,7 +278,7 @@ class PollingTransport(Transport):
             self._push = None
             push.isOver = True
             if push.request is not None:
-                self._refuse(push.request, SessionClosing())
+                self._refuse(push.request, refusal or SessionClosing())
 
     def _acknowledge(self, request: Request) -> None:
         respond(request, 200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
@@ -371,36 +371,26 @@ class PollingTransport(Transport):
 
     # The end
 
-    def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
-        self._hurry()
-        attempt(self._dropPush, session=self.owner)
-        # A client that has closed the session needs no close packet: its GET only has to end.
-        isClosedByClient = reason is CloseReason.TRANSPORT_CLOSE
-        self._sendLast(packets, PacketType.NOOP if isClosedByClient else PacketType.CLOSE)
-        return len(packets)
-
-    def abandon(self, reason: CloseReason) -> None:
+    def close(self, closing: Closing, packets: Sequence[Packet] = ()) -> int:
         self._isClosed = True
-        if self._untaken is not None:
-            self._untaken.abort(self.owner)
-        attempt(self._dropPush, session=self.owner)
-        self._sendLast()
-
-    def _sendLast(self, packets: Sequence[Packet] = (), last: PacketType = PacketType.CLOSE) -> None:
+        reason, untaken = closing.reason, self._untaken
+        if untaken is not None:
+            if reason is CloseReason.BUFFER_LIMIT_EXCEEDED:
+                untaken.abort(self.owner)
+            else:
+                # Nothing is left for later: the connection may be closed next, and this is not called any more.
+                untaken.hurry(self.owner)
+        if reason is None:
+            self.send([Packet(PacketType.NOOP)])
+            return 0
+        attempt(self._dropPush, closing.refusal, session=self.owner)
         body, self._body = self._body, None
         if body is not None:
             attempt(body.loseConnection, session=self.owner)
+        # A client that has closed the session needs no close packet: its GET only has to end.
+        last = PacketType.NOOP if reason is CloseReason.TRANSPORT_CLOSE else PacketType.CLOSE
         self._send([*packets, Packet(last)], None)
-
-    def discard(self) -> None:
-        self._hurry()
-        self.send([Packet(PacketType.NOOP)])
-
-    def _hurry(self) -> None:
-        """Leave nothing for later: the connection may be closed next, and this transport is not called any more."""
-        self._isClosed = True
-        if self._untaken is not None:
-            self._untaken.hurry(self.owner)
+        return len(packets)
 
     # What differs for clients of JSONP
 
@@ -434,10 +424,10 @@ class PollingTransport(Transport):
     def _failed(self, description: str) -> None:
         push = self._push
         if push is None or not push.isDelivering:
-            self.owner.transportClosed(self, CloseReason.TRANSPORT_ERROR, description)
+            self.owner.transportClosed(self, Closing(CloseReason.TRANSPORT_ERROR, description))
         elif push.end is None and not self._isClosed:
             # Behind what came before it.
-            push.end = CloseReason.TRANSPORT_ERROR, description
+            push.end = Closing(CloseReason.TRANSPORT_ERROR, description)
 
     def _announce(self, request: Request) -> None:
         opening = self._opening

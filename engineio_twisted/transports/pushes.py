@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from ..interfaces import Closing
 from ..logs import DebugScope
 from ..observer import Counters
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, TooManyPackets
@@ -108,7 +109,7 @@ class Push:
         self.request: Any = request
         self._packets = packets
         self.size = size
-        self.end: tuple[CloseReason, str] | None = None
+        self.end: Closing | None = None
         self.isRunning = self.isLate = self.isOver = self._isQueued = False
 
     @property
@@ -168,9 +169,12 @@ class Push:
                 if _debug.enabled:
                     _debug.log(f"{owner.logName}: received {describe(packet)}")
                 if packet.type is PacketType.CLOSE:
-                    owner.transportClosed(receiver, CloseReason.TRANSPORT_CLOSE, "close packet")
+                    owner.transportClosed(receiver, Closing(CloseReason.TRANSPORT_CLOSE, "close packet"))
                     return False
-                refusal = owner.transportPacket(receiver, packet)
+                if packet.type is PacketType.MESSAGE:
+                    refusal = owner.transportMessage(receiver, packet.data)
+                else:
+                    refusal = owner.transportPacket(receiver, packet)
                 if refusal is not None:
                     raise refusal
             if receiver.isHeldBack or seconds() >= ends:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from ..interfaces import ITransport, IWebSocketReceiver
+from ..interfaces import Closing, ITransport, IWebSocketReceiver
 from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError
 from ..protocol.frames import GOING_AWAY, NORMAL, POLICY_VIOLATION
@@ -31,7 +31,7 @@ _MESSAGE_DIGIT = b"%d" % PacketType.MESSAGE
 REVISION = 4
 """The revision of the protocol whose messages on WebSocket are taken the shorter way."""
 
-_CODES = {
+_CODES: dict[CloseReason | None, int] = {
     CloseReason.SERVER_SHUTTING_DOWN: GOING_AWAY,
     CloseReason.RATE_LIMIT_EXCEEDED: POLICY_VIOLATION,
 }
@@ -53,7 +53,7 @@ class WebSocketTransport(Transport):
     """
 
     name = "websocket"
-    takesAll = False
+    isPolled = False
     webSocket: Any
     # Whether the owner knows that this is over, or ended it.
     _ended = False
@@ -118,15 +118,13 @@ class WebSocketTransport(Transport):
 
     def _encoded(self, packet: Packet) -> tuple[bytes, bool]:
         """Return a packet as a message of WebSocket, and whether that is text."""
-        if packet.utf8 is not None:
-            return _MESSAGE_DIGIT + packet.utf8, True
         encoded = self.codec.encodePacket(packet, self.supportsBinary)
         return (encoded.encode(), True) if isinstance(encoded, str) else (encoded, False)
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         counters = self.counters
         if not self._isPlain or _debug.enabled or counters.trafficObservers:
-            self.send((Packet(PacketType.MESSAGE, data, compress, utf8=utf8),))
+            self.send((Packet(PacketType.MESSAGE, data, compress),))
             return
         counters.packetsSent += 1
         if isinstance(data, str):
@@ -134,19 +132,12 @@ class WebSocketTransport(Transport):
         else:
             self.webSocket.send(data, False, compress)
 
-    def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
+    def close(self, closing: Closing, packets: Sequence[Packet] = ()) -> int:
         try:
             return self.send(packets) if packets and self.webSocket.writable else 0
         finally:
             self._ended = True
-            self.webSocket.close(NORMAL if reason is None else _CODES.get(reason, NORMAL), deadline)
-
-    def abandon(self, reason: CloseReason) -> None:
-        self.close((), reason)
-
-    def discard(self) -> None:
-        # Nothing comes after a WebSocket that a session could go on with.
-        self.close()
+            self.webSocket.close(_CODES.get(closing.reason, NORMAL), closing.deadline)
 
     def pauseReceiving(self) -> None:
         self.webSocket.pauseReceiving()
@@ -187,6 +178,8 @@ class WebSocketTransport(Transport):
             _debug.log(f"{self.owner.logName}: received {describe(packet)}")
         if packet.type is _CLOSE:
             self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
+        elif packet.type is PacketType.MESSAGE:
+            self.owner.transportMessage(self, packet.data)
         else:
             self.owner.transportPacket(self, packet)
 
@@ -209,4 +202,4 @@ class WebSocketTransport(Transport):
             self._ended = True
             # Where the beginning failed there is none.
             if self.owner is not None:
-                self.owner.transportClosed(self, reason, description)
+                self.owner.transportClosed(self, Closing(reason, description))

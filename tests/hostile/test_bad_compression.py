@@ -21,7 +21,7 @@ from twisted.internet import task
 
 from engineio_twisted.protocol.headers import contentCoding
 from engineio_twisted.protocol.option_parts import PerMessageDeflate
-from engineio_twisted.session.heartbeats import Queue
+from engineio_twisted.session.heartbeats import HeartbeatQueue
 from engineio_twisted.transports.deflate import agreeOn
 
 from ..kit.engines import closeWithin, piecesOf
@@ -357,7 +357,7 @@ class TestPieces:
                 assert (await here.post(sid, "1")).body == b"ok"
             elif how == "timeout":
                 # It is pinged now, and not at a time at which a busy machine may not have got so far.
-                here.server.clients[sid]._waitFor(Queue(here.server.reactor, 0))
+                here.server.clients[sid].heartbeat.waitFor(HeartbeatQueue(here.server.reactor, 0))
             else:
                 here.server.clients[sid].close(how == "discard")
             if how != "close":

@@ -19,8 +19,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from engineio_twisted import FastSite, Site
-from engineio_twisted.session.heartbeats import Queue
-from engineio_twisted.session.socket import HeartbeatState
+from engineio_twisted.session.heartbeats import HeartbeatQueue
+from engineio_twisted.session.states import HeartbeatState
 
 from ..kit.chaos import DOWN, UP, How, Proxy, Trouble, chaos
 from ..kit.clients import TRANSPORTS, Application, Run
@@ -174,13 +174,13 @@ class Talker(Client):
 
 def due(socket: Any) -> None:
     """Have what the heartbeat of a session waits for be over."""
-    socket._waitFor(Queue(socket.server.reactor, 0))
+    socket.heartbeat.waitFor(HeartbeatQueue(socket.server.reactor, 0))
 
 
 async def forget(record: Record) -> None:
     """Have a session be over whose client has gone without a word: nobody answers a ping."""
     due(record.socket)
-    await eventually(lambda: record.end or record.socket._heartbeatState is HeartbeatState.AWAITING, "a ping")
+    await eventually(lambda: record.end or record.socket.heartbeat.state is HeartbeatState.AWAITING, "a ping")
     if not record.end:
         due(record.socket)
 

@@ -139,7 +139,7 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
     ],
     "channel": [(fast_http.FastRequest, "respond", _raise), (fast_http.FastChannel, "requestDone", lambda *_: None)],
     "server": [
-        (socket.Socket, "_end", _raise),
+        (socket.Socket, "end", _raise),
         (fast_http.FastChannel, "connectionLost", lambda *_: None),
         (targets.Memory, "_opened", lambda *_: None),
     ],

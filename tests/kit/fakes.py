@@ -18,13 +18,15 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from engineio_twisted.ends import Connections, Ends
-from engineio_twisted.interfaces import ISessionHost, ITransport, ITransportOwner
+from engineio_twisted.interfaces import Closing, ISessionHost, ITransport, ITransportOwner
 from engineio_twisted.observer import Counters
 from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal, SessionClosing
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.proxies import plainAddress
 from engineio_twisted.session.heartbeats import Heartbeats
+
+FORCED = Closing(CloseReason.FORCED_CLOSE, "closed by the server")
 
 
 @implementer(ITransport)
@@ -37,7 +39,7 @@ class FakeTransport:
 
     def __init__(self, name: str = "websocket", writable: bool = True) -> None:
         self.name = name
-        self.takesAll = name == "polling"
+        self.isPolled = name == "polling"
         # How many packets a WebSocket takes until it is ready again; None for all.
         self.room: int | None = None
         # What became of the client that was held back: whether what came was delivered.
@@ -46,10 +48,7 @@ class FakeTransport:
         self.writable = writable
         self.owner: Any = None
         self.sent: list[Packet] = []
-        self.ends: list[str] = []
-        # Of the first close.
-        self.reason: CloseReason | None = None
-        self.deadline = 0.0
+        self.closings: list[Closing] = []
 
     def send(self, packets: Sequence[Packet]) -> int:
         assert self.writable, "sent on a transport that isn't writable"
@@ -65,18 +64,16 @@ class FakeTransport:
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         self.send([Packet(PacketType.MESSAGE, data, compress)])
 
-    def close(self, packets: Sequence[Packet] = (), reason: CloseReason | None = None, deadline: float = 0.0) -> int:
+    def close(self, closing: Closing, packets: Sequence[Packet] = ()) -> int:
         taken = self.send(packets) if packets and self.writable else 0
-        if self.ends == []:
-            self.reason, self.deadline = reason, deadline
         self.writable = False
-        self.ends.append("close")
+        self.closings.append(closing)
         return taken
 
-    def abandon(self, reason: CloseReason) -> None:
-        self.writable = False
-        self.reason = reason
-        self.ends.append("abandon")
+    @property
+    def reasons(self) -> list[CloseReason | None]:
+        """Why it was closed."""
+        return [each.reason for each in self.closings]
 
     def pauseReceiving(self) -> None:
         assert not self.isHeldBack
@@ -87,10 +84,6 @@ class FakeTransport:
         self.isHeldBack = False
         self.delivered.append(isDelivered)
 
-    def discard(self) -> None:
-        self.writable = False
-        self.ends.append("discard")
-
     def ready(self, room: int | None = None) -> None:
         """As if a GET had come, or the client had taken what was sent: there is room for so many packets."""
         self.writable = True
@@ -99,7 +92,10 @@ class FakeTransport:
 
     def receive(self, type: PacketType, data: str | bytes = "") -> None:  # noqa: A002
         """As if the client had sent a packet."""
-        self.owner.transportPacket(self, Packet(type, data))
+        if type is PacketType.MESSAGE:
+            self.owner.transportMessage(self, data)
+        else:
+            self.owner.transportPacket(self, Packet(type, data))
 
     def texts(self) -> list[str | bytes]:
         """The data of the messages sent."""
@@ -137,9 +133,9 @@ class FakeOwner:
     def transportDelivered(self, transport: ITransport) -> None:
         self.deliveries += 1
 
-    def transportClosed(self, transport: ITransport, reason: Any, description: str) -> None:
-        self.closes.append((str(reason), description))
-        transport.close((), reason)
+    def transportClosed(self, transport: ITransport, closing: Closing) -> None:
+        self.closes.append((str(closing.reason), closing.description))
+        transport.close(closing)
 
 
 def announce(request: Any, openedId: str | None) -> None:
@@ -151,7 +147,7 @@ def announce(request: Any, openedId: str | None) -> None:
 class FakeHost:
     """A server, as far as a session knows it."""
 
-    hearsSending = True
+    hasSendListeners = True
 
     def __init__(self, clock: Any = None, **options: Any) -> None:
         self.server = self

@@ -20,7 +20,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
-from engineio_twisted.session.heartbeats import Queue
+from engineio_twisted.session.heartbeats import HeartbeatQueue
 
 # Far longer than anything takes on a busy machine: only what never happens gets this far.
 DEADLINE = 60.0
@@ -635,7 +635,7 @@ Start = Callable[..., Any]
 def patiently(socket: Any) -> None:
     """Don't ping a session where the times are short: they are for the test's own, and others are to outlive it."""
     if socket.server.opts.pingTimeout < SAFE_TIMEOUT:
-        socket._waitFor(Queue(socket.server.reactor, DEADLINE))
+        socket.heartbeat.waitFor(HeartbeatQueue(socket.server.reactor, DEADLINE))
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ from twisted.web.resource import Resource
 import engineio_twisted
 from engineio_twisted import Server, ServerObserver, Site
 from engineio_twisted.operation.tap import Options
-from engineio_twisted.session.socket import HeartbeatState, ReadyState, UpgradeState
+from engineio_twisted.session.states import HeartbeatState, ReadyState, UpgradeState
 
 from ..conftest import require
 from ..kit.engines import TwistedEngine

@@ -106,10 +106,12 @@ def emitters(function: ast.Attribute, around: Sequence[ast.AST], where: str) -> 
     """The classes whose event a call emits."""
     if function.attr == "_emitWithServer":
         return CLASSES
-    owner = ast.unparse(function.value)
+    owner = ast.unparse(function.value).removeprefix("self._")
     if owner == "self":
         owner = next(each.name for each in around if isinstance(each, ast.ClassDef))
     owner = owner.removeprefix("self.").lstrip("_")
+    # The parts of a session know it as that.
+    owner = "socket" if owner == "session" else owner
     found = [each for each in CLASSES if owner in (each.__name__, each.__name__.lower())]
     assert found, f"{where}: this test can't tell what {owner} is, which emits an event"
     return found

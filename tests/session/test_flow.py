@@ -18,18 +18,20 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from engineio_twisted.ends import CLOSE_TIMEOUT
+from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import BufferLimitExceeded, CloseReason, EngineIOError
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
+from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.factory import SocketFactory
-from engineio_twisted.session.socket import CLOSING_TIMEOUT, HIGH_MARK
+from engineio_twisted.session.producing import HIGH_MARK
 from engineio_twisted.transports.polling import PollingTransport
 from engineio_twisted.transports.unread import MAX_UNREAD, UNREAD
 from engineio_twisted.web.connections import unsent
 
 from ..kit.engines import ENGINES
-from ..kit.fakes import FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection, Pusher, announce
+from ..kit.fakes import FORCED, FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection, Pusher, announce
 from ..transports.test_websocket import AcceptedPeer
 from .test_socket import Session
 
@@ -110,12 +112,12 @@ def test_closingAtItsPace() -> None:
         session.socket.send(text)
     session.socket.close()
     session.transport.ready(room=2)
-    assert (session.transport.texts(), session.transport.ends) == (["a", "b"], [])
+    assert (session.transport.texts(), session.transport.closings) == (["a", "b"], [])
     assert session.socket.readyState == "closing"
     session.transport.ready(room=1)
-    assert (session.transport.texts(), session.transport.ends) == (["a", "b", "c"], [])
+    assert (session.transport.texts(), session.transport.closings) == (["a", "b", "c"], [])
     session.transport.ready()
-    assert session.transport.ends[0] == "close"
+    assert session.transport.reasons == ["forced close"]
     assert session.closes == [("forced close", "closed by the server")]
     assert session.isQuiet()
 
@@ -305,7 +307,7 @@ def test_closingOne(name: str, limit: dict[str, int], warnings: list[str]) -> No
     ((option, value),) = limit.items()
     assert reason == "buffer limit exceeded"
     assert f"{option}, {value}," in description
-    assert (session.transport.ends, told) == (["abandon"], [])
+    assert (session.transport.reasons, told) == (["buffer limit exceeded"], [])
     assert session.ended == [session.socket]
     assert session.host.counters.limited == {option: 1}
     (warning,) = warnings
@@ -617,7 +619,7 @@ def test_theEndStopsAProducer(end: str, streaming: bool) -> None:
     elif end == "discard":
         session.socket.close(discard=True)
     elif end == "lost":
-        session.socket.transportClosed(session.transport, "transport close", "")  # type: ignore[arg-type]
+        session.socket.transportClosed(session.transport, Closing(CloseReason.TRANSPORT_CLOSE, ""))
     else:
         session.socket.send("a")
         session.socket.send("b")
@@ -729,8 +731,8 @@ def test_theClientLeavesMeanwhile() -> None:
     session = Session()
     session.socket.pauseReceiving()
     arrive(session, "a", "b")
-    session.socket.transportClosed(session.transport, "transport close", "first")  # type: ignore[arg-type]
-    session.socket.transportClosed(session.transport, "transport error", "second")  # type: ignore[arg-type]
+    session.socket.transportClosed(session.transport, Closing(CloseReason.TRANSPORT_CLOSE, "first"))
+    session.socket.transportClosed(session.transport, Closing(CloseReason.TRANSPORT_ERROR, "second"))
     assert (texts(session), session.closes) == ([], [])
     session.socket.resumeReceiving()
     assert (texts(session), session.closes) == (["a", "b"], [("transport close", "first")])
@@ -741,7 +743,7 @@ def test_theClientLeavesWithNothingHeld() -> None:
     """The session ends at once."""
     session = Session()
     session.socket.pauseReceiving()
-    session.socket.transportClosed(session.transport, "transport close", "gone")  # type: ignore[arg-type]
+    session.socket.transportClosed(session.transport, Closing(CloseReason.TRANSPORT_CLOSE, "gone"))
     assert session.closes == [("transport close", "gone")]
     assert session.isQuiet()
 
@@ -751,7 +753,7 @@ def test_oneThatLeftIsForgottenInTheEnd() -> None:
     session = Session(pingInterval=1000, pingTimeout=500)
     session.socket.pauseReceiving()
     arrive(session, "a")
-    session.socket.transportClosed(session.transport, "transport close", "gone")  # type: ignore[arg-type]
+    session.socket.transportClosed(session.transport, Closing(CloseReason.TRANSPORT_CLOSE, "gone"))
     session.transport.writable = False
     session.clock.pump([0.5] * 3)
     assert [reason for reason, _ in session.closes] == ["ping timeout"]
@@ -787,11 +789,11 @@ def test_drainingASlowOne() -> None:
     session.socket.resumeReceiving()
     assert texts(session) == ["c", "d"]
     session.transport.ready(room=1)
-    assert session.transport.ends == []
+    assert session.transport.closings == []
     session.clock.advance(5)
     session.transport.ready()
     assert session.transport.texts() == ["a", "b"]
-    assert (session.transport.reason, session.transport.deadline) == ("server shutting down", 20)
+    assert [(each.reason, each.deadline) for each in session.transport.closings] == [("server shutting down", 20)]
     assert session.closes == [("server shutting down", "the server is closing")]
     assert session.isQuiet()
 
@@ -924,7 +926,7 @@ def test_aConnectionThatIsFull(Peer: MakePeer) -> None:
     assert peer.transport.send(messages("b", "c")) == 2
     assert peer.connection.value().endswith(b"\x81\x024b\x81\x024c")
     producer.pauseProducing()
-    assert peer.transport.close(messages("d")) == 0
+    assert peer.transport.close(FORCED, messages("d")) == 0
     assert not peer.transport.writable
     producer.resumeProducing()
     assert (peer.transport.writable, peer.owner.readies) == (False, 1)
@@ -936,7 +938,7 @@ def test_abandoning(Peer: MakePeer) -> None:
     """A client that doesn't read is told, and cut off soon."""
     peer = Peer()
     peer.connection.producer.pauseProducing()
-    peer.transport.abandon(CloseReason.BUFFER_LIMIT_EXCEEDED)
+    peer.transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
     peer.clock.advance(CLOSE_TIMEOUT)
     assert peer.connection.aborted
     assert peer.isOver()
@@ -971,7 +973,7 @@ def test_closingOneThatIsHeldBack(Peer: MakePeer) -> None:
     """Its close frame is read, so that it needn't be cut off."""
     peer = Peer()
     peer.transport.pauseReceiving()
-    peer.transport.close()
+    peer.transport.close(FORCED)
     assert peer.connection.producerState == "producing"
     peer.send(8, b"\x03\xe8")
     assert peer.connection.disconnecting
@@ -1183,7 +1185,7 @@ def test_abandoningPolling() -> None:
         each.abortConnection = partial(cut.append, each)
     waiting = FakeRequest()
     transport.poll(waiting)  # type: ignore[arg-type]
-    transport.abandon(CloseReason.BUFFER_LIMIT_EXCEEDED)
+    transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
     assert set(cut) == {*connections, compressed.connection}
     assert waiting.written == b"1"
 
@@ -1194,5 +1196,5 @@ def test_abandoningWhatCannotBeCut() -> None:
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
     transport.poll(request)  # type: ignore[arg-type]
     transport.send(messages("x" * 200_000))
-    transport.abandon(CloseReason.BUFFER_LIMIT_EXCEEDED)
+    transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
     assert not request.finished

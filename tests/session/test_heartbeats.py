@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from engineio_twisted.protocol.options import ServerOptions
-from engineio_twisted.session.heartbeats import AT_ONCE, MILLISECOND, PARTS, Heartbeats, Queue
+from engineio_twisted.session.heartbeats import MAX_PER_TURN, MILLISECOND, MIN_FRACTION, HeartbeatQueue, Heartbeats
 
 
 class Sleeper:
@@ -28,7 +28,7 @@ class Sleeper:
 def test_inTime() -> None:
     """Each is told once, when it has waited for as long as it may."""
     clock = Clock()
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     told: list[Any] = []
     for name in range(3):
         wait.add(Sleeper(clock, name, told))
@@ -43,7 +43,7 @@ def test_inTime() -> None:
 def test_removed() -> None:
     """One that waits no longer is not told, and of the last nothing is left."""
     clock = Clock()
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     first, second, third = (Sleeper(clock) for _ in range(3))
     for each in (first, second, third):
         wait.add(each)
@@ -60,7 +60,7 @@ def test_removed() -> None:
 def test_oneCall() -> None:
     """However many sessions there are, and however often they begin anew, the reactor has one call."""
     clock = Clock()
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     sleepers = [Sleeper(clock) for _ in range(1000)]
     for each in sleepers:
         wait.add(each)
@@ -80,9 +80,9 @@ def test_oneCall() -> None:
 
 def test_manyAtOnce() -> None:
     """Where many are due in the same moment, others are served in between, and of very many a part is told."""
-    for count, atOnce in ((AT_ONCE + 1, AT_ONCE), (AT_ONCE * PARTS * 2, AT_ONCE * 2)):
+    for count, atOnce in ((MAX_PER_TURN + 1, MAX_PER_TURN), (MAX_PER_TURN * MIN_FRACTION * 2, MAX_PER_TURN * 2)):
         clock = Clock()
-        wait = Queue(clock, 25)
+        wait = HeartbeatQueue(clock, 25)
         told: list[Any] = []
         for name in range(count):
             wait.add(Sleeper(clock, name, told))
@@ -90,14 +90,14 @@ def test_manyAtOnce() -> None:
         clock.callLater(25, lambda told=told, turns=turns: turns.append(len(told)))
         clock.advance(25)
         assert turns == [atOnce]
-        clock.pump([0] * PARTS * 2)
+        clock.pump([0] * MIN_FRACTION * 2)
         assert [name for name, _ in told] == list(range(count))
 
 
 def test_failing(loggedErrors: Any) -> None:
     """What the heartbeat of one raises is logged, and the others are told."""
     clock = Clock()
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     first, second = Sleeper(clock), Sleeper(clock)
 
     def fail() -> None:
@@ -117,7 +117,7 @@ def test_failing(loggedErrors: Any) -> None:
 def test_failingWorse(error: type[BaseException], loggedErrors: list[Any]) -> None:
     """What isn't an Exception stops nobody's heartbeat either, of those that wait and of those that come later."""
     clock = Clock()
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     first, second, third = (Sleeper(clock) for _ in range(3))
 
     def fail() -> None:
@@ -139,7 +139,7 @@ def test_clockGoesBack() -> None:
     """Where the clock is set back an hour, who comes after that is told in time, whoever waits since before."""
     clock = Clock()
     clock.rightNow = 10_000.0
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     old, new = Sleeper(clock), Sleeper(clock)
     wait.add(old)
     clock.rightNow -= 3600
@@ -153,7 +153,7 @@ def test_shortWait() -> None:
     """Who waits anew each time it is told, for as short as can be, is told each time after that."""
     clock = Clock()
     clock.advance(1_700_000_000.123)
-    wait = Queue(clock, 0.001)
+    wait = HeartbeatQueue(clock, 0.001)
     times: list[float] = []
 
     class Again(Sleeper):
@@ -169,7 +169,7 @@ def test_shortWait() -> None:
 def test_comingAndGoingWhileTold() -> None:
     """One that is told may wait again, and have others wait no longer."""
     clock = Clock()
-    wait = Queue(clock, 25)
+    wait = HeartbeatQueue(clock, 25)
     told: list[Any] = []
     second = Sleeper(clock, 2, told)
 
@@ -208,7 +208,7 @@ class Calls:
 def test_bothTellTheSame(steps: list[tuple[int, float]]) -> None:
     """Whatever comes and goes, with one call for all each is told within a millisecond of when it is with its own."""
     results = []
-    for kind in (Queue, Calls):
+    for kind in (HeartbeatQueue, Calls):
         clock = Clock()
         clock.advance(1_700_000_000.123)
         wait: Any = kind(clock, 2.5)

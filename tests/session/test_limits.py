@@ -21,8 +21,8 @@ from engineio_twisted.protocol import options
 from engineio_twisted.protocol.errors import RateLimitExceeded
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
+from engineio_twisted.session.limited import LimitedSocket
 from engineio_twisted.session.limits import Meter, SessionLimitExceeded, SessionLimits
-from engineio_twisted.session.socket import LimitedSocket
 from engineio_twisted.testing import MemoryServer
 from engineio_twisted.web.decisions import DECISION_TIMEOUT
 
@@ -439,7 +439,7 @@ def test_messagesPerSecond(transport: str, warnings: list[str]) -> None:
     assert session.messages == ["a", b"b", "c", "d"]
     reason = "more came in a second than maxMessagesPerSecond allows, 3"
     assert session.over() == (CloseReason.RATE_LIMIT_EXCEEDED, reason) == ("rate limit exceeded", reason)
-    assert session.transport.reason == "rate limit exceeded"
+    assert session.transport.reasons == ["rate limit exceeded"]
     assert warnings == [f"Session {session.socket.logName} ends: {reason}"]
     # Where a POST brought it, that is refused and counted so.
     assert session.host.counters.limited == ({} if transport == "polling" else {"maxMessagesPerSecond": 1})

@@ -11,8 +11,8 @@ from twisted.internet.task import LoopingCall
 
 from engineio_twisted.clock import TURNS
 from engineio_twisted.protocol.packet import PacketType
-from engineio_twisted.session.heartbeats import ARRIVING_TIMEOUT, GRACE, QUIET_TIME, STEP
-from engineio_twisted.session.socket import CLOSING_TIMEOUT
+from engineio_twisted.session.ending import CLOSING_TIMEOUT
+from engineio_twisted.session.heartbeat import ARRIVING_TIMEOUT, GRACE, QUIET_TIME, STEP
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost
@@ -494,7 +494,7 @@ def test_anUpgradePacketThatLiesUnread() -> None:
     other = Waiting("polling")
     candidate = other.candidate()
     other.clock.advance(10)
-    assert (other.socket.upgrading, candidate.ends) == (False, ["close"])
+    assert (other.socket.upgrading, candidate.reasons) == (False, [None])
 
 
 def test_aPollThatLiesUnread() -> None:

@@ -12,19 +12,13 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
 
-from engineio_twisted.interfaces import ISessionHost, ITransport, ITransportOwner
+from engineio_twisted.interfaces import LEFT, Closing, ISessionHost, ITransport, ITransportOwner
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.packet import Packet, PacketType
+from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.factory import SocketFactory
-from engineio_twisted.session.socket import (
-    CLOSING_TIMEOUT,
-    TRANSITIONS,
-    HeartbeatState,
-    Input,
-    ReadyState,
-    Socket,
-    UpgradeState,
-)
+from engineio_twisted.session.socket import Socket
+from engineio_twisted.session.states import TRANSITIONS, HeartbeatState, Input, ReadyState, UpgradeState, change
 
 from ..kit.fakes import FakeHost, FakeRequest, FakeTransport
 
@@ -47,7 +41,7 @@ EVENTS = [
 @pytest.fixture(params=[True, False], ids=["heard", "unheard"], autouse=True)
 def isServerHeard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether anybody listens to what the server emits while sending, the same comes of it."""
-    monkeypatch.setattr(FakeHost, "hearsSending", request.param)
+    monkeypatch.setattr(FakeHost, "hasSendListeners", request.param)
 
 
 class Session:
@@ -170,15 +164,19 @@ STATES = [*ReadyState, *UpgradeState, *HeartbeatState]
 @pytest.mark.parametrize("state", STATES, ids=str)
 def test_everyPairOfStateAndInput(state: Any, given: Input) -> None:
     """An input leads to the one state that the table says, or changes nothing and is known to."""
-    machine = {ReadyState: "_readyState", UpgradeState: "_upgradeState", HeartbeatState: "_heartbeatState"}[type(state)]
     socket = Session().socket
-    before = {name: getattr(socket, name) for name in ("_readyState", "_upgradeState", "_heartbeatState")}
-    before[machine] = state
-    setattr(socket, machine, state)
+    machines: dict[type[Any], tuple[Any, str]] = {
+        ReadyState: (socket, "_readyState"),
+        UpgradeState: (socket, "upgradeState"),
+        HeartbeatState: (socket.heartbeat, "state"),
+    }
+    before = {kind: getattr(*machine) for kind, machine in machines.items()}
+    holder, machine = machines[type(state)]
+    setattr(holder, machine, state)
     expected = TRANSITIONS.get((state, given))
-    assert socket._change(machine, given) is (expected is not None)
-    before[machine] = expected or state
-    assert {name: getattr(socket, name) for name in before} == before
+    assert change(holder, machine, given, socket) is (expected is not None)
+    before[type(state)] = expected or state
+    assert {kind: getattr(*machine) for kind, machine in machines.items()} == before
 
 
 def test_theTableItself() -> None:
@@ -211,7 +209,10 @@ def test_everyPacketInEveryState(state: str, packet: Packet) -> None:
     elif state == "closed":
         socket.close(discard=True)
     assert socket.readyState == (state if state in ("closing", "closed") else "open")
-    transport.owner.transportPacket(transport, packet)
+    if packet.type is PacketType.MESSAGE:
+        transport.owner.transportMessage(transport, packet.data)
+    else:
+        transport.owner.transportPacket(transport, packet)
     if packet.type is PacketType.PING and state not in ("closing", "closed"):
         assert session.closes == [("transport error", "invalid heartbeat direction")]
         assert session.isQuiet()
@@ -612,10 +613,10 @@ def test_endByTheTransport(reason: CloseReason) -> None:
     """The session is over as soon as its transport is; nothing stays."""
     session = polling()
     session.socket.send("unsent")
-    session.transport.owner.transportClosed(session.transport, reason, "why")
+    session.transport.owner.transportClosed(session.transport, Closing(reason, "why"))
     assert session.closes == [(str(reason), "why")]
     assert session.socket.writeBuffer == [Packet(PacketType.MESSAGE, "unsent")]
-    assert (session.transport.ends, session.ended, session.isQuiet()) == (["close"], [session.socket], True)
+    assert (session.transport.reasons, session.ended, session.isQuiet()) == ([reason], [session.socket], True)
 
 
 def test_shutDown() -> None:
@@ -673,7 +674,7 @@ def test_upgrade() -> None:
     assert ("upgrade", candidate) in session.events
     assert (session.socket.upgrading, session.socket.upgraded) == (False, True)
     assert session.socket.transport is candidate
-    assert session.transport.ends == ["discard"]
+    assert session.transport.closings == [LEFT]
     assert candidate.texts() == ["buffered"]
     candidate.receive(PacketType.MESSAGE, "over websocket")
     assert session.events[-1] == ("message", "over websocket")
@@ -742,7 +743,7 @@ def test_anUpgradePacketWithoutAProbe(data: str) -> None:
     assert session.names() == ["upgrade", "flush", "drain"], "nothing was tried out, so it isn't upgrading either"
     assert (candidate.texts(), calls) == (["a", "b", "c"], [candidate])
     assert (session.socket.upgraded, session.socket.upgrading, session.socket.transport) == (True, False, candidate)
-    assert session.transport.ends == ["discard"]
+    assert session.transport.closings == [LEFT]
     candidate.receive(PacketType.MESSAGE, "over websocket")
     assert session.events[-1] == ("message", "over websocket")
     assert len(session.clock.getDelayedCalls()) == 1, "the heartbeat alone"
@@ -807,7 +808,7 @@ def test_anythingElseClosesTheProbe(type_: PacketType, data: str, probed: bool) 
     if probed:
         candidate.receive(PacketType.PING, "probe")
     candidate.receive(type_, data)
-    assert candidate.ends == ["close"]
+    assert candidate.closings == [LEFT]
     assert (session.socket.readyState, session.socket.upgrading, session.socket.upgraded) == ("open", False, False)
     assert "message" not in session.names()
     assert len(session.clock.getDelayedCalls()) == 1
@@ -828,7 +829,7 @@ def test_upgradeTimeout(probed: bool) -> None:
     session.clock.advance(0.099)
     assert session.socket.upgrading
     session.clock.advance(0.001)
-    assert (candidate.ends, session.socket.upgrading, session.socket.readyState) == (["close"], False, "open")
+    assert (candidate.closings, session.socket.upgrading, session.socket.readyState) == ([LEFT], False, "open")
     candidate.receive(PacketType.UPGRADE)
     assert session.socket.transport is session.transport, "too late"
 
@@ -840,7 +841,7 @@ def test_aProbeThatVanishes(probed: bool) -> None:
     candidate = session.candidate()
     if probed:
         candidate.receive(PacketType.PING, "probe")
-    candidate.owner.transportClosed(candidate, CloseReason.TRANSPORT_CLOSE, "gone")
+    candidate.owner.transportClosed(candidate, Closing(CloseReason.TRANSPORT_CLOSE, "gone"))
     assert (session.socket.upgrading, session.socket.readyState, session.closes) == (False, "open", [])
     assert len(session.clock.getDelayedCalls()) == 1
 
@@ -859,9 +860,9 @@ def test_whoMayNotUpgrade(when: str) -> None:
         session.socket.close(discard=True)
     second = FakeTransport()
     assert session.socket.tryUpgrade(second) is False
-    assert (second.owner, second.ends, second.sent) == (None, [], [])
+    assert (second.owner, second.closings, second.sent) == (None, [], [])
     if when in ("probing", "probed"):
-        assert first.ends == []
+        assert first.closings == []
 
 
 def test_theSessionsEndEndsTheProbe() -> None:
@@ -870,7 +871,7 @@ def test_theSessionsEndEndsTheProbe() -> None:
     candidate = session.candidate()
     candidate.receive(PacketType.PING, "probe")
     session.socket.close(discard=True)
-    assert candidate.ends == ["close"]
+    assert candidate.reasons == ["forced close"]
     assert session.isQuiet()
 
 
@@ -897,7 +898,7 @@ def test_discardedTransportsAreNotListenedTo() -> None:
     session.events.clear()
     session.transport.receive(PacketType.MESSAGE, "stale")
     session.transport.ready()
-    session.transport.owner.transportClosed(session.transport, CloseReason.TRANSPORT_ERROR, "gone")
+    session.transport.owner.transportClosed(session.transport, Closing(CloseReason.TRANSPORT_ERROR, "gone"))
     assert session.events == []
     assert session.socket.readyState == "open"
 
@@ -1032,7 +1033,7 @@ def test_aPacketThatAHandlerChanges(text: str) -> None:
     session.socket.on("packetCreate", shout)
     session.socket.send(text)
     (packet,) = [each for each in session.transport.sent if each.type is PacketType.MESSAGE]
-    assert (packet.data, packet.utf8) == (text.upper(), None)
+    assert packet.data == text.upper()
 
 
 @pytest.mark.parametrize(("pingInterval", "pingTimeout"), [(5000, 20000), (25000, 20000), (1000, 1000)])

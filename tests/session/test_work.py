@@ -20,7 +20,9 @@ END = [
     pytest.param(lambda session: session.socket.close(discard=True), "forced close", id="close"),
     pytest.param(lambda session: session.socket.shutDown(), "server shutting down", id="shutdown"),
     pytest.param(
-        lambda session: session.socket.transportClosed(session.transport, CloseReason.TRANSPORT_ERROR, "reset"),
+        lambda session: session.socket.transportClosed(
+            session.transport, Closing(CloseReason.TRANSPORT_ERROR, "reset")
+        ),
         "transport error",
         id="lost",
     ),
@@ -131,7 +133,7 @@ def test_data() -> None:
 def test_nothingUnused() -> None:
     """A session of which nothing of this is used has no more attributes than without."""
     session = Session()
-    assert not {"data", "_work", "_ending"} & vars(session.socket).keys()
+    assert not {"data", "work", "ending"} & vars(session.socket).keys()
 
 
 # follow
@@ -339,8 +341,8 @@ def test_callLaterMoved() -> None:
     session.socket.callLater(1, happened.append, "moved").reset(2)
     for _ in range(FEW * 50):
         session.socket.callLater(1, happened.append, "cancelled").cancel()
-    assert session.socket._work is not None
-    assert len(session.socket._work._calls) <= FEW
+    assert session.socket.work is not None
+    assert len(session.socket.work._calls) <= FEW
     session.clock.advance(1)
     assert happened == []
     session.clock.advance(1)
@@ -507,6 +509,6 @@ def test_nothingIsKept() -> None:
     socket.follow(Deferred())
     socket.whenClosed().addCallback(lambda _: None)
     socket.close()
-    work = socket._work
+    work = socket.work
     assert work is not None
     assert not any((work._calls, work._loops, work._pending, work._waiting))

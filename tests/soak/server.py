@@ -193,7 +193,7 @@ class Control(Protocol):
 
 
 async def main(_: object) -> None:
-    engineio_twisted.session.socket.CLOSING_TIMEOUT = CLOSING_TIMEOUT
+    engineio_twisted.session.ending.CLOSING_TIMEOUT = CLOSING_TIMEOUT
     totals = Totals()
     # There is one queue for a reactor, made with the first of such work, which may come late.
     inLaterTurn(reactor, lambda _: None)

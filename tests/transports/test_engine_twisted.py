@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..kit.engines import TwistedEngine, needsTwistedEngine
+from ..kit.fakes import FORCED
 from ..kit.wire import makeFrame
 from .test_websocket import AcceptedPeer
 
@@ -87,7 +88,7 @@ def test_aMessageThatIsTooLargeBehindTheCloseFrame() -> None:
 def test_aMessageThatIsTooLargeWhileClosing() -> None:
     """Isn't stored either, and changes nothing about the end."""
     peer = peerOf()
-    peer.transport.close()
+    peer.transport.close(FORCED)
     peer.receive(makeFrame(b"y" * 101))
     peer.receive(makeFrame(b"\x03\xe8", 8))
     assert peer.connection.value() == b"\x88\x02\x03\xe8"
@@ -98,7 +99,7 @@ def test_aMessageThatIsTooLargeWhileClosing() -> None:
 def test_aPingWhileClosing() -> None:
     """Isn't answered, and does no harm."""
     peer = peerOf()
-    peer.transport.close()
+    peer.transport.close(FORCED)
     peer.receive(makeFrame(b"there?", 9))
     peer.receive(makeFrame(b"\x03\xe8", 8))
     assert peer.connection.value() == b"\x88\x02\x03\xe8"

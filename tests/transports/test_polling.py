@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from engineio_twisted.interfaces import ITransport
+from engineio_twisted.interfaces import LEFT, Closing, ITransport
 from engineio_twisted.protocol.errors import HTTPRefusal
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
@@ -21,7 +21,7 @@ from engineio_twisted.transports.compression import COMPRESSED_AT_ONCE
 from engineio_twisted.transports.jsonp import JSONPTransport
 from engineio_twisted.transports.polling import Announcement, PollingTransport
 
-from ..kit.fakes import FakeOwner, FakeRequest, announce
+from ..kit.fakes import FORCED, FakeOwner, FakeRequest, announce
 
 
 def make(
@@ -186,8 +186,8 @@ def test_close() -> None:
     transport, owner = make()
     request = FakeRequest()
     transport.poll(request)
-    transport.close([HELLO])
-    transport.close()
+    transport.close(FORCED, [HELLO])
+    transport.close(FORCED)
     assert request.written == b"4hello\x1e1"
     assert owner.closes == []
 
@@ -197,8 +197,8 @@ def test_discard() -> None:
     transport, owner = make()
     request = FakeRequest()
     transport.poll(request)
-    transport.discard()
-    transport.discard()
+    transport.close(LEFT)
+    transport.close(LEFT)
     assert (request.written, owner.closes) == (b"6", [])
 
 
@@ -417,26 +417,26 @@ def test_closingWhileAPayloadIsCompressed() -> None:
     transport.poll(request)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
     request.producer.resumeProducing()
-    transport.close()
+    transport.close(FORCED)
     assert request.finished
     assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
 
 
-@pytest.mark.parametrize("how", ["close", "discard"])
-def test_lettingGoWhileAPayloadIsCompressed(how: str) -> None:
+@pytest.mark.parametrize("closing", [FORCED, LEFT], ids=["close", "discard"])
+def test_lettingGoWhileAPayloadIsCompressed(closing: Closing) -> None:
     """Also where the session goes on, on another transport: nobody will tell this one any more."""
     transport, _ = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
     transport.poll(request)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
-    getattr(transport, how)()
+    transport.close(closing)
     assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
     assert request.finished
 
 
 def test_aHandlerThatClosesBeforeAPayloadIsCompressed() -> None:
     """What was to be compressed in pieces goes out at once."""
-    transport, _ = make(announce=lambda *args: transport.close())
+    transport, _ = make(announce=lambda *args: transport.close(FORCED))
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
     transport.poll(request)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
@@ -476,7 +476,7 @@ def test_theLastPayloadIsNotCompressed() -> None:
     transport, _ = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
     transport.poll(request)
-    transport.close([Packet(PacketType.MESSAGE, "x" * 200_000)])
+    transport.close(FORCED, [Packet(PacketType.MESSAGE, "x" * 200_000)])
     assert request.written == b"4" + b"x" * 200_000 + b"\x1e1"
 
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
 from engineio_twisted.ends import CLOSE_TIMEOUT
-from engineio_twisted.interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
+from engineio_twisted.interfaces import Closing, ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.options import ServerOptions
@@ -25,7 +25,7 @@ from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.transports.websocket import WebSocketTransport
 
 from ..kit.engines import ENGINES, TwistedEngine, piecesOf
-from ..kit.fakes import FakeOwner
+from ..kit.fakes import FORCED, FakeOwner
 from ..kit.wire import makeFrame as makeFrameOf
 
 
@@ -269,15 +269,15 @@ def test_aConnectionThatIsLost(Peer: MakePeer, clean: bool) -> None:
     assert [reason for reason, _ in peer.owner.closes] == ["transport close"]
     assert len(peer.engine.connections) == 0
     peer.transport.send([Packet(PacketType.PING)])
-    peer.transport.close()
+    peer.transport.close(FORCED)
     assert peer.connection.value() == b""
 
 
 def test_close(Peer: MakePeer) -> None:
     """What is to be sent goes first, then a close frame; the owner isn't told of what it did."""
     peer = Peer()
-    peer.transport.close([Packet(PacketType.MESSAGE, "bye")])
-    peer.transport.close()
+    peer.transport.close(FORCED, [Packet(PacketType.MESSAGE, "bye")])
+    peer.transport.close(FORCED)
     assert peer.connection.value() == b"\x81\x044bye\x88\x02\x03\xe8"
     assert not peer.transport.writable
     peer.send(1, b"4late")
@@ -293,7 +293,7 @@ def test_aClientThatDoesNotFinishClosing(Peer: MakePeer, by: str) -> None:
     """Is cut off when the time for it is over."""
     peer = Peer()
     if by == "us":
-        peer.transport.close()
+        peer.transport.close(FORCED)
     elif by == "them":
         peer.send(8, b"")
     else:
@@ -347,7 +347,7 @@ def test_aMessageInVeryManyPieces(Peer: MakePeer, engine: Any) -> None:
 def test_aWebSocketNobodyWants(Peer: MakePeer) -> None:
     """One that was accepted only to be closed, because there is one already, tells nobody."""
     peer = Peer()
-    peer.transport.close()
+    peer.transport.close(FORCED)
     peer.send(1, b"4a")
     peer.send(8, b"\x03\xe8")
     assert peer.owner.closes == []
@@ -357,7 +357,7 @@ def test_aWebSocketNobodyWants(Peer: MakePeer) -> None:
 def test_timeToTake(Peer: MakePeer) -> None:
     """A client that goes on reading has the time that it is given; once it has answered, only as long as any."""
     peer = Peer()
-    peer.transport.close([Packet(PacketType.MESSAGE, "last")], CloseReason.SERVER_SHUTTING_DOWN, 20)
+    peer.transport.close(Closing(CloseReason.SERVER_SHUTTING_DOWN, "", 20), [Packet(PacketType.MESSAGE, "last")])
     assert peer.closeCode() == 1001
     peer.clock.advance(19.9)
     assert not peer.connection.aborted
@@ -366,7 +366,7 @@ def test_timeToTake(Peer: MakePeer) -> None:
     assert peer.isOver()
 
     peer = Peer()
-    peer.transport.close((), CloseReason.SERVER_SHUTTING_DOWN, 20)
+    peer.transport.close(Closing(CloseReason.SERVER_SHUTTING_DOWN, "", 20))
     peer.send(8, b"\x03\xe9")
     peer.clock.advance(CLOSE_TIMEOUT)
     assert peer.connection.aborted

@@ -1,0 +1,179 @@
+"""How a session ends: the steps, in their order; a session has an L{Ending} from its closing on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..clock import Timeout, cancel
+from ..ends import attempt
+from ..interfaces import Closing
+from ..protocol.errors import CloseReason
+from ..protocol.packet import Packet
+from .states import ReadyState
+
+CLOSING_TIMEOUT = 30.0
+"""
+Seconds that a session closed by the server waits for the client to poll, or to take what is buffered, to tell it; as
+the reference does.
+"""
+
+NO_POLL = "the client did not poll again"
+"""Why a session on polling ends that is closing, and whose client can't be told."""
+
+CLOSED_BY_SERVER = Closing(CloseReason.FORCED_CLOSE, "closed by the server")
+SHUTTING_DOWN = Closing(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing")
+
+
+class Ending:
+    """
+    The closing of one session, and its end.
+
+    @param session: the L{Socket}.
+    @ivar closing: why the server closes the session, or why it has ended.
+    @ivar isOver: whether the last step of the end has run.
+    """
+
+    __slots__ = ("_deadline", "_isTold", "_session", "closing", "isOver")
+
+    def __init__(self, session: Any, closing: Closing) -> None:
+        self._session = session
+        self.closing = closing
+        self._deadline: Timeout | None = None
+        self._isTold = self.isOver = False
+
+    @property
+    def reason(self) -> CloseReason:
+        """The reason."""
+        reason = self.closing.reason
+        assert reason is not None
+        return reason
+
+    @property
+    def isDrain(self) -> bool:
+        """Whether the session closes because its server is drained: what the client sends is received meanwhile."""
+        return self.closing.reason is CloseReason.SERVER_SHUTTING_DOWN
+
+    @property
+    def waitsForClient(self) -> bool:
+        """Whether what the client sent is still being delivered, which a server that is drained waits for."""
+        session = self._session
+        inbox = session.inbox
+        if not self.isDrain or (inbox is not None and inbox.isPaused):
+            return False
+        return (inbox is not None and inbox.earlier is not None) or bool(session.transport.isDelivering)
+
+    def begin(self) -> None:
+        """Begin to close, or end the session if its transport fails: there is no waiting for that."""
+        session = self._session
+        if session.readyState is ReadyState.CLOSING and not attempt(self._begin, session=session):
+            session.end(self.closing)
+
+    def _begin(self) -> None:
+        session = self._session
+        isPolled = session.transport.isPolled
+        if self.isDrain or not isPolled:
+            # It may be taking what is buffered, and no pong is received.
+            session.heartbeat.stop()
+        if not self.isDrain:
+            description = NO_POLL if isPolled else "the client did not take what was buffered"
+            closing = Closing(CloseReason.FORCED_CLOSE, description)
+            self._deadline = session.host.heartbeats.timeouts.callLater(CLOSING_TIMEOUT, session.end, closing)
+        _stopProducer(session)
+        if not self.isDrain and session.inbox is not None:
+            session.inbox.drop(self.closing)
+        session.flush()
+
+    def closeTransport(self, packets: Sequence[Packet] = ()) -> int:
+        """Close the transport, unless that was done; return how many of some last packets it took."""
+        if self._isTold:
+            return 0
+        self._isTold = True
+        try:
+            taken: int = self._session.transport.close(self.closing, packets)
+        except BaseException:
+            # Its end is tried once more.
+            self._isTold = False
+            raise
+        return taken
+
+    def run(self) -> None:
+        """Take all steps of the end, now or behind the end of another session that is running."""
+        session = self._session
+        ends = session.host.ends
+        ends.add(session, _STEPS)
+        # Before the steps: behind the GET that is answered another may come at once, which is to find no session.
+        attempt(session.host.sessionEnded, session, session=session)
+        ends.run()
+
+    def stopTimer(self) -> None:
+        cancel(self._deadline)
+
+
+# The steps, each of which is called with the session.
+
+
+def _stopTimers(session: Any) -> None:
+    session.heartbeat.stop()
+    session.ending.stopTimer()
+
+
+def _closeCandidate(session: Any) -> None:
+    if session.upgrade is not None:
+        session.upgrade.abandon(session.ending.closing)
+
+
+def _count(session: Any) -> None:
+    ending = session.ending
+    session.host.counters.sessionClosed(session, ending.reason, ending.closing.description)
+
+
+def _closeTransport(session: Any) -> None:
+    session.ending.closeTransport()
+
+
+def _dropReceived(session: Any) -> None:
+    if session.inbox is not None:
+        session.inbox.drop(session.ending.closing)
+
+
+def _dropCallbacks(session: Any) -> None:
+    if session.outbox is not None:
+        session.outbox.dropCallbacks()
+
+
+def _stopProducer(session: Any) -> None:
+    if session.pace is not None:
+        session.pace.stop()
+
+
+def _stopWork(session: Any) -> None:
+    # Before the last event: what is cancelled may fail, and nothing of it is to run behind a handler's back.
+    if session.work is not None:
+        session.work.stop()
+
+
+def _emitClose(session: Any) -> None:
+    ending = session.ending
+    session.emit("close", ending.reason, ending.closing.description)
+
+
+def _tellWaiting(session: Any) -> None:
+    session.ending.isOver = True
+    if session.work is not None:
+        session.work.closed(session.ending.reason)
+
+
+_STEPS: tuple[Callable[[Any], object], ...] = (
+    _stopTimers,
+    _closeCandidate,
+    _count,
+    _closeTransport,
+    _dropReceived,
+    _dropCallbacks,
+    _stopProducer,
+    _stopWork,
+    _emitClose,
+    _tellWaiting,
+)
+"""The steps of an end, in their order: one that fails keeps no other from running."""

@@ -1,0 +1,112 @@
+"""The move of a session from polling to WebSocket; a session has an L{Upgrade} only while it tries one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+from ..clock import cancel
+from ..ends import attempt
+from ..interfaces import LEFT, Closing
+from ..protocol.packet import PROBE, Packet, PacketType
+from .receiving import Inbox
+from .states import Input, ReadyState, UpgradeState, change
+
+NOOP_INTERVAL = 0.1
+"""
+Seconds between two noops that end a waiting GET, at least.
+
+A client that hasn't read yet that its probe was answered polls again at once, which must not go round and round.
+"""
+
+
+class Upgrade:
+    """
+    A WebSocket that tries to replace polling.
+
+    The client goes on only when none of its GETs waits: one that does when the probe comes, and one that arrives
+    later, are answered with a noop.
+
+    @param session: the L{Socket}.
+    @param candidate: the transport that is that WebSocket.
+    """
+
+    __slots__ = ("_call", "_deadline", "_nextNoop", "_session", "candidate")
+
+    def __init__(self, session: Any, candidate: Any) -> None:
+        self._session = session
+        self.candidate = candidate
+        self._nextNoop = 0.0
+        self._call: IDelayedCall | None = None
+        host = session.host
+        self._deadline = host.heartbeats.timeouts.callLater(host.opts.upgradeTimeout / 1000, self.abandon)
+
+    def received(self, packet: Packet) -> None:
+        """Called when a packet has come on the WebSocket."""
+        session = self._session
+        if packet.type is PacketType.PING and packet.data == PROBE and self._step(Input.PROBE):
+            self.candidate.send([Packet(PacketType.PONG, PROBE)])
+            session.emit("upgrading", self.candidate)
+            self.pollWaits()
+        elif packet.type is PacketType.UPGRADE and self._step(Input.UPGRADE):
+            self._complete()
+        else:
+            self.abandon()
+
+    def _step(self, given: Input) -> bool:
+        return change(self._session, "upgradeState", given, self._session)
+
+    def pollWaits(self) -> None:
+        """Called when a GET waits, or may: it is answered with a noop, once the WebSocket was tried out."""
+        session = self._session
+        if session.upgradeState is not UpgradeState.PROBED or not session.transport.writable:
+            return
+        clock = session.host.clock
+        left = self._nextNoop - clock.seconds()
+        if left <= 0:
+            self._nextNoop = clock.seconds() + NOOP_INTERVAL
+            session.transport.send([Packet(PacketType.NOOP)])
+        elif self._call is None:
+            self._call = clock.callLater(left, self._intervalOver)
+
+    def _intervalOver(self) -> None:
+        self._call = None
+        self._nextNoop = 0.0
+        self.pollWaits()
+
+    def _complete(self) -> None:
+        session = self._session
+        polling, session.transport = session.transport, self.candidate
+        self._leave()
+        if session.readyState is ReadyState.CLOSING:
+            session.heartbeat.stop()
+        attempt(polling.close, LEFT, session=session)
+        if polling.isDelivering:
+            # What came by polling comes first.
+            if session.inbox is None:
+                session.inbox = Inbox(session)
+            session.inbox.earlier = polling
+            session.transport.pauseReceiving()
+        elif session.inbox is not None:
+            # What came by polling is held here; for its response the client needs to wait no longer.
+            polling.resumeReceiving()
+            session.transport.pauseReceiving()
+        session.host.counters.sessionUpgraded(session, polling.name)
+        session.emit("upgrade", session.transport)
+        session.flush()
+
+    def abandon(self, closing: Closing = LEFT) -> None:
+        """
+        Give the WebSocket up.
+
+        @param closing: why: the session goes on, or ends.
+        """
+        self._step(Input.ABANDON)
+        self._leave()
+        attempt(self.candidate.close, closing, session=self._session)
+
+    def _leave(self) -> None:
+        self._session.upgrade = None
+        cancel(self._deadline)
+        cancel(self._call)
