@@ -821,7 +821,7 @@ def test_theSessionBeginsToCloseInTheMiddle(posting: Posting) -> None:
 
 def test_theSessionEndsInAHandler(posting: Posting) -> None:
     """With the last packet everything was delivered; with another it wasn't."""
-    posting.owner.transportPacket = lambda transport, _: transport.close() == 0  # type: ignore[assignment]
+    posting.owner.transportPacket = lambda transport, _: transport.close(Closing(CloseReason.FORCED_CLOSE)) == 0  # type: ignore[assignment]
     assert posting.post(posting.write(["a"])).written == b"ok"
     taken = posting.owner.transportPacket
 

@@ -151,7 +151,7 @@ class FakeHost:
 
     def __init__(self, clock: Any = None, **options: Any) -> None:
         self.server = self
-        self.clock = clock
+        self.clock = self.reactor = clock
         self.ended: list[Any] = []
         self.opts = ServerOptions(**options)
         self.streams: Connections[Any] = Connections()

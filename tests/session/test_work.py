@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from engineio_twisted import CloseReason, Server
+from engineio_twisted.interfaces import Closing
 from engineio_twisted.session.socket import Socket
 from engineio_twisted.session.work import FEW
 from engineio_twisted.testing import MemoryServer
