@@ -36,13 +36,11 @@ class Packet:
     @ivar type: what it is for.
     @ivar data: text or bytes; only a message may carry bytes. Without data it is the empty text.
     @ivar compress: whether the transport may compress it.
-    @ivar utf8: of a message, its text in UTF-8, if that was made already.
     """
 
     type: PacketType
     data: str | bytes = ""
     compress: bool = True
-    utf8: bytes | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.define
