@@ -938,7 +938,8 @@ def test_addresses() -> None:
     ):
         behind = Session(trustedProxies="192.0.2.7")
         behind.socket.request.requestHeaders.setRawHeaders("x-forwarded-for", [header])
-        behind.host.clientOf = Server(trustedProxies="192.0.2.7", reactor=Clock()).clientOf  # type: ignore[attr-defined]
+        server = Server(trustedProxies="192.0.2.7", reactor=Clock())
+        behind.host.addressOf = server.factory.addressOf  # type: ignore[method-assign]
         assert SessionTransport(behind.socket).getPeer() == expected
 
 

@@ -26,7 +26,8 @@ from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.payload import SEPARATOR, codecFor
 from engineio_twisted.transports.deflate import Deflate
-from engineio_twisted.transports.polling import JSONPTransport, PollingTransport
+from engineio_twisted.transports.jsonp import JSONPTransport
+from engineio_twisted.transports.polling import PollingTransport
 from engineio_twisted.turns import TURN, inLaterTurn
 
 from .kit.engines import ENGINES
