@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 
 from engineio_twisted import AutobahnEngine, FastSite, Packet, PacketType, Site
 from engineio_twisted.interfaces import Closing
-from engineio_twisted.protocol.errors import CloseReason
+from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal, SessionClosing
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.payload import SEPARATOR, codecFor
@@ -137,7 +137,7 @@ class Peer(AcceptedPeer):
         self._take = self.owner.transportPacket
         self.owner.transportPacket = self.take  # type: ignore[method-assign]
 
-    def take(self, transport: Any, packet: Packet) -> bool:
+    def take(self, transport: Any, packet: Packet) -> HTTPRefusal | None:
         self.clock.rightNow += self.seconds
         if self.pauses:
             transport.pauseReceiving()
@@ -665,7 +665,7 @@ class Posting:
         self._take = self.owner.transportPacket
         self.owner.transportPacket = self.take  # type: ignore[method-assign]
 
-    def take(self, transport: Any, packet: Packet) -> bool:
+    def take(self, transport: Any, packet: Packet) -> HTTPRefusal | None:
         self.clock.rightNow += self.seconds
         if self.pauses:
             transport.pauseReceiving()
@@ -822,14 +822,18 @@ def test_theSessionBeginsToCloseInTheMiddle(posting: Posting) -> None:
 
 def test_theSessionEndsInAHandler(posting: Posting) -> None:
     """With the last packet everything was delivered; with another it wasn't."""
-    posting.owner.transportPacket = lambda transport, _: transport.close(Closing(CloseReason.FORCED_CLOSE)) == 0  # type: ignore[assignment]
-    assert posting.post(posting.write(["a"])).written == b"ok"
-    taken = posting.owner.transportPacket
+    ended = ""
 
-    def refusing(transport: Any, packet: Packet) -> bool:
-        return packet.data != "b" and taken(transport, packet)
+    def taking(transport: Any, data: str | bytes) -> HTTPRefusal | None:
+        nonlocal ended
+        if ended == "a":
+            return SessionClosing()
+        transport.close(Closing(CloseReason.FORCED_CLOSE))
+        ended = str(data)
+        return None
 
-    posting.owner.transportPacket = refusing  # type: ignore[method-assign]
+    posting.owner.transportMessage = taking  # type: ignore[method-assign]
+    assert posting.post(posting.write(["b"])).written == b"ok"
     assert posting.post(posting.write(["a", "b"])).status == 400
 
 
