@@ -25,7 +25,8 @@ def describe() -> dict[str, str]:
         assert match is not None, name
         versions[name] = match[1]
     locked = json.loads((PEERS / "package-lock.json").read_text())["packages"]
-    versions |= {name: locked[f"node_modules/{name}"]["version"] for name in ("engine.io", "ws")}
+    for name in ("engine.io", "ws", "bun", "@socket.io/bun-engine"):
+        versions[name] = locked[f"node_modules/{name}"]["version"]
     return {
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),

@@ -15,12 +15,20 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from . import growth
 from .modes import MODES
-from .servers import COMPARED, OURS, REFERENCE
+from .servers import COMPARED, REFERENCE
 from .tables import Report, number
 
 # Told apart without colours too, where it matters, by their order and their markers.
-COLOURS = {OURS: "#0b6fa4", REFERENCE: "#3f3f3f", "aiohttp": "#e08214", "uvicorn": "#7fb069", "daphne": "#b07aa1"}
-MARKERS = {OURS: "o", REFERENCE: "s", "aiohttp": "^", "uvicorn": "D", "daphne": "v"}
+_STYLES = {
+    each.name: style
+    for each, style in zip(
+        COMPARED,
+        [("#0b6fa4", "o"), ("#3f3f3f", "s"), ("#c2577a", "P"), ("#e08214", "^"), ("#7fb069", "D"), ("#b07aa1", "v")],
+        strict=True,
+    )
+}
+COLOURS = {name: colour for name, (colour, _) in _STYLES.items()}
+MARKERS = {name: marker for name, (_, marker) in _STYLES.items()}
 
 mpl.rcParams.update(
     {

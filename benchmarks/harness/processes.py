@@ -117,10 +117,13 @@ def running(server: Server, interval: int = 25_000) -> Iterator[Running]:
     command = [each.format(port=port, interval=interval) for each in server.command]
     environment = {**os.environ, "PING_INTERVAL": str(interval), **(server.environment or {})}
     with tempfile.TemporaryFile() as complaints:
-        with bound(isServer=True):
-            process = subprocess.Popen(  # noqa: S603
-                command, cwd=server.folder, env=environment, stdout=subprocess.DEVNULL, stderr=complaints
-            )
+        try:
+            with bound(isServer=True):
+                process = subprocess.Popen(  # noqa: S603
+                    command, cwd=server.folder, env=environment, stdout=subprocess.DEVNULL, stderr=complaints
+                )
+        except OSError as error:
+            raise BenchmarkError(f"{server.name} can't be started: {error}") from None
         here = Running(process, port, complaints)
         try:
             _waitFor(server.name, here)

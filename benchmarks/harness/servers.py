@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,18 @@ REFERENCE = "node"
 PEERS = BENCHMARKS / "peers"
 _PYTHON = BUILD / "python"
 _NODE = BUILD / "node"
+_PACKAGES = _NODE / "node_modules"
+
+_PROCESSORS = {"x86_64": "x64", "amd64": "x64", "arm64": "aarch64"}
+"""What the packages with Bun's binaries call a processor, if they don't call it as Python does."""
+
+
+def _bun() -> Path:
+    """Return the program of Bun, which is in a package of its own for each kind of machine."""
+    machine = platform.machine().lower()
+    package = f"bun-{platform.system().lower()}-{_PROCESSORS.get(machine, machine)}"
+    return _PACKAGES / "@oven" / package / "bin" / "bun"
+
 
 
 def _ours(name: str, *arguments: str) -> Server:
@@ -25,19 +38,18 @@ def _ours(name: str, *arguments: str) -> Server:
     return Server(name, command, {"PYTHONPATH": str(ROOT)})
 
 
+def _npmPeer(name: str, *command: str) -> Server:
+    return Server(name, (*command, "{port}", "{interval}"), {"NODE_PATH": str(_PACKAGES)}, PEERS, "node")
+
+
 def _peer(name: str, *command: str, cannot: tuple[str, ...] = ()) -> Server:
     return Server(name, (str(_PYTHON / "bin" / "python"), *command), folder=PEERS, peers="python", cannot=cannot)
 
 
 COMPARED = [
     _ours(OURS),
-    Server(
-        REFERENCE,
-        ("node", "node_echo.mjs", "{port}", "{interval}"),
-        {"NODE_PATH": str(_NODE / "node_modules")},
-        PEERS,
-        "node",
-    ),
+    _npmPeer(REFERENCE, "node", "node_echo.mjs"),
+    _npmPeer("bun", str(_bun()), "bun_echo.mjs"),
     _peer("aiohttp", "aiohttp_echo.py", "{port}"),
     _peer("uvicorn", "-m", "uvicorn", "asgi_echo:application", "--port", "{port}"),
     _peer(
@@ -50,7 +62,7 @@ COMPARED = [
         cannot=("ws-echo --kind binary --size 0",),
     ),
 ]
-"""Ours, the reference, and python-engineio on three frameworks."""
+"""Ours, the reference, its sibling for Bun, and python-engineio on three frameworks."""
 
 SETTINGS = [
     *(_ours(f"{OURS}-{name}", "--reactor", name) for name in ("asyncio", "uvloop", "poll", "select")),
@@ -90,10 +102,10 @@ def install(servers: Sequence[Server]) -> None:
     if "node" in needed:
         files = [PEERS / name for name in ("package.json", "package-lock.json", ".npmrc")]
         if _isNew(_NODE, files):
-            print("installing the reference server", file=sys.stderr)
+            print("installing the servers on Node.js and on Bun", file=sys.stderr)
             npm = shutil.which("npm")
             if npm is None or shutil.which("node") is None:
-                raise BenchmarkError("the reference server needs Node.js and npm")
+                raise BenchmarkError("the reference and the server on Bun need Node.js and npm")
             _NODE.mkdir(parents=True, exist_ok=True)
             for file in files:
                 shutil.copy(file, _NODE)

@@ -222,6 +222,76 @@ def test_aServerThatDoesNotStart(harness: Any, tmp_path: Path) -> None:
     assert harness.verify.problems(server) == ["planted ended by itself: no licence"]
 
 
+def test_aServerThatIsNotThere(harness: Any, tmp_path: Path) -> None:
+    """Is one as well: the others are measured without it."""
+    server = harness.processes.Server("planted", (str(tmp_path / "bun"), "{port}"))
+    [problem] = harness.verify.problems(server)
+    assert problem.startswith("planted can't be started: ")
+    assert str(tmp_path / "bun") in problem
+
+
+@pytest.mark.parametrize(
+    "name", ["bare-tcp", "bare-http", "engineio_twisted", "node", "bun", "aiohttp", "uvicorn", "daphne"]
+)
+def test_programsAreThere(harness: Any, name: str) -> None:
+    """Each server's program is in its folder, and takes the port."""
+    servers = harness.servers
+    server = {**servers.ALL, **{each.name: each for each in servers.BARE.values()}}[name]
+    programs = [each for each in server.command if each.endswith((".py", ".mjs"))]
+    programs += [each.partition(":")[0] + ".py" for each in server.command if each.endswith(":application")]
+    assert programs
+    for each in programs:
+        assert (server.folder / each).is_file()
+    assert "{port}" in server.command
+
+
+def test_peersAreInstalledOnce(harness: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the files that say which versions, and again when those have changed."""
+    servers = harness.servers
+    ran: list[str] = []
+    monkeypatch.setattr(servers, "_NODE", tmp_path / "node")
+    monkeypatch.setattr(servers, "_run", lambda command, folder: ran.append(" ".join(command[1:])))
+    monkeypatch.setattr(servers.shutil, "which", lambda name: f"/usr/bin/{name}")
+    for _ in range(2):
+        servers.install(servers.choose(["node", "bun"]))
+    assert ran == ["ci --no-audit --no-fund"]
+    assert (tmp_path / "node" / "package-lock.json").read_text() == (servers.PEERS / "package-lock.json").read_text()
+    (tmp_path / "node" / "installed").write_text("another version")
+    servers.install(servers.choose(["bun"]))
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "package"),
+    [
+        ("Linux", "x86_64", "bun-linux-x64"),
+        ("Linux", "aarch64", "bun-linux-aarch64"),
+        ("Darwin", "arm64", "bun-darwin-aarch64"),
+        ("Windows", "AMD64", "bun-windows-x64"),
+    ],
+)
+def test_programOfBun(harness: Any, monkeypatch: pytest.MonkeyPatch, system: str, machine: str, package: str) -> None:
+    """It is that of the package for this machine, whose version is stated."""
+    monkeypatch.setattr(harness.servers.platform, "system", lambda: system)
+    monkeypatch.setattr(harness.servers.platform, "machine", lambda: machine)
+    program = harness.servers._bun()
+    assert program.parts[-3:] == (package, "bin", "bun")
+    locked = json.loads((harness.servers.PEERS / "package-lock.json").read_text())["packages"]
+    assert locked[f"node_modules/@oven/{package}"]["version"] == locked["node_modules/bun"]["version"]
+
+
+def test_comparedServersAreDescribed(harness: Any) -> None:
+    """The page says of each what it is, and the version of each is stated with the machine."""
+    import harness.machine
+
+    page = (BENCHMARKS.parent / "docs" / "performance.md").read_text()
+    described, _, _ = page.partition("<!-- numbers -->")
+    for server in harness.servers.COMPARED:
+        assert server.name in described
+    versions = {"engineio_twisted", "engine.io", "bun", "@socket.io/bun-engine", "aiohttp", "uvicorn", "daphne"}
+    assert versions <= set(harness.machine.describe())
+
+
 # The guard
 
 
