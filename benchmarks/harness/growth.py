@@ -32,7 +32,7 @@ def intervalFor(sessions: int) -> int:
     return min(INTERVAL, 5 * sessions)
 
 
-DEFAULT = ("engineio_twisted", "node", "aiohttp")
+DEFAULT = ("engineio_twisted", "node", "bun", "aiohttp")
 
 
 def nameOf(kind: str, sessions: int) -> str:
