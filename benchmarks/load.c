@@ -115,7 +115,7 @@ struct snapshot {
 static struct {
     const struct mode *mode;
     int port, pid;
-    size_t connections, base, depth, inflight, size, operations;
+    size_t connections, base, depth, inflight, size, operations, warmOperations;
     enum kind kind;
     bool isPolling;
     double duration, warm, hold, stall;
@@ -307,6 +307,12 @@ static void countOperation(uint64_t begin) {
     lastProgress = now;
     if (begin)
         countLatency(begin);
+}
+
+static void countHeartbeat(void) {
+    heartbeats++;
+    if (options.mode->isIdle)
+        lastProgress = now;
 }
 
 /* Messages */
@@ -800,7 +806,7 @@ static void takePayload(struct client *client, const byte *data, size_t length) 
             next = end;
         size_t size = (size_t)(next - data);
         if (size == 1 && *data == '2') {
-            heartbeats++;
+            countHeartbeat();
             client->pongIsDue = true;
         } else if (size == 1 && *data == '6') {
             client->sawNoop = true;
@@ -1043,7 +1049,7 @@ static void takeFrame(struct connection *connection, enum opcode opcode, const b
     } else if (opcode == OPCODE_PING) {
         putFrame(connection, OPCODE_PONG, data, length);
     } else if (opcode == OPCODE_TEXT && length == 1 && *data == '2') {
-        heartbeats++;
+        countHeartbeat();
         putFrame(connection, OPCODE_TEXT, "3", 1);
     } else if (opcode == OPCODE_TEXT && length > 0) {
         options.mode->packet(client, *data, data, length);
@@ -1206,14 +1212,22 @@ static void allAreReady(void) {
         enter(phase == SETTING_UP ? SETTLING_BASE : SETTLING_ALL, SETTLING);
         return;
     }
-    enter(WARMING, options.warm);
+    bool isForFaults = options.operations && !options.warmOperations;
+    enter(WARMING, options.operations ? 0 : options.warm);
     if (options.mode->begin)
         options.mode->begin();
-    if (options.operations) {
-        /* A given number of operations is for finding faults: every one of them counts. */
+    if (isForFaults) {
+        /* Every one of the operations counts. */
         phase = MEASURING;
         startMeasuring();
     }
+}
+
+/* Whether the server has done what is to be done before anything is measured. */
+static bool isWarm(void) {
+    if (options.mode->isIdle && options.hold <= 0)
+        return true;
+    return (options.mode->isIdle ? heartbeats : operations) >= options.warmOperations;
 }
 
 /* See whether the time has come for what is next. */
@@ -1238,14 +1252,16 @@ static void goOn(void) {
     case SETTLING_ALL:
         if (isOver) {
             allMemory = serverMemory();
-            startMeasuring();
-            enter(HOLDING, options.hold);
+            enter(WARMING, options.hold > 0 ? options.warm : 0);
         }
         break;
     case WARMING:
-        if (isOver) {
+        if (isOver && isWarm()) {
             startMeasuring();
-            enter(MEASURING, options.duration);
+            if (options.mode->isIdle)
+                enter(HOLDING, options.hold);
+            else
+                enter(MEASURING, options.duration);
         }
         break;
     case HOLDING:
@@ -1253,13 +1269,14 @@ static void goOn(void) {
             report();
         break;
     case MEASURING:
-        if (options.operations ? operations >= options.operations : isOver)
+        if (options.operations ? operations - beginning.operations >= options.operations : isOver)
             report();
         break;
     case DONE:
         break;
     }
-    bool isQuiet = phase == SETTLING_BASE || phase == SETTLING_ALL || phase == HOLDING || phase == DONE;
+    bool isQuiet = phase == SETTLING_BASE || phase == SETTLING_ALL || phase == HOLDING || phase == DONE ||
+                   (options.mode->isIdle && phase == WARMING && !isOver);
     if (!isQuiet && now > lastProgress + (uint64_t)(options.stall * (double)SECOND))
         fail("no progress for %.0f s while %s: %zu of %zu clients are ready, %llu operations", options.stall,
              phaseNames[phase], readyCount, targetCount, (unsigned long long)operations);
@@ -1327,6 +1344,7 @@ static void choose(const char *name, const char *value) {
         {"--inflight", &options.inflight, NULL, NULL},
         {"--size", &options.size, NULL, NULL},
         {"--ops", &options.operations, NULL, NULL},
+        {"--warm-ops", &options.warmOperations, NULL, NULL},
         {"--duration", NULL, &options.duration, NULL},
         {"--warm", NULL, &options.warm, NULL},
         {"--hold", NULL, &options.hold, NULL},
@@ -1353,7 +1371,8 @@ static void readArguments(int count, char **arguments) {
             options.mode = &modes[i];
     if (!options.mode || count % 2)
         fail("usage: load MODE --port PORT --pid PID [--connections N] [--depth N] [--inflight N] [--size BYTES] "
-             "[--kind text|utf8|binary] [--duration S] [--warm S] [--ops N] [--stall S]; idle: [--base N] [--hold S] "
+             "[--kind text|utf8|binary] [--warm S] [--warm-ops N] [--duration S | --ops N] [--stall S]; idle: [--base N] "
+             "[--hold S] "
              "[--transport websocket|polling]");
     for (int i = 2; i < count; i += 2)
         choose(arguments[i], arguments[i + 1]);

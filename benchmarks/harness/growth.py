@@ -16,20 +16,23 @@ KINDS = {
 }
 
 INTERVAL = 5000
-"""Milliseconds between the heartbeats that are measured, with a thousand sessions and more."""
+"""Milliseconds between the heartbeats of a session at most."""
 
-HOLD = 10.0
-"""Seconds in which heartbeats are counted: two of each session."""
+HOLD = 5.0
+"""Seconds in which heartbeats are counted: at least one of each session."""
+
+WARM = 3000
+"""How many heartbeats there are before any is counted: until then those of the reference cost more each."""
 
 
 def intervalFor(sessions: int) -> int:
     """
     Return the milliseconds between heartbeats.
 
-    With few sessions they are more frequent: else what a server does by itself in ten seconds, such as looking for
-    garbage, would be taken for the cost of its twenty heartbeats.
+    With few sessions they are more frequent: else what a server does by itself in between, such as looking for
+    garbage, would be taken for the cost of a few heartbeats.
     """
-    return min(INTERVAL, 5 * sessions)
+    return min(INTERVAL, max(20, sessions))
 
 
 DEFAULT = ("engineio_twisted", "node", "bun", "aiohttp")
@@ -45,7 +48,7 @@ def rounds(servers: Sequence[Server], settings: Settings, sessions: Sequence[int
     arguments = {
         # As many in flight however many there are: a session has one at most, so a read never brings two.
         "echo": ["ws-echo", "--inflight", "10", *times],
-        "heartbeat": ["idle", "--base", "0", "--hold", str(HOLD)],
+        "heartbeat": ["idle", "--base", "0", "--hold", str(HOLD), "--warm-ops", str(WARM)],
         "broadcast": ["broadcast", "--size", "64", *times],
     }
     within = {"heartbeat": HOLD}

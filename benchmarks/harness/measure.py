@@ -80,6 +80,10 @@ def jobFor(server: Server, mode: Mode, settings: Settings) -> Job:
     arguments = [*mode.arguments, "--warm", str(settings.warm), "--duration", str(settings.duration)]
     if mode.isIdle:
         arguments += ["--hold", str(mode.hold)]
+    if mode.warm:
+        arguments += ["--warm-ops", str(mode.warm)]
+    if mode.count:
+        arguments += ["--ops", str(mode.count)]
     return Job(server, mode.name, arguments, mode.interval, settings.warm + settings.duration + mode.hold)
 
 

@@ -17,6 +17,8 @@ class Mode:
     @ivar arguments: of the generator.
     @ivar interval: milliseconds between heartbeats.
     @ivar hold: for a mode of idle sessions, the seconds in which heartbeats are counted.
+    @ivar warm: how many operations there are before any is measured; 0 if seconds are counted in their place.
+    @ivar count: how many are measured; 0 if seconds are counted in their place.
     """
 
     name: str
@@ -24,6 +26,8 @@ class Mode:
     arguments: tuple[str, ...]
     interval: int = 25_000
     hold: float = 0
+    warm: int = 0
+    count: int = 0
 
     @property
     def isIdle(self) -> bool:
@@ -34,13 +38,26 @@ def _mode(name: str, operation: str, arguments: str) -> Mode:
     return Mode(name, operation, tuple(arguments.split()))
 
 
+def _opening(name: str, operation: str, arguments: str, warm: int, count: int) -> Mode:
+    """
+    Return a mode that opens sessions, measured by a number of operations.
+
+    In seconds a fast server would be measured with more sessions than a slow one, which cost it memory, and a slow
+    one with less of its code compiled.
+
+    @param warm: the reference costs two and a half times as much at first, and no less after so many.
+    """
+    return Mode(name, operation, tuple(arguments.split()), warm=warm, count=count)
+
+
 def _idle(transport: str) -> Mode:
     return Mode(
         f"idle-{transport}",
         "a heartbeat of one of 1200 idle sessions",
         tuple(f"idle --transport {transport} --base 200 --connections 1000".split()),
-        interval=2500,
-        hold=2.5,
+        interval=2000,
+        hold=4,
+        warm=4000,
     )
 
 
@@ -58,20 +75,26 @@ MODES = [
         "a POST of 32 bytes, its answer, and the answer of the GET that waits",
         "polling-echo --connections 32",
     ),
-    _mode(
+    _opening(
         "handshake",
         "a session opened on polling, on a connection that is there",
         "handshake --connections 32",
+        warm=20_000,
+        count=20_000,
     ),
-    _mode(
+    _opening(
         "ws-handshake",
         "a connection, a session opened on WebSocket, its end",
         "ws-handshake --connections 32",
+        warm=6_000,
+        count=6_000,
     ),
-    _mode(
+    _opening(
         "upgrade",
         "a session opened on polling, moved to WebSocket, one echo, its end",
         "upgrade --connections 64",
+        warm=8_000,
+        count=4_000,
     ),
     _mode(
         "broadcast",

@@ -31,7 +31,6 @@ def _bun() -> Path:
     return _PACKAGES / "@oven" / package / "bin" / "bun"
 
 
-
 def _ours(name: str, *arguments: str) -> Server:
     program = str(BENCHMARKS / "echo.py")
     command = (sys.executable, program, "{port}", "--ping-interval", "{interval}", *arguments)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +112,42 @@ def test_everyMode(harness: Any) -> None:
             assert measured["cpuPerOp"] == pytest.approx(measured["userPerOp"] + measured["systemPerOp"], abs=0.001)
             assert 0 < measured["p50"] <= measured["p99"], mode
             assert measured["rssKiB"] > 0, mode
+
+
+@pytest.mark.parametrize("mode", ["ws-echo", "handshake", "ws-handshake", "upgrade"])
+def test_warmUp(harness: Any, mode: str) -> None:
+    """So many operations go before, and so many are measured: none of the first counts."""
+    arguments = [mode, "--connections", "4", "--warm-ops", "300", "--ops", "50"]
+    with serving(harness) as here:
+        measured = harness.processes.generate(here, arguments, within=1)
+    assert 50 <= measured["ops"] < 100
+
+
+def test_warmUpByTimeAndCount(harness: Any) -> None:
+    """If both are given, the measured time begins when both are over."""
+    arguments = ["ws-echo", "--warm", "0.3", "--warm-ops", "1", "--duration", "0.1"]
+    with serving(harness) as here:
+        begun = time.monotonic()
+        harness.processes.generate(here, arguments, within=1)
+    assert time.monotonic() - begun >= 0.4
+
+
+def test_warmUpWithoutEnd(harness: Any) -> None:
+    """There are no heartbeats that would count, and that is reported."""
+    idle = ["idle", "--base", "1", "--hold", "1", "--warm", "0", "--warm-ops", "1", "--stall", "1"]
+    with serving(harness) as here, pytest.raises(harness.processes.BenchmarkError, match="while warming up"):
+        harness.processes.generate(here, idle, within=1)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_warmUpOfHeartbeats(harness: Any, transport: str) -> None:
+    """Those that go before are heartbeats of the same sessions, and none of them counts."""
+    arguments = ["idle", "--transport", transport, "--base", "0", "--connections", "20", "--warm", "0", "--hold", "0.5"]
+    with serving(harness, interval=200) as here:
+        measured = harness.processes.generate(here, [*arguments, "--warm-ops", "100"], within=2)
+    # Two or three of each in the half second.
+    assert 20 <= measured["ops"] <= 80
+    assert measured["heartbeats"] >= 100 + measured["ops"]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
