@@ -159,7 +159,8 @@ def test_theTestsAreThere() -> None:
     """Those that are said to run a block; and what is said is said of something."""
     for each in elsewhere():
         module, _, name = each.partition("::")
-        tree = ast.parse((ROOT / "tests" / module).read_text(encoding="utf-8"))
+        [path] = (ROOT / "tests").rglob(module)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         assert name in found, each
     commands = [line for block in BLOCKS if block.isCommands for line in lines(block)]
