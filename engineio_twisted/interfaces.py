@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
@@ -134,7 +134,7 @@ class ISessionHost(Interface):
     heartbeats = Attribute("The L{Heartbeats} of all sessions.")
     ends = Attribute("The L{Ends} of all sessions.")
 
-    def addressOf(request: Any) -> str | None:
+    def addressOf(exchange: Any) -> str | None:
         """Return the IP address of the client that sent a request, behind trusted proxies too; None if it has none."""
 
     def sessionEnded(socket: Any) -> None:
@@ -154,13 +154,14 @@ class IWebSocketEngine(Interface):
     connections = Attribute("The L{Connections} that are WebSockets, until they are lost. Each has an C{abort}.")
 
     def accept(
-        request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+        exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
     ) -> None:
         """
-        Take the connection of a request over and make it a WebSocket; L{takeOver} does the first half.
+        Take the connection of a request over, by L{IExchange.takeOver}, and make it a WebSocket.
 
         The 101 is written, then C{receiver.opened} is called, and only then anything is read.
 
+        @param exchange: an L{IExchange}.
         @param handshake: what of the request the 101 depends on, checked.
         @param headers: that the 101 carries besides.
         @param receiver: provides L{IWebSocketReceiver}.
@@ -240,16 +241,18 @@ class IEngineServer(Interface):
     reading = Attribute("The L{Connections} of requests whose bodies are being read.")
     counters = Attribute("The L{Counters} of what happens.")
 
-    def handleRequest(request: Request) -> None:
-        """Answer a plain request, now or later."""
+    def handle(exchange: Any, isUpgrade: bool) -> None:
+        """
+        Answer a request, now or later.
 
-    def handleUpgrade(request: Request) -> None:
-        """Answer a request for a WebSocket, now or later."""
+        @param exchange: an L{IExchange}.
+        @param isUpgrade: whether it asks for a WebSocket.
+        """
 
-    def announceEarlyHeaders(request: Request) -> Coroutine[Any, Any, None]:
+    def announceEarlyHeaders(exchange: Any) -> Coroutine[Any, Any, None]:
         """Add what belongs to the headers of a response that is given before the request is complete."""
 
-    def pushTarget(request: Request, method: bytes, uri: bytes) -> Any:
+    def pushTarget(exchange: Any, method: bytes, uri: bytes) -> Any:
         """Return the L{IPushReceiver} to which a request with a body would deliver it, or None."""
 
 
@@ -282,3 +285,108 @@ class IUnreadAnswer(Interface):
 
     def read() -> None:
         """Called when the client has taken all that was written to the connection."""
+
+
+class IExchange(Interface):
+    """
+    A request and its response, whatever carries them.
+
+    An application never sees one: where it is given a request, or asks for one, that is C{request}.
+    """
+
+    request = Attribute(
+        "The L{twisted.web.server.Request}: the one that came, or one that is made when it is first asked for. From "
+        "then on the response goes through it."
+    )
+    method = Attribute("The method, as bytes.")
+    uri = Attribute("The address as it came, as bytes.")
+    channel = Attribute("What the request came on: an C{HTTPChannel}, or a L{Stream}. Until it is answered.")
+    connection = Attribute("What the response is written to: a transport, or a L{Stream}. Until it is answered.")
+    isStream = Attribute("Whether it came on a stream of HTTP/2.")
+    isAnswered = Attribute("Whether the request was answered or its client is gone.")
+    client = Attribute("The L{Client} who sent it, once that was found out; None before. May be set.")
+
+    def headerValues(name: bytes) -> Sequence[bytes]:
+        """
+        Return the values of a header of the request.
+
+        @param name: in lower case.
+        """
+
+    def allHeaderValues() -> Mapping[bytes, Sequence[bytes]]:
+        """Return the values of all headers of the request, by name in lower case."""
+
+    def bodyUpTo(size: int) -> bytes:
+        """Return so many bytes of the body, from its beginning."""
+
+    def getClientAddress() -> Any:
+        """Return the address of the other end of the connection."""
+
+    def isSecure() -> bool:
+        """Return whether the connection has TLS."""
+
+    def setHeader(name: str, value: str) -> None:
+        """
+        Set a header of the response, whichever that will be.
+
+        @param name: as it is written.
+        """
+
+    def addHeader(name: str, value: str) -> None:
+        """Add a header to the response, besides those of the same name."""
+
+    def removeHeader(name: str) -> None:
+        """Remove what was set and added of a header of the response."""
+
+    def joinCookies() -> None:
+        """Move the cookies that an application has added to the request to the headers of the response."""
+
+    def responseHeaders() -> Iterable[tuple[bytes, Sequence[bytes]]]:
+        """Return the headers of the response so far."""
+
+    def respond(status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
+        """
+        Answer in one piece, with the headers given, those set before, and the length of the body.
+
+        Answering may serve the next request of the connection before this returns: callers change their state first
+        and answer last.
+
+        @param announce: called with this when the headers are set, before they are written.
+        @return: whether the system has all of the response.
+        """
+
+    def watch(watcher: Any, isWaiting: bool = False) -> None:
+        """
+        Tell somebody if the connection is lost before the request is answered.
+
+        @param watcher: provides L{IRequestWatcher}.
+        @param isWaiting: whether it is a GET that waits until there is something to send: if its client sends nothing
+            more, the connection is closed.
+        """
+
+    def takeOver(protocol: Any) -> bytes:
+        """
+        Give the connection to a protocol, of which C{makeConnection} is called, and let go of the channel.
+
+        @return: what the client sent behind its request, without waiting for the response.
+        """
+
+    def accepted() -> None:
+        """Write the line of the access log for a request whose connection has become a WebSocket."""
+
+    def drop() -> None:
+        """Close the connection of a request whose response was begun, and is not going on."""
+
+    def keepLittle() -> None:
+        """
+        Keep no more of what came than its bytes, as a session keeps its first request as long as it lives.
+
+        What was made of them is made again when it is asked for. What an application has changed stays.
+        """
+
+
+class IRequestWatcher(Interface):
+    """Told of requests that are lost."""
+
+    def requestLost(exchange: Any) -> None:
+        """Called when the connection of an L{IExchange} is lost before it is answered."""

@@ -261,11 +261,15 @@ class Counters:
         if self.observers:
             self.tell("closed", socket, reason, description)
 
-    def requestRefused(self, request: Any, refusal: HTTPRefusal) -> None:
-        """Count a request that is being refused; called once, before it is answered."""
+    def requestRefused(self, exchange: Any, refusal: HTTPRefusal) -> None:
+        """
+        Count a request that is being refused; called once, before it is answered.
+
+        @param exchange: an L{IExchange}.
+        """
         self.refused[refusal.name] = self.refused.get(refusal.name, 0) + 1
         if self.observers:
-            self.tell("refused", request, refusal)
+            self.tell("refused", exchange.request, refusal)
 
     def limitReached(self, socket: Any, option: str) -> None:
         """

@@ -37,12 +37,10 @@ from .session.states import ReadyState
 from .transports.jsonp import JSONPTransport
 from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport
-from .web.answers import headerValues, isAnswered, settled
+from .web.answers import settled
 from .web.clients import Clients
-from .web.connections import isStream
 from .web.decisions import Admitting, Decision, Decisions
 from .web.requests import EngineIORequest
-from .web.streams import adapt
 from .web.writer import ResponseWriter
 
 _debug = DebugScope("engine")
@@ -91,7 +89,7 @@ class Router:
     @param admitting: says whether sessions may be opened.
     @param writer: writes refusals.
     @param clients: says who sent a request.
-    @ivar middlewares: called with each request, in this order.
+    @ivar middlewares: called with each L{IExchange}, in this order.
     @ivar reading: the requests whose bodies are being read.
     @ivar decisions: about requests, which take time.
     """
@@ -112,51 +110,46 @@ class Router:
         origins = self.opts.allowedOrigins
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
 
-    def pushTarget(self, request: Any, method: bytes, uri: bytes) -> PollingTransport | None:
+    def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> PollingTransport | None:
         """
         Return the transport to which a request with a body would deliver it; None if it would be refused.
 
-        @param request: the request, of which only the headers are known yet.
+        @param exchange: an L{IExchange}, of which only the headers are known yet.
         """
         try:
-            wanted = self._classify(request, method, uri, isUpgrade=False)
+            wanted = self._classify(exchange, method, uri, isUpgrade=False)
         except HTTPRefusal:
             return None
         return self._session(wanted).transport if wanted.want is Want.PUSH else None
 
-    def handle(self, request: Any, isUpgrade: bool) -> None:
+    def handle(self, exchange: Any, isUpgrade: bool) -> None:
         """
         Answer a request, now or later.
 
-        @param request: a L{twisted.web.server.Request}, whose body has been read.
+        @param exchange: an L{IExchange}, whose body has been read.
         @param isUpgrade: whether it asks for a WebSocket.
         """
-        if isAnswered(request):
+        if exchange.isAnswered:
             # An application that calls this after some time may find the client gone.
             return
-        if isStream(request.channel):
-            adapt(request)
-            if request.channel.isOver:
-                # Its end is about to be told.
-                return
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
-            request.channel.persistent = False
+            exchange.channel.persistent = False
         middlewares = iter(self.middlewares)
         for middleware in middlewares:
             try:
-                answer = middleware(request)
+                answer = middleware(exchange)
             except BaseException:
                 self._log.failure("A middleware failed")
-                self._writer.refuse(request, _middlewareFailure(), isUpgrade)
+                self._writer.refuse(exchange, _middlewareFailure(), isUpgrade)
                 return
             if isinstance(answer, Awaitable):
                 rest = partial(self._afterMiddlewares, answer, middlewares)
-                self.decisions.follow(Decision(request, isUpgrade), rest, _noMiddlewareInTime)
+                self.decisions.follow(Decision(exchange, isUpgrade), rest, _noMiddlewareInTime)
                 return
-            if isAnswered(request):
+            if exchange.isAnswered:
                 return
-        self._route(request, isUpgrade)
+        self._route(exchange, isUpgrade)
 
     async def _afterMiddlewares(
         self,
@@ -165,55 +158,55 @@ class Router:
         decision: Decision,
     ) -> None:
         """Wait for a middleware, and go on with those behind it."""
-        request = decision.request
+        exchange = decision.exchange
         try:
             await answer
             for middleware in rest:
-                if isAnswered(request):
+                if exchange.isAnswered:
                     return
-                await settled(middleware(request))
+                await settled(middleware(exchange))
         except GeneratorExit:
             raise
         except BaseException:
             self._logUnlessGivenUp("A middleware failed", decision)
             raise _middlewareFailure() from None
-        if not isAnswered(request):
-            self._route(request, decision.isUpgrade)
+        if not exchange.isAnswered:
+            self._route(exchange, decision.isUpgrade)
 
-    def _route(self, request: Any, isUpgrade: bool) -> None:
+    def _route(self, exchange: Any, isUpgrade: bool) -> None:
         try:
-            wanted = self._classify(request, request.method, request.uri, isUpgrade)
+            wanted = self._classify(exchange, exchange.method, exchange.uri, isUpgrade)
             if wanted.want is Want.POLL:
-                self._session(wanted).transport.poll(request)
+                self._session(wanted).transport.poll(exchange)
             elif wanted.want is Want.PUSH:
-                self._session(wanted).transport.push(request)
+                self._session(wanted).transport.push(exchange)
             elif wanted.want is Want.UPGRADE:
-                self._upgrade(request, wanted)
+                self._upgrade(exchange, wanted)
             else:
-                self._handshake(request, wanted, isUpgrade)
+                self._handshake(exchange, wanted, isUpgrade)
         except BaseException:
-            self.decisions.failed(Failure(), Decision(request, isUpgrade))
+            self.decisions.failed(Failure(), Decision(exchange, isUpgrade))
 
-    def _handshake(self, request: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
+    def _handshake(self, exchange: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
         self._admitting.check(opensSession=True)
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
-            self._clients.clientOf(request)
-        admission = self._server.factory.admit(request)
+            self._clients.clientOf(exchange)
+        admission = self._server.factory.admit(exchange)
         if self.opts.allowRequest is None and self._server.generatesIds:
             # Nothing that could take time.
             try:
-                sid: Any = self._server.generateId(request)
-                self._openAs(request, wanted, self._handshakeOf(request, wanted), sid, admission)
+                sid: Any = self._server.generateId(None)
+                self._openAs(exchange, wanted, self._handshakeOf(exchange, wanted), sid, admission)
             finally:
                 admission.giveUp()
         else:
-            decision = Decision(request, isUpgrade, admission)
+            decision = Decision(exchange, isUpgrade, admission)
             self.decisions.follow(decision, partial(self._open, wanted, admission), _noDecisionInTime)
 
-    def _classify(self, request: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
-        origins = headerValues(request, b"origin")
-        own = partial(self._ownOrigin, request) if self._namesOwnOrigin else noOrigin
+    def _classify(self, exchange: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
+        origins = exchange.headerValues(b"origin")
+        own = partial(self._ownOrigin, exchange) if self._namesOwnOrigin else noOrigin
         return classify(
             method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server.factory.clients.get, own
         )
@@ -224,72 +217,72 @@ class Router:
         return wanted.session
 
     async def _open(self, wanted: EngineRequest[Socket], admission: Admission, decision: Decision) -> None:
-        request = decision.request
+        exchange = decision.exchange
         try:
-            handshake = self._handshakeOf(request, wanted)
+            handshake = self._handshakeOf(exchange, wanted)
             await self._askWhetherAllowed(decision)
             sid = await self._newId(decision)
             # What was cancelled may have taken no notice.
             if not decision.isGivenUp:
                 self._admitting.check(opensSession=True)
-                self._openAs(request, wanted, handshake, sid, admission)
+                self._openAs(exchange, wanted, handshake, sid, admission)
         finally:
             admission.giveUp()
 
     def _openAs(
         self,
-        request: Any,
+        exchange: Any,
         wanted: EngineRequest[Socket],
         handshake: WebSocketHandshake | None,
         sid: str,
         admission: Admission,
     ) -> None:
         if handshake is not None:
-            self._openOnWebSocket(request, wanted, handshake, sid, admission)
+            self._openOnWebSocket(exchange, wanted, handshake, sid, admission)
             return
         codec, reactor, announce = codecFor(wanted.revision), self._server.reactor, self._writer.announce
         if wanted.jsonpIndex is None:
             polling = PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, announce, self.counters)
         else:
             polling = JSONPTransport(codec, self.opts, reactor, announce, wanted.jsonpIndex, self.counters)
-        if isStream(request.channel):
-            self._checkHead(request)
-            self._checkIdleTime(request)
-        polling.open(request, sid)
-        self._tell(self._server.factory.open(sid, polling, request, wanted.revision, admission))
-        _keepLittle(request)
+        if exchange.isStream:
+            self._checkHead(exchange)
+            self._checkIdleTime(exchange)
+        polling.open(exchange, sid)
+        self._tell(self._server.factory.open(sid, polling, exchange, wanted.revision, admission))
+        exchange.keepLittle()
 
     def _openOnWebSocket(
         self,
-        request: Any,
+        exchange: Any,
         wanted: EngineRequest[Socket],
         handshake: WebSocketHandshake,
         sid: str,
         admission: Admission,
     ) -> None:
         def begin() -> None:
-            self._tell(self._server.factory.open(sid, transport, request, wanted.revision, admission))
+            self._tell(self._server.factory.open(sid, transport, exchange, wanted.revision, admission))
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
-        self._accept(request, handshake, transport, sid)
-        _keepLittle(request)
+        self._accept(exchange, handshake, transport, sid)
+        exchange.keepLittle()
 
-    def _handshakeOf(self, request: Any, wanted: EngineRequest[Socket]) -> WebSocketHandshake | None:
-        return self._checkWebSocket(request) if wanted.want is Want.WEBSOCKET else None
+    def _handshakeOf(self, exchange: Any, wanted: EngineRequest[Socket]) -> WebSocketHandshake | None:
+        return self._checkWebSocket(exchange) if wanted.want is Want.WEBSOCKET else None
 
-    def _checkHead(self, request: Any) -> None:
+    def _checkHead(self, exchange: Any) -> None:
         """Refuse a request of HTTP/2 whose head is too large; on a connection of HTTP/1.1 its site does."""
-        size = len(request.uri)
-        for name, values in request.requestHeaders.getAllRawHeaders():
+        size = len(exchange.uri)
+        for name, values in exchange.allHeaderValues().items():
             size += sum([len(name) + len(value) for value in values])
         limit = self.opts.maxHeaderSize
         if size > limit:
             message = f"the headers are larger than maxHeaderSize, {limit} bytes"
             raise HTTPRefusal(message, None, 431, "maxHeaderSize")
 
-    def _checkIdleTime(self, request: Any) -> None:
+    def _checkIdleTime(self, exchange: Any) -> None:
         """Say once that a site closes connections of HTTP/2 on which GETs wait; those of HTTP/1.1 it doesn't."""
-        seconds = request.channel.site.timeOut
+        seconds = exchange.channel.site.timeOut
         if seconds is not None and seconds * 1000 <= self.opts.pingInterval and not self._warnedOfIdleTime:
             self._warnedOfIdleTime = True
             self._log.warn(
@@ -313,7 +306,7 @@ class Router:
         if self.opts.allowRequest is None:
             return
         try:
-            allowed = await settled(self.opts.allowRequest(decision.request))
+            allowed = await settled(self.opts.allowRequest(decision.exchange.request))
         except RequestRefused as error:
             raise ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": error.message}, error.message) from None
         except GeneratorExit:
@@ -326,7 +319,7 @@ class Router:
 
     async def _newId(self, decision: Decision) -> str:
         try:
-            sid: Any = await settled(self._server.generateId(decision.request))
+            sid: Any = await settled(self._server.generateId(decision.exchange.request))
             if not isinstance(sid, str) or not sid:
                 raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
@@ -341,8 +334,8 @@ class Router:
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
         return sid
 
-    def _upgrade(self, request: Any, wanted: EngineRequest[Socket]) -> None:
-        handshake = self._checkWebSocket(request)
+    def _upgrade(self, exchange: Any, wanted: EngineRequest[Socket]) -> None:
+        handshake = self._checkWebSocket(exchange)
 
         def begin() -> None:
             session = self._session(wanted)
@@ -353,54 +346,49 @@ class Router:
                 transport.close(LEFT)
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
-        self._accept(request, handshake, transport, None)
+        self._accept(exchange, handshake, transport, None)
 
-    def _checkWebSocket(self, request: Any) -> WebSocketHandshake:
-        if getattr(request.channel, "transport", None) is None:
+    def _checkWebSocket(self, exchange: Any) -> WebSocketHandshake:
+        if getattr(exchange.channel, "transport", None) is None:
             # HTTP/2: there is no connection that could become a WebSocket.
             raise HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"}, 426, "UPGRADE_REQUIRED")
-        headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
-        return checkWebSocketHeaders(request.method.decode("latin-1"), headers)
+        return checkWebSocketHeaders(exchange.method.decode("latin-1"), exchange.allHeaderValues())
 
     def _accept(
-        self, request: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
+        self, exchange: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
     ) -> None:
-        self._writer.announce(request, openedId)
+        self._writer.announce(exchange, openedId)
         try:
             self._admitting.check(opensSession=openedId is not None)
         except ServerClosing:
-            request.responseHeaders.removeHeader("Set-Cookie")
+            exchange.removeHeader("Set-Cookie")
             raise
         # As text for engines, which write it as UTF-8.
         headers = {
             name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
-            for name, values in request.responseHeaders.getAllRawHeaders()
+            for name, values in exchange.responseHeaders()
             if not _OF_A_HANDSHAKE.fullmatch(name)
         }
-        connection = request.channel.transport
+        connection = exchange.connection
         try:
-            self._server.webSockets.accept(request, handshake, headers, transport)
+            self._server.webSockets.accept(exchange, handshake, headers, transport)
         except BaseException:
-            if not request.startedWriting:
+            if not exchange.isAnswered:
                 raise
             # It has been taken over, and its 101 isn't there, or only in part: no answer would be understood.
             if self.counters.throttle.allows("WebSockets that could not be opened"):
                 self._log.failure("A WebSocket could not be opened")
             attempt(connection.abortConnection)
             return
-        request.code = 101
-        site = getattr(request, "site", None)
-        if site is not None:
-            # Nobody else does, as the request is never finished.
-            site.log(request)
+        exchange.accepted()
 
     def _logUnlessGivenUp(self, what: str, decision: Decision) -> None:
         """Log what is being raised, unless it comes from being cancelled."""
         if not decision.isGivenUp:
             self._log.failure(what)
 
-    def _ownOrigin(self, request: Any) -> str | None:
-        return self._clients.clientOf(request).origin
+    def _ownOrigin(self, exchange: Any) -> str | None:
+        return self._clients.clientOf(exchange).origin
 
 
 _OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
@@ -417,10 +405,3 @@ def _noMiddlewareInTime() -> HTTPRefusal:
 
 def _noDecisionInTime() -> HTTPRefusal:
     return ConnectionRefusal(ErrorCode.FORBIDDEN, {"message": "no decision in time"})
-
-
-def _keepLittle(request: Any) -> None:
-    """Free what the first request of a session, which keeps it, need not hold, if it is one of ours."""
-    keepLittle = getattr(request, "keepLittle", None)
-    if keepLittle is not None:
-        keepLittle()

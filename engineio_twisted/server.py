@@ -30,6 +30,7 @@ from .session.socket import Socket
 from .stopping import Stop
 from .transports.engine_autobahn import AutobahnEngine
 from .web.clients import Clients
+from .web.exchange import RequestExchange
 from .web.foreign import ForeignUpgrades
 from .web.ports import Ports
 from .web.requests import EngineIORequest
@@ -91,7 +92,7 @@ class Server(EventEmitter):
         if cors is not None:
             if cors.credentials and cors.origin == "*":
                 self._log.warn('cors: credentials are never allowed to every origin, "*": name the origins')
-            self.use(self._writer.corsMiddleware)
+            self.router.middlewares.append(self._writer.corsMiddleware)
         if site is not None:
             self.attach(site)
 
@@ -123,7 +124,7 @@ class Server(EventEmitter):
         with a 101 too, or finish the request itself, which ends the chain; it may return a Deferred or a coroutine.
         What it raises is logged, and refuses the request with C{MIDDLEWARE_FAILURE}.
         """
-        self.router.middlewares.append(middleware)
+        self.router.middlewares.append(lambda exchange: middleware(exchange.request))
 
     def generateId(self, request: Any) -> str | Awaitable[str]:
         """
@@ -145,7 +146,7 @@ class Server(EventEmitter):
         @raise HTTPRefusal: a trusted proxy contradicts itself (docs/protocol.md, "Proxies"). Not for the request of
             a session, which wouldn't have been opened.
         """
-        return self._clients.clientOf(request)
+        return self._clients.clientOf(RequestExchange(request))
 
     def attach(self, site: server.Site, **keywords: Any) -> None:
         """
@@ -280,7 +281,7 @@ class Server(EventEmitter):
 
         @param request: a L{twisted.web.server.Request} whose body has been read.
         """
-        self.router.handle(request, isUpgrade=False)
+        self.router.handle(RequestExchange(request), isUpgrade=False)
 
     def handleUpgrade(self, request: Any) -> None:
         """
@@ -288,21 +289,25 @@ class Server(EventEmitter):
 
         @param request: a L{twisted.web.server.Request}.
         """
-        self.router.handle(request, isUpgrade=True)
+        self.router.handle(RequestExchange(request), isUpgrade=True)
 
     # For the rooms below, while they move
 
-    def pushTarget(self, request: Any, method: bytes, uri: bytes) -> Any:
+    def handle(self, exchange: Any, isUpgrade: bool) -> None:
+        """As L{Router.handle}."""
+        self.router.handle(exchange, isUpgrade)
+
+    def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> Any:
         """As L{Router.pushTarget}."""
-        return self.router.pushTarget(request, method, uri)
+        return self.router.pushTarget(exchange, method, uri)
 
-    def announceHeaders(self, request: Any, openedId: str | None = None) -> None:
+    def announceHeaders(self, exchange: Any, openedId: str | None = None) -> None:
         """As L{ResponseWriter.announce}."""
-        self._writer.announce(request, openedId)
+        self._writer.announce(exchange, openedId)
 
-    async def announceEarlyHeaders(self, request: Any) -> None:
+    async def announceEarlyHeaders(self, exchange: Any) -> None:
         """As L{ResponseWriter.announceEarly}."""
-        await self._writer.announceEarly(request)
+        await self._writer.announceEarly(exchange)
 
     # What there is one of
 

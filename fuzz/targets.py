@@ -42,6 +42,7 @@ from engineio_twisted.protocol.proxies import (
 from engineio_twisted.session.heartbeats import HeartbeatQueue
 from engineio_twisted.transports.deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
+from engineio_twisted.web.exchange import RequestExchange
 from engineio_twisted.web.fast import FastSite
 from tests.kit.engines import TwistedEngine
 from tests.kit.fakes import FakeOwner
@@ -396,8 +397,8 @@ def _ofFrames(kind: Any, pieces: Iterable[bytes], isDeflated: bool) -> Any:
     connection = PeerConnection()
     owner = FakeOwner()
     transport = WebSocketTransport(codecFor(4), True, lambda: setattr(transport, "owner", owner))
-    request = type("Request", (), {"channel": Channel(connection)})()
-    engine.accept(request, _DEFLATE if isDeflated else HANDSHAKE, {}, transport)
+    exchange = RequestExchange(type("Request", (), {"channel": Channel(connection)})())
+    engine.accept(exchange, _DEFLATE if isDeflated else HANDSHAKE, {}, transport)
     connection.clear()
     for each in pieces:
         if not connection.disconnecting:

@@ -421,7 +421,7 @@ def test_balance(steps: list[tuple[str, int]]) -> None:
             sids.append(opened(ask(server, OPEN)))
         elif step == "webSocket":
             sids.append(f"ws{len(sids)}")
-            server.factory.open(sids[-1], FakeTransport(), FakeRequest(), 4)
+            server.factory.open(sids[-1], FakeTransport(), FakeRequest().exchange, 4)
         elif step == "poll":
             ask(server, address)
         elif step == "post":

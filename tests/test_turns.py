@@ -677,7 +677,7 @@ class Posting:
 
     def post(self, body: bytes) -> FakeRequest:
         request = FakeRequest(b"POST", body=body, headers={"content-type": [self._contentType]})
-        self.transport.push(request)  # type: ignore[arg-type]
+        self.transport.push(request.exchange)
         return request
 
     def turns(self) -> list[int]:
@@ -757,10 +757,10 @@ def test_anotherGet() -> None:
     """As well."""
     posting = Posting()
     posting.seconds = STEP
-    posting.transport.poll(FakeRequest())  # type: ignore[arg-type]
+    posting.transport.poll(FakeRequest().exchange)
     posting.post(posting.write(texts(3)))
     overlapping = FakeRequest()
-    posting.transport.poll(overlapping)  # type: ignore[arg-type]
+    posting.transport.poll(overlapping.exchange)
     assert (overlapping.status, posting.owner.closes) == (400, [])
     posting.turns()
     assert posting.data == texts(3)

@@ -57,14 +57,14 @@ class SocketFactory:
         self._class = LimitedSocket if isLimited else Socket
         self._waiting: list[Deferred[None]] = []
 
-    def admit(self, request: Any) -> Admission:
+    def admit(self, exchange: Any) -> Admission:
         """
         Let a handshake in, so that it may open a session.
 
         @raise SessionLimitExceeded: a limit is reached.
         """
         now = self.clock.seconds()
-        address = self.addressOf(request) if self._limits.needsAddress else None
+        address = self.addressOf(exchange) if self._limits.needsAddress else None
         try:
             return self._limits.admit(address, len(self.clients), now)
         except SessionLimitExceeded as refusal:
@@ -72,13 +72,15 @@ class SocketFactory:
                 self._log.warn("A handshake was refused: {reason}", reason=refusal.message, name=refusal.name)
             raise
 
-    def open(self, sid: str, transport: Any, request: Any, protocol: int, admission: Admission | None = None) -> Socket:
+    def open(
+        self, sid: str, transport: Any, exchange: Any, protocol: int, admission: Admission | None = None
+    ) -> Socket:
         """
         Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs.
 
         @param admission: that of its handshake.
         """
-        socket = self._class(sid, self, transport, request, protocol)
+        socket = self._class(sid, self, transport, exchange, protocol)
         key = None if admission is None else admission.take()
         if key is not None:
             socket.addressKey = key

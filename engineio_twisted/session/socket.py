@@ -59,7 +59,6 @@ class Socket(EventEmitter):
     C{upgrade(transport)}; C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
 
     @ivar id: the session id, which is a secret of the client.
-    @ivar request: the session's first request.
     @ivar protocol: the revision of the protocol.
     @ivar transport: the transport it is on.
     @ivar host: what it knows of its server, an L{ISessionHost}.
@@ -85,16 +84,21 @@ class Socket(EventEmitter):
     ending: Ending | None = None
     work: SessionWork | None = None
 
-    def __init__(self, sid: str, host: Any, transport: Any, request: Any, protocol: int) -> None:
+    def __init__(self, sid: str, host: Any, transport: Any, exchange: Any, protocol: int) -> None:
         self.id = sid
         self.host = host
         self.transport = transport
-        self.request = request
+        self._exchange = exchange
         self.protocol = protocol
         self.heartbeat = Heartbeat(self)
         transport.owner = self
 
     # For the application
+
+    @property
+    def request(self) -> Any:
+        """The session's first request, a L{twisted.web.server.Request}, made of what came when it is asked for."""
+        return self._exchange.request
 
     @property
     def server(self) -> Any:
@@ -119,7 +123,7 @@ class Socket(EventEmitter):
     @property
     def remoteAddress(self) -> str | None:
         """The client's IP address, by the first request (L{Server.clientOf}); None on a UNIX socket."""
-        address: str | None = self.host.addressOf(self.request)
+        address: str | None = self.host.addressOf(self._exchange)
         return address
 
     @property

@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from ..protocol.headers import contentCoding
-from ..web.answers import headerValues
 from ..web.connections import connectionOf
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def codingFor(request: Any, size: int, settings: HttpCompression) -> str | None:
     @param request: the request, which says what its client accepts.
     @param size: bytes of the body.
     """
-    return contentCoding(headerValues(request, b"accept-encoding")) if size >= settings.threshold else None
+    return contentCoding(request.headerValues(b"accept-encoding")) if size >= settings.threshold else None
 
 
 def compressorFor(coding: str, settings: HttpCompression) -> Any:

@@ -263,7 +263,7 @@ def begin(protocol: Any, behind: bytes) -> None:
     Let a WebSocket begin whose 101 is written. If that fails, it is logged, and the client told with 1011.
 
     @param protocol: a L{WebSocketConnection}, which provides L{IWebSocket} and C{IProtocol}.
-    @param behind: as returned by L{takeOver}.
+    @param behind: as returned by L{IExchange.takeOver}.
     """
     try:
         # The channel stops reading while a request is being answered. Before anything is sent: what is may stop it

@@ -44,13 +44,12 @@ from ..protocol.frames import (
     unmask,
 )
 from ..turns import TURN
-from ..web.connections import closeAtOnce, takeOver, writeAtOnce
+from ..web.connections import closeAtOnce, writeAtOnce
 from .connection import WebSocketConnection, begin
 from .deflate import Deflate, agreeOn
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
-    from twisted.web.server import Request
 
     from ..protocol.handshake import WebSocketHandshake
     from ..protocol.options import ServerOptions
@@ -158,7 +157,7 @@ class AutobahnEngine(WebSocketServerFactory):
         return answer
 
     def accept(
-        self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+        self, exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
     ) -> None:
         lines = [self._answer]
         for name, values in headers.items():
@@ -173,7 +172,7 @@ class AutobahnEngine(WebSocketServerFactory):
             deflate = Deflate.create_from_offer_accept(True, agreed)
         lines.append(b"\r\n")
         protocol = AutobahnWebSocket(self, receiver, deflate)
-        behind = takeOver(request, protocol)
+        behind = exchange.takeOver(protocol)
         protocol.open(b"".join(lines), behind)
 
     def noteTurn(self) -> None:

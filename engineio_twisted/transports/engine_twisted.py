@@ -35,12 +35,10 @@ from ..protocol.frames import (
     tooLarge,
 )
 from ..turns import TURN
-from ..web.connections import takeOver
 from .connection import WebSocketConnection, begin
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
-    from twisted.web.server import Request
 
     from ..protocol.handshake import WebSocketHandshake
     from ..protocol.options import ServerOptions
@@ -68,10 +66,10 @@ class TwistedEngine:
         self.connections: Connections[WebSocketConnection] = Connections()
 
     def accept(
-        self, request: Request, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
+        self, exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
     ) -> None:
         protocol = TwistedWebSocket(self, receiver)
-        opening = _Opening(request, handshake, protocol)
+        opening = _Opening(exchange, handshake, protocol)
         if handshake.subprotocol is not None:
             headers = {**headers, "Sec-WebSocket-Protocol": [handshake.subprotocol]}
         protocol.headers = headers
@@ -93,10 +91,10 @@ class _Opening:
     path = b"/"
     behind = b""
 
-    def __init__(self, request: Request, handshake: WebSocketHandshake, protocol: TwistedWebSocket) -> None:
+    def __init__(self, exchange: Any, handshake: WebSocketHandshake, protocol: TwistedWebSocket) -> None:
         self.channel = self
         self.transport = protocol
-        self._request = request
+        self._exchange = exchange
         self._protocol = protocol
         self.requestHeaders = Headers(
             {
@@ -114,7 +112,7 @@ class _Opening:
     def _protocolUpgradeForWebsockets(self, wire: Any) -> None:
         self._protocol.wire = wire
         wire._textBuffer, wire._bytesBuffer = _Pieces(""), _Pieces(b"")
-        self.behind = takeOver(self._request, self._protocol)
+        self.behind = self._exchange.takeOver(self._protocol)
         wire.makeConnection(self._protocol)
 
 

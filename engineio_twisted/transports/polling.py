@@ -20,8 +20,8 @@ from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, SessionClosing, TooManyPackets
 from ..protocol.packet import Packet, PacketType, decodeText, describe
 from ..protocol.payload import Codec
-from ..web.answers import AnswerHeaders, headerValues, refuse, respond, watch
-from ..web.connections import connectionOf, isStream, unsent
+from ..web.answers import AnswerHeaders, refuse
+from ..web.connections import unsent
 from .base import Transport
 from .compression import CompressedBody, codingFor, compressedAtOnce, compressorFor
 from .pushes import Push, packetsOf
@@ -88,7 +88,7 @@ class PollingTransport(Transport):
         self._maxHttpBufferSize = options.maxHttpBufferSize
         self._maxPackets = options.maxPacketsPerPayload
         self._compression = options.httpCompression
-        self._poll: Request | None = None
+        self._poll: Any = None
         self._body: Request | None = None
 
     @property
@@ -98,8 +98,7 @@ class PollingTransport(Transport):
     @property
     def _hasPoll(self) -> bool:
         """Whether a GET waits that can be answered. If its connection is lost, others may hear of it before we do."""
-        channel: Any = None if self._poll is None else self._poll.channel
-        return channel is not None and not (isStream(channel) and channel.isOver)
+        return self._poll is not None and not self._poll.isAnswered
 
     @property
     def bufferedAmount(self) -> int:
@@ -137,7 +136,7 @@ class PollingTransport(Transport):
         self._opening = request, sid
         self._wait(request)
 
-    def poll(self, request: Request) -> None:
+    def poll(self, request: Any) -> None:
         """Serve a GET: it waits until there is something to send. A second one while one waits ends the session."""
         if self._poll is not None:
             self._failed("overlapping GET requests")
@@ -148,11 +147,9 @@ class PollingTransport(Transport):
 
     def _wait(self, request: Any) -> None:
         self._poll = request
-        # Its channel asks when the client sends nothing more.
-        request.isWaiting = True
-        watch(request, self)
+        request.watch(self, isWaiting=True)
 
-    def requestLost(self, request: Request) -> None:
+    def requestLost(self, request: Any) -> None:
         """Called when the connection of a GET, or of a POST that is complete, is lost: the session ends."""
         push = self._push
         if push is not None and push.request is request:
@@ -201,9 +198,9 @@ class PollingTransport(Transport):
 
     # POST: its packets are delivered
 
-    def push(self, request: Request) -> None:
+    def push(self, request: Any) -> None:
         """Serve a POST, whose body is complete: deliver its packets, one after the other, in turns if they are many."""
-        body = _contentOf(request, self._maxHttpBufferSize + 1)
+        body = request.bodyUpTo(self._maxHttpBufferSize + 1)
         if len(body) > self._maxHttpBufferSize:
             # Only a site whose request class isn't ours lets such a body come this far.
             self._refuseAsTooMuch(request, PayloadTooLarge(self._maxHttpBufferSize))
@@ -230,7 +227,7 @@ class PollingTransport(Transport):
                 elif self.isHeldBack:
                     # It is answered when the application wants more.
                     self._push = Push(self, self._clock, request)
-                    watch(request, self)
+                    request.watch(self)
                 else:
                     self._acknowledge(request)
                 return
@@ -244,7 +241,7 @@ class PollingTransport(Transport):
         push.deliver()
         if self._push is push:
             push.isLate = True
-            watch(request, self)
+            request.watch(self)
 
     def pushDelivered(self, push: Push) -> None:
         """Called when the session has all packets of a POST."""
@@ -265,7 +262,7 @@ class PollingTransport(Transport):
             answer = self._refuseAsTooMuch if isinstance(error, TooManyPackets) else self._refuse
             answer(push.request, error)
 
-    def _isBroken(self, request: Request | None, error: DecodeError) -> None:
+    def _isBroken(self, request: Any, error: DecodeError) -> None:
         self.owner.transportClosed(self, Closing(CloseReason.PARSE_ERROR, str(error)))
         if request is not None:
             self._refuse(request, HTTPRefusal(str(error), name="PARSE_ERROR"))
@@ -280,8 +277,8 @@ class PollingTransport(Transport):
             if push.request is not None:
                 self._refuse(push.request, refusal or SessionClosing())
 
-    def _acknowledge(self, request: Request) -> None:
-        respond(request, 200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
+    def _acknowledge(self, request: Any) -> None:
+        request.respond(200, _headersFor(request, _OK_HEADERS), b"ok", self._announce)
 
     def pauseReceiving(self) -> None:
         self.isHeldBack = True
@@ -336,10 +333,8 @@ class PollingTransport(Transport):
                 return
             body = compressed
         self._sentBytes(len(body))
-        channel, connection = request.channel, connectionOf(request)
-        respond(request, 200, headers, body, self._announce)
-        # A request of ours knows whether the system has taken the whole response.
-        if not getattr(request, "isTaken", False) and unsent(connection):
+        channel, connection = request.channel, request.connection
+        if not request.respond(200, headers, body, self._announce) and unsent(connection):
             self._responses().add(UnreadAnswer(channel, connection, len(body), self._responseTaken))
 
     def _responses(self) -> UntakenResponses:
@@ -352,19 +347,21 @@ class PollingTransport(Transport):
         if self._poll is not None:
             self.owner.transportReady(self)
 
-    def _sendInPieces(self, request: Request, headers: Mapping[str, str], body: bytes, compressor: Any) -> None:
+    def _sendInPieces(self, request: Any, headers: Mapping[str, str], body: bytes, compressor: Any) -> None:
         for name, value in headers.items():
             request.setHeader(name, value)
+        # A request of twisted.web has producers; from here on the response is its own.
+        given = request.request
         self._announce(request)
         responses = self._responses()
         finished = partial(responses.compressed, taken=self._responseTaken)
-        compressed = CompressedBody(request, body, compressor, finished, self._responseTaken, self._sentBytes)
+        compressed = CompressedBody(given, body, compressor, finished, self._responseTaken, self._sentBytes)
         if self._isClosed:
             # By a handler that was to look at the headers.
             compressed.hurry()
         else:
             responses.compress(compressed)
-            request.registerProducer(compressed, False)
+            given.registerProducer(compressed, False)
 
     def _sentBytes(self, size: int) -> None:
         self.counters.addBytesSent(self.owner, size)
@@ -394,7 +391,7 @@ class PollingTransport(Transport):
 
     # What differs for clients of JSONP
 
-    def _readPayload(self, request: Request, body: bytes) -> Generator[None, None, str | bytes]:
+    def _readPayload(self, request: Any, body: bytes) -> Generator[None, None, str | bytes]:
         """
         Return the payload that a POST carries, after as many turns as that takes.
 
@@ -403,13 +400,13 @@ class PollingTransport(Transport):
         return self._payloadOf(request, body)
         yield
 
-    def _payloadOf(self, request: Request, body: bytes) -> str | bytes:
+    def _payloadOf(self, request: Any, body: bytes) -> str | bytes:
         """
         Return the payload that a POST carries, if that is its body.
 
         @raise DecodeError: it carries none.
         """
-        types = headerValues(request, b"content-type")
+        types = request.headerValues(b"content-type")
         isBinary = types and types[-1].partition(b";")[0].strip().lower() == b"application/octet-stream"
         return body if isBinary else decodeText(body)
 
@@ -429,7 +426,7 @@ class PollingTransport(Transport):
             # Behind what came before it.
             push.end = Closing(CloseReason.TRANSPORT_ERROR, description)
 
-    def _announce(self, request: Request) -> None:
+    def _announce(self, request: Any) -> None:
         opening = self._opening
         if opening is not None and opening[0] is request:
             self._opening = None
@@ -437,7 +434,7 @@ class PollingTransport(Transport):
         else:
             self._announceHeaders(request, None)
 
-    def _refuseAsTooMuch(self, request: Request, refusal: HTTPRefusal) -> None:
+    def _refuseAsTooMuch(self, request: Any, refusal: HTTPRefusal) -> None:
         if self.counters.throttle.allows(refusal.name):
             self._log.warn(
                 "POST of session {session} refused: {reason}",
@@ -449,25 +446,14 @@ class PollingTransport(Transport):
         self._failed(refusal.message)
         self._refuse(request, refusal)
 
-    def _refuse(self, request: Request, refusal: HTTPRefusal) -> None:
+    def _refuse(self, request: Any, refusal: HTTPRefusal) -> None:
         self.counters.requestRefused(request, refusal)
         refuse(request, refusal, self._announce)
 
 
-def _contentOf(request: Any, size: int) -> bytes:
-    """Return so much of a request's body, from its beginning."""
-    # A request of ours has a fast path.
-    short = getattr(request, "bodyUpTo", None)
-    if short is not None:
-        return bytes(short(size))
-    # A middleware may have read it.
-    request.content.seek(0)
-    return bytes(request.content.read(size))
-
-
-def _headersFor(request: Request, headers: AnswerHeaders) -> Mapping[str, str]:
+def _headersFor(request: Any, headers: AnswerHeaders) -> Mapping[str, str]:
     """Return the headers of the response to a request."""
-    userAgents = headerValues(request, b"user-agent")
+    userAgents = request.headerValues(b"user-agent")
     if userAgents and (b";MSIE" in userAgents[-1] or b"Trident/" in userAgents[-1]):
         # These take a payload for an attempt at cross-site scripting, and change it.
         return {**headers, "X-XSS-Protection": "0"}

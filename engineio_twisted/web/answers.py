@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 from twisted.web.http_headers import Headers
 
 from ..protocol.errors import HTTPRefusal
 
 AnswerT = TypeVar("AnswerT")
-
-
-class Response(Protocol):
-    """A L{twisted.web.server.Request}, as far as answering it goes."""
-
-    def setResponseCode(self, code: int, message: bytes | None = None) -> None: ...
-    def setHeader(self, name: bytes | str, value: bytes | str) -> None: ...
-    def write(self, data: bytes) -> None: ...
-    def finish(self) -> None: ...
 
 
 class AnswerHeaders(dict[str, str]):
@@ -36,74 +27,38 @@ class AnswerHeaders(dict[str, str]):
         self.lines = writtenHeaders(written)
 
 
+def linesOf(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the lines of headers whose names are as they are to be written; line breaks in values become blanks."""
+    return b"".join(
+        [b"%b: %b\r\n" % (name.encode(), b" ".join(value.encode().splitlines())) for name, value in headers]
+    )
+
+
 def writtenHeaders(headers: Headers) -> bytes:
     """Return the lines of headers."""
     return b"".join([b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values])
 
 
-KNOWN_HEADERS = (b"accept-encoding", b"content-type", b"origin", b"user-agent")
-"""Headers that are looked for in nearly each request."""
-
-
-def headerValues(request: Any, name: bytes) -> Sequence[bytes]:
+def headerOf(exchange: Any, name: bytes) -> str | None:
     """
-    Return the values of a header of a request.
+    Return a header of a request, the last if there are several of the name; None without one.
 
-    @param name: one of L{KNOWN_HEADERS}.
+    A client may send any bytes in one: each is a character here.
+
+    @param exchange: an L{IExchange}.
     """
-    # One of ours knows them, until somebody else asks.
-    known: Mapping[bytes, Sequence[bytes]] | None = getattr(request, "knownHeaders", None)
-    values: Sequence[bytes] = request.requestHeaders.getRawHeaders(name, ()) if known is None else known[name]
-    return values
-
-
-def headerOf(request: Any, name: bytes) -> str | None:
-    """
-    Return a header of a request, the last where there are several of the name; None without one.
-
-    A client may send any bytes in one: each is a character here, where C{getHeader} expects UTF-8.
-    """
-    values = request.requestHeaders.getRawHeaders(name)
+    values = exchange.headerValues(name)
     return values[-1].decode("latin-1") if values else None
 
 
-def respond(
-    request: Response, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]
-) -> None:
-    """
-    Answer a request.
-
-    Finishing a request may serve the next one of its connection before this returns: callers change their state
-    first and answer last.
-
-    @param announce: called with the request when its headers are set, before they are written.
-    """
-    # One of ours has a shorter way.
-    short = getattr(request, "respond", None)
-    if short is not None and short(status, headers, body, announce):
-        return
-    request.setResponseCode(status)
-    for name, value in headers.items():
-        request.setHeader(name, value)
-    request.setHeader("Content-Length", str(len(body)))
-    announce(request)
-    request.write(body)
-    request.finish()
-
-
-def refuse(request: Any, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
+def refuse(exchange: Any, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
     """
     Answer a plain request with a refusal.
 
-    @param announce: as in L{respond}.
+    @param announce: as in L{IExchange.respond}.
     """
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **refusal.headers}
-    respond(request, refusal.status, headers, refusal.asJSON().encode(), announce)
-
-
-def isAnswered(request: Any) -> bool:
-    """Return whether the request was answered or its client is gone."""
-    return bool(request.startedWriting) or getattr(request, "channel", None) is None
+    exchange.respond(refusal.status, headers, refusal.asJSON().encode(), announce)
 
 
 async def settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
@@ -111,24 +66,6 @@ async def settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:
     if isinstance(answer, Awaitable):
         return await answer
     return answer
-
-
-class Watcher(Protocol):
-    """Who is told of requests that are lost."""
-
-    def requestLost(self, request: Any) -> None:
-        """Learn that the connection of a request was lost before it was answered."""
-        ...
-
-
-def watch(request: Any, watcher: Watcher) -> None:
-    """Have somebody told where a request is lost."""
-    # One of ours has a shorter way.
-    short = getattr(request, "watchedBy", None)
-    if short is None:
-        request.notifyFinish().addErrback(lambda _: watcher.requestLost(request))
-    else:
-        short(watcher)
 
 
 class ResponseHeaders(MutableMapping[str, Any]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import ISSLTransport
 
 from ..protocol.options import ServerOptions
 from ..protocol.proxies import Client, clientOf, plainAddress, trustedProxies, validHost
@@ -21,43 +20,37 @@ class Clients:
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
 
-    def clientOf(self, request: Any) -> Client:
+    def clientOf(self, exchange: Any) -> Client:
         """
         Return who sent a request.
 
+        @param exchange: an L{IExchange}.
         @raise HTTPRefusal: a trusted proxy contradicts itself.
         """
         if self._options.trustedProxies is None:
-            return _connectionOf(request)[0]
-        client: Client | None = getattr(request, "engineIOClient", None)
+            return _connectionOf(exchange)[0]
+        client: Client | None = exchange.client
         if client is None:
-            connection, isUnix = _connectionOf(request)
-
-            def headers(name: bytes) -> list[bytes]:
-                values: list[bytes] = request.requestHeaders.getRawHeaders(name, [])
-                return values
-
-            client = clientOf(connection, headers, trustedProxies(self._options.trustedProxies), isUnix)
-            request.engineIOClient = client
+            connection, isUnix = _connectionOf(exchange)
+            trusted = trustedProxies(self._options.trustedProxies)
+            exchange.client = client = clientOf(connection, exchange.headerValues, trusted, isUnix)
         return client
 
-    def addressOf(self, request: Any) -> str | None:
+    def addressOf(self, exchange: Any) -> str | None:
         """
         Return the IP address of the client; None on a UNIX socket.
 
         @raise HTTPRefusal: as L{clientOf}.
         """
         if self._options.trustedProxies is None:
-            return plainAddress(request.getClientAddress())
-        return self.clientOf(request).address
+            return plainAddress(exchange.getClientAddress())
+        return self.clientOf(exchange).address
 
 
-def _connectionOf(request: Any) -> tuple[Client, bool]:
+def _connectionOf(exchange: Any) -> tuple[Client, bool]:
     """Return whose connection a request came on, and whether that is on a UNIX socket."""
-    address = request.getClientAddress()
-    # The request is asked first, which an application may have told; once it is answered, only the connection knows.
-    isSecure = request.isSecure() or ISSLTransport.providedBy(getattr(request, "transport", None))
-    hosts = request.requestHeaders.getRawHeaders(b"host", ())
+    address = exchange.getClientAddress()
+    hosts = exchange.headerValues(b"host")
     host = validHost(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
-    scheme = "https" if isSecure else "http"
+    scheme = "https" if exchange.isSecure() else "http"
     return Client(plainAddress(address), scheme, host), isinstance(address, UNIXAddress)

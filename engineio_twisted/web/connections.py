@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from ..clock import Cancellable, cancel
 
 if TYPE_CHECKING:
-    from twisted.web.server import Request
+    pass
 
 try:
     import fcntl
@@ -226,22 +226,21 @@ def connectionOf(request: Any) -> Any:
     return request.channel if connection is None else connection
 
 
-def takeOver(request: Request, protocol: Any) -> bytes:
+def handOver(channel: Any, protocol: Any) -> bytes:
     """
-    Give the connection of a request to a protocol, and let go of the channel.
+    Give the connection of a channel to a protocol, and let go of the channel. Reading is paused still.
 
-    Reading is paused still: L{begin} goes on.
+    C{_dataBuffer} of C{HTTPChannel} is a private name, seen in Twisted 26.4 and 26.10. Without it this raises, and no
+    WebSocket opens.
 
+    @param channel: an C{HTTPChannel} whose request is being answered.
     @param protocol: an C{IProtocol}, of which C{makeConnection} is called.
-    @return: what the client sent behind its request, without waiting for the answer.
+    @return: what the client sent behind its request, without waiting for the response.
     """
-    channel: Any = request.channel
     connection = channel.transport
     # What came behind is in the line buffer while the request is being read, and in the data buffer if it was
     # answered later.
     behind: bytes = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
-    # From here on nothing of HTTP may be written.
-    request.startedWriting = 1
     channel._dataBuffer = []
     channel.setTimeout(None)
     # The channel registered itself, and as long as it is there, nobody else can.
@@ -258,5 +257,5 @@ def takeOver(request: Request, protocol: Any) -> bytes:
 
 
 def isStream(channel: Any) -> bool:
-    """Tell whether what a request came on is a stream of HTTP/2, which shares its connection with others."""
+    """Return whether what a request came on is a stream of HTTP/2, which shares its connection with others."""
     return getattr(channel, "streamID", None) is not None

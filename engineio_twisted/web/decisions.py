@@ -65,12 +65,13 @@ class Decision:
     """
     A decision about a request.
 
+    @ivar exchange: the L{IExchange} that it is about.
     @ivar isUpgrade: whether the request asks for a WebSocket.
     @ivar place: what the handshake that is decided about has of the limits; None if it is about no handshake.
     @ivar isGivenUp: whether nobody needs it any more, or it took too long.
     """
 
-    request: Any
+    exchange: Any
     isUpgrade: bool
     place: Place | None = None
     isGivenUp: bool = False
@@ -115,7 +116,7 @@ class Decisions:
         @param ask: makes it, and serves the request.
         @param tooSlow: makes the refusal of a request whose decision takes too long.
         """
-        request, opensSession = decision.request, decision.place is not None
+        exchange, opensSession = decision.exchange, decision.place is not None
         deciding = Deferred.fromCoroutine(ask(decision))
         deciding.addErrback(self.failed, decision)
         if deciding.called:
@@ -128,14 +129,14 @@ class Decisions:
         def giveUp(refusal: HTTPRefusal) -> None:
             over()
             decision.giveUp()
-            self._writer.refuse(request, refusal, decision.isUpgrade)
+            self._writer.refuse(exchange, refusal, decision.isUpgrade)
             deciding.cancel()
 
         def tooLong() -> None:
             if self._server.counters.throttle.allows("undecided"):
                 self._log.warn(
                     "A request from {peer} was not decided about in {seconds} seconds",
-                    peer=request.getClientAddress(),
+                    peer=exchange.getClientAddress(),
                     seconds=DECISION_TIMEOUT,
                 )
             giveUp(tooSlow())
@@ -144,7 +145,7 @@ class Decisions:
         self._undecided[giveUp] = opensSession
         deciding.addCallback(over)
         # A client that has gone gets no answer, but what it waited for is cancelled.
-        request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
+        exchange.request.notifyFinish().addErrback(lambda _: giveUp(ServerClosing()))
         try:
             self._admitting.check(opensSession)
         except ServerClosing as refusal:
@@ -158,7 +159,7 @@ class Decisions:
             if not decision.isGivenUp and self._server.counters.throttle.allows(name):
                 self._log.failure("A request could not be answered", failure)
             refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
-        self._writer.refuse(decision.request, refusal, decision.isUpgrade)
+        self._writer.refuse(decision.exchange, refusal, decision.isUpgrade)
 
     def refuse(self, isAll: bool) -> None:
         """

@@ -1,34 +1,30 @@
 """
-A shorter way through twisted.web for the requests that polling is made of.
+A fast path through twisted.web for the requests that polling is made of.
 
 A request that comes whole, is for a server of ours and has nothing rare about it is read in one pass, and becomes a
-L{FastRequest}, which makes what a request of twisted.web has only for those who ask for it. Every other one goes the
-way of twisted.web. docs/architecture/fast-paths.md.
+L{FastExchange}. Every other one goes the way of twisted.web. docs/architecture/fast-paths.md.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString
-from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from ..ends import attempt
-from ..interfaces import IEngineServer
-from .answers import KNOWN_HEADERS, AnswerHeaders, Watcher, writtenHeaders
-from .attributes import Lazily
-from .channel import LONGEST_NAME, Channel, isHost
-from .connections import writeAtOnce
+from ..interfaces import IEngineServer, IExchange, IRequestWatcher
+from .answers import AnswerHeaders, linesOf
+from .channel import Channel
+from .connections import handOver, writeAtOnce
+from .exchange import RequestExchange
 from .group import ConnectionGroup
-from .request_headers import RequestHeaders, linesOf, prefixOf, valuesOf
+from .heads import CACHED_HEADERS, HEADERS, REQUEST_LINE, RequestHead, headersOf
 from .requests import EngineIORequest
 from .resource import CapturedPath
 from .site import Site
@@ -36,74 +32,9 @@ from .site import Site
 if TYPE_CHECKING:
     from twisted.web import resource
 
-_REQUEST_LINE = re.compile(rb"(GET|POST) ([!-~]++) HTTP/1\.1\r\n")
-"""The first line of a request (RFC 9112, 3), of those that are taken: its method and address."""
-
-_HEADERS = re.compile(rb"(?:[!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}+:[^\x00\r\n]*+\r\n)*+\r\n" % LONGEST_NAME)
-"""The headers of a request (RFC 9112, 5), and the empty line behind them."""
-
-_MANY_DIGITS = 16
-"""Of so many a Content-Length is not that of a request that came whole."""
-
-
-_KNOWN = [(name, prefixOf(name)) for name in KNOWN_HEADERS]
-_CONTENT_LENGTH, _CONNECTION, _UPGRADE, _TRANSFER_ENCODING, _EXPECT, _HOST = map(
-    prefixOf, (b"content-length", b"connection", b"upgrade", b"transfer-encoding", b"expect", b"host")
-)
-
-LARGEST_KEPT = 2048
-"""Bytes of a head that a connection keeps for its next request, which mostly has the same."""
-
-
-class RequestHead:
-    """
-    The headers of a request, and what is asked of them with each one.
-
-    Those that come on one connection are mostly the same: what was found out about one head serves the next too.
-
-    @param whole: the lines, each with its end, and the empty one behind them.
-    @ivar known: the values of L{KNOWN_HEADERS}, by name.
-    @ivar mayTake: whether a request with these headers can be one that L{FastChannel} takes.
-    @ivar length: the length of the body; None without one.
-    @ivar asksForUpgrade: whether there is the header Upgrade.
-    """
-
-    __slots__ = ("asksForUpgrade", "known", "length", "mayTake", "whole")
-
-    def __init__(self, whole: bytes, maxHeaders: int) -> None:
-        self.whole = whole
-        lines = linesOf(whole)
-        # Requests share it.
-        self.known: Mapping[bytes, Sequence[bytes]] = MappingProxyType(
-            {name: tuple(valuesOf(whole, lines, prefix)) for name, prefix in _KNOWN}
-        )
-        lengths = valuesOf(whole, lines, _CONTENT_LENGTH)
-        connection = valuesOf(whole, lines, _CONNECTION)
-        hosts = valuesOf(whole, lines, _HOST)
-        # Python refuses to read numbers of thousands of digits.
-        isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
-        self.length = int(lengths[0]) if isLength else None
-        self.asksForUpgrade = _UPGRADE in lines
-        self.mayTake = (
-            _TRANSFER_ENCODING not in lines
-            and _EXPECT not in lines
-            and len(connection) < 2
-            and (not connection or b"close" not in connection[0].lower())
-            and (isLength or not lengths)
-            and len(hosts) == 1
-            and isHost(hosts[0])
-            # Two line feeds are those before the first line and of the empty one.
-            and lines.count(b"\n") <= maxHeaders + 2
-        )
-
-    @property
-    def mayBeKept(self) -> bool:
-        """Whether a connection may keep it: it takes little more memory than what was sent."""
-        return len(self.whole) <= LARGEST_KEPT and max(map(len, self.known.values())) < 2
-
 
 class _Present:
-    """What the present second brings to answers, made once a second."""
+    """What is the same in all responses of one second."""
 
     _second = 0
     _date = b""
@@ -115,290 +46,318 @@ class _Present:
             self._begin()
         return self._date
 
-    def beginning(self, status: int, reason: bytes) -> bytes:
-        """Return the beginning of an answer: the status, and the headers that all have."""
+    def beginning(self, status: int) -> bytes:
+        """Return the beginning of a response: the status, and the headers that all have."""
         if int(time()) != self._second:
             self._begin()
-        return self._beginning if status == OK else self._beginningOf(status, reason)
+        return self._beginning if status == OK else self._beginningOf(status)
 
     def _begin(self) -> None:
         self._second = int(time())
         self._date = datetimeToString(self._second)
-        self._beginning = self._beginningOf(OK, RESPONSES[OK])
+        self._beginning = self._beginningOf(OK)
 
-    def _beginningOf(self, status: int, reason: bytes) -> bytes:
+    def _beginningOf(self, status: int) -> bytes:
+        reason = RESPONSES.get(status, b"Unknown Status")
         return b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (status, reason, server.version, self._date)
 
 
 _present = _Present()
 
 
-class FastRequest(EngineIORequest):
-    """
-    A request that came whole. What few ask for is made when they do.
+_TAKEN_OVER = 101
 
+
+@implementer(IExchange)
+class FastExchange:
+    """
+    A request that came whole, and its response.
+
+    A request of twisted.web is made of it when an application asks for one. The connection then serves that in its
+    place, and the response goes through it.
+
+    @param channel: on which it came.
+    @param method: its method.
+    @param uri: its address.
     @param head: its headers.
+    @param body: its body.
     """
 
-    site: Any
-    transport: Any
-    clientproto = b"HTTP/1.1"
-    queued = False
-    _parsePOSTFormSubmission = False
-    # The headers of the answer, and the length of its body.
-    _answer: Mapping[str, str] = MappingProxyType({})
-    _length: int | None = None
-    _watcher: Watcher | None = None
-    _requestHeaders: Headers | None = None
-    # How much of its path was followed to get to the server.
-    _depth = 1
-    _responseHeaders: Headers | None = None
-    _content: Any = None
-    _client: Any = None
-    addedCookies: list[bytes] | None = None
-    # Whether the system has all of the answer.
-    isTaken = False
-    # Whether its end is nobody's business.
-    _isSimple = True
-    # What an application has put in the place of our own.
-    _isWatched = False
-    _write: Any = None
-    _finish: Any = None
+    __slots__ = (
+        "__weakref__",
+        "_added",
+        "_body",
+        "_client",
+        "_head",
+        "_headers",
+        "_host",
+        "_known",
+        "_length",
+        "_made",
+        "_method",
+        "_set",
+        "_site",
+        "_status",
+        "_uri",
+        "_watcher",
+        "channel",
+        "connection",
+        "isWaiting",
+    )
 
-    def __init__(
-        self,
-        channel: FastChannel,
-        method: bytes,
-        uri: bytes,
-        head: RequestHead,
-        body: bytes,
-    ) -> None:
-        self.channel = channel
-        self.transport = channel.transport
-        self.site = channel.site
+    # What its channel asks of each request.
+    sentLength = 0
+    isStream = False
+
+    def __init__(self, channel: FastChannel, method: bytes, uri: bytes, head: RequestHead, body: bytes) -> None:
+        self.channel: FastChannel | None = channel
+        self.connection = channel.transport
+        self._method = method
+        self._uri = uri
+        self.isWaiting = False
+        self._site = channel.site
         # Not when it is asked for: a connection that is lost doesn't know any more.
-        self.host = channel.localAddress
-        self.method, self.uri = method, uri
-        # An application may change the other before anything is made of it.
-        self._target = uri
+        self._host = channel.localAddress
         self._head = head.whole
-        self.knownHeaders: Mapping[bytes, Sequence[bytes]] | None = head.known
+        self._known: Mapping[bytes, Sequence[bytes]] | None = head.known
         self._body = body
+        self._client: Any = None
+        self._watcher: IRequestWatcher | None = None
+        # Around the request that was made of this.
+        self._made: RequestExchange | None = None
+        # Headers that were set before the response was given, and those that were added to it.
+        self._set: dict[str, str] | None = None
+        self._added: list[tuple[str, str]] | None = None
+        # Of the response, once it is given; its headers until it is written.
+        self._status = 0
+        self._headers: Mapping[str, str] | None = None
+        self._length = 0
 
-    # What the bases set on each request
+    # The request of twisted.web
 
-    sitepath = Lazily(lambda _: [])
-    _adapterCache = Lazily(lambda _: {})
+    @property
+    def request(self) -> Any:
+        if self._made is None:
+            self._made = RequestExchange(self._make())
+        return self._made.request
+
+    def _make(self) -> EngineIORequest:
+        channel = self.channel
+        request = EngineIORequest(channel or _Gone(self.connection, self._host, self._site))
+        request.cameWhole(self._method, self._uri, self._head, self._body)
+        request.setHeader(b"Server", server.version)
+        request.setHeader(b"Date", _present.date())
+        if self._client is not None:
+            RequestExchange(request).client = self._client
+        if channel is None:
+            request.wasServed(self._status, self._length)
+            return request
+        self._copyResponse(request)
+        request.startedWriting = int(self._status == _TAKEN_OVER)
+        request.isWaiting = self.isWaiting
+        channel.requests[channel.requests.index(self)] = request
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            request.notifyFinish().addErrback(lambda _: watcher.requestLost(self))
+        # That has them from here on.
+        self._body = b""
+        return request
+
+    def _copyResponse(self, request: EngineIORequest) -> None:
+        for name, value in (self._set or {}).items():
+            request.setHeader(name, value)
+        if self._headers is not None:
+            request.setResponseCode(self._status)
+            for name, value in self._headers.items():
+                request.setHeader(name, value)
+            request.setHeader("Content-Length", str(self._length))
+        for name, value in self._added or ():
+            request.responseHeaders.addRawHeader(name, value)
+
+    # What is asked of the request
+
+    @property
+    def method(self) -> bytes:
+        return self._method if self._made is None else self._made.method
+
+    @property
+    def uri(self) -> bytes:
+        return self._uri if self._made is None else self._made.uri
+
+    @property
+    def isAnswered(self) -> bool:
+        if self._made is not None:
+            return self._made.isAnswered
+        return self.channel is None or self._status == _TAKEN_OVER
 
     @property
     def client(self) -> Any:
-        """The address of the connection's other end, which an application may replace."""
-        if self._client is None:
-            self._client = self.transport.getPeer()
-        return self._client
+        return self._client if self._made is None else self._made.client
 
     @client.setter
     def client(self, client: Any) -> None:
-        self._client = client
-
-    def getClientAddress(self) -> Any:
-        """Return the address of the connection's other end."""
-        # Not made to stay: each session keeps its first request.
-        return self._client or self.transport.getPeer()
-
-    @property
-    def content(self) -> Any:
-        """The body; None once the request is answered, or has opened a session."""
-        if self._content is None and not self.finished and not self._isKept:
-            self.content = BytesIO(self._body)
-        return self._content
-
-    @content.setter
-    def content(self, content: Any) -> None:
-        self._isSimple = False
-        self._content = content
-
-    @content.deleter
-    def content(self) -> None:
-        self._content = None
-
-    @Lazily
-    def notifications(self) -> list[Any]:
-        """Who wants to know of the end of the request."""
-        self._isSimple = False
-        watcher, self._watcher = self._watcher, None
-        if watcher is None:
-            return []
-        # Who asked first is told first.
-        first: Deferred[None] = Deferred()
-        first.addErrback(lambda _: watcher.requestLost(self))
-        return [first]
-
-    @property
-    def write(self) -> Any:
-        """What writes a piece of the answer, which an application may replace."""
-        return self._write or super().write
-
-    @write.setter
-    def write(self, write: Any) -> None:
-        self._isWatched = True
-        self._write = write
-
-    @write.deleter
-    def write(self) -> None:
-        self._write = None
-
-    @property
-    def finish(self) -> Any:
-        """What ends the answer, which an application may replace."""
-        return self._finish or super().finish
-
-    @finish.setter
-    def finish(self, finish: Any) -> None:
-        self._isWatched = True
-        self._finish = finish
-
-    @finish.deleter
-    def finish(self) -> None:
-        self._finish = None
-
-    @property
-    def cookies(self) -> list[bytes]:
-        """The cookies that the answer sets."""
-        if self.addedCookies is None:
-            self.addedCookies = []
-        return self.addedCookies
-
-    @cookies.setter
-    def cookies(self, cookies: list[bytes]) -> None:
-        self.addedCookies = cookies
-
-    @property
-    def responseHeaders(self) -> Headers:
-        """The headers of the answer."""
-        if self._responseHeaders is None:
-            self._responseHeaders = Headers()
-            self._responseHeaders.setRawHeaders(b"Server", [server.version])
-            self._responseHeaders.setRawHeaders(b"Date", [_present.date()])
-            self._addAnswer(self._responseHeaders)
-        return self._responseHeaders
-
-    @responseHeaders.setter
-    def responseHeaders(self, headers: Headers) -> None:
-        self._responseHeaders = headers
-
-    def _addAnswer(self, headers: Headers) -> None:
-        for name, value in self._answer.items():
-            headers.setRawHeaders(name, [value])
-        if self._length is not None:
-            headers.setRawHeaders(b"Content-Length", [b"%d" % self._length])
-
-    @property
-    def requestHeaders(self) -> Headers:
-        """The headers that came."""
-        if self._requestHeaders is None:
-            # From here on they may be changed.
-            self.knownHeaders = None
-            self._requestHeaders = RequestHeaders(self._head)
-            self._head = b""
-        return self._requestHeaders
-
-    @requestHeaders.setter
-    def requestHeaders(self, headers: Headers) -> None:
-        self.knownHeaders = None
-        self._requestHeaders = headers
-
-    # The answer
-
-    def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
-        """
-        Answer in one piece, with the headers given, those set before, and the length of the body.
-
-        @param announce: called before that.
-        @return: whether that could be done; if not, nothing was.
-        """
-        if self._disconnected or self._isWatched or status in NO_BODY_CODES:
-            return False
-        if type(headers) is not AnswerHeaders:
-            headers = AnswerHeaders(headers)
-        self._answer = headers
-        self._length = length = len(body)
-        if status != self.code:
-            self.code, self.code_message = status, RESPONSES.get(status, b"Unknown Status")
-        if self._responseHeaders is not None:
-            self._addAnswer(self._responseHeaders)
-        announce(self)
-        if self.etag is not None or self.lastModified is not None or self.addedCookies or self._isChanged():
-            # That is the base's to see to.
-            self.write(body)
-            self.finish()
-            return True
-        self.startedWriting = 1
-        self.sentLength = length
-        if self._responseHeaders is None:
-            beginning = _present.beginning(status, self.code_message)
-            answer = b"%b%bContent-Length: %d\r\n\r\n%b" % (beginning, headers.lines, length, body)
+        if self._made is None:
+            self._client = client
         else:
-            # Somebody looked at them, and may have changed them.
-            beginning = b"HTTP/1.1 %d %b\r\n" % (self.code, self.code_message)
-            answer = b"%b%b\r\n%b" % (beginning, writtenHeaders(self._responseHeaders), body)
-        self.isTaken = writeAtOnce(self.transport, answer)
-        self.site.log(self)
-        self.finished = 1
-        self._cleanup()
-        return True
+            self._made.client = client
 
-    def _isChanged(self) -> bool:
-        """Tell whether somebody has begun to answer, or has taken the length from the headers."""
-        headers = self._responseHeaders
-        return bool(self.startedWriting) or (headers is not None and not headers.hasHeader(b"content-length"))
+    def headerValues(self, name: bytes) -> Sequence[bytes]:
+        if self._made is not None:
+            return self._made.headerValues(name)
+        if self._known is not None and name in CACHED_HEADERS:
+            return self._known.get(name, ())
+        return headersOf(self._head).get(name, ())
+
+    def allHeaderValues(self) -> Mapping[bytes, Sequence[bytes]]:
+        return headersOf(self._head) if self._made is None else self._made.allHeaderValues()
 
     def bodyUpTo(self, size: int) -> bytes:
-        """Return so much of the body, from its beginning."""
-        if self._content is None:
-            return self._body[:size]
-        # A middleware may have read it, or replaced it.
-        self._content.seek(0)
-        body: bytes = self._content.read(size)
-        return body
+        return self._body[:size] if self._made is None else self._made.bodyUpTo(size)
 
-    def _cleanup(self) -> None:
-        # What is kept as long as its session, if it opened one, is to be little.
-        self._body = b""
-        self._watcher = None
-        if self._isSimple and self.producer is None:
-            self.channel.requestDone(self)
-            del self.channel
-            self._forgetAnswer()
+    def getClientAddress(self) -> Any:
+        # Not made to stay: each session keeps its first request.
+        return self.connection.getPeer() if self._made is None else self._made.getClientAddress()
+
+    def isSecure(self) -> bool:
+        return ISSLTransport.providedBy(self.connection) if self._made is None else self._made.isSecure()
+
+    # The response
+
+    def setHeader(self, name: str, value: str) -> None:
+        if self._made is not None:
+            self._made.setHeader(name, value)
+        elif self._set is None:
+            self._set = {name: value}
         else:
-            super()._cleanup()
+            self._set[name] = value
 
-    def _forgetAnswer(self) -> None:
-        if self._responseHeaders is not None:
-            super()._forgetAnswer()
+    def addHeader(self, name: str, value: str) -> None:
+        if self._made is not None:
+            self._made.addHeader(name, value)
+        else:
+            self._added = [*(self._added or ()), (name, value)]
 
-    def keepLittle(self) -> None:
-        # They are in the headers too.
-        self.knownHeaders = None
-        # Nearly always nothing was made of what came.
-        isAsItCame = self._requestHeaders is None and self._made is None and self._content is None
-        if not (isAsItCame and self.finished and self._responseHeaders is None):
-            super().keepLittle()
+    def removeHeader(self, name: str) -> None:
+        if self._made is not None:
+            self._made.removeHeader(name)
+        else:
+            self._set = {each: value for each, value in (self._set or {}).items() if each != name} or None
+            self._added = [each for each in self._added or () if each[0] != name] or None
 
-    # Losing the connection
+    def joinCookies(self) -> None:
+        if self._made is not None:
+            self._made.joinCookies()
 
-    def watchedBy(self, watcher: Watcher) -> None:
-        """Have somebody told where the connection is lost before this is answered."""
-        if self._isSimple:
+    def responseHeaders(self) -> Iterable[tuple[bytes, Sequence[bytes]]]:
+        if self._made is not None:
+            return self._made.responseHeaders()
+        headers: dict[bytes, list[bytes]] = {b"Server": [server.version], b"Date": [_present.date()]}
+        for name, value in [*(self._set or {}).items(), *(self._added or ())]:
+            headers.setdefault(name.encode(), []).append(value.encode())
+        return headers.items()
+
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
+        if self._made is None and status in NO_BODY_CODES:
+            # That is twisted.web's to see to.
+            self._made = RequestExchange(self._make())
+        if self._made is not None:
+            return self._made.respond(status, headers, body, lambda _: announce(self))
+        channel = self.channel
+        if channel is None:
+            # The client has gone.
+            return True
+        self._status, self._headers, self._length = status, headers, len(body)
+        announce(self)
+        if self._made is not None:
+            self.request.write(body)
+            self.request.finish()
+            return False
+        if self._set is not None:
+            headers = {**self._set, **headers}
+        lines = headers.lines if type(headers) is AnswerHeaders else linesOf(headers.items())
+        added = b"" if self._added is None else linesOf(self._added)
+        beginning = _present.beginning(status)
+        response = b"%b%bContent-Length: %d\r\n%b\r\n%b" % (beginning, lines, len(body), added, body)
+        isTaken = writeAtOnce(self.connection, response)
+        if self._site.isLogging:
+            # The line is about a request of twisted.web, which has been answered but for its end.
+            request = self.request
+            request.startedWriting, request.sentLength = 1, len(body)
+            request.finish()
+        else:
+            self._ended()
+            channel.requestDone(self)
+        return isTaken
+
+    def _ended(self) -> None:
+        # What is kept as long as its session, if it opened one, is to be little.
+        self.channel = self._watcher = self._set = self._added = self._headers = None
+        self._body = b""
+
+    def watch(self, watcher: IRequestWatcher, isWaiting: bool = False) -> None:
+        if isWaiting:
+            self.isWaiting = True
+        if self._watcher is None and self._made is None:
             self._watcher = watcher
         else:
-            self.notifyFinish().addErrback(lambda _: watcher.requestLost(self))
+            self.request.isWaiting = self.isWaiting
+            self.request.notifyFinish().addErrback(lambda _: watcher.requestLost(self))
+
+    def takeOver(self, protocol: Any) -> bytes:
+        if self._made is not None:
+            return self._made.takeOver(protocol)
+        channel = self.channel
+        self._status = _TAKEN_OVER
+        return handOver(channel, protocol)
+
+    def accepted(self) -> None:
+        if self._made is not None:
+            self._made.accepted()
+            return
+        self._ended()
+        if self._site.isLogging:
+            self._site.log(self.request)
+
+    def drop(self) -> None:
+        # Otherwise its response wasn't begun.
+        if self._made is not None:
+            self._made.drop()
+
+    def keepLittle(self) -> None:
+        # They are in the head too.
+        self._known = None
+        if self._made is not None:
+            self._made.keepLittle()
+            # It has them.
+            self._head = b""
+            if self._made.isAnswered:
+                self._ended()
+
+    # What its channel calls
 
     def connectionLost(self, reason: Failure) -> None:
-        watcher, self._watcher = self._watcher, None
-        super().connectionLost(reason)
+        """Called when the connection is lost before this is answered."""
+        watcher = self._watcher
+        self._ended()
         if watcher is not None:
             attempt(watcher.requestLost, self)
+
+
+class _Gone:
+    """The channel of a request that is made when it was answered, or its connection is lost."""
+
+    def __init__(self, transport: Any, host: Any, site: Any) -> None:
+        self.transport = transport
+        self.site = site
+        self._host = host
+
+    def getPeer(self) -> Any:
+        """Return the address of the other end."""
+        return self.transport.getPeer()
+
+    def getHost(self) -> Any:
+        """Return the address of this end."""
+        return self._host
 
 
 class FastChannel(Channel):
@@ -453,14 +412,14 @@ class FastChannel(Channel):
                 return
         super().dataReceived(data)
 
-    def _requestOf(self, data: bytes) -> tuple[FastRequest, CapturedPath, bool] | None:
+    def _requestOf(self, data: bytes) -> tuple[FastExchange, CapturedPath, bool] | None:
         """Return the request that came, where it goes, and whether it has Upgrade, if it is one to be served here."""
-        match = _REQUEST_LINE.match(data)
+        match = REQUEST_LINE.match(data)
         if match is None:
             return None
         head, begin = self._head, match.end()
         if head is None or not data.startswith(head.whole, begin):
-            headers = _HEADERS.match(data, begin)
+            headers = HEADERS.match(data, begin)
             if headers is None or headers.end() > self._largestHead:
                 return None
             head = RequestHead(headers[0], self.maxHeaders)
@@ -487,37 +446,34 @@ class FastChannel(Channel):
             self.localAddress = self.transport.getHost()
             # From here on a head that comes whole is none that is awaited.
             self._headCame()
-        request = FastRequest(self, method, uri, head, body)
-        if method == b"POST" and not self._mayBePushed(root.engineServer, request):
+        exchange = FastExchange(self, method, uri, head, body)
+        if method == b"POST" and not self._mayBePushed(root.engineServer, exchange, body):
             return None
-        return request, root, head.asksForUpgrade
+        return exchange, root, head.isUpgrade
 
-    def _mayBePushed(self, server: IEngineServer, request: FastRequest) -> bool:
-        """Tell whether there is nothing to find out about a body by those who count it as it comes."""
-        if len(request._body) > server.opts.maxHttpBufferSize:
+    def _mayBePushed(self, server: IEngineServer, exchange: FastExchange, body: bytes) -> bool:
+        """Return whether there is nothing to find out about a body by those who count it as it comes."""
+        if len(body) > server.opts.maxHttpBufferSize:
             return False
         if not len(server.reading):
             return True
         # One of the same session may be among those that are being read.
-        target = server.pushTarget(request, request.method, request.uri)
+        target = server.pushTarget(exchange, exchange.method, exchange.uri)
         return target is None or not target.isReading
 
-    def _serve(self, request: FastRequest, root: CapturedPath, asksForUpgrade: bool) -> None:
+    def _serve(self, exchange: FastExchange, root: CapturedPath, isUpgrade: bool) -> None:
         if self._unread is not None:
             self._nextBegins()
-        self.requests.append(request)
+        self.requests.append(exchange)
         self._handlingRequest = True
         # As the base does: what comes behind is kept until this is answered.
         self.line_mode = 0
         if self.timeOut:
             self._savedTimeOut, self.timeOut = self.timeOut, None
         try:
-            if asksForUpgrade:
-                root.render(request)
-            else:
-                root.engineServer.handleRequest(request)
+            root.engineServer.handle(exchange, isUpgrade)
         except BaseException:
-            request.processingFailed(Failure())
+            exchange.request.processingFailed(Failure())
 
     def requestDone(self, request: Any) -> None:
         if (
@@ -561,12 +517,18 @@ class FastSite(Site):
             type(self).getResourceFor is server.Site.getResourceFor
             and type(self).getChildWithDefault is server.Site.getChildWithDefault
         )
+        self._hasOwnLog = type(self).log is not Site.log
 
     @property
     def isPlain(self) -> bool:
         """Whether nothing but the paths captured decides where a request goes."""
         own = self.__dict__
         return self._isPlainClass and "getResourceFor" not in own and "getChildWithDefault" not in own
+
+    @property
+    def isLogging(self) -> bool:
+        """Whether anything comes of L{log}."""
+        return self.accessLog is not None or self.logPath is not None or self._hasOwnLog or "log" in self.__dict__
 
 
 def siteFor(root: resource.IResource, reactor: Any, takesBodies: bool = False, **arguments: Any) -> FastSite:

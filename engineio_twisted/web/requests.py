@@ -29,6 +29,7 @@ from ..logs import ThrottledLogger
 from ..protocol.errors import BodyTimeout, HTTPRefusal, PayloadTooLarge
 from .attributes import Derived
 from .connections import isStream
+from .exchange import RequestExchange
 from .request_headers import RequestHeaders
 from .resource import serverAt
 from .streams import Stream
@@ -153,6 +154,39 @@ class EngineIORequest(server.Request):
         path = (self._target or b"").partition(b"?")[0]
         return [unquote_to_bytes(each) for each in path[1:].split(b"/")]
 
+    def cameWhole(self, method: bytes, uri: bytes, head: bytes, body: bytes) -> None:
+        """
+        Set what a channel and L{process} set otherwise: the request came whole, for a server whose path was captured.
+
+        @param head: the lines of its headers.
+        """
+        self.method, self.uri, self.clientproto = method, uri, b"HTTP/1.1"
+        self._target = uri
+        self._depth = 1
+        self.requestHeaders = RequestHeaders(head)
+        self.content = BytesIO(body)
+        self.site = self.channel.site
+        # As a site sets it on the way to a resource.
+        self.sitepath: list[bytes] = []
+
+    def wasServed(self, status: int, length: int) -> None:
+        """
+        Set what is left of a request that was served before this was made of it.
+
+        @param status: of the response; 0 if the connection was lost before there was one.
+        @param length: of its body.
+        """
+        self.content = None
+        if status:
+            self.setResponseCode(status)
+            self.startedWriting = 1
+            self.sentLength = length
+            self.finished = int(status != HTTPStatus.SWITCHING_PROTOCOLS)
+        else:
+            self._disconnected = True
+        self.channel = None
+        self._forgetAnswer()
+
     def parseCookies(self) -> None:
         """Forget the cookies: they are read from the headers when they are asked for."""
         if self._made is not None:
@@ -240,7 +274,7 @@ class EngineIORequest(server.Request):
         if self._engine is not None:
             self._engine.reading.add(self)
         try:
-            polling = None if self._engine is None else self._engine.pushTarget(self, method, uri)
+            polling = None if self._engine is None else self._engine.pushTarget(RequestExchange(self), method, uri)
             if polling is not None:
                 polling.pushStarted(self)
                 self._polling = polling
@@ -301,7 +335,7 @@ class EngineIORequest(server.Request):
                     reason=refusal.message,
                     name=refusal.name,
                 )
-            self._engine.counters.requestRefused(self, refusal)
+            self._engine.counters.requestRefused(RequestExchange(self), refusal)
         # The channel would ask for more, with "100 Continue".
         self.requestHeaders.removeHeader(b"expect")
         body = refusal.asJSON().encode()
@@ -313,7 +347,7 @@ class EngineIORequest(server.Request):
         if self._engine is None:
             self._writeRefusal(refusal.status, body)
             return
-        self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(self))
+        self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(RequestExchange(self)))
         self._deciding.addErrback(self._notDecided)
         self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
         if self._polling is not None:

@@ -15,6 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from ..interfaces import IEngineServer
 from ..protocol.handshake import asksForWebSocket
+from .exchange import RequestExchange
 
 
 def isUpgrade(request: Request) -> bool:
@@ -43,10 +44,7 @@ class EngineIOResource(resource.Resource):
 
     def render(self, request: Request) -> int:
         """Hand a request to the server, which answers it now or later."""
-        if isUpgrade(request):
-            self.engineServer.handleUpgrade(request)
-        else:
-            self.engineServer.handleRequest(request)
+        self.engineServer.handle(RequestExchange(request), isUpgrade(request))
         return NOT_DONE_YET
 
 

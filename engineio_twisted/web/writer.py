@@ -18,7 +18,7 @@ from ..protocol.headers import cookieHeader, corsHeaders
 from ..protocol.option_parts import Cors
 from ..protocol.options import ServerOptions
 from ..protocol.origin_rules import OriginRule, originRule
-from .answers import ResponseHeaders, headerOf, isAnswered, refuse, respond, settled
+from .answers import ResponseHeaders, headerOf, refuse, settled
 
 _debug = DebugScope("engine")
 
@@ -67,103 +67,97 @@ class ResponseWriter:
         self._counters = counters
         self._server = server
 
-    def announce(self, request: Any, openedId: str | None = None) -> None:
+    def announce(self, exchange: Any, openedId: str | None = None) -> None:
         """
         Let handlers change the headers of a response, which are set and not written yet.
 
+        @param exchange: an L{IExchange}.
         @param openedId: the id of the session that this is the first response of; None if it is of none.
         """
         server, cookie = self._server, self._options.cookie
-        isFirst = openedId is not None and (cookie is not None or server.hears("initial_headers"))
-        # One of ours makes the list when a cookie is added.
-        cookies = request.addedCookies if hasattr(request, "addedCookies") else request.cookies
-        if not isFirst and not cookies and not server.hears("headers"):
+        exchange.joinCookies()
+        if openedId is not None and cookie is not None:
+            exchange.addHeader("Set-Cookie", cookieHeader(cookie, openedId))
+        isFirst = openedId is not None and server.hears("initial_headers")
+        if not isFirst and not server.hears("headers"):
             return
-        _joinCookies(request)
+        request = exchange.request
         headers = ResponseHeaders(request.responseHeaders)
         if openedId is not None:
-            if cookie is not None:
-                request.responseHeaders.addRawHeader("Set-Cookie", cookieHeader(cookie, openedId))
-            self._server.emit("initial_headers", headers, request)
-        self._server.emit("headers", headers, request)
-        _joinCookies(request)
+            server.emit("initial_headers", headers, request)
+        server.emit("headers", headers, request)
+        exchange.joinCookies()
 
-    async def announceEarly(self, request: Any) -> None:
+    async def announceEarly(self, exchange: Any) -> None:
         """The same for a response that is given before the middlewares are called, when a body is refused."""
         cors = self._options.cors
         try:
             if cors is not None:
-                self._addCorsHeaders(request, cors, await self._originRule(request, cors))
+                self._addCorsHeaders(exchange, cors, await self._originRule(exchange, cors))
         finally:
-            self.announce(request)
+            self.announce(exchange)
 
     # Refusals
 
-    def refuse(self, request: Any, refusal: HTTPRefusal, isUpgrade: bool) -> None:
+    def refuse(self, exchange: Any, refusal: HTTPRefusal, isUpgrade: bool) -> None:
         """
         Refuse a request, unless it was answered or its client is gone.
 
+        @param exchange: an L{IExchange}.
         @param isUpgrade: whether it asks for a WebSocket.
         """
-        if isAnswered(request):
-            if not request.finished and request.channel is not None:
-                # A middleware has begun to answer, and will not go on.
-                request.loseConnection()
+        if exchange.isAnswered:
+            # A middleware may have begun to answer, and will not go on.
+            exchange.drop()
             return
-        self._counters.requestRefused(request, refusal)
+        self._counters.requestRefused(exchange, refusal)
         if _debug.enabled:
             # No more: what is in the query, and so in the context, may be a secret.
-            _debug.log(f"refused {request.method!r} {request.path!r}: {refusal.name}, {refusal.message}")
-        if isinstance(refusal, ConnectionRefusal):
+            path = exchange.uri.partition(b"?")[0]
+            _debug.log(f"refused {exchange.method!r} {path!r}: {refusal.name}, {refusal.message}")
+        if isinstance(refusal, ConnectionRefusal) and self._server.hears("connection_error"):
             context = dict(refusal.context)
-            error = ConnectionErrorEvent(request, refusal.code, ERROR_MESSAGES[refusal.code], context)
+            error = ConnectionErrorEvent(exchange.request, refusal.code, ERROR_MESSAGES[refusal.code], context)
             self._server.emit("connection_error", error)
-            if isAnswered(request):
+            if exchange.isAnswered:
                 # By a handler, which goes on with what it has begun.
                 return
         if isUpgrade:
             headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
-            respond(request, refusal.status, headers, refusal.message.encode(), self.announce)
+            exchange.respond(refusal.status, headers, refusal.message.encode(), self.announce)
         else:
-            refuse(request, refusal, self.announce)
+            refuse(exchange, refusal, self.announce)
 
     # CORS
 
-    def corsMiddleware(self, request: Any) -> Awaitable[None] | None:
+    def corsMiddleware(self, exchange: Any) -> Awaitable[None] | None:
         """Be the middleware of C{cors}, which answers a request that only asks what it may do."""
         cors = self._options.cors
         assert cors is not None
         if callable(cors.origin):
-            return self._applyCorsLater(request, cors)
-        self._applyCors(request, cors, cors.origin)
+            return self._applyCorsLater(exchange, cors)
+        self._applyCors(exchange, cors, cors.origin)
         return None
 
-    async def _applyCorsLater(self, request: Any, cors: Cors) -> None:
-        self._applyCors(request, cors, await self._originRule(request, cors))
+    async def _applyCorsLater(self, exchange: Any, cors: Cors) -> None:
+        self._applyCors(exchange, cors, await self._originRule(exchange, cors))
 
-    def _applyCors(self, request: Any, cors: Cors, rule: OriginRule) -> None:
-        self._addCorsHeaders(request, cors, rule)
-        if rule is not False and request.method == b"OPTIONS" and not cors.preflightContinue:
-            respond(request, cors.optionsSuccessStatus, {}, b"", self.announce)
+    def _applyCors(self, exchange: Any, cors: Cors, rule: OriginRule) -> None:
+        self._addCorsHeaders(exchange, cors, rule)
+        if rule is not False and exchange.method == b"OPTIONS" and not cors.preflightContinue:
+            exchange.respond(cors.optionsSuccessStatus, {}, b"", self.announce)
 
-    async def _originRule(self, request: Any, cors: Cors) -> OriginRule:
+    async def _originRule(self, exchange: Any, cors: Cors) -> OriginRule:
         """Return which pages may read the response; a function that C{cors} has for it may take time."""
         rule = cors.origin
-        return originRule(await settled(rule(headerOf(request, b"origin")))) if callable(rule) else rule
+        return originRule(await settled(rule(headerOf(exchange, b"origin")))) if callable(rule) else rule
 
-    def _addCorsHeaders(self, request: Any, cors: Cors, rule: OriginRule) -> None:
+    def _addCorsHeaders(self, exchange: Any, cors: Cors, rule: OriginRule) -> None:
         """Set the headers that say which pages may read the response."""
-        origin = headerOf(request, b"origin")
-        asked = headerOf(request, b"access-control-request-headers")
-        said = corsHeaders(cors, rule, origin, request.method == b"OPTIONS", asked)
+        origin = headerOf(exchange, b"origin")
+        asked = headerOf(exchange, b"access-control-request-headers")
+        said = corsHeaders(cors, rule, origin, exchange.method == b"OPTIONS", asked)
         for name, value in said.headers.items():
-            request.setHeader(name, value)
+            exchange.setHeader(name, value)
         if said.vary:
-            request.setHeader("Vary", ", ".join(said.vary))
-
-
-def _joinCookies(request: Any) -> None:
-    """Move the cookies of a response to its headers: twisted.web would have them replace those there."""
-    cookies, request.cookies = request.cookies, []
-    for cookie in cookies:
-        request.responseHeaders.addRawHeader(b"Set-Cookie", cookie)
+            exchange.setHeader("Vary", ", ".join(said.vary))

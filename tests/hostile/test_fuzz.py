@@ -137,7 +137,7 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (engine_autobahn.AutobahnWebSocket, "_release", _raise),
         (frame_reader, "LEAST", {126: 0, 127: 0}),
     ],
-    "channel": [(fast_http.FastRequest, "respond", _raise), (fast_http.FastChannel, "requestDone", lambda *_: None)],
+    "channel": [(fast_http.FastExchange, "respond", _raise), (fast_http.FastChannel, "requestDone", lambda *_: None)],
     "server": [
         (socket.Socket, "end", _raise),
         (fast_http.FastChannel, "connectionLost", lambda *_: None),

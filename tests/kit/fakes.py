@@ -25,6 +25,7 @@ from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.proxies import plainAddress
 from engineio_twisted.session.heartbeats import Heartbeats
+from engineio_twisted.web.exchange import RequestExchange
 
 FORCED = Closing(CloseReason.FORCED_CLOSE, "closed by the server")
 
@@ -138,9 +139,9 @@ class FakeOwner:
         transport.close(closing)
 
 
-def announce(request: Any, openedId: str | None) -> None:
+def announce(exchange: Any, openedId: str | None) -> None:
     """What a polling transport announces headers by: it adds one."""
-    request.responseHeaders.setRawHeaders("x-announced", ["yes" if openedId is None else openedId])
+    exchange.setHeader("x-announced", "yes" if openedId is None else openedId)
 
 
 @implementer(ISessionHost)
@@ -215,6 +216,11 @@ class FakeRequest:
     @property
     def path(self) -> bytes:
         return self.uri.partition(b"?")[0]
+
+    @cached_property
+    def exchange(self) -> Any:
+        """What the server has of it."""
+        return RequestExchange(self)
 
     def getClientAddress(self) -> IPv4Address:
         return IPv4Address("TCP", "192.0.2.7", 1234)

@@ -174,7 +174,7 @@ def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
     for place, peer in enumerate(peers):
         transport = WebSocketTransport(codecFor(4), True, lambda: None)
         transport.opened(peer.transport.webSocket)
-        factory.open(str(place), transport, FakeRequest(), 4)
+        factory.open(str(place), transport, FakeRequest().exchange, 4)
     framed.clear()
     factory.broadcast("once", (), True)
     assert len(framed) == 1

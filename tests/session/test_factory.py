@@ -17,7 +17,7 @@ def test_openAddsAndTheEndRemoves() -> None:
     clock = Clock()
     factory = SocketFactory(host := FakeHost(clock), clock, host.addressOf)
     transport = FakeTransport()
-    socket = factory.open("a", transport, FakeRequest(), 4)
+    socket = factory.open("a", transport, FakeRequest().exchange, 4)
     assert factory.clients == {"a": socket}
     assert (socket.readyState, len(transport.sent)) == ("open", 1)
     socket.close()
@@ -29,7 +29,7 @@ def test_closeAll() -> None:
     """Every session ends, also when a handler closes others on the way."""
     clock = Clock()
     factory = SocketFactory(host := FakeHost(clock), clock, host.addressOf)
-    sockets = [factory.open(str(each), FakeTransport(), FakeRequest(), 4) for each in range(5)]
+    sockets = [factory.open(str(each), FakeTransport(), FakeRequest().exchange, 4) for each in range(5)]
     reasons: list[str] = []
     for socket in sockets:
         socket.on("close", lambda reason, _: reasons.append(reason))

@@ -429,7 +429,7 @@ def test_broadcasting(action: str, warnings: list[str]) -> None:
     )
     transports = [FakeTransport() for _ in range(3)]
     for place, transport in enumerate(transports):
-        factory.open(str(place), transport, FakeRequest(), 4)
+        factory.open(str(place), transport, FakeRequest().exchange, 4)
     transports[1].writable = False
     assert [factory.broadcast(text, (), True) for text in "abc"] == [3, 3, 2]
     assert [transport.texts() for transport in transports] == [["a", "b", "c"], [], ["a", "b", "c"]]
@@ -1031,7 +1031,7 @@ def test_thePostOfOneThatIsHeldBack() -> None:
     transport, owner = polling(clock)
     transport.pauseReceiving()
     request = post("4a\x1e4b")
-    transport.push(request)
+    transport.push(request.exchange)
     assert not request.finished
     assert (transport.heldBytes, transport.isDelivering, owner.packets) == (5, True, []), "it isn't even decoded"
     transport.resumeReceiving()
@@ -1041,7 +1041,7 @@ def test_thePostOfOneThatIsHeldBack() -> None:
     assert (request.finished, request.status, request.written) == (True, 200, b"ok")
     assert [each.data for each in owner.packets] == ["a", "b"]
     again = post("4c")
-    transport.push(again)
+    transport.push(again.exchange)
     assert again.written == b"ok"
 
 
@@ -1050,7 +1050,7 @@ def test_thePostOfOneThatIsClosed() -> None:
     transport, _ = polling()
     transport.pauseReceiving()
     request = post("4a")
-    transport.push(request)
+    transport.push(request.exchange)
     transport.resumeReceiving(False)
     assert (request.status, request.finished) == (400, True)
 
@@ -1061,10 +1061,10 @@ def test_anotherPostMeanwhile(how: str) -> None:
     clock = Clock()
     transport, owner = polling(clock)
     transport.pauseReceiving()
-    transport.push(post("4a"))
+    transport.push(post("4a").exchange)
     second = post("4b")
     if how == "complete":
-        transport.push(second)
+        transport.push(second.exchange)
         assert second.status == 400
     else:
         with pytest.raises(EngineIOError):
@@ -1082,7 +1082,7 @@ def test_thePostOfOneThatHasGone() -> None:
     transport, owner = polling(clock)
     transport.pauseReceiving()
     request = post("4a")
-    transport.push(request)
+    transport.push(request.exchange)
     request.lose()
     assert owner.closes == []
     transport.resumeReceiving()
@@ -1103,7 +1103,7 @@ def test_thePostOfOneThatHasGoneWithNothingLeft() -> None:
 
     owner.transportPacket = pausing  # type: ignore[method-assign]
     request = post("4a")
-    transport.push(request)
+    transport.push(request.exchange)
     assert (request.finished, transport.isDelivering, transport.heldBytes) == (False, False, 0)
     request.lose()
     assert owner.closes == [("transport error", "data request connection closed prematurely")]
@@ -1127,7 +1127,7 @@ def unreadAnswers(transport: PollingTransport, sizes: Sequence[int]) -> list[Pla
     connections = []
     for size in sizes:
         connections.append(PlainConnection())
-        transport.poll(Unread(connections[-1]))  # type: ignore[arg-type]
+        transport.poll(Unread(connections[-1]).exchange)
         assert transport.send(messages("x" * (size - 1))) == 1
     return connections
 
@@ -1137,7 +1137,7 @@ def test_answersThatAreNotRead() -> None:
     transport, owner = polling(httpCompression=False)
     first, second = unreadAnswers(transport, [UNREAD - 100, 101])
     assert transport.bufferedAmount == UNREAD + 1
-    transport.poll(Unread(PlainConnection()))  # type: ignore[arg-type]
+    transport.poll(Unread(PlainConnection()).exchange)
     assert not transport.writable
     first.drain()
     assert (transport.bufferedAmount, transport.writable) == (101, True)
@@ -1150,7 +1150,7 @@ def test_answersOnManyConnections() -> None:
     """However small, they are not left on more than a few."""
     transport, _ = polling()
     connections = unreadAnswers(transport, [10] * (MAX_UNREAD + 1))
-    transport.poll(Unread(PlainConnection()))  # type: ignore[arg-type]
+    transport.poll(Unread(PlainConnection()).exchange)
     assert not transport.writable
     connections[0].drain()
     assert transport.writable
@@ -1160,10 +1160,10 @@ def test_answersThatAreBeingCompressed() -> None:
     """What is to be compressed yet waits too."""
     transport, _ = polling()
     request = Unread(PlainConnection())
-    transport.poll(request)  # type: ignore[arg-type]
+    transport.poll(request.exchange)
     transport.send(messages("x" * 200_000))
     assert transport.bufferedAmount == 200_001
-    transport.poll(Unread(PlainConnection()))  # type: ignore[arg-type]
+    transport.poll(Unread(PlainConnection()).exchange)
     for _ in range(3):
         request.producer.resumeProducing()
     assert 0 < transport.bufferedAmount < 200_000
@@ -1178,13 +1178,13 @@ def test_abandoningPolling() -> None:
     transport, _ = polling()
     connections: list[Any] = unreadAnswers(transport, [10, 10])
     compressed = Unread(PlainConnection())
-    transport.poll(compressed)  # type: ignore[arg-type]
+    transport.poll(compressed.exchange)
     transport.send(messages("x" * 200_000))
     cut: list[Any] = []
     for each in [*connections, compressed.connection]:
         each.abortConnection = partial(cut.append, each)
     waiting = FakeRequest()
-    transport.poll(waiting)  # type: ignore[arg-type]
+    transport.poll(waiting.exchange)
     transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
     assert set(cut) == {*connections, compressed.connection}
     assert waiting.written == b"1"
@@ -1194,7 +1194,7 @@ def test_abandoningWhatCannotBeCut() -> None:
     """A connection that isn't one of Twisted's is left to itself."""
     transport, _ = polling()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)  # type: ignore[arg-type]
+    transport.poll(request.exchange)
     transport.send(messages("x" * 200_000))
     transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
     assert not request.finished

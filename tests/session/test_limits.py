@@ -411,7 +411,7 @@ class Session:
         self.transport = FakeTransport(transport)
         self.host = FakeHost(self.clock, **given) if host is None else host
         self.ended = self.host.ended
-        self.socket = LimitedSocket("sid-1234567", self.host, self.transport, FakeRequest(), 4)
+        self.socket = LimitedSocket("sid-1234567", self.host, self.transport, FakeRequest().exchange, 4)
         self.socket.on("close", lambda *args: self.closes.append(args))
         self.messages: list[Any] = []
         self.socket.on("message", self.messages.append)

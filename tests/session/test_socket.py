@@ -53,7 +53,7 @@ class Session:
         self.transport = FakeTransport(transport, writable=transport == "websocket")
         self.ended = self.host.ended
         self.events: list[tuple[Any, ...]] = []
-        self.socket = Socket("sid-12345678", self.host, self.transport, FakeRequest(), protocol)
+        self.socket = Socket("sid-12345678", self.host, self.transport, FakeRequest().exchange, protocol)
         if isOpen:
             self.socket.open()
             if transport == "polling":

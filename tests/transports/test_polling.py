@@ -58,7 +58,7 @@ def test_pollWaitsUntilThereIsSomethingToSend() -> None:
     transport, owner = make()
     request = FakeRequest()
     assert not transport.writable
-    transport.poll(request)
+    transport.poll(request.exchange)
     assert (transport.writable, owner.readies, request.finished) == (True, 1, False)
     transport.send([HELLO, Packet(PacketType.MESSAGE, b"\x01\x02\x03\x04")])
     assert (request.status, request.written, request.finished) == (200, b"4hello\x1ebAQIDBA==", True)
@@ -72,8 +72,8 @@ def test_aSecondPollIsAnOverlap() -> None:
     """The second GET gets 400, the session ends, and the first GET is told."""
     transport, owner = make()
     first, second = FakeRequest(), FakeRequest()
-    transport.poll(first)
-    transport.poll(second)
+    transport.poll(first.exchange)
+    transport.poll(second.exchange)
     assert owner.closes == [("transport error", "overlapping GET requests")]
     assert (first.status, first.written) == (200, b"1")
     assert (second.status, second.header("content-type")) == (400, "application/json")
@@ -84,7 +84,7 @@ def test_aPollThatIsLost() -> None:
     """The session ends at once."""
     transport, owner = make()
     request = FakeRequest()
-    transport.poll(request)
+    transport.poll(request.exchange)
     request.lose()
     assert owner.closes == [("transport error", "poll connection closed prematurely")]
     assert not transport.writable
@@ -96,7 +96,7 @@ def test_aPollThatIsAboutToBeLost() -> None:
     request = FakeRequest()
     request.notifyFinish().addErrback(lambda _: writable.append(transport.writable))
     writable: list[bool] = []
-    transport.poll(request)
+    transport.poll(request.exchange)
     request.lose()
     assert writable == [False]
     assert owner.closes == [("transport error", "poll connection closed prematurely")]
@@ -107,7 +107,7 @@ def test_aPayloadNobodyTakes() -> None:
     transport, owner = make()
     owner.isClosing = True
     request = post(b"4a")
-    transport.push(request)
+    transport.push(request.exchange)
     assert (request.status, json.loads(request.written)) == (400, {"message": "the session is closing"})
     assert owner.closes == []
 
@@ -116,7 +116,7 @@ def test_aConnectionLostAfterTheAnswerIsNoLoss() -> None:
     """Only a GET that waits can be lost."""
     transport, owner = make()
     request = FakeRequest()
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([HELLO])
     request.lose()
     assert owner.closes == []
@@ -126,7 +126,7 @@ def test_push() -> None:
     """The packets are delivered in order, and the answer is ok."""
     transport, owner = make()
     request = post(b"4hello\x1e3\x1eb/w==")
-    transport.push(request)
+    transport.push(request.exchange)
     assert owner.packets == [HELLO, Packet(PacketType.PONG), Packet(PacketType.MESSAGE, b"\xff")]
     assert (request.status, request.written, request.header("content-type")) == (200, b"ok", "text/html")
 
@@ -139,8 +139,8 @@ def test_aPayloadThatDoesNotDecode(body: bytes, delivered: int) -> None:
     """400, what is before the break is delivered, and the session ends."""
     transport, owner = make()
     poll, request = FakeRequest(), post(body)
-    transport.poll(poll)
-    transport.push(request)
+    transport.poll(poll.exchange)
+    transport.push(request.exchange)
     assert len(owner.packets) == delivered
     assert (request.status, "expected" in json.loads(request.written)["message"]) == (400, True)
     assert [reason for reason, _ in owner.closes] == ["parse error"]
@@ -152,7 +152,7 @@ def test_octetStream(contentType: str) -> None:
     """Revision 4 has no binary payloads."""
     transport, owner = make()
     request = post(b"4a", content_type=contentType)
-    transport.push(request)
+    transport.push(request.exchange)
     assert (request.status, owner.packets) == (400, [])
     assert owner.closes[0][0] == "parse error"
 
@@ -161,12 +161,12 @@ def test_aBodyOverTheLimit() -> None:
     """It is refused with the option's name, and ends the session."""
     transport, owner = make(limit=10)
     request, exact = post(b"4" + b"a" * 10), post(b"4" + b"a" * 9)
-    transport.push(request)
+    transport.push(request.exchange)
     assert (request.status, owner.packets) == (413, [])
     assert owner.closes == [("transport error", "the body is larger than maxHttpBufferSize, 10 bytes")]
     assert "maxHttpBufferSize, 10 bytes" in json.loads(request.written)["message"]
     transport, owner = make(limit=10)
-    transport.push(exact)
+    transport.push(exact.exchange)
     assert (exact.status, len(owner.packets)) == (200, 1)
 
 
@@ -174,8 +174,8 @@ def test_clientsClosePacket() -> None:
     """It ends the waiting GET with a noop, the session at once, and what follows is dropped."""
     transport, owner = make()
     poll, request = FakeRequest(), post(b"4a\x1e1\x1e4b")
-    transport.poll(poll)
-    transport.push(request)
+    transport.poll(poll.exchange)
+    transport.push(request.exchange)
     assert [packet.data for packet in owner.packets] == ["a"]
     assert owner.closes == [("transport close", "close packet")]
     assert (poll.written, request.written) == (b"6", b"ok")
@@ -185,7 +185,7 @@ def test_close() -> None:
     """A waiting GET gets what is buffered and a close packet; doing it again does nothing."""
     transport, owner = make()
     request = FakeRequest()
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.close(FORCED, [HELLO])
     transport.close(FORCED)
     assert request.written == b"4hello\x1e1"
@@ -196,7 +196,7 @@ def test_discard() -> None:
     """A waiting GET ends without an end of the session."""
     transport, owner = make()
     request = FakeRequest()
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.close(LEFT)
     transport.close(LEFT)
     assert (request.written, owner.closes) == (b"6", [])
@@ -237,9 +237,9 @@ def test_xssProtection(agent: str, header: str | None) -> None:
     """Old browsers that would change a payload are told not to."""
     transport, _ = make()
     poll, push = FakeRequest(headers={"user-agent": [agent]}), post(b"4a", user_agent=agent)
-    transport.poll(poll)
+    transport.poll(poll.exchange)
     transport.send([HELLO])
-    transport.push(push)
+    transport.push(push.exchange)
     assert poll.header("x-xss-protection") == push.header("x-xss-protection") == header
 
 
@@ -251,10 +251,10 @@ def test_theNextRequestMayComeBeforeTheAnswerReturns() -> None:
 
     def finishAndGoOn() -> None:
         finish()
-        transport.poll(second)
+        transport.poll(second.exchange)
 
     first.finish = finishAndGoOn  # type: ignore[method-assign]
-    transport.poll(first)
+    transport.poll(first.exchange)
     transport.send([HELLO])
     assert owner.closes == []
     assert transport.writable
@@ -264,9 +264,9 @@ def test_everyAnswerIsAnnounced() -> None:
     """Whoever adds headers can do it for each: payload, acknowledgement, refusal."""
     transport, _ = make()
     poll, push, overlap = FakeRequest(), post(b"4a"), FakeRequest()
-    transport.poll(poll)
-    transport.push(push)
-    transport.poll(overlap)
+    transport.poll(poll.exchange)
+    transport.push(push.exchange)
+    transport.poll(overlap.exchange)
     assert [(each.status, each.header("x-announced")) for each in (poll, push, overlap)] == [
         (200, "yes"),
         (200, "yes"),
@@ -278,10 +278,10 @@ def test_theResponseThatOpensASessionIsAnnouncedWithItsId() -> None:
     """Once, whatever else is answered before it."""
     transport, _ = make()
     opening, early, later = FakeRequest(), post(b"4a"), FakeRequest()
-    transport.open(opening, "sid")
-    transport.push(early)
+    transport.open(opening.exchange, "sid")
+    transport.push(early.exchange)
     transport.send([HELLO])
-    transport.poll(later)
+    transport.poll(later.exchange)
     transport.send([HELLO])
     assert [each.header("x-announced") for each in (opening, early, later)] == ["sid", "yes", "yes"]
 
@@ -293,7 +293,7 @@ def test_revision3Text() -> None:
     """Without bytes among them, packets go out as text."""
     transport, _ = make(revision=3)
     request = FakeRequest()
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([HELLO, Packet(PacketType.MESSAGE, "😀")])
     assert request.written == "6:4hello3:4😀".encode()
     assert request.header("content-type") == "text/plain; charset=UTF-8"
@@ -310,7 +310,7 @@ def test_revision3Bytes(supportsBinary: bool, contentType: str, body: bytes) -> 
     """With bytes among them they go out as bytes, or as text to a client that can't take them."""
     transport, _ = make(revision=3, supportsBinary=supportsBinary)
     request = FakeRequest()
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "€"), Packet(PacketType.MESSAGE, b"\x01\x02\x03\x04")])
     assert (request.header("content-type"), request.written) == (contentType, body)
 
@@ -323,7 +323,7 @@ def test_revision3Posts() -> None:
         post(bytes.fromhex("0105ff0401020304"), content_type="application/octet-stream"),
     ]
     for each in requests:
-        transport.push(each)
+        transport.push(each.exchange)
     assert [packet.data for packet in owner.packets] == ["😀", "", b"\x01\x02\x03\x04"]
     assert [(each.status, each.written) for each in requests] == [(200, b"ok")] * 2
 
@@ -336,7 +336,7 @@ def compressed(
 ) -> FakeRequest:
     transport, _ = make(**options)
     request = FakeRequest(headers={"accept-encoding": [accepted]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * (size - 1) if each else "y" * 2000, each) for each in compress])
     while request.producer is not None:
         request.producer.resumeProducing()
@@ -397,7 +397,7 @@ def test_aLargePayloadIsCompressedInPieces() -> None:
     """Each piece only when the connection asks for it, so that nobody else waits for all of it."""
     transport, _ = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     text = "".join(str(each) for each in range(100_000))
     transport.send([Packet(PacketType.MESSAGE, text)])
     assert (request.finished, transport.writable) == (False, False)
@@ -414,7 +414,7 @@ def test_closingWhileAPayloadIsCompressed() -> None:
     """All of it goes out at once, whole."""
     transport, _ = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
     request.producer.resumeProducing()
     transport.close(FORCED)
@@ -427,7 +427,7 @@ def test_lettingGoWhileAPayloadIsCompressed(closing: Closing) -> None:
     """Also where the session goes on, on another transport: nobody will tell this one any more."""
     transport, _ = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
     transport.close(closing)
     assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
@@ -438,7 +438,7 @@ def test_aHandlerThatClosesBeforeAPayloadIsCompressed() -> None:
     """What was to be compressed in pieces goes out at once."""
     transport, _ = make(announce=lambda *args: transport.close(FORCED))
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
     assert gzip.decompress(request.written) == b"4" + b"x" * 200_000
 
@@ -448,7 +448,7 @@ def test_aConnectionLostWhileAPayloadIsCompressed(hears: str) -> None:
     """What was in it is lost, so the session ends; nothing is written any more."""
     transport, owner = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
     request.producer.resumeProducing()
     written = request.written
@@ -463,9 +463,9 @@ def test_anotherPollWhileAPayloadIsCompressed() -> None:
     """It waits; the loss of the first ends the session, which tells the second."""
     transport, owner = make()
     first, second = FakeRequest(headers={"accept-encoding": ["gzip"]}), FakeRequest()
-    transport.poll(first)
+    transport.poll(first.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
-    transport.poll(second)
+    transport.poll(second.exchange)
     first.lose()
     assert [reason for reason, _ in owner.closes] == ["transport error"]
     assert (second.status, second.written) == (200, b"1")
@@ -475,7 +475,7 @@ def test_theLastPayloadIsNotCompressed() -> None:
     """The connection may be closed right behind it."""
     transport, _ = make()
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.close(FORCED, [Packet(PacketType.MESSAGE, "x" * 200_000)])
     assert request.written == b"4" + b"x" * 200_000 + b"\x1e1"
 
@@ -486,7 +486,7 @@ def test_theLastPayloadIsNotCompressed() -> None:
 def answered(packets: list[Packet], revision: int = 4, **given: Any) -> FakeRequest:
     transport, _ = make(revision=revision, index="7", **given)
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request)
+    transport.poll(request.exchange)
     transport.send(packets)
     return request
 
@@ -543,7 +543,7 @@ def test_jsonpPosts(field: str, data: str | bytes) -> None:
     """A form with the payload in its field d, in which newlines are escaped, and what looks like one twice."""
     transport, owner = make(index="0")
     request = post(urlencode({"d": field}).encode(), content_type="application/x-www-form-urlencoded")
-    transport.push(request)
+    transport.push(request.exchange)
     assert [packet.data for packet in owner.packets] == [data]
     assert (request.status, request.written, request.header("content-type")) == (200, b"ok", "text/html")
 
@@ -555,6 +555,6 @@ def test_jsonpPostsThatAreNone(body: bytes) -> None:
     """Without exactly one field d, and text in it, there is nothing to deliver: 400, and the session ends."""
     transport, owner = make(limit=10_000, index="0")
     request = post(body)
-    transport.push(request)
+    transport.push(request.exchange)
     assert (request.status, owner.packets) == (400, [])
     assert [reason for reason, _ in owner.closes] == ["parse error"]

@@ -23,6 +23,7 @@ from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.transports.websocket import WebSocketTransport
+from engineio_twisted.web.exchange import RequestExchange
 
 from ..kit.engines import ENGINES, TwistedEngine, piecesOf
 from ..kit.fakes import FORCED, FakeOwner
@@ -86,8 +87,8 @@ class AcceptedPeer:
         self.channel = Channel(self.connection, behind)
         self.transport = WebSocketTransport(codecFor(4), supportsBinary, self.opened)
         self.owner = FakeOwner()
-        request = type("Request", (), {"channel": self.channel})()
-        self.engine.accept(request, handshake, headers or {}, self.transport)
+        exchange = RequestExchange(type("Request", (), {"channel": self.channel})())
+        self.engine.accept(exchange, handshake, headers or {}, self.transport)
         self.answer, _, rest = self.connection.value().partition(b"\r\n\r\n")
         self.connection.clear()
         self.connection.write(rest)

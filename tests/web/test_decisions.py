@@ -141,7 +141,7 @@ def test_aMiddlewareThatNeverAnswers(isUpgrade: bool) -> None:
     clock.advance(DECISION_TIMEOUT - 1)
     assert not request.finished
     # Its own pings go on meanwhile, unanswered.
-    server.clients[sid].transport.poll(FakeRequest())
+    server.clients[sid].transport.poll(FakeRequest().exchange)
     clock.advance(1)
     assert (request.status, len(cancelled)) == (400, 1)
     assert errors[0].context == {"name": "MIDDLEWARE_FAILURE", "reason": "no answer in time"}

@@ -47,16 +47,3 @@ def test_whatAnApplicationChanges(site: Any) -> None:
     assert b"changed" not in second
     assert b"Content-Type: text/plain; charset=UTF-8" in second
     assert seen[0] == seen[1]
-
-
-def test_whatIsKnownOfAHead() -> None:
-    """What was found out about headers that came before can't be changed by a request that has them."""
-    rig = Rig(FastSite)
-    known: list[Any] = []
-    rig.server.use(lambda request: known.append(getattr(request, "knownHeaders", None)))
-    rig.ask(OPEN).channel.dataReceived(OPEN)
-    for each in known:
-        if each is not None:
-            with pytest.raises(TypeError):
-                each[b"origin"] = (b"https://b.example",)
-            assert all(isinstance(values, tuple) for values in each.values())

@@ -16,6 +16,7 @@ from engineio_twisted import AutobahnEngine, Packet, PacketType, ServerOptions
 from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.transports.websocket import WebSocketTransport
+from engineio_twisted.web.exchange import RequestExchange
 
 from ..kit.fakes import FakeOwner, PlainConnection
 from ..kit.wire import makeFrame
@@ -51,8 +52,8 @@ class Peer:
         self.connection: Any = PlainConnection()
         self.system = self.connection.socket
         self.transport = WebSocketTransport(codecFor(4), True, self.begin)
-        request = type("Request", (), {"channel": Channel(self.connection, behind)})()
-        engine.accept(request, HANDSHAKE, {}, self.transport)
+        exchange = RequestExchange(type("Request", (), {"channel": Channel(self.connection, behind)})())
+        engine.accept(exchange, HANDSHAKE, {}, self.transport)
 
     def begin(self) -> None:
         self.transport.owner = EchoOwner()
