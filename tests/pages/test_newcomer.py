@@ -24,11 +24,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ..clients.test_browser import Chromium, browse, chromium  # noqa: F401
-from ..conftest import require
 from ..kit.fronts import NGINX, changed, executable, ports
 from ..kit.markdown import blocksOf
+from ..kit.packages import FASTER, built  # noqa: F401
 from ..kit.services import environment
-from .test_packaging import FASTER, built  # noqa: F401
+from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
