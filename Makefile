@@ -10,7 +10,7 @@ FUZZ_ARGS ?=
 # Most tests wait for something: more processes than cores. One that has nothing left to do takes tests over from another.
 PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 
-.PHONY: help run test test-measured test-unmeasured test-lowest soak lint docs fuzz bench bench-quick dist clean
+.PHONY: help run test test-measured test-lowest soak lint docs fuzz bench bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -69,18 +69,13 @@ docs: $(VENV)/test
 	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
-TEST_PARTS = lint test-measured test-unmeasured
 # A part that fails hides none of those behind it.
 test: $(VENV)/test
-	@failed=; for part in $(TEST_PARTS); do $(MAKE) $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in lint test-measured; do $(MAKE) $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
-# A part of the tests may be empty: 5 is that there are none.
 test-measured: $(VENV)/test
-	$(BIN)/python $(PYTEST) --part=measured --cov --cov-report=term $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
-
-test-unmeasured: $(VENV)/test
-	$(BIN)/python $(PYTEST) --part=unmeasured $(PYTEST_ARGS) $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
+	$(BIN)/python $(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
 
 # What tests programs and documentation around the package, or goes no further than into modules of its own.
 LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/session/test_emitter.py tests/session/test_flow.py tests/session/test_socket.py \

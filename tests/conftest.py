@@ -6,7 +6,6 @@ import datetime
 import gc
 import importlib.util
 import ipaddress
-import os
 import shutil
 import signal
 import socket
@@ -15,46 +14,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import attrs
 import hypothesis
 import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
-from engineio_twisted import FastSite, Server, Site, listen
-from engineio_twisted.listening import NotImplementedResource, listenOn
+from engineio_twisted import FastSite, Site
 
 from .kit.clients import INTEROP, Run, programs, scenarios
+from .kit.serving import Listening, listenWith, memoryArena, started
+from .kit.tools import require
 from .kit.wire import Hostile, arena
 
 # No test depends on how fast the machine is.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
-
-
-@attrs.frozen
-class Listening:
-    """A server that listens on loopback, and where."""
-
-    server: Any
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
-def require(present: bool, what: str) -> None:
-    """Skip where a tool of the real clients is missing; under CI, where everything is installed, fail."""
-    if present:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing, and CI may not skip what needs it")
-    pytest.skip(f"needs {what}")
 
 
 @pytest.fixture
@@ -210,26 +187,12 @@ def serve(siteClass: type[Site]) -> Iterator[Callable[..., Any]]:
     servers = []
 
     async def start(setup: Callable[[Any], object] | None = None, port: int = 0, **options: Any) -> Listening:
-        endpoint = f"tcp:{port}:interface=127.0.0.1"
-        server = listen(endpoint, **options) if siteClass is FastSite else _listenOn(siteClass, endpoint, options)
-        servers.append(server)
-        if setup is not None:
-            setup(server)
-        listening = await server.listening
-        return Listening(server, listening.getHost().port)
+        servers.append(listenWith(siteClass, f"tcp:{port}:interface=127.0.0.1", **options))
+        return await started(servers[-1], setup)
 
     yield start
     for server in servers:
         pytest_twisted.blockon(server.close())
-
-
-def _listenOn(siteClass: type[Site], endpoint: str, options: dict[str, Any]) -> Server:
-    """Listen as `listen` does, on a site of another class."""
-    site = siteClass(NotImplementedResource())
-    site.takesBodies = False
-    server = Server(site, **options)
-    listenOn(server, endpoint, site)
-    return server
 
 
 @pytest.fixture(scope="session")
@@ -268,9 +231,15 @@ def freePort() -> Iterator[int]:
 
 
 @pytest.fixture
-def hostile(serve: Callable[..., Any]) -> Hostile:
-    """Start a server with bystanders: `async with hostile(pingInterval=300) as here:`."""
-    return partial(arena, serve)
+def hostile(request: pytest.FixtureRequest, siteClass: type[Site]) -> Hostile:
+    """
+    Start a server with bystanders: `async with hostile(pingInterval=300) as here:`.
+
+    It is in memory, and time passes when nothing else happens; for tests marked `sockets` it listens on loopback.
+    """
+    if request.node.get_closest_marker("sockets"):
+        return partial(arena, request.getfixturevalue("serve"))
+    return partial(memoryArena, siteClass)
 
 
 def pytest_configure() -> None:
@@ -280,48 +249,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `make test` calls the two parts of the tests by."""
-    parser.addoption(
-        "--part", choices=["measured", "unmeasured"], help="only tests whose coverage is measured, or isn't"
-    )
-
-
 # What takes long: with coverage up to three times as long, and it reaches nothing new.
-UNMEASURED = ("no_cover", "slow", "node", "browser")
+UNMEASURED = ("slow", "node", "browser")
 
 
-# Behind `-m` and `-k`: what is left is divided.
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """
-    Leave the other part of the tests out.
-
-    Where the rest is spread over processes, begin with what takes longest, so that nothing of it is last, alone.
-    """
-    part = config.getoption("part")
-    if part is not None:
-        isMeasured = [not any(item.get_closest_marker(name) for name in UNMEASURED) for item in items]
-        isIn = [each == (part == "measured") for each in isMeasured]
-        config.hook.pytest_deselected(items=[item for item, is_ in zip(items, isIn, strict=True) if not is_])
-        items[:] = [item for item, is_ in zip(items, isIn, strict=True) if is_]
-    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if count > 1:
-        items[:] = _spread(items, count)
-
-
-def _spread(items: list[pytest.Item], count: int) -> list[pytest.Item]:
-    """Put some of those that take long to the front of each of the equal parts that the processes are given."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    others = (item for item in items if not item.get_closest_marker("slow"))
-    spread: list[pytest.Item] = []
-    for number in range(count):
-        # As pytest-xdist divides.
-        size = (len(items) - len(spread)) // (count - number)
-        part = slow[number::count]
-        spread += [*part, *islice(others, max(size - len(part), 0))]
-    spread += others
-    return spread
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure the coverage of no test that takes long: pytest-cov stops for those marked `no_cover`."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in UNMEASURED):
+            item.add_marker("no_cover")
 
 
 @pytest.hookimpl(trylast=True)

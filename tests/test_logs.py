@@ -240,8 +240,7 @@ def test_faultsOfOurs(lines: list[str], loggedErrors: list[LogEvent], monkeypatc
         raise problems.pop(0)
 
     rig = Rig()
-    monkeypatch.setattr(rig.server, "_classify", fail)
-    monkeypatch.setattr(rig.server, "_routeUsual", lambda _: False, raising=False)
+    monkeypatch.setattr(rig.server.router, "_classify", fail)
     for _ in range(3):
         connection = rig.ask(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
         assert status(connection) == 500

@@ -143,6 +143,8 @@ class MemoryConnection:
             self.toServer.end()
             # Nobody is there to read any more.
             self.toClient.clear()
+            if self.disconnected:
+                self.toClient.end()
             self.toClient.isHeld = False
             self._receiver = _NOBODY
             self._network.wake(self)
@@ -408,12 +410,17 @@ class MemoryNetwork:
         until = self.clock.seconds() + seconds
         while True:
             self.settle()
-            now = self.clock.seconds()
-            times = [call.getTime() for call in self.clock.getDelayedCalls()]
-            times += [due for each in self._awake for due in (each.toServer.due, each.toClient.due) if due is not None]
-            # What has arrived and isn't read, as its reader has stopped, is no reason to stop.
-            first = min((each for each in times if each > now), default=until)
-            self.clock.rightNow = min(first, until)
-            if first >= until:
+            due = self.due
+            if due is None or due >= until:
+                self.clock.rightNow = until
                 self.settle()
                 return
+            self.clock.rightNow = due
+
+    @property
+    def due(self) -> float | None:
+        """The time at which something is due or arrives, later than now; None if nothing is going to."""
+        times = [call.getTime() for call in self.clock.getDelayedCalls()]
+        times += [due for each in self._awake for due in (each.toServer.due, each.toClient.due) if due is not None]
+        # What has arrived and isn't read, as its reader has stopped, is no reason to stop.
+        return min((each for each in times if each > self.clock.seconds()), default=None)

@@ -20,8 +20,8 @@ import pytest_twisted
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from ..conftest import require
 from ..kit.clients import Application, Session, within
+from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
 LATENCY = ROOT / "examples" / "latency"

@@ -145,7 +145,7 @@ def atResource(serve: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """Start a server as `serve` does, but below the root of a stock site."""
     from twisted.internet import reactor
 
-    from ..conftest import Listening
+    from ..kit.serving import Listening
 
     ports = []
 
@@ -174,6 +174,7 @@ class TestSlowBody:
             sid = await here.open() if isLive else "unknown"
             wire = await here.say(http("POST", target(sid=sid), [("Content-Length", "100000")]) + b"4")
             trickle = LoopingCall(wire.send, b"x")
+            trickle.clock = here.server.reactor
             trickle.start(0.02)
             assert b" 200 " not in await wire.lost()
             trickle.stop()
@@ -316,10 +317,8 @@ class TestHeartbeat:
     @pytest_twisted.ensureDeferred
     async def test_pongs(self, hostile: Hostile, transport: str) -> None:
         """Pongs that nobody asked for, thousands of them, start nothing: no timer, no heartbeat, no answer."""
-        from twisted.internet import reactor
-
         async with hostile() as here:
-            before = len(reactor.getDelayedCalls())
+            before = len(here.server.reactor.getDelayedCalls())
             if transport == "polling":
                 sid = await here.open()
                 assert (await here.post(sid, SEPARATOR.join(["3"] * 20_000))).body == b"ok"
@@ -329,7 +328,7 @@ class TestHeartbeat:
                 assert await wire.text() == "4end"
             assert "heartbeat" not in here.records[sid].happened
             # One session more, and at most one connection that times out when idle.
-            assert len(reactor.getDelayedCalls()) <= before + 3
+            assert len(here.server.reactor.getDelayedCalls()) <= before + 3
             if transport == "polling":
                 await here.goesOn(sid)
 

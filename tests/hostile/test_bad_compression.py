@@ -226,6 +226,7 @@ def nothingPulls() -> Iterator[None]:
     assert left == []
 
 
+@pytest.mark.sockets
 @pytest.mark.usefixtures("nothingPulls")
 class TestPieces:
     """A large answer, which is compressed piece by piece as it is read."""

@@ -279,6 +279,7 @@ class TestFrames:
             assert here.records[sid].messages == []
 
 
+@pytest.mark.sockets
 class TestNobodyReads:
     """Clients that send and never read."""
 

@@ -660,7 +660,7 @@ def atSite(serve: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """Start a server as `serve` does, but on a site of ours that doesn't close with it."""
     from twisted.internet import reactor
 
-    from ..conftest import Listening
+    from ..kit.serving import Listening
 
     ports = []
 

@@ -550,6 +550,7 @@ class TestHeartbeat:
             assert (await record.closed())[0] == "ping timeout"
             assert set(statuses[:-1]) == {200}
 
+    @pytest.mark.sockets
     @pytest_twisted.ensureDeferred
     async def test_pingsUnread(self, hostile: Hostile) -> None:
         """Over a WebSocket whose client doesn't read, they don't fill the server's memory either."""

@@ -41,7 +41,7 @@ from ..kit.wire import (
     within,
 )
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.sockets]
 
 # Nothing is due by itself, however slow the machine. Pings come when a test wants one: each is a connection more, and
 # the number of a connection says what it is for.

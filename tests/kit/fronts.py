@@ -25,7 +25,7 @@ from twisted.internet.ssl import CertificateOptions
 
 from engineio_twisted.session.emitter import EventEmitter
 
-from ..conftest import require
+from ..kit.tools import require
 from .markdown import blocksOf
 from .wire import Arena, LostError, Response, Wire, http, target, within
 

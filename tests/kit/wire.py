@@ -22,6 +22,8 @@ from twisted.internet.task import deferLater
 
 from engineio_twisted.session.heartbeats import HeartbeatQueue
 
+from .network import MemoryEndpoint, time
+
 # Far longer than anything takes on a busy machine: only what never happens gets this far.
 DEADLINE = 60.0
 # Where less than this, in milliseconds, is left for an answer to a ping, it may be missed on such a machine.
@@ -37,31 +39,27 @@ class LostError(Exception):
 
 async def within(deferred: Deferred[Any], what: str, seconds: float | None = DEADLINE) -> Any:
     """The result of `deferred`; a failure that names what was waited for when it takes too long."""
-    from twisted.internet import reactor
 
     def timedOut(result: object, timeout: float) -> object:
         raise AssertionError(f"waited {timeout} s for {what}")
 
     # Awaited from inside one of its own callbacks it goes on before the timer would be cancelled.
     if seconds is not None and not deferred.called:
-        deferred.addTimeout(seconds, reactor, onTimeoutCancel=timedOut)
+        deferred.addTimeout(seconds, time(), onTimeoutCancel=timedOut)
     return await deferred
 
 
 async def pause(seconds: float) -> None:
     """Let the reactor run."""
-    from twisted.internet import reactor
-
-    await deferLater(reactor, seconds)
+    await deferLater(time(), seconds)
 
 
 async def eventually(condition: Callable[[], object], what: str) -> None:
     """Wait for what nothing announces."""
-    from twisted.internet import reactor
-
-    deadline = reactor.seconds() + DEADLINE
+    clock = time()
+    deadline = clock.seconds() + DEADLINE
     while not condition():
-        assert reactor.seconds() < deadline, f"waited {DEADLINE} s for {what}"
+        assert clock.seconds() < deadline, f"waited {DEADLINE} s for {what}"
         await pause(0.002)
 
 
@@ -255,13 +253,17 @@ class Wire(Protocol, Changing):
         return frame.code
 
 
-async def connectTo(port: int) -> Wire:
-    """Connect to a port of loopback."""
+async def connectTo(port: int | MemoryEndpoint) -> Wire:
+    """Connect to a port of loopback, or in memory."""
     from twisted.internet import reactor
 
+    if isinstance(port, MemoryEndpoint):
+        wire = Wire()
+        port.connect(wire)
+        return wire
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
-    wire: Wire = await within(connectProtocol(endpoint, Wire()), "a connection")
-    return wire
+    connected: Wire = await within(connectProtocol(endpoint, Wire()), "a connection")
+    return connected
 
 
 def target(path: str = "/engine.io/", **changes: object) -> str:

@@ -22,7 +22,6 @@ from twisted.web.resource import Resource
 from engineio_twisted import Server, ServerOptions, Site, attach, listen
 from engineio_twisted.operation.health import ReadyResource
 
-from ..conftest import Listening
 from ..kit.clients import (
     INTEROP,
     Application,
@@ -50,6 +49,7 @@ from ..kit.fronts import (
     write,
 )
 from ..kit.services import Service, command, services
+from ..kit.serving import Listening
 from ..kit.wire import Client, Record, eventually, http, makeFrame, pause, target, upgrade, within
 
 pytestmark = pytest.mark.no_cover

@@ -220,6 +220,7 @@ def test_messagesCostNothing() -> None:
     assert not server.counters.trafficObservers
 
 
+@pytest.mark.sockets
 @pytest_twisted.ensureDeferred
 async def test_scraped(hostile: Hostile) -> None:
     """Over real sockets: what is served on both transports is what is scraped, from a port of its own."""

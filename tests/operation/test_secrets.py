@@ -200,7 +200,7 @@ def test_idsThatAreNone(logged: Logged, loggedErrors: list[LogEvent], wrong: Any
 def test_requestsThatFail(logged: Logged, loggedErrors: list[LogEvent]) -> None:
     """A fault, an observer that fails, and a decision that takes too long don't show what the request was either."""
     server = Server(reactor=Clock())
-    server._classify = fails  # type: ignore[method-assign]
+    server.router._classify = fails  # type: ignore[method-assign]
     request = FakeRequest(uri=OPEN + b"&token=" + SECRET.encode(), headers={"Cookie": [SECRET]})
     server.handleRequest(request)
     assert request.status == 500

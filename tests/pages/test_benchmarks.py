@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ..conftest import require
 from ..kit.clients import pythonPath
+from ..kit.tools import require
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

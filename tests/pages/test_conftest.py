@@ -7,10 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from ..conftest import UNMEASURED, pytest_collection_modifyitems
 
@@ -51,51 +48,56 @@ def test_spread(tmp_path: Path) -> None:
 
 
 class Item:
-    """A test, and the one mark it may have."""
+    """A test, and the marks it has."""
 
-    def __init__(self, mark: str | None) -> None:
-        self._mark = mark
+    def __init__(self, *marks: str) -> None:
+        self.marks = [*marks]
 
     def get_closest_marker(self, name: str) -> str | None:
-        return name if name == self._mark else None
+        return name if name in self.marks else None
+
+    def add_marker(self, name: str) -> None:
+        self.marks.append(name)
 
 
-def chosen(items: list[Any], part: str | None) -> tuple[list[Any], list[Any]]:
-    """What is left of some tests in a part of the run, and what is said to be left out."""
-    out: list[Any] = []
-    config: Any = SimpleNamespace(
-        getoption=lambda name: part, hook=SimpleNamespace(pytest_deselected=lambda items: out.extend(items))
-    )
+def test_unmeasured() -> None:
+    """What takes long is marked as what pytest-cov doesn't measure; nothing else is, and no test is left out."""
+    items: list[Any] = [Item(), Item("everySite"), Item("no_cover"), *(Item(mark) for mark in UNMEASURED)]
     left = [*items]
-    pytest_collection_modifyitems(config, left)
-    return left, out
+    pytest_collection_modifyitems(left)
+    assert left == items
+    assert [each.marks for each in items[:3]] == [[], ["everySite"], ["no_cover"]]
+    assert [each.marks for each in items[3:]] == [[mark, "no_cover"] for mark in UNMEASURED]
 
 
-def test_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is in one of the two parts, that of its marks."""
-    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
-    items = [Item(mark) for mark in (None, *UNMEASURED, "everySite")]
-    measured, unmeasured = [items[0], items[-1]], items[1:-1]
-    assert chosen(items, "measured") == (measured, unmeasured)
-    assert chosen(items, "unmeasured") == (unmeasured, measured)
-    assert chosen(items, None) == (items, [])
+MEASURED = """
+import pytest
+import measured
+
+@pytest.mark.no_cover
+def test_unmeasured():
+    measured.one()
+
+def test_measured():
+    measured.other()
+"""
 
 
-@pytest.mark.parametrize("slow", [0, 1, 5, 14, 39])
-@pytest.mark.parametrize("processes", [2, 3, 4])
-def test_theLongestFirst(monkeypatch: pytest.MonkeyPatch, processes: int, slow: int) -> None:
-    """No test is lost; each process gets its share of the long ones, and begins with it."""
-    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(processes))
-    # The long ones are neighbours, as those of a module are.
-    items = [Item("slow" if number >= 40 - slow else None) for number in range(40)]
-    left, out = chosen(items, None)
-    assert out == []
-    assert len(left) == len({*left}) == len(items)
-    marks = [item.get_closest_marker("slow") is not None for item in left]
-    count = sum(marks)
-    start = 0
-    for number in range(processes):
-        size = (len(items) - start) // (processes - number)
-        share = len(range(number, count, processes))
-        assert marks[start : start + size] == [True] * share + [False] * (size - share)
-        start += size
+def test_coverage(tmp_path: Path) -> None:
+    """A run measures the tests that aren't marked, and only those."""
+    (tmp_path / "measured.py").write_text("def one():\n    pass\n\n\ndef other():\n    pass\n")
+    (tmp_path / "test_some.py").write_text(MEASURED)
+    (tmp_path / "some.ini").write_text("[pytest]\nmarkers =\n    none\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV"))}
+    settings = ["-c", "some.ini", "-p", "no:cacheprovider", "-p", "no:anyio"]
+    measure = ["--cov=measured", "--cov-config=", "--cov-report=term-missing"]
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", *settings, *measure, "test_some.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    ).stdout
+    assert re.search(r"^measured.py +4 +1 +75% +2$", said, re.MULTILINE), said

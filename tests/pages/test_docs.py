@@ -33,12 +33,12 @@ from engineio_twisted import Server, ServerObserver, Site
 from engineio_twisted.operation.tap import Options
 from engineio_twisted.session.states import HeartbeatState, ReadyState, UpgradeState
 
-from ..conftest import require
 from ..kit.engines import TwistedEngine
 from ..kit.fronts import changed, makeCertificate
 from ..kit.markdown import Block, blocksOf
 from ..kit.memory import Memory
 from ..kit.services import command, environment, services, talking
+from ..kit.tools import require
 from ..kit.wire import CLOSE, framesOf, http, makeFrame, target, upgrade
 
 ROOT = Path(__file__).parents[2]

@@ -19,9 +19,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
-from ..conftest import require
 from ..kit.clients import INTEROP, TRANSPORTS, Program, Run, assertUneventful, overEveryTransport, pack, pythonPath
 from ..kit.services import STARTED, Service, command
+from ..kit.tools import require
 from .test_examples import LOOPBACK, PATIENCE, Running, refusal, running
 
 HERE = Path(__file__).parents[2]

@@ -27,9 +27,9 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from ..clients.test_browser import Chromium, browse, chromium  # noqa: F401
-from ..conftest import require
 from ..kit.clients import INTEROP, pythonPath, within
 from ..kit.markdown import blocksOf
+from ..kit.tools import require
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LOOPBACK = "tcp:0:interface=127.0.0.1"

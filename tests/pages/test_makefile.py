@@ -19,8 +19,7 @@ PARTS = {
     "ruff check": "lint",
     "ruff format": "lint",
     "mypy": "lint",
-    "--part=measured": "test-measured",
-    "--part=unmeasured": "test-unmeasured",
+    "--cov": "test-measured",
 }
 
 
@@ -30,9 +29,8 @@ PARTS = {
         ("", ""),
         ("mypy", "lint"),
         ("check", "lint"),
-        ("--part=measured", "test-measured"),
-        ("--part=measured --part=unmeasured", "test-measured test-unmeasured"),
-        ("mypy --part=measured", "lint test-measured"),
+        ("--cov", "test-measured"),
+        ("mypy --cov", "lint test-measured"),
     ],
 )
 def test_parts(tmp_path: Path, failing: str, named: str) -> None:

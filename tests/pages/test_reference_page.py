@@ -22,8 +22,8 @@ from engineio_twisted import Cookie, Cors, ErrorCode, HttpCompression, PerMessag
 from engineio_twisted.protocol import options
 from engineio_twisted.protocol.options import ServerOptions
 
-from ..conftest import require
 from ..kit.markdown import blocksOf
+from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "engineio_twisted").rglob("*.py"))

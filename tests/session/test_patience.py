@@ -534,6 +534,7 @@ async def test_pausingKeepsNobodyConnected(hostile: Any, protocol: int, engine: 
             (socket.pauseReceiving if isPaused else socket.resumeReceiving)()
 
         loop = LoopingCall(turn)
+        loop.clock = here.server.reactor
         loop.start(0.05)
         record = here.records[socket.id]
         assert (await record.closed())[0] == "ping timeout"

@@ -1126,7 +1126,7 @@ def test_wrongPayloads(engineio: Engine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert socket._webSocket is not None
     with pytest.raises(ProtocolViolation, match="the message '9'"):
         socket._webSocketReceived(socket._webSocket, "9")
-    monkeypatch.setattr("engineio_twisted.testing.PROBE", "other")
+    monkeypatch.setattr("engineio_twisted.testing.server.PROBE", "other")
     assert kit.connect().upgradeFailed == "close frame with code 1000"
     monkeypatch.undo()
     client = kit.connect(upgrade=False)

@@ -25,7 +25,7 @@ from ..kit.engines import ENGINES, everyMessageTakesATurn
 from ..kit.flooding import SIZE
 from ..kit.wire import CONTINUATION, TEXT, Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.sockets]
 
 FLOODING = Path(__file__).parents[1] / "kit" / "flooding.py"
 

@@ -17,7 +17,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 from twisted.web.client import HTTPConnectionPool
 
-from ..conftest import Listening
+from ..kit.serving import Listening
 from ..kit.wire import within
 
 pytestmark = pytest.mark.everySite

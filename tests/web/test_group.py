@@ -515,6 +515,7 @@ def fewDescriptors(free: int) -> Iterator[list[int]]:
             os.close(each)
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("isError", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_aHandlersThread(hostile: Any, loggedErrors: list[LogEvent], isError: bool) -> None:
