@@ -240,11 +240,11 @@ class Router:
         if handshake is not None:
             self._openOnWebSocket(exchange, wanted, handshake, sid, admission)
             return
-        codec, reactor, announce = codecFor(wanted.revision), self._server.reactor, self._writer.announce
+        codec, reactor, writer = codecFor(wanted.revision), self._server.reactor, self._writer
         if wanted.jsonpIndex is None:
-            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, announce, self.counters)
+            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, writer, self.counters)
         else:
-            polling = JSONPTransport(codec, self.opts, reactor, announce, wanted.jsonpIndex, self.counters)
+            polling = JSONPTransport(codec, self.opts, reactor, writer, wanted.jsonpIndex, self.counters)
         if exchange.isStream:
             self._checkHead(exchange)
             self._checkIdleTime(exchange)

@@ -31,7 +31,7 @@ from engineio_twisted.transports.polling import PollingTransport
 from engineio_twisted.turns import TURN, inLaterTurn
 
 from .kit.engines import ENGINES
-from .kit.fakes import FakeOwner, FakeRequest, announce
+from .kit.fakes import FakeOwner, FakeRequest, FakeWriter
 from .kit.frames import FRAMES, LIMIT, WRONG
 from .kit.memory import Memory
 from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
@@ -658,9 +658,9 @@ class Posting:
         settings = ServerOptions(**options)
         codec = codecFor(revision)
         if index is None:
-            self.transport = PollingTransport(codec, True, settings, self.clock, announce)
+            self.transport = PollingTransport(codec, True, settings, self.clock, FakeWriter())
         else:
-            self.transport = JSONPTransport(codec, settings, self.clock, announce, index)
+            self.transport = JSONPTransport(codec, settings, self.clock, FakeWriter(), index)
         self.transport.owner = self.owner
         self._take = self.owner.transportPacket
         self.owner.transportPacket = self.take  # type: ignore[method-assign]

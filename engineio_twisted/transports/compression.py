@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from ..protocol.headers import contentCoding
 from ..web.connections import connectionOf
 
 if TYPE_CHECKING:
@@ -31,16 +30,6 @@ served.
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 """By the coding: these tell zlib the format, and ask for the largest window."""
-
-
-def codingFor(request: Any, size: int, settings: HttpCompression) -> str | None:
-    """
-    Return the coding in which a response is sent, C{gzip} or C{deflate}; None if it goes out as it is.
-
-    @param request: the request, which says what its client accepts.
-    @param size: bytes of the body.
-    """
-    return contentCoding(request.headerValues(b"accept-encoding")) if size >= settings.threshold else None
 
 
 def compressorFor(coding: str, settings: HttpCompression) -> Any:
@@ -61,7 +50,7 @@ class CompressedBody:
     """
     A large body, compressed piece by piece as the connection asks for more.
 
-    @param request: the request that is answered; the headers are set.
+    @param request: the request of twisted.web that is answered; the headers are set.
     @param compressor: of zlib.
     @param finished: called with this when everything is written, or the connection is lost.
     @param answered: called when the request is answered.

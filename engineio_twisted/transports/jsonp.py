@@ -17,7 +17,8 @@ from ..protocol.errors import DecodeError
 from ..protocol.packet import decodeText, excerpt
 from ..protocol.payload import Codec
 from ..web.answers import AnswerHeaders
-from .polling import Announcement, PollingTransport
+from ..web.writer import ResponseWriter
+from .polling import PollingTransport
 
 if TYPE_CHECKING:
     from ..observer import Counters
@@ -108,14 +109,14 @@ class JSONPTransport(PollingTransport):
         codec: Codec,
         options: ServerOptions,
         clock: IReactorTime,
-        announce: Announcement,
+        writer: ResponseWriter,
         index: str,
         counters: Counters | None = None,
     ) -> None:
-        super().__init__(codec, False, options, clock, announce, counters)
+        super().__init__(codec, False, options, clock, writer, counters)
         self._index = index
 
-    def _readPayload(self, request: Any, body: bytes) -> Generator[None, None, str | bytes]:
+    def _readPayload(self, exchange: Any, body: bytes) -> Generator[None, None, str | bytes]:
         return payloadOfForm(body)
 
     def _bodyOf(self, payload: str | bytes) -> tuple[AnswerHeaders, bytes]:

@@ -75,7 +75,7 @@ class Push:
     @param packets: the packets that the session doesn't have yet, with None where others may have their turn; None if
         the session has all of them, and the POST is answered when it goes on receiving.
     @param clock: the reactor.
-    @ivar request: the request; None once its connection is lost.
+    @ivar exchange: the request, an L{IExchange}; None once its connection is lost.
     @ivar size: bytes of the body.
     @ivar end: how the session ends when it has all packets; None if it goes on.
     @ivar isRunning: whether packets are being delivered right now.
@@ -89,10 +89,10 @@ class Push:
         "_packets",
         "_receiver",
         "end",
+        "exchange",
         "isLate",
         "isOver",
         "isRunning",
-        "request",
         "size",
     )
 
@@ -100,13 +100,13 @@ class Push:
         self,
         receiver: PushReceiver,
         clock: IReactorTime,
-        request: Any,
+        exchange: Any,
         packets: Iterator[Packet | None] | None = None,
         size: int = 0,
     ) -> None:
         self._receiver = receiver
         self._clock = clock
-        self.request: Any = request
+        self.exchange: Any = exchange
         self._packets = packets
         self.size = size
         self.end: Closing | None = None

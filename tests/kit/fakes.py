@@ -24,8 +24,10 @@ from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal, SessionCl
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.proxies import plainAddress
+from engineio_twisted.session.emitter import EventEmitter
 from engineio_twisted.session.heartbeats import Heartbeats
 from engineio_twisted.web.exchange import RequestExchange
+from engineio_twisted.web.writer import ResponseWriter
 
 FORCED = Closing(CloseReason.FORCED_CLOSE, "closed by the server")
 
@@ -139,9 +141,14 @@ class FakeOwner:
         transport.close(closing)
 
 
-def announce(exchange: Any, openedId: str | None) -> None:
-    """What a polling transport announces headers by: it adds one."""
-    exchange.setHeader("x-announced", "yes" if openedId is None else openedId)
+class FakeWriter(ResponseWriter):
+    """A writer of responses that adds a header to each that is announced."""
+
+    def __init__(self) -> None:
+        super().__init__(ServerOptions(), Counters(), EventEmitter())
+
+    def announce(self, exchange: Any, openedId: str | None = None) -> None:
+        exchange.setHeader("x-announced", "yes" if openedId is None else openedId)
 
 
 @implementer(ISessionHost)

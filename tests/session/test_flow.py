@@ -31,7 +31,7 @@ from engineio_twisted.transports.unread import MAX_UNREAD, UNREAD
 from engineio_twisted.web.connections import unsent
 
 from ..kit.engines import ENGINES
-from ..kit.fakes import FORCED, FakeHost, FakeOwner, FakeRequest, FakeTransport, PlainConnection, Pusher, announce
+from ..kit.fakes import FORCED, FakeHost, FakeOwner, FakeRequest, FakeTransport, FakeWriter, PlainConnection, Pusher
 from ..transports.test_websocket import AcceptedPeer
 from .test_socket import Session
 
@@ -1015,7 +1015,7 @@ def test_unsent() -> None:
 
 
 def polling(clock: Clock | None = None, **options: Any) -> tuple[PollingTransport, FakeOwner]:
-    transport = PollingTransport(codecFor(4), True, ServerOptions(**options), clock or Clock(), announce)
+    transport = PollingTransport(codecFor(4), True, ServerOptions(**options), clock or Clock(), FakeWriter())
     owner = FakeOwner()
     transport.owner = owner
     return transport, owner

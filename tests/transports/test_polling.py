@@ -19,9 +19,10 @@ from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.transports.compression import COMPRESSED_AT_ONCE
 from engineio_twisted.transports.jsonp import JSONPTransport
-from engineio_twisted.transports.polling import Announcement, PollingTransport
+from engineio_twisted.transports.polling import PollingTransport
+from engineio_twisted.web.writer import ResponseWriter
 
-from ..kit.fakes import FORCED, FakeOwner, FakeRequest, announce
+from ..kit.fakes import FORCED, FakeOwner, FakeRequest, FakeWriter
 
 
 def make(
@@ -29,14 +30,14 @@ def make(
     revision: int = 4,
     supportsBinary: bool = True,
     index: str | None = None,
-    announce: Announcement = announce,
+    writer: ResponseWriter | None = None,
     **options: Any,
 ) -> tuple[PollingTransport, FakeOwner]:
     settings = ServerOptions(maxHttpBufferSize=limit, **options)
     if index is None:
-        transport = PollingTransport(codecFor(revision), supportsBinary, settings, Clock(), announce)
+        transport = PollingTransport(codecFor(revision), supportsBinary, settings, Clock(), writer or FakeWriter())
     else:
-        transport = JSONPTransport(codecFor(revision), settings, Clock(), announce, index)
+        transport = JSONPTransport(codecFor(revision), settings, Clock(), writer or FakeWriter(), index)
     transport.owner = FakeOwner()
     return transport, transport.owner
 
@@ -436,7 +437,9 @@ def test_lettingGoWhileAPayloadIsCompressed(closing: Closing) -> None:
 
 def test_aHandlerThatClosesBeforeAPayloadIsCompressed() -> None:
     """What was to be compressed in pieces goes out at once."""
-    transport, _ = make(announce=lambda *args: transport.close(FORCED))
+    writer = FakeWriter()
+    transport, _ = make(writer=writer)
+    writer.announce = lambda *args: transport.close(FORCED)  # type: ignore[assignment]
     request = FakeRequest(headers={"accept-encoding": ["gzip"]})
     transport.poll(request.exchange)
     transport.send([Packet(PacketType.MESSAGE, "x" * 200_000)])
