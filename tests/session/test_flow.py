@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -20,18 +20,14 @@ from zope.interface.verify import verifyObject
 from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import BufferLimitExceeded, CloseReason, EngineIOError
-from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
-from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.factory import SocketFactory
 from engineio_twisted.session.producing import HIGH_MARK
-from engineio_twisted.transports.polling import PollingTransport
-from engineio_twisted.transports.unread import MAX_UNREAD, UNREAD
 from engineio_twisted.web.connections import unsent
 
 from ..kit.engines import ENGINES
-from ..kit.fakes import FORCED, FakeHost, FakeOwner, FakeRequest, FakeTransport, FakeWriter, PlainConnection, Pusher
+from ..kit.fakes import FORCED, FakeHost, FakeRequest, FakeTransport, PlainConnection, Pusher
 from ..transports.test_websocket import AcceptedPeer
 from .test_socket import Session
 
@@ -1009,192 +1005,3 @@ def test_unsent() -> None:
     assert unsent(plain) == 0
     assert unsent(object()) == 0
     assert unsent(None) == 0
-
-
-# Polling
-
-
-def polling(clock: Clock | None = None, **options: Any) -> tuple[PollingTransport, FakeOwner]:
-    transport = PollingTransport(codecFor(4), True, ServerOptions(**options), clock or Clock(), FakeWriter())
-    owner = FakeOwner()
-    transport.owner = owner
-    return transport, owner
-
-
-def post(body: str) -> FakeRequest:
-    return FakeRequest(b"POST", body=body.encode(), headers={"content-type": ["text/plain"]})
-
-
-def test_thePostOfOneThatIsHeldBack() -> None:
-    """Is answered when all of it was delivered."""
-    clock = Clock()
-    transport, owner = polling(clock)
-    transport.pauseReceiving()
-    request = post("4a\x1e4b")
-    transport.push(request.exchange)
-    assert not request.finished
-    assert (transport.heldBytes, transport.isDelivering, owner.packets) == (5, True, []), "it isn't even decoded"
-    transport.resumeReceiving()
-    assert owner.packets == [], "before a turn of the reactor"
-    clock.advance(0)
-    assert (transport.heldBytes, transport.isDelivering, owner.deliveries) == (0, False, 1)
-    assert (request.finished, request.status, request.written) == (True, 200, b"ok")
-    assert [each.data for each in owner.packets] == ["a", "b"]
-    again = post("4c")
-    transport.push(again.exchange)
-    assert again.written == b"ok"
-
-
-def test_thePostOfOneThatIsClosed() -> None:
-    """Is refused where nobody gets what was in it."""
-    transport, _ = polling()
-    transport.pauseReceiving()
-    request = post("4a")
-    transport.push(request.exchange)
-    transport.resumeReceiving(False)
-    assert (request.status, request.finished) == (400, True)
-
-
-@pytest.mark.parametrize("how", ["complete", "incomplete"])
-def test_anotherPostMeanwhile(how: str) -> None:
-    """Is one too many, as always: refused at once, and the session ends with it, behind what came before."""
-    clock = Clock()
-    transport, owner = polling(clock)
-    transport.pauseReceiving()
-    transport.push(post("4a").exchange)
-    second = post("4b")
-    if how == "complete":
-        transport.push(second.exchange)
-        assert second.status == 400
-    else:
-        with pytest.raises(EngineIOError):
-            transport.pushStarted(second)  # type: ignore[arg-type]
-    assert owner.closes == []
-    transport.resumeReceiving()
-    clock.advance(0)
-    assert [each.data for each in owner.packets] == ["a"]
-    assert owner.closes == [("transport error", "overlapping POST requests")]
-
-
-def test_thePostOfOneThatHasGone() -> None:
-    """Ends the session, as its connection would if it were read, once all is delivered that was in it."""
-    clock = Clock()
-    transport, owner = polling(clock)
-    transport.pauseReceiving()
-    request = post("4a")
-    transport.push(request.exchange)
-    request.lose()
-    assert owner.closes == []
-    transport.resumeReceiving()
-    clock.advance(0)
-    assert [each.data for each in owner.packets] == ["a"]
-    assert owner.closes == [("transport error", "data request connection closed prematurely")]
-    assert not request.finished
-
-
-def test_thePostOfOneThatHasGoneWithNothingLeft() -> None:
-    """If the handler of its only message has paused receiving, nothing is left to wait for."""
-    transport, owner = polling()
-    take = owner.transportPacket
-
-    def pausing(*args: Any) -> bool:
-        transport.pauseReceiving()
-        return take(*args)
-
-    owner.transportPacket = pausing  # type: ignore[method-assign]
-    request = post("4a")
-    transport.push(request.exchange)
-    assert (request.finished, transport.isDelivering, transport.heldBytes) == (False, False, 0)
-    request.lose()
-    assert owner.closes == [("transport error", "data request connection closed prematurely")]
-
-
-class Unread(FakeRequest):
-    """A GET on a connection of its own, whose client doesn't read."""
-
-    def __init__(self, connection: PlainConnection) -> None:
-        super().__init__(headers={"accept-encoding": ["gzip"]})
-        self.connection = connection
-        self.channel.transport = connection
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        self.connection.write(data)
-
-
-def unreadAnswers(transport: PollingTransport, sizes: Sequence[int]) -> list[PlainConnection]:
-    """Have GETs answered with so many bytes each, on connections that nobody reads from."""
-    connections = []
-    for size in sizes:
-        connections.append(PlainConnection())
-        transport.poll(Unread(connections[-1]).exchange)
-        assert transport.send(messages("x" * (size - 1))) == 1
-    return connections
-
-
-def test_answersThatAreNotRead() -> None:
-    """Are counted, and with too many of them the next GET waits."""
-    transport, owner = polling(httpCompression=False)
-    first, second = unreadAnswers(transport, [UNREAD - 100, 101])
-    assert transport.bufferedAmount == UNREAD + 1
-    transport.poll(Unread(PlainConnection()).exchange)
-    assert not transport.writable
-    first.drain()
-    assert (transport.bufferedAmount, transport.writable) == (101, True)
-    second.connected = False
-    assert (transport.bufferedAmount, transport.writable) == (0, True)
-    assert owner.closes == []
-
-
-def test_answersOnManyConnections() -> None:
-    """However small, they are not left on more than a few."""
-    transport, _ = polling()
-    connections = unreadAnswers(transport, [10] * (MAX_UNREAD + 1))
-    transport.poll(Unread(PlainConnection()).exchange)
-    assert not transport.writable
-    connections[0].drain()
-    assert transport.writable
-
-
-def test_answersThatAreBeingCompressed() -> None:
-    """What is to be compressed yet waits too."""
-    transport, _ = polling()
-    request = Unread(PlainConnection())
-    transport.poll(request.exchange)
-    transport.send(messages("x" * 200_000))
-    assert transport.bufferedAmount == 200_001
-    transport.poll(Unread(PlainConnection()).exchange)
-    for _ in range(3):
-        request.producer.resumeProducing()
-    assert 0 < transport.bufferedAmount < 200_000
-    request.producer.resumeProducing()
-    assert 0 < transport.bufferedAmount == unsent(request.connection)
-    request.connection.drain()
-    assert transport.bufferedAmount == 0
-
-
-def test_abandoningPolling() -> None:
-    """Where answers lie about, their connections are cut; a GET that waits is told."""
-    transport, _ = polling()
-    connections: list[Any] = unreadAnswers(transport, [10, 10])
-    compressed = Unread(PlainConnection())
-    transport.poll(compressed.exchange)
-    transport.send(messages("x" * 200_000))
-    cut: list[Any] = []
-    for each in [*connections, compressed.connection]:
-        each.abortConnection = partial(cut.append, each)
-    waiting = FakeRequest()
-    transport.poll(waiting.exchange)
-    transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
-    assert set(cut) == {*connections, compressed.connection}
-    assert waiting.written == b"1"
-
-
-def test_abandoningWhatCannotBeCut() -> None:
-    """A connection that isn't one of Twisted's is left to itself."""
-    transport, _ = polling()
-    request = FakeRequest(headers={"accept-encoding": ["gzip"]})
-    transport.poll(request.exchange)
-    transport.send(messages("x" * 200_000))
-    transport.close(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED))
-    assert not request.finished
