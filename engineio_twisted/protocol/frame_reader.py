@@ -8,6 +8,7 @@ its caller can stop between two frames.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from sys import getsizeof
 from typing import Any, ClassVar
 
@@ -105,6 +106,10 @@ class _Frame:
         return self.header[0] >= FINAL
 
 
+class _NotTextError(FrameError):
+    """What came of a message of text isn't UTF-8."""
+
+
 class _Binary:
     """
     A message of bytes of which not all has come.
@@ -176,7 +181,7 @@ class _Text(_Binary):
             # With what the decoder had kept, the first bytes of a character.
             begin = self.size - len(error.object)
             place = begin + (error.start if error.reason == "invalid start byte" else error.end)
-            raise FrameError(
+            raise _NotTextError(
                 INVALID_PAYLOAD,
                 f"encountered invalid UTF-8 while processing text message at payload octet index {place}",
             ) from None
@@ -245,17 +250,20 @@ class FrameReader:
     Reads the frames of one end of a connection, from the first byte to the close frame.
 
     A message is bounded by its declared size before anything of it is stored. Text is decoded as it comes, and fails at
-    the first byte that can't be UTF-8. After a L{Violation}, or L{close}, it reads on only to find the peer's close
-    frame, or a header that is wrong too, and keeps nothing.
+    the first byte that can't be UTF-8. After a L{Violation}, or L{close}, it keeps nothing, and reads on only to find
+    the peer's close frame, or something else that is wrong.
 
     @param limit: maximum bytes of a message; of a compressed one, of what it inflates to.
     @param inflater: inflates compressed messages; None if they weren't agreed on.
     @cvar isServer: whether it reads what a client sends, which is masked.
     @ivar limit: as given.
-    @ivar isOver: whether the peer's close frame has come, right or wrong. What comes after it is ignored.
+    @ivar isOver: whether nothing more is read: the peer's close frame has come, right or wrong; or, after a violation
+        or L{close}, something that is wrong, or the rest of text that isn't UTF-8.
     """
 
-    __slots__ = ("_frame", "_inflater", "_isClosing", "_isIdle", "_message", "isOver", "limit")
+    __slots__ = (
+        *("_frame", "_inflater", "_isClosing", "_isIdle", "_isInside", "_isNoText", "_message", "isOver", "limit"),
+    )
 
     isServer: ClassVar[bool] = True
 
@@ -265,6 +273,10 @@ class FrameReader:
         self._inflater = inflater
         # Whether the next byte is the first of a message or a control frame, and wanted.
         self._isIdle = self.isServer
+        # Whether the next frame of a message is to be a continuation.
+        self._isInside = False
+        # Whether what came of a message can't be text.
+        self._isNoText = False
         # Whether only the close frame is wanted.
         self._isClosing = False
         self._frame: _Frame | None = None
@@ -364,13 +376,17 @@ class FrameReader:
         elif not payload:
             return position, violation
         if self._isClosing:
-            if not incomplete.left and incomplete.opcode == CLOSE:
-                self.isOver = True
+            if not incomplete.left:
+                self._skipped(incomplete)
             return position, violation
         try:
             return position, self._take(incomplete, self._unmasked(incomplete, payload))
         except FrameError as error:
-            return position, self._violate(error.code, error.reason)
+            self._isNoText = isinstance(error, _NotTextError)
+            violation = self._violate(error.code, error.reason)
+            if not incomplete.left:
+                self._skipped(incomplete)
+            return position, violation
 
     def _readHeader(self, incomplete: _Frame, data: bytes, position: int) -> tuple[int, Violation | None]:
         violation = None
@@ -380,14 +396,16 @@ class FrameReader:
                 return position, violation
             incomplete.header += piece
             position += len(piece)
-            if len(incomplete.header) == _BEGINNING and (reason := self._begin(incomplete)) is not None:
-                violation = self._violate(PROTOCOL_ERROR, reason)
-        wrong = self._open(incomplete)
-        if wrong is not None and violation is None:
-            violation = self._violate(wrong.code, wrong.reason)
+            if len(incomplete.header) == _BEGINNING:
+                for reason in [*self._faults(incomplete)]:
+                    violation = self._violate(PROTOCOL_ERROR, reason) or violation
+        try:
+            self._open(incomplete)
+        except FrameError as error:
+            violation = self._violate(error.code, error.reason) or violation
         return position, violation
 
-    def _begin(self, incomplete: _Frame) -> str | None:
+    def _faults(self, incomplete: _Frame) -> Iterator[str]:
         """Take the first two bytes of a frame; return what is wrong with them."""
         first, second = incomplete.header
         isMasked = second >= MASKED
@@ -395,61 +413,66 @@ class FrameReader:
         incomplete.headerSize += LENGTHS.get(length, 0) + (MASK_SIZE if isMasked else 0)
         opcode = incomplete.opcode
         reserved = first >> 4 & 7
-        isCompressed = first & COMPRESSED and self._inflater is not None
-        if reserved and not (isCompressed and first & 0x70 == COMPRESSED):
-            return f"RSV = {reserved} and no extension negotiated"
+        isCompressed = first & 0x70 == COMPRESSED and self._inflater is not None
+        if reserved and not isCompressed:
+            yield f"RSV = {reserved} and no extension negotiated"
         if self.isServer and not isMasked:
-            return "unmasked client-to-server frame"
+            yield "unmasked client-to-server frame"
         if isMasked and not self.isServer:
-            return "masked server-to-client frame"
+            yield "masked server-to-client frame"
         if opcode >= CLOSE:
             if not incomplete.isFinal:
-                return "fragmented control frame"
+                yield "fragmented control frame"
             if length > MAX_CONTROL:
-                return "control frame with payload length > 125 octets"
+                yield "control frame with payload length > 125 octets"
             if opcode > PONG:
-                return f"control frame using reserved opcode {opcode}"
+                yield f"control frame using reserved opcode {opcode}"
             if opcode == CLOSE and length == 1:
-                return "received close control frame with payload len 1"
+                yield "received close control frame with payload len 1"
             if isCompressed:
-                return f"received compressed control frame [{_EXTENSION}]"
-            return None
+                yield f"received compressed control frame [{_EXTENSION}]"
+            return
         if opcode > BINARY:
-            return f"data frame using reserved opcode {opcode}"
-        if self._isClosing:
-            # Messages aren't followed any more.
-            return None
-        if opcode == CONTINUATION and self._message is None:
-            return "received continuation data frame outside fragmented message"
-        if opcode != CONTINUATION and self._message is not None:
-            return "received non-continuation data frame while inside fragmented message"
-        if opcode == CONTINUATION and isCompressed:
-            return f"received continuation data frame with compress bit set [{_EXTENSION}]"
-        return None
+            yield f"data frame using reserved opcode {opcode}"
+        if opcode == CONTINUATION and not self._isInside:
+            yield "received continuation data frame outside fragmented message"
+        if opcode != CONTINUATION and self._isInside:
+            yield "received non-continuation data frame while inside fragmented message"
+        if isCompressed and self._isInside:
+            yield f"received continuation data frame with compress bit set [{_EXTENSION}]"
 
-    def _open(self, incomplete: _Frame) -> FrameError | None:
-        """Take a complete header; return what is wrong with it."""
+    def _open(self, incomplete: _Frame) -> None:
+        """
+        Take a complete header.
+
+        @raise FrameError: it is wrong, or its message too large.
+        """
         header = incomplete.header
         short = header[1] & ~MASKED
         length = short if short <= SHORT else int.from_bytes(header[_BEGINNING : _BEGINNING + LENGTHS[short]])
         incomplete.left = length
         if header[1] >= MASKED:
             incomplete.mask = header[-MASK_SIZE:]
+        isMessage = incomplete.opcode < CLOSE
+        self._isInside = self._isInside or isMessage
         if length >= 2**63:
-            return FrameError(PROTOCOL_ERROR, "invalid data frame length (>2^63)")
+            raise FrameError(PROTOCOL_ERROR, "invalid data frame length (>2^63)")
         if short > SHORT and length < LEAST[short]:
-            return FrameError(PROTOCOL_ERROR, "invalid data frame length (not using minimal length encoding)")
-        if incomplete.opcode >= CLOSE or self._isClosing:
-            return None
-        if self._message is None:
-            message = (_Text if incomplete.opcode == TEXT else _Binary)(self.limit)
-            inflater = self._inflater if header[0] & COMPRESSED else None
-            self._message = message if inflater is None else _Compressed(self.limit, inflater, message)
-        try:
+            raise FrameError(PROTOCOL_ERROR, "invalid data frame length (not using minimal length encoding)")
+        if isMessage and not self._isClosing:
+            if self._message is None:
+                message = (_Text if incomplete.opcode == TEXT else _Binary)(self.limit)
+                inflater = self._inflater if header[0] & COMPRESSED else None
+                self._message = message if inflater is None else _Compressed(self.limit, inflater, message)
             self._message.expect(length)
-        except FrameError as error:
-            return error
-        return None
+
+    def _skipped(self, incomplete: _Frame) -> None:
+        """Take the end of a frame that isn't wanted."""
+        if incomplete.opcode >= CLOSE:
+            self.isOver = self.isOver or incomplete.opcode == CLOSE
+        elif incomplete.isFinal:
+            self._isInside = False
+            self.isOver = self.isOver or self._isNoText
 
     def _unmasked(self, incomplete: _Frame, payload: bytes) -> bytes | bytearray:
         mask = incomplete.mask
@@ -473,11 +496,12 @@ class FrameReader:
         if incomplete.left or not incomplete.isFinal:
             return None
         self._message = None
+        self._isInside = False
         self._isIdle = self.isServer
         event: str | bytes = message.end()
         return event
 
-    def _said(self, opcode: int, payload: bytes) -> Ping | Pong | Close | Violation:
+    def _said(self, opcode: int, payload: bytes) -> Event | None:
         """Return what a control frame says."""
         if opcode != CLOSE:
             return Ping(payload) if opcode == PING else Pong(payload)
@@ -492,6 +516,10 @@ class FrameReader:
         self.close()
         return Close(code, reason)
 
-    def _violate(self, code: int, reason: str) -> Violation:
+    def _violate(self, code: int, reason: str) -> Violation | None:
+        """Return what is wrong, the first time."""
+        if self._isClosing:
+            self.isOver = True
+            return None
         self.close()
         return Violation(code, tooLarge(self.limit) if code == TOO_LARGE else reason)

@@ -68,6 +68,10 @@ GATHERED = 65536
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What is appended to a client's key before it is hashed (RFC 6455, 1.3)."""
 
+_DROPPED = (
+    'connection was closed uncleanly ("peer dropped the TCP connection without previous WebSocket closing handshake")'
+)
+
 _ACCEPT = b"Sec-WebSocket-Accept"
 
 HONOURED = frozenset({"echoCloseCodeReason", "failByDrop"})
@@ -252,7 +256,7 @@ class AutobahnWebSocket(WebSocketConnection):
     # As attributes, since they are asked for with each message.
     isOpen = True
     writable = True
-    # Whether both sides have sent their close frames, or the client has broken the protocol twice.
+    # Whether nothing more is read, and the connection is closed when all is written.
     _isOver = False
     # What is written while something is being read, to go out in one piece; None at other times.
     _gathered: list[bytes] | None = None
@@ -306,9 +310,6 @@ class AutobahnWebSocket(WebSocketConnection):
 
     def _violated(self, violation: Violation) -> None:
         """The client has broken the protocol, or sent too much: say so, and read on until it has closed."""
-        if not self.isOpen:
-            self._isOver = True
-            return
         code, reason = violation.code, violation.reason
         if self.engine.failByDrop:
             self.isOpen = self.writable = False
@@ -326,7 +327,7 @@ class AutobahnWebSocket(WebSocketConnection):
         # Otherwise the receiver was told already, or has closed it.
         if self.isOpen:
             self.isOpen = self.writable = False
-            self.receiver.closed(f"connection lost: {reason.getErrorMessage()}")
+            self.receiver.closed(_DROPPED)
 
     # The pace of the client
 
@@ -478,13 +479,10 @@ class AutobahnWebSocket(WebSocketConnection):
 
     def _heard(self, event: Event | None) -> None:
         """Take what is no message."""
+        self._isOver = self._reader.isOver
         if isinstance(event, Ping):
             self.write(frame(FINAL | PONG, event.payload))
         elif isinstance(event, Close):
-            self._isOver = True
             self._closed(event)
         elif isinstance(event, Violation):
-            self._isOver = self._reader.isOver
             self._violated(event)
-        elif self._reader.isOver:
-            self._isOver = True

@@ -265,7 +265,7 @@ def test_reasons(sent: bytes, code: int, reason: str) -> None:
         reader = FrameReader(1000)
         assert read(reader, *pieces) == [Violation(code, reason)]
         assert reader.held < 14
-        if len(sent) < 1000 and not reader.isOver and "2^63" not in reason:
+        if len(sent) < 1000 and not reader.isOver and "2^63" not in reason and "fragment" not in reason:
             assert read(reader, makeFrame("4x") + makeFrame(b"p", PING)) == []
             assert not reader.isOver
             assert read(reader, makeFrame(b"", CLOSE) + makeFrame("4x")) == []
@@ -284,7 +284,7 @@ def test_isOver() -> None:
     assert read(reader, makeFrame("4a", isFinal=False)) == []
     reader.close()
     assert reader.held == 0
-    assert read(reader, makeFrame(b"\xff" * 2000, TEXT) + makeFrame(b"", PING)) == []
+    assert read(reader, makeFrame(b"\xff" * 2000, CONTINUATION) + makeFrame(b"\xff", TEXT) + makeFrame(b"", PING)) == []
     assert not reader.isOver
     assert read(reader, makeFrame(b"\x03\xe8", CLOSE)[:-1]) == []
     assert not reader.isOver
@@ -292,15 +292,46 @@ def test_isOver() -> None:
     assert reader.isOver
 
 
-def test_wrongAgain() -> None:
-    """Behind a close frame, headers that are wrong are told all the same, but nothing about messages."""
+WRONG_AGAIN = [
+    makeFrame("x", 3),
+    makeFrame("x", CONTINUATION),
+    makeFrame("x", isMasked=False),
+    makeFrame("x", isFinal=False) + makeFrame("y"),
+    makeFrame(b"x", PING, length=300),
+    makeFrame(b"x", length=2**63),
+]
+
+
+@pytest.mark.parametrize("again", WRONG_AGAIN)
+@pytest.mark.parametrize("how", ["wrong", "closed"])
+def test_wrongAgain(again: bytes, how: str) -> None:
+    """A peer that is wrong a second time isn't waited for, nor one that is wrong behind our close frame."""
+    for pieces in cuts(again).values():
+        reader = FrameReader(1000)
+        if how == "wrong":
+            assert len(read(reader, makeFrame("4x", reserved=1))) == 1
+        else:
+            reader.close()
+        assert not reader.isOver
+        assert read(reader, *pieces) == []
+        assert reader.isOver
+
+
+def test_wrongTwice() -> None:
+    """Nor one whose frame is wrong in two ways; nor, when the rest of it has come, one whose text isn't UTF-8."""
     reader = FrameReader(1000)
-    reader.close()
-    wrong = Violation(PROTOCOL_ERROR, "data frame using reserved opcode 3")
-    frames = makeFrame("x", 3), makeFrame("x", CONTINUATION), makeFrame(b"\xff", TEXT), makeFrame(b"x" * 1001)
-    assert read(reader, b"".join(frames) + makeFrame("x", 3)) == [wrong, wrong]
-    # One that is wrong in two ways is told once.
-    assert len(read(reader, makeFrame("x", 3, length=1, isMasked=False))) == 1
+    assert read(reader, makeFrame("x", 3, isMasked=False)) == [
+        Violation(PROTOCOL_ERROR, "unmasked client-to-server frame")
+    ]
+    assert reader.isOver
+    wrong = makeFrame(b"4\xffmore", TEXT, isFinal=False)
+    for frames in (makeFrame(b"4\xffmore", TEXT), wrong + makeFrame("", PING) + makeFrame("end", CONTINUATION)):
+        for pieces in cuts(frames).values():
+            reader = FrameReader(1000)
+            assert len(read(reader, b"".join(pieces)[:-1])) == 1
+            assert not reader.isOver
+            assert read(reader, frames[-1:]) == []
+            assert reader.isOver
 
 
 def test_closeFrames() -> None:

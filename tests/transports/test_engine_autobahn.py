@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engineio_twisted import AutobahnEngine, Packet, PacketType
 from engineio_twisted.ends import CLOSE_TIMEOUT
+from engineio_twisted.interfaces import LEFT
 from engineio_twisted.protocol.errors import OptionError
 from engineio_twisted.protocol.frame_reader import INTEGER_UNMASKED
 from engineio_twisted.protocol.frames import unmask
@@ -136,7 +137,7 @@ def test_aHandlerThatClosesInTheMiddle() -> None:
     take = peer.owner.transportPacket
 
     def closing(transport: Any, packet: Packet) -> bool:
-        transport.close()
+        transport.close(LEFT)
         return take(transport, packet)
 
     peer.owner.transportPacket = closing  # type: ignore[method-assign]
@@ -152,6 +153,7 @@ def test_aHandlerThatClosesInTheMiddle() -> None:
     [
         (makeFrame("4x") + makeFrame(b"p", 9), False),
         (makeFrame(b"\xff", 1), False),
+        (makeFrame(b"x" * (LIMIT + 1)), False),
         (makeFrame("4x", 3), True),
         (makeFrame("4x", isMasked=False), True),
         (makeFrame(b"\x03\xe8", 8), True),
@@ -165,7 +167,7 @@ def test_behindOurCloseFrame(how: str, behind: bytes, isClosed: bool) -> None:
     if how == "wrong":
         peer.receive(makeFrame("4x", reserved=1))
     else:
-        peer.transport.close()
+        peer.transport.close(LEFT)
     sent = peer.connection.value()
     assert peer.closeCode() == (1002 if how == "wrong" else 1000)
     assert not peer.connection.disconnecting
