@@ -235,7 +235,7 @@ class IWebSocketReceiver(Interface):
 
 
 class IEngineServer(Interface):
-    """A server, as the twisted.web side knows it."""
+    """What serves the requests of a server. A L{Server} is one by adaptation: C{IEngineServer(server)}."""
 
     opts = Attribute("The L{ServerOptions}.")
     reading = Attribute("The L{Connections} of requests whose bodies are being read.")
@@ -245,12 +245,16 @@ class IEngineServer(Interface):
         """
         Answer a request, now or later.
 
-        @param exchange: an L{IExchange}.
+        @param exchange: an L{IExchange} that isn't answered, and whose client isn't gone.
         @param isUpgrade: whether it asks for a WebSocket.
         """
 
-    def announceEarlyHeaders(exchange: Any) -> Coroutine[Any, Any, None]:
-        """Add what belongs to the headers of a response that is given before the request is complete."""
+    def refuseEarly(exchange: Any, refusal: HTTPRefusal) -> Coroutine[Any, Any, None]:
+        """
+        Count a request that is refused before its body is complete, and set the headers of the response.
+
+        The caller writes that, whatever this raises.
+        """
 
     def pushTarget(exchange: Any, method: bytes, uri: bytes) -> Any:
         """Return the L{IPushReceiver} to which a request with a body would deliver it, or None."""
@@ -304,6 +308,7 @@ class IExchange(Interface):
     connection = Attribute("What the response is written to: a transport, or a L{Stream}. Until it is answered.")
     isStream = Attribute("Whether it came on a stream of HTTP/2.")
     isAnswered = Attribute("Whether the request was answered or its client is gone.")
+    openedId = Attribute("The id of the session that the response opens; None if it opens none. May be set.")
     client = Attribute("The L{Client} who sent it, once that was found out; None before. May be set.")
 
     def headerValues(name: bytes) -> Sequence[bytes]:

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from .ends import Connections, attempt
-from .interfaces import LEFT
+from .interfaces import LEFT, IEngineServer
 from .logs import DebugScope
 from .observer import Counters
 from .protocol.errors import ConnectionRefusal, ErrorCode, HTTPRefusal, RequestRefused, ServerClosing
@@ -81,6 +82,7 @@ class RoutedServer(Protocol):
         ...
 
 
+@implementer(IEngineServer)
 class Router:
     """
     The way of the requests of one server.
@@ -111,27 +113,18 @@ class Router:
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
 
     def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> PollingTransport | None:
-        """
-        Return the transport to which a request with a body would deliver it; None if it would be refused.
-
-        @param exchange: an L{IExchange}, of which only the headers are known yet.
-        """
         try:
             wanted = self._classify(exchange, method, uri, isUpgrade=False)
         except HTTPRefusal:
             return None
-        return self._session(wanted).transport if wanted.want is Want.PUSH else None
+        # It is a session on polling, and there is one.
+        session: Any = wanted.session
+        return session.transport if wanted.want is Want.PUSH else None
+
+    async def refuseEarly(self, exchange: Any, refusal: HTTPRefusal) -> None:
+        await self._writer.refuseEarly(exchange, refusal)
 
     def handle(self, exchange: Any, isUpgrade: bool) -> None:
-        """
-        Answer a request, now or later.
-
-        @param exchange: an L{IExchange}, whose body has been read.
-        @param isUpgrade: whether it asks for a WebSocket.
-        """
-        if exchange.isAnswered:
-            # An application that calls this after some time may find the client gone.
-            return
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             exchange.channel.persistent = False
@@ -176,12 +169,13 @@ class Router:
     def _route(self, exchange: Any, isUpgrade: bool) -> None:
         try:
             wanted = self._classify(exchange, exchange.method, exchange.uri, isUpgrade)
+            session: Any = wanted.session
             if wanted.want is Want.POLL:
-                self._session(wanted).transport.poll(exchange)
+                session.transport.poll(exchange)
             elif wanted.want is Want.PUSH:
-                self._session(wanted).transport.push(exchange)
+                session.transport.push(exchange)
             elif wanted.want is Want.UPGRADE:
-                self._upgrade(exchange, wanted)
+                self._upgrade(exchange, wanted, session)
             else:
                 self._handshake(exchange, wanted, isUpgrade)
         except BaseException:
@@ -196,8 +190,9 @@ class Router:
         if self.opts.allowRequest is None and self._server.generatesIds:
             # Nothing that could take time.
             try:
+                handshake = self._checkWebSocket(exchange) if isUpgrade else None
                 sid: Any = self._server.generateId(None)
-                self._openAs(exchange, wanted, self._handshakeOf(exchange, wanted), sid, admission)
+                self._openAs(exchange, wanted, handshake, sid, admission)
             finally:
                 admission.giveUp()
         else:
@@ -211,15 +206,10 @@ class Router:
             method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server.factory.clients.get, own
         )
 
-    @staticmethod
-    def _session(wanted: EngineRequest[Socket]) -> Socket:
-        assert wanted.session is not None
-        return wanted.session
-
     async def _open(self, wanted: EngineRequest[Socket], admission: Admission, decision: Decision) -> None:
         exchange = decision.exchange
         try:
-            handshake = self._handshakeOf(exchange, wanted)
+            handshake = self._checkWebSocket(exchange) if decision.isUpgrade else None
             await self._askWhetherAllowed(decision)
             sid = await self._newId(decision)
             # What was cancelled may have taken no notice.
@@ -264,11 +254,9 @@ class Router:
             self._tell(self._server.factory.open(sid, transport, exchange, wanted.revision, admission))
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
-        self._accept(exchange, handshake, transport, sid)
+        exchange.openedId = sid
+        self._accept(exchange, handshake, transport)
         exchange.keepLittle()
-
-    def _handshakeOf(self, exchange: Any, wanted: EngineRequest[Socket]) -> WebSocketHandshake | None:
-        return self._checkWebSocket(exchange) if wanted.want is Want.WEBSOCKET else None
 
     def _checkHead(self, exchange: Any) -> None:
         """Refuse a request of HTTP/2 whose head is too large; on a connection of HTTP/1.1 its site does."""
@@ -334,11 +322,10 @@ class Router:
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
         return sid
 
-    def _upgrade(self, exchange: Any, wanted: EngineRequest[Socket]) -> None:
+    def _upgrade(self, exchange: Any, wanted: EngineRequest[Socket], session: Socket) -> None:
         handshake = self._checkWebSocket(exchange)
 
         def begin() -> None:
-            session = self._session(wanted)
             # Whatever comes on it comes from the client of that session.
             transport.owner = session
             if not session.tryUpgrade(transport):
@@ -346,7 +333,7 @@ class Router:
                 transport.close(LEFT)
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
-        self._accept(exchange, handshake, transport, None)
+        self._accept(exchange, handshake, transport)
 
     def _checkWebSocket(self, exchange: Any) -> WebSocketHandshake:
         if getattr(exchange.channel, "transport", None) is None:
@@ -354,12 +341,11 @@ class Router:
             raise HTTPRefusal("a WebSocket needs HTTP/1.1", {"Upgrade": "websocket"}, 426, "UPGRADE_REQUIRED")
         return checkWebSocketHeaders(exchange.method.decode("latin-1"), exchange.allHeaderValues())
 
-    def _accept(
-        self, exchange: Any, handshake: WebSocketHandshake, transport: WebSocketTransport, openedId: str | None
-    ) -> None:
-        self._writer.announce(exchange, openedId)
+    def _accept(self, exchange: Any, handshake: WebSocketHandshake, transport: WebSocketTransport) -> None:
+        opensSession = exchange.openedId is not None
+        self._writer.announce(exchange)
         try:
-            self._admitting.check(opensSession=openedId is not None)
+            self._admitting.check(opensSession)
         except ServerClosing:
             exchange.removeHeader("Set-Cookie")
             raise

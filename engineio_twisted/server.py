@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
-from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
 
 from .clock import steadyClock
 from .ends import Connections
@@ -39,7 +39,6 @@ from .web.site import Site
 from .web.writer import ResponseWriter
 
 
-@implementer(IEngineServer)
 class Server(EventEmitter):
     """
     An Engine.IO server: its options, its handlers, its sessions.
@@ -87,7 +86,6 @@ class Server(EventEmitter):
         self._clients = Clients(self.opts)
         self._writer = ResponseWriter(self.opts, self.counters, self)
         self.router = Router(self, self.stopping, self._writer, self._clients)
-        self.reading = self.router.reading
         cors = self.opts.cors
         if cors is not None:
             if cors.credentials and cors.origin == "*":
@@ -167,9 +165,9 @@ class Server(EventEmitter):
             if options.destroyUpgrade:
                 self.foreignUpgrades.closeLater(request, options.destroyUpgradeTimeout / 1000)
 
-        site.resource = CapturedPath(self, options.path, options.addTrailingSlash, site.resource, foreignUpgrade)
+        site.resource = CapturedPath(self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade)
         if isinstance(site, Site):
-            site.addServer(self)
+            site.addServer(self.router)
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 
@@ -281,7 +279,7 @@ class Server(EventEmitter):
 
         @param request: a L{twisted.web.server.Request} whose body has been read.
         """
-        self.router.handle(RequestExchange(request), isUpgrade=False)
+        self._serve(request, isUpgrade=False)
 
     def handleUpgrade(self, request: Any) -> None:
         """
@@ -289,25 +287,13 @@ class Server(EventEmitter):
 
         @param request: a L{twisted.web.server.Request}.
         """
-        self.router.handle(RequestExchange(request), isUpgrade=True)
+        self._serve(request, isUpgrade=True)
 
-    # For the rooms below, while they move
-
-    def handle(self, exchange: Any, isUpgrade: bool) -> None:
-        """As L{Router.handle}."""
-        self.router.handle(exchange, isUpgrade)
-
-    def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> Any:
-        """As L{Router.pushTarget}."""
-        return self.router.pushTarget(exchange, method, uri)
-
-    def announceHeaders(self, exchange: Any, openedId: str | None = None) -> None:
-        """As L{ResponseWriter.announce}."""
-        self._writer.announce(exchange, openedId)
-
-    async def announceEarlyHeaders(self, exchange: Any) -> None:
-        """As L{ResponseWriter.announceEarly}."""
-        await self._writer.announceEarly(exchange)
+    def _serve(self, request: Any, isUpgrade: bool) -> None:
+        exchange = RequestExchange(request)
+        # An application that calls this after some time may find the client gone.
+        if not exchange.isAnswered:
+            self.router.handle(exchange, isUpgrade)
 
     # What there is one of
 
@@ -340,6 +326,10 @@ class Server(EventEmitter):
     def generatesIds(self) -> bool:
         """Whether ids are made here, and not by a method that replaces ours."""
         return "generateId" not in vars(self) and type(self).generateId is Server.generateId
+
+    def __conform__(self, interface: InterfaceClass) -> Router | None:
+        """Return what a site and a resource know this server as."""
+        return self.router if interface is IEngineServer else None
 
     # Failing handlers
 

@@ -262,7 +262,6 @@ def test_webSocketsThatFail(engine: Any, lines: list[str], loggedErrors: list[Lo
     for _ in range(5):
         memory.connect(upgrade())
     assert len(loggedErrors) == 1
-    memory.server._announce = fail  # type: ignore[method-assign]
     memory.server.webSockets.accept = fail
     for _ in range(5):
         assert b" 500 " in memory.connect(upgrade()).taken()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from io import StringIO
+from operator import attrgetter
 from pathlib import Path
 from socket import AF_UNIX
 from socket import socket as Socket
@@ -372,7 +373,8 @@ def test_whatNeverGoes(where: str, drain: bool, loggedErrors: list[Any]) -> None
     """One that can't be aborted stops neither the others nor the end."""
     memory = Memory(drainTimeout=1000)
     server = memory.server
-    connections = server.webSockets.connections if where == "webSockets" else getattr(server, where)
+    owners = {"webSockets": "webSockets.connections", "reading": "router.reading"}
+    connections = attrgetter(owners.get(where, where))(server)
     for _ in range(2):
         connections.add(Immortal())
     wire = memory.connect(upgrade())

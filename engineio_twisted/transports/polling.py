@@ -6,7 +6,7 @@ docs/protocol.md, "Polling".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,6 @@ class PollingTransport(PushTransport):
     _poll: Any = None
     # Few sessions ever have one of these.
     _untaken: UntakenResponses | None = None
-    # The id of the session, until the response that opens it.
-    _sid: str | None = None
 
     @property
     def writable(self) -> bool:
@@ -72,7 +70,7 @@ class PollingTransport(PushTransport):
         @param exchange: an L{IExchange}.
         @param sid: the id of the session, with which the response is announced.
         """
-        self._sid = sid
+        exchange.openedId = sid
         self._poll = exchange
         exchange.watch(self, isWaiting=True)
 
@@ -138,10 +136,6 @@ class PollingTransport(PushTransport):
         headers, body = self._bodyOf(payload)
         if agents := exchange.headerValues(b"user-agent"):
             headers = headersFor(agents, headers)
-        announce: Callable[[Any], object] = self._writer.announce
-        if self._sid is not None:
-            announce = partial(self._writer.announce, openedId=self._sid)
-            self._sid = None
         counters = self.counters
         counters.packetsSent += count
         if counters.trafficObservers:
@@ -156,14 +150,14 @@ class PollingTransport(PushTransport):
             compressor = compressorFor(coding, compression)
             compressed = compressedAtOnce(body, compressor)
             if compressed is None:
-                self._sendInPieces(exchange, headers, body, compressor, announce)
+                self._sendInPieces(exchange, headers, body, compressor)
                 return
             body, size = compressed, len(compressed)
         counters.bytesSent += size
         if counters.trafficObservers:
             counters.tell("bytesSent", self.owner, size)
         channel, connection = exchange.channel, exchange.connection
-        if not exchange.respond(200, headers, body, announce) and unsent(connection):
+        if not exchange.respond(200, headers, body, self._writer.announce) and unsent(connection):
             self._responses().add(UnreadAnswer(channel, connection, size, self._responseTaken))
 
     def _sendInPieces(
@@ -172,13 +166,12 @@ class PollingTransport(PushTransport):
         headers: Mapping[str, str],
         body: bytes,
         compressor: Any,
-        announce: Callable[[Any], object],
     ) -> None:
         for name, value in headers.items():
             exchange.setHeader(name, value)
         # A request of twisted.web has producers; from here on the response is its own.
         request = exchange.request
-        announce(exchange)
+        self._writer.announce(exchange)
         responses = self._responses()
         finished = partial(responses.compressed, taken=self._responseTaken)
         count = partial(self.counters.addBytesSent, self.owner)

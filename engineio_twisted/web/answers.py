@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.web.http_headers import Headers
-
-from ..protocol.errors import HTTPRefusal
 
 AnswerT = TypeVar("AnswerT")
 
@@ -49,16 +47,6 @@ def headerOf(exchange: Any, name: bytes) -> str | None:
     """
     values = exchange.headerValues(name)
     return values[-1].decode("latin-1") if values else None
-
-
-def refuse(exchange: Any, refusal: HTTPRefusal, announce: Callable[[Any], object]) -> None:
-    """
-    Answer a plain request with a refusal.
-
-    @param announce: as in L{IExchange.respond}.
-    """
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **refusal.headers}
-    exchange.respond(refusal.status, headers, refusal.asJSON().encode(), announce)
 
 
 async def settled(answer: AnswerT | Awaitable[AnswerT]) -> AnswerT:

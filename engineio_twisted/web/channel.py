@@ -23,6 +23,7 @@ from ..interfaces import IUnreadAnswer
 from ..protocol.errors import HeadRefused
 from ..turns import TURN, inLaterTurn
 from .connections import UnreadDeadline, forgetUnsent, unread
+from .refusals import wholeForm
 from .requests import LINGER_TIME
 
 if TYPE_CHECKING:
@@ -441,12 +442,7 @@ class Channel(HTTPChannel):
             # Nobody has asked, and a client that just begins would take it for the answer to that.
             self.loseConnection()
             return
-        body = refusal.asJSON().encode()
-        lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self.transport.write(
-            f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n{head}\r\n".encode() + body
-        )
+        self.transport.write(wholeForm(refusal))
         if isComplete or refusal.status == HTTPStatus.REQUEST_TIMEOUT:
             self.loseConnection()
         elif self._deadline is None:

@@ -25,12 +25,13 @@ class RequestExchange:
     @param request: a L{twisted.web.server.Request}. One on a stream of HTTP/2 gets a L{Stream} for its channel.
     """
 
-    __slots__ = ("__weakref__", "request")
+    __slots__ = ("__weakref__", "openedId", "request")
 
     def __init__(self, request: Any) -> None:
         if isStream(getattr(request, "channel", None)):
             adapt(request)
         self.request = request
+        self.openedId: str | None = None
 
     @property
     def method(self) -> bytes:

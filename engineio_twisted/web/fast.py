@@ -26,7 +26,7 @@ from .exchange import RequestExchange
 from .group import ConnectionGroup
 from .heads import CACHED_HEADERS, HEADERS, REQUEST_LINE, RequestHead, headersOf
 from .requests import EngineIORequest
-from .resource import CapturedPath
+from .resource import CapturedPath, follow
 from .site import Site
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class FastExchange:
         "channel",
         "connection",
         "isWaiting",
+        "openedId",
     )
 
     # What its channel asks of each request.
@@ -115,6 +116,7 @@ class FastExchange:
         self._method = method
         self._uri = uri
         self.isWaiting = False
+        self.openedId: str | None = None
         self._site = channel.site
         # Not when it is asked for: a connection that is lost doesn't know any more.
         self._host = channel.localAddress
@@ -412,8 +414,8 @@ class FastChannel(Channel):
                 return
         super().dataReceived(data)
 
-    def _requestOf(self, data: bytes) -> tuple[FastExchange, CapturedPath, bool] | None:
-        """Return the request that came, where it goes, and whether it has Upgrade, if it is one to be served here."""
+    def _requestOf(self, data: bytes) -> tuple[FastExchange, IEngineServer, bool] | None:
+        """Return the request that came, what serves it, and whether it asks for a WebSocket; None if it isn't taken."""
         match = REQUEST_LINE.match(data)
         if match is None:
             return None
@@ -438,18 +440,20 @@ class FastChannel(Channel):
             return None
         path = uri.partition(b"?")[0]
         root = self.site.resource
-        while type(root) is CapturedPath and not root.captures(path):
-            root = root.rest
-        if type(root) is not CapturedPath:
+        if not isinstance(root, CapturedPath):
+            return None
+        root, isCaptured = follow(root, path)
+        if not isCaptured:
             return None
         if self.localAddress is None:
             self.localAddress = self.transport.getHost()
             # From here on a head that comes whole is none that is awaited.
             self._headCame()
         exchange = FastExchange(self, method, uri, head, body)
-        if method == b"POST" and not self._mayBePushed(root.engineServer, exchange, body):
+        engineServer = root.engineServer
+        if method == b"POST" and not self._mayBePushed(engineServer, exchange, body):
             return None
-        return exchange, root, head.isUpgrade
+        return exchange, engineServer, head.isUpgrade
 
     def _mayBePushed(self, server: IEngineServer, exchange: FastExchange, body: bytes) -> bool:
         """Return whether there is nothing to find out about a body by those who count it as it comes."""
@@ -461,7 +465,7 @@ class FastChannel(Channel):
         target = server.pushTarget(exchange, exchange.method, exchange.uri)
         return target is None or not target.isReading
 
-    def _serve(self, exchange: FastExchange, root: CapturedPath, isUpgrade: bool) -> None:
+    def _serve(self, exchange: FastExchange, engineServer: IEngineServer, isUpgrade: bool) -> None:
         if self._unread is not None:
             self._nextBegins()
         self.requests.append(exchange)
@@ -471,7 +475,7 @@ class FastChannel(Channel):
         if self.timeOut:
             self._savedTimeOut, self.timeOut = self.timeOut, None
         try:
-            root.engineServer.handle(exchange, isUpgrade)
+            engineServer.handle(exchange, isUpgrade)
         except BaseException:
             exchange.request.processingFailed(Failure())
 

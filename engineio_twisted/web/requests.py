@@ -30,6 +30,7 @@ from ..protocol.errors import BodyTimeout, HTTPRefusal, PayloadTooLarge
 from .attributes import Derived
 from .connections import isStream
 from .exchange import RequestExchange
+from .refusals import plainForm
 from .request_headers import RequestHeaders
 from .resource import serverAt
 from .streams import Stream
@@ -112,7 +113,7 @@ class EngineIORequest(server.Request):
     # What twisted.web says of a request, such as one by HEAD, which any client can send.
     _log = ThrottledLogger()
     _ownLog = Logger()
-    _engine: IEngineServer | None = None
+    _engineServer: IEngineServer | None = None
     _limit: int | None = None
     _polling: IPushReceiver | None = None
     channel: Any
@@ -232,12 +233,12 @@ class EngineIORequest(server.Request):
         # Twisted says of each GET on a stream that it has no body, which isn't known yet.
         hasBody = length != 0 or method == b"POST" or isStream(self.channel)
         site = self.channel.site
-        engine = serverAt(site.resource, uri.partition(b"?")[0]) if hasBody else None
+        engineServer = serverAt(site.resource, uri.partition(b"?")[0]) if hasBody else None
         timeout: int | None
-        if engine is not None:
-            self._engine = engine
-            self._limit = engine.opts.maxHttpBufferSize
-            timeout = engine.opts.httpRequestBodyTimeout
+        if engineServer is not None:
+            self._engineServer = engineServer
+            self._limit = engineServer.opts.maxHttpBufferSize
+            timeout = engineServer.opts.httpRequestBodyTimeout
         elif length != 0 and hasattr(site, "bodyLimits"):
             self._limit, timeout = site.bodyLimits
         else:
@@ -271,10 +272,14 @@ class EngineIORequest(server.Request):
         self._start = None
         if timeout is not None:
             self._timer = self._callLater(timeout / 1000, self._bodyDue, timeout)
-        if self._engine is not None:
-            self._engine.reading.add(self)
+        if self._engineServer is not None:
+            self._engineServer.reading.add(self)
         try:
-            polling = None if self._engine is None else self._engine.pushTarget(RequestExchange(self), method, uri)
+            polling = (
+                None
+                if self._engineServer is None
+                else self._engineServer.pushTarget(RequestExchange(self), method, uri)
+            )
             if polling is not None:
                 polling.pushStarted(self)
                 self._polling = polling
@@ -325,29 +330,18 @@ class EngineIORequest(server.Request):
     def _refuse(self, refusal: HTTPRefusal) -> None:
         """Answer before the body is complete. What is still to come of it is dropped, for a short time."""
         self._refused = True
-        if self._engine is None:
-            self.channel.site.refused(refusal, self.client)
-        else:
-            if self._engine.counters.throttle.allows(refusal.name):
-                self._ownLog.warn(
-                    "A body from {peer} was refused: {reason}",
-                    peer=self.client,
-                    reason=refusal.message,
-                    name=refusal.name,
-                )
-            self._engine.counters.requestRefused(RequestExchange(self), refusal)
         # The channel would ask for more, with "100 Continue".
         self.requestHeaders.removeHeader(b"expect")
-        body = refusal.asJSON().encode()
-        self.responseHeaders.setRawHeaders("Content-Type", ["application/json"])
-        self.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
-        self.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
+        headers, body = plainForm(refusal)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.responseHeaders.setRawHeaders(name, [value])
         if not isStream(self.channel):
             self.responseHeaders.setRawHeaders("Connection", ["close"])
-        if self._engine is None:
+        if self._engineServer is None:
+            self.channel.site.refused(refusal, self.client)
             self._writeRefusal(refusal.status, body)
             return
-        self._deciding = Deferred.fromCoroutine(self._engine.announceEarlyHeaders(RequestExchange(self)))
+        self._deciding = Deferred.fromCoroutine(self._engineServer.refuseEarly(RequestExchange(self), refusal))
         self._deciding.addErrback(self._notDecided)
         self._deciding.addCallback(lambda _: self._writeRefusal(refusal.status, body))
         if self._polling is not None:
@@ -419,5 +413,5 @@ class EngineIORequest(server.Request):
 
     def _bodyEnded(self) -> None:
         cancel(self._timer)
-        if self._engine is not None:
-            self._engine.reading.remove(self)
+        if self._engineServer is not None:
+            self._engineServer.reading.remove(self)

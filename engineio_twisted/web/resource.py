@@ -38,13 +38,16 @@ class EngineIOResource(resource.Resource):
 
     isLeaf = True
 
-    def __init__(self, server: IEngineServer) -> None:
+    def __init__(self, server: Any) -> None:
         super().__init__()
-        self.engineServer = server
+        self.engineServer = IEngineServer(server)
 
     def render(self, request: Request) -> int:
         """Hand a request to the server, which answers it now or later."""
-        self.engineServer.handle(RequestExchange(request), isUpgrade(request))
+        exchange = RequestExchange(request)
+        # A stream of HTTP/2 may be over, which its request is about to be told.
+        if not exchange.isAnswered:
+            self.engineServer.handle(exchange, isUpgrade(request))
         return NOT_DONE_YET
 
 
@@ -70,19 +73,12 @@ class CapturedPath(resource.Resource):
         super().__init__()
         self.engineServer = server
         self.rest = rest
-        self._path = path.encode("ascii")
-        self._exactly = {self._path, self._path + b"/"}
-        self._below = below
+        whole = path.encode("ascii")
+        self._exactly = {whole, whole + b"/"}
+        # What the paths below it begin with; nothing begins with a blank.
+        self._below = whole + b"/" if below else b" "
         self._foreignUpgrade = foreignUpgrade
         self._engineIO = EngineIOResource(server)
-
-    def render(self, request: Request) -> int:
-        """Hand a request for the path to the server."""
-        return self._engineIO.render(request)
-
-    def captures(self, path: bytes) -> bool:
-        """Return whether a path is the server's."""
-        return path in self._exactly or (self._below and path.startswith(self._path + b"/"))
 
     def getChildWithDefault(self, name: bytes, request: Request) -> resource.IResource:
         last, isCaptured = follow(self, request.path)
@@ -110,7 +106,7 @@ def follow(root: CapturedPath, path: bytes) -> tuple[CapturedPath, bool]:
 
     @return: the one that captures a path, and True; the last one and False if none does.
     """
-    while not root.captures(path):
+    while path not in root._exactly and not path.startswith(root._below):
         if not isinstance(root.rest, CapturedPath):
             return root, False
         root = root.rest

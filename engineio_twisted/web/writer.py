@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 
 import attrs
+from twisted.logger import Logger
 
 from ..logs import DebugScope
 from ..observer import Counters
@@ -18,7 +19,8 @@ from ..protocol.headers import cookieHeader, corsHeaders
 from ..protocol.option_parts import Cors
 from ..protocol.options import ServerOptions
 from ..protocol.origin_rules import OriginRule, originRule
-from .answers import ResponseHeaders, headerOf, refuse, settled
+from .answers import ResponseHeaders, headerOf, settled
+from .refusals import plainForm, upgradeForm
 
 _debug = DebugScope("engine")
 
@@ -62,22 +64,27 @@ class ResponseWriter:
     @param server: what emits the events.
     """
 
+    _log = Logger()
+
     def __init__(self, options: ServerOptions, counters: Counters, server: Emitter) -> None:
         self._options = options
         self._counters = counters
         self._server = server
 
-    def announce(self, exchange: Any, openedId: str | None = None) -> None:
+    def announce(self, exchange: Any) -> None:
         """
         Let handlers change the headers of a response, which are set and not written yet.
 
         @param exchange: an L{IExchange}.
-        @param openedId: the id of the session that this is the first response of; None if it is of none.
         """
         server, cookie = self._server, self._options.cookie
+        openedId = exchange.openedId
         exchange.joinCookies()
-        if openedId is not None and cookie is not None:
-            exchange.addHeader("Set-Cookie", cookieHeader(cookie, openedId))
+        if openedId is not None:
+            # If this isn't written after all, a refusal opens nothing.
+            exchange.openedId = None
+            if cookie is not None:
+                exchange.addHeader("Set-Cookie", cookieHeader(cookie, openedId))
         isFirst = openedId is not None and server.hears("initial_headers")
         if not isFirst and not server.hears("headers"):
             return
@@ -88,18 +95,9 @@ class ResponseWriter:
         server.emit("headers", headers, request)
         exchange.joinCookies()
 
-    async def announceEarly(self, exchange: Any) -> None:
-        """The same for a response that is given before the middlewares are called, when a body is refused."""
-        cors = self._options.cors
-        try:
-            if cors is not None:
-                self._addCorsHeaders(exchange, cors, await self._originRule(exchange, cors))
-        finally:
-            self.announce(exchange)
-
     # Refusals
 
-    def refuse(self, exchange: Any, refusal: HTTPRefusal, isUpgrade: bool) -> None:
+    def refuse(self, exchange: Any, refusal: HTTPRefusal, isUpgrade: bool = False) -> None:
         """
         Refuse a request, unless it was answered or its client is gone.
 
@@ -110,11 +108,7 @@ class ResponseWriter:
             # A middleware may have begun to answer, and will not go on.
             exchange.drop()
             return
-        self._counters.requestRefused(exchange, refusal)
-        if _debug.enabled:
-            # No more: what is in the query, and so in the context, may be a secret.
-            path = exchange.uri.partition(b"?")[0]
-            _debug.log(f"refused {exchange.method!r} {path!r}: {refusal.name}, {refusal.message}")
+        self._count(exchange, refusal)
         if isinstance(refusal, ConnectionRefusal) and self._server.hears("connection_error"):
             context = dict(refusal.context)
             error = ConnectionErrorEvent(exchange.request, refusal.code, ERROR_MESSAGES[refusal.code], context)
@@ -122,11 +116,36 @@ class ResponseWriter:
             if exchange.isAnswered:
                 # By a handler, which goes on with what it has begun.
                 return
-        if isUpgrade:
-            headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **refusal.headers}
-            exchange.respond(refusal.status, headers, refusal.message.encode(), self.announce)
-        else:
-            refuse(exchange, refusal, self.announce)
+        headers, body = upgradeForm(refusal) if isUpgrade else plainForm(refusal)
+        exchange.respond(refusal.status, headers, body, self.announce)
+
+    async def refuseEarly(self, exchange: Any, refusal: HTTPRefusal) -> None:
+        """
+        Refuse a request before its body is complete and the middlewares are called: set the headers of the response.
+
+        The caller writes it, whatever this raises.
+        """
+        throttle, cors = self._counters.throttle, self._options.cors
+        if throttle.allows(refusal.name):
+            self._log.warn(
+                "A body from {peer} was refused: {reason}",
+                peer=exchange.getClientAddress(),
+                reason=refusal.message,
+                name=refusal.name,
+            )
+        self._count(exchange, refusal)
+        try:
+            if cors is not None:
+                self._addCorsHeaders(exchange, cors, await self._originRule(exchange, cors))
+        finally:
+            self.announce(exchange)
+
+    def _count(self, exchange: Any, refusal: HTTPRefusal) -> None:
+        self._counters.requestRefused(exchange, refusal)
+        if _debug.enabled:
+            # No more: what is in the query, and so in the context, may be a secret.
+            path = exchange.uri.partition(b"?")[0]
+            _debug.log(f"refused {exchange.method!r} {path!r}: {refusal.name}, {refusal.message}")
 
     # CORS
 

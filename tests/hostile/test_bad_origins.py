@@ -418,7 +418,7 @@ class TestFunction:
                 await here.say(http("POST", target(), [("Origin", EVIL), ("Content-Length", "5000")])),
             ]
             await eventually(
-                lambda: len(here.server.router.decisions) == 2 and len(here.server.reading) == 1, "the questions"
+                lambda: len(here.server.router.decisions) == 2 and len(here.server.router.reading) == 1, "the questions"
             )
             await within(here.server.close(), "the end of the server")
             assert (await wires[0].response()).status == 503

@@ -147,8 +147,8 @@ class FakeWriter(ResponseWriter):
     def __init__(self) -> None:
         super().__init__(ServerOptions(), Counters(), EventEmitter())
 
-    def announce(self, exchange: Any, openedId: str | None = None) -> None:
-        exchange.setHeader("x-announced", "yes" if openedId is None else openedId)
+    def announce(self, exchange: Any) -> None:
+        exchange.setHeader("x-announced", exchange.openedId or "yes")
 
 
 @implementer(ISessionHost)

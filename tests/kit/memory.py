@@ -150,4 +150,4 @@ class Memory:
         self.clock.advance(0)
         assert not len(self.site.channels)
         assert not len(self.server.webSockets.connections)
-        assert not len(self.server.reading)
+        assert not len(self.server.router.reading)

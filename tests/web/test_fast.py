@@ -347,7 +347,7 @@ class Here:
                 for socket in self.sockets
             ],
             sorted(self.server.clients),
-            len(self.server.reading),
+            len(self.server.router.reading),
             len(self.site.channels),
             self.timers(),
         )
@@ -526,13 +526,13 @@ def test_theFastPathIsTaken() -> None:
     for kind, expected in ((Site, RequestExchange), (FastSite, FastExchange)):
         here = Here(kind)
         seen: list[type[Any]] = []
-        handle = here.server.handle
+        handle = here.server.router.handle
 
         def look(exchange: Any, isUpgrade: bool, seen: Any = seen, handle: Any = handle) -> None:
             seen.append(type(exchange))
             handle(exchange, isUpgrade)
 
-        here.server.handle = look  # type: ignore[method-assign]
+        here.server.router.handle = look  # type: ignore[method-assign]
         peer = here.say(OPEN)
         sid = here.sockets[0].id.encode()
         for each in (ask(sid=sid), push(b"4a", sid=sid), push(b"", sid=sid), ask(sid=b"nobody"), webSocket()):
@@ -2083,7 +2083,7 @@ def test_theConnectionsAreClosed(name: str) -> None:
 
 @pytest.mark.usefixtures("mayLog")
 @pytest.mark.parametrize("data", [OPEN, POLL, PUSH, webSocket(), OPEN + PUSH], ids=len)
-@pytest.mark.parametrize("name", ["handleRequest", "handleUpgrade", "router.handle", "router._route"])
+@pytest.mark.parametrize("name", ["router.handle", "router._route"])
 def test_anErrorOfTheServer(name: str, data: bytes) -> None:
     """A page says so, and the connection goes on."""
 
@@ -2109,13 +2109,13 @@ def test_anErrorBehindTheAnswer() -> None:
 
     def play(here: Here) -> None:
         here.say(OPEN)
-        handle = here.server.handleRequest
+        handle = here.server.router.handle
 
-        def failsLater(request: Any) -> None:
-            handle(request)
+        def failsLater(exchange: Any, isUpgrade: bool) -> None:
+            handle(exchange, isUpgrade)
             raise ZeroDivisionError
 
-        here.server.handleRequest = failsLater  # type: ignore[method-assign]
+        here.server.router.handle = failsLater  # type: ignore[method-assign]
         for each in (PUSH, POLL, ask(sid=b"nobody")):
             here.say(each)
             here.send("x")

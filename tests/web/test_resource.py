@@ -191,7 +191,7 @@ def test_aSlowBody(site: Any) -> None:
     rig.clock.advance(LINGER_TIME)
     assert connection.aborted
     connection.channel.connectionLost(Failure(ConnectionDone()))
-    assert len(rig.server.reading) == 0
+    assert len(rig.server.router.reading) == 0
     assert len(rig.closes) == 1
 
 
@@ -353,9 +353,9 @@ def test_serverAt() -> None:
     deep, mounted = Resource(), Server(reactor=rig.clock)
     root.putChild(b"a b", deep)
     deep.putChild(b"engine.io", EngineIOResource(mounted))
-    assert serverAt(root, b"/engine.io/") is rig.server
-    assert serverAt(root, b"/a%20b/engine.io") is mounted
-    assert serverAt(root, b"/a%20b/engine.io/x/y") is mounted
+    assert serverAt(root, b"/engine.io/") is rig.server.router
+    assert serverAt(root, b"/a%20b/engine.io") is mounted.router
+    assert serverAt(root, b"/a%20b/engine.io/x/y") is mounted.router
     for path in (b"", b"/", b"/a%20b", b"/a%20b/other", b"/form", b"/form/x", b"*", b"/engine.iox"):
         assert serverAt(root, path) is None
     assert serverAt(object(), b"/engine.io/") is None

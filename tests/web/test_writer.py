@@ -508,11 +508,11 @@ async def test_anEarlyErrorThatIsNeverAnswered(serve: Any, fails: bool, loggedEr
         loggedErrors.clear()
         wire.drop()
     else:
-        await eventually(lambda: len(running.server.reading) == 1, "a body")
+        await eventually(lambda: len(running.server.router.reading) == 1, "a body")
         wire.drop()
         await eventually(lambda: cancelled, "the end of it")
     await wire.lost()
-    await eventually(lambda: len(running.server.reading) == 0, "no body")
+    await eventually(lambda: len(running.server.router.reading) == 0, "no body")
 
 
 # Handlers of refusals
