@@ -8,6 +8,7 @@ before it has read a byte: L{AfterReading} puts them behind that. docs/architect
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from threading import Lock, Thread
@@ -149,6 +150,60 @@ class SteadyClock:
 
 
 _clockOf = cache(SteadyClock)
+
+
+class DeadlineQueue:
+    """
+    Waits that take the same time, in the order in which they began. The reactor has one timer for all of them.
+
+    @param clock: an C{IReactorTime} that is never set, such as that of L{steadyClock}.
+    @ivar seconds: how long each takes.
+    @param due: called with each whose time is over, and which doesn't wait any more then.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, seconds: float, due: Callable[[Any], object]) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._due = due
+        # When each wait is over.
+        self._ends: OrderedDict[object, float] = OrderedDict()
+        self._call: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, waiting: object) -> None:
+        """Begin a wait, or begin it anew."""
+        ends = self._ends
+        ends[waiting] = self._clock.seconds() + self.seconds
+        ends.move_to_end(waiting)
+        if self._call is None:
+            self._call = self._clock.callLater(self.seconds, self._look)
+
+    def remove(self, waiting: object) -> None:
+        """End a wait; one that there isn't is no error."""
+        self._ends.pop(waiting, None)
+        if not self._ends:
+            cancel(self._call)
+            self._call = None
+
+    def _look(self) -> None:
+        self._call = None
+        ends = self._ends
+        now = self._clock.seconds() + PRECISION
+        try:
+            while ends and next(iter(ends.values())) <= now:
+                waiting, _ = ends.popitem(last=False)
+                try:
+                    self._due(waiting)
+                except BaseException:
+                    # Whatever it is, the others are to be called too.
+                    self._log.failure("A deadline failed")
+        finally:
+            if ends and self._call is None:
+                self._call = self._clock.callLater(max(0.0, next(iter(ends.values())) - now), self._look)
 
 
 class Timeout:

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from engineio_twisted import clock as module
-from engineio_twisted.clock import TURNS, AfterReading, SteadyClock, steadyClock
+from engineio_twisted.clock import TURNS, AfterReading, DeadlineQueue, SteadyClock, steadyClock
 from engineio_twisted.server import Server
 
 from .kit.clients import pythonPath
@@ -356,3 +356,53 @@ def test_eachReactorReadsBetween(reactor: str) -> None:
     lines = ended.stdout.splitlines()
     assert lines[-1] == "timeout"
     assert sorted(lines[:-1]) == sorted(f"read {number}" for number in range(50))
+
+
+# Waits that take the same time
+
+
+def test_aQueueOfDeadlines() -> None:
+    """Each is due when its time is over, by one timer; one that begins anew comes behind the others."""
+    clock, due = Clock(), list[str]()
+    queue = DeadlineQueue(clock, 10, due.append)
+    for each in "abcd":
+        queue.add(each)
+        clock.advance(1)
+    queue.add("a")
+    queue.remove("c")
+    queue.remove("nobody")
+    assert (len(queue), len(clock.getDelayedCalls())) == (3, 1)
+    for seconds, expected in ((6, ""), (1, "b"), (1, "b"), (1, "bd"), (1, "bda")):
+        clock.advance(seconds)
+        assert "".join(due) == expected
+    assert (len(queue), clock.getDelayedCalls()) == (0, [])
+
+
+def test_anEmptyQueueOfDeadlinesHasNoTimer() -> None:
+    """It has one again with the next wait, also with one that begins when another is over."""
+    clock, due = Clock(), list[str]()
+
+    def again(each: str) -> None:
+        due.append(each)
+        if len(due) < 3:
+            queue.add(each)
+
+    queue = DeadlineQueue(clock, 1, again)
+    queue.add("a")
+    queue.remove("a")
+    assert clock.getDelayedCalls() == []
+    queue.add("a")
+    clock.pump([1, 1, 1, 1])
+    assert (due, clock.getDelayedCalls()) == (["a"] * 3, [])
+
+
+def test_aDeadlineThatFails(loggedErrors: list[Any]) -> None:
+    """It is logged, and the others are due all the same."""
+    clock, due = Clock(), list[str]()
+    queue = DeadlineQueue(clock, 1, lambda each: due.append(each) or 1 / (each != "a"))
+    queue.add("a")
+    queue.add("b")
+    clock.advance(1)
+    assert due == ["a", "b"]
+    assert [each["log_failure"].type for each in loggedErrors] == [ZeroDivisionError]
+    loggedErrors.clear()

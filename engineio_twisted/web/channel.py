@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
-from ..clock import AfterReading, cancel, steadyClock
+from ..clock import AfterReading, DeadlineQueue, cancel, steadyClock
 from ..ends import CLOSE_TIMEOUT
 from ..interfaces import IUnreadAnswer
 from ..protocol.errors import HeadRefused
@@ -82,10 +82,11 @@ class Channel(HTTPChannel):
     _unreadDeadline: UnreadDeadline | None = None
     # Whether there was something unread when the end of the connection was last looked at.
     _wasUnread = False
-    _headDeadline: IDelayedCall | None = None
+    # In which it waits for the head of a request, and for anything to happen; and what comes when the time is over.
+    _heads: DeadlineQueue | None = None
+    _headReading: IDelayedCall | None = None
     timeOut: Any
-    _idleCall: IDelayedCall | None = None
-    # Once it was due.
+    _idles: DeadlineQueue | None = None
     _idleReading: IDelayedCall | None = None
     # Whether there was anything to read; whether a request was refused before it was known what it wants.
     _hasRead = False
@@ -252,31 +253,32 @@ class Channel(HTTPChannel):
         else:
             self._progressCall = self.callLater(PROGRESS_TIMEOUT, self._awaitProgress, now)
 
-    # The timeout of connections on which nothing happens: one call, that is moved and never made anew
+    # The timeout of connections on which nothing happens
 
     def setTimeout(self, period: Any) -> Any:
         """Set the seconds in which something has to happen, or None; return what they were."""
         previous, self.timeOut = self.timeOut, period
-        if period is not None:
-            self.resetTimeout()
-            if self._idleCall is None:
-                self._idleCall = self.callLater(period, self._idle)
+        if period is not None and not self._isReleased:
+            cancel(self._idleReading)
+            self._idleReading = None
+            if self._idles is None or self._idles.seconds != period:
+                if self._idles is not None:
+                    self._idles.remove(self)
+                self._idles = self.site.deadlines(period, _idle)
+            self._idles.add(self)
         return previous
 
     def resetTimeout(self) -> None:
         """Begin the time anew."""
         if self.timeOut is None:
             return
-        if self._idleCall is not None:
-            self._idleCall.reset(self.timeOut)
-        elif self._idleReading is not None:
-            # Something came before the connection was closed.
-            cancel(self._idleReading)
-            self._idleReading = None
-            self._idleCall = self.callLater(self.timeOut, self._idle)
+        # The latter if something came before the connection was closed.
+        if self._idles is not None or self._idleReading is not None:
+            self.setTimeout(self.timeOut)
 
-    def _idle(self) -> None:
-        self._idleCall = None
+    def idle(self) -> None:
+        """Called when nothing has happened for as long as may be."""
+        self._idles = None
         if self.timeOut is not None:
             # A request may lie unread, as after a time in which the process stood still.
             self._idleReading = AfterReading(self.site.reactor).call(self._stillIdle)
@@ -284,7 +286,7 @@ class Channel(HTTPChannel):
     def _stillIdle(self) -> None:
         self._idleReading = None
         # Unless a request has come, and is answered or being answered.
-        if self._idleCall is None and self.timeOut is not None:
+        if self._idles is None and self.timeOut is not None:
             self.timeoutConnection()
 
     # The head of a request: how large it may be, and when it has to be there
@@ -301,7 +303,7 @@ class Channel(HTTPChannel):
         except Exception:
             self._cannotBeRead()
         # Not for each piece: the time runs from the first.
-        if self._headDeadline is None and self._isInHead():
+        if self._heads is None and self._headReading is None and self._isInHead():
             self._awaitHead()
 
     def _cannotBeRead(self) -> None:
@@ -407,18 +409,26 @@ class Channel(HTTPChannel):
     def _awaitHead(self) -> None:
         timeout = self.site.headersTimeout
         if timeout is not None:
-            self._headDeadline = self.callLater(timeout / 1000, self._headDue, timeout)
+            self._heads = self.site.deadlines(timeout / 1000, _headDue)
+            self._heads.add(self)
 
     def _headCame(self) -> None:
-        cancel(self._headDeadline)
-        self._headDeadline = None
+        if self._heads is not None:
+            self._heads.remove(self)
+            self._heads = None
+        if self._headReading is not None:
+            cancel(self._headReading)
+            self._headReading = None
 
-    def _headDue(self, timeout: int) -> None:
+    def headDue(self) -> None:
+        """Called when the head of a request should have come."""
+        timeout = 0 if self._heads is None else round(self._heads.seconds * 1000)
+        self._heads = None
         # What is missing may lie unread.
-        self._headDeadline = AfterReading(self.site.reactor).call(self._headTooSlow, timeout)
+        self._headReading = AfterReading(self.site.reactor).call(self._headTooSlow, timeout)
 
     def _headTooSlow(self, timeout: int) -> None:
-        self._headDeadline = None
+        self._headReading = None
         message = f"the headers did not come within headersTimeout, {timeout} ms"
         self._refuse(HeadRefused(message, 408, "headersTimeout"))
 
@@ -478,10 +488,20 @@ class Channel(HTTPChannel):
         """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
         self._isReleased = True
         cancel(self._deadline)
-        cancel(self._idleCall)
+        if self._idles is not None:
+            self._idles.remove(self)
+            self._idles = None
         cancel(self._idleReading)
         cancel(self._progressCall)
         self._headCame()
         if self._unreadDeadline is not None:
             self._unreadDeadline.stop()
         self.site.channels.remove(self)
+
+
+def _idle(channel: Channel) -> None:
+    channel.idle()
+
+
+def _headDue(channel: Channel) -> None:
+    channel.headDue()

@@ -496,13 +496,7 @@ class FastChannel(Channel):
         self._handlingRequest = False
         self.line_mode = 1
         if self._savedTimeOut:
-            if self._idleCall is None:
-                # It was due while this was being answered.
-                self.setTimeout(self._savedTimeOut)
-            else:
-                # What that does.
-                self.timeOut = self._savedTimeOut
-                self._idleCall.reset(self.timeOut)
+            self.setTimeout(self._savedTimeOut)
 
 
 class FastSite(Site):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.web import resource, server
 from twisted.web.http import Request, datetimeToLogString
 
+from ..clock import DeadlineQueue, steadyClock
 from ..ends import Connections, attempt
 from ..interfaces import IEngineServer
 from ..logs import LogThrottle
@@ -24,6 +25,9 @@ from .requests import EngineIORequest
 if TYPE_CHECKING:
     from .access_log import AccessLog
     from .group import ConnectionGroup
+
+MANY_QUEUES = 16
+"""Queues of deadlines from which on those that are empty are removed."""
 
 _OPTIONS: dict[str, Any] = attrs.fields_dict(ServerOptions)
 
@@ -82,12 +86,27 @@ class Site(server.Site):
         if not self._hasOwnTimeout:
             self.timeOut = _OPTIONS["keepAliveTimeout"].default / 1000
         self.servers: tuple[IEngineServer, ...] = ()
+        self._deadlines: dict[tuple[float, Callable[[Any], object]], DeadlineQueue] = {}
         self.throttle = LogThrottle(lambda: self.reactor)
 
     @property
     def bodyLimits(self) -> tuple[int | None, int | None]:
         """How many bytes a body that is for no server may have, and in how many milliseconds it has to come."""
         return self.maxBodySize, self.httpRequestBodyTimeout
+
+    def deadlines(self, seconds: float, due: Callable[[Any], object]) -> DeadlineQueue:
+        """
+        Return the queue in which connections wait for so many seconds.
+
+        @param due: called with each connection whose time is over.
+        """
+        queue = self._deadlines.get((seconds, due))
+        if queue is None:
+            if len(self._deadlines) >= MANY_QUEUES:
+                # Somebody sets times of their own for each connection.
+                self._deadlines = {key: each for key, each in self._deadlines.items() if len(each)}
+            queue = self._deadlines[seconds, due] = DeadlineQueue(steadyClock(self.reactor), seconds, due)
+        return queue
 
     def addServer(self, server: IEngineServer) -> None:
         """

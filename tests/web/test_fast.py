@@ -354,14 +354,13 @@ class Here:
 
     def timers(self) -> list[float]:
         """The times of what is still to happen."""
-        # A channel that answers a request has no timeout: the call there is does nothing, unless it is moved.
-        resting = [
-            each.protocol._idleCall
-            for each in self.peers
-            if isinstance(each.protocol, Channel) and each.protocol.timeOut is None
-        ]
-        left = [each for each in self.clock.getDelayedCalls() if all(each is not one for one in resting)]
-        return sorted(round(each.getTime() - self.clock.seconds(), 6) for each in left)
+        queues = {id(each): each for each in self.site._deadlines.values()}
+        calls = self.clock.getDelayedCalls()
+        times = [each.getTime() for each in calls if id(getattr(each.func, "__self__", None)) not in queues]
+        for queue in queues.values():
+            # A channel that answers a request has no timeout: then nothing comes of its wait.
+            times += [end for channel, end in queue._ends.items() if channel.timeOut is not None]
+        return sorted(round(each - self.clock.seconds(), 6) for each in times)
 
     def end(self) -> None:
         """Wait for all timeouts, close all there is, and make sure that nothing is left."""
@@ -1013,7 +1012,6 @@ def test_limitsOfAnAddress() -> None:
 @pytest.mark.parametrize("limit", ["totalHeadersSize", "maxHeaders", "MAX_LENGTH"])
 def test_limitsOfAnApplication(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A site whose channels allow less than others."""
-    from engineio_twisted.web.channel import Channel
 
     def play(here: Here) -> None:
         here.say(OPEN)
