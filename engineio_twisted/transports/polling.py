@@ -21,7 +21,7 @@ from ..protocol.packet import Packet, PacketType, describe
 from ..web.answers import AnswerHeaders
 from ..web.connections import unsent
 from .compression import CompressedBody, compressedAtOnce, compressorFor
-from .receiving import PushTransport, headersFor
+from .receiving import XSS_PROTECTION, PushTransport, looksForScripts
 from .unread import UnreadAnswer, UntakenResponses
 
 if TYPE_CHECKING:
@@ -134,8 +134,9 @@ class PollingTransport(PushTransport):
             return
         headers: Mapping[str, str]
         headers, body = self._bodyOf(payload)
-        if agents := exchange.headerValues(b"user-agent"):
-            headers = headersFor(agents, headers)
+        agents = exchange.headerValues(b"user-agent")
+        if agents and looksForScripts(agents[-1]):
+            headers = {**headers, **XSS_PROTECTION}
         counters = self.counters
         counters.packetsSent += count
         if counters.trafficObservers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -31,17 +31,23 @@ _debug = DebugScope("engine:polling")
 _OK_HEADERS = AnswerHeaders({"Content-Type": "text/html", "Cache-Control": "no-store"})
 
 
-def headersFor(agents: Sequence[bytes], headers: Mapping[str, str]) -> Mapping[str, str]:
-    """
-    Return the headers of a response.
+XSS_PROTECTION = {"X-XSS-Protection": "0"}
+"""The header that tells a browser not to look for cross-site scripting."""
 
-    @param agents: the values of C{User-Agent} in the request, at least one.
-    @param headers: those that every client gets.
+
+@lru_cache(16)
+def looksForScripts(agent: bytes) -> bool:
     """
-    if b";MSIE" in agents[-1] or b"Trident/" in agents[-1]:
-        # These take a payload for an attempt at cross-site scripting, and change it.
-        return {**headers, "X-XSS-Protection": "0"}
-    return headers
+    Return whether a browser would take a payload for an attempt at cross-site scripting, and change it.
+
+    @param agent: its C{User-Agent}.
+    """
+    return b";MSIE" in agent or b"Trident/" in agent
+
+
+@lru_cache(16)
+def _isBinary(contentType: bytes) -> bool:
+    return contentType.partition(b";")[0].strip().lower() == b"application/octet-stream"
 
 
 @implementer(IPushReceiver)
@@ -253,15 +259,15 @@ class PushTransport(Transport):
         @raise DecodeError: it carries none.
         """
         types = exchange.headerValues(b"content-type")
-        isBinary = types and types[-1].partition(b";")[0].strip().lower() == b"application/octet-stream"
-        return body if isBinary else decodeText(body)
+        return body if types and _isBinary(types[-1]) else decodeText(body)
 
     # Responses and failures
 
     def _acknowledge(self, exchange: Any) -> None:
         headers: Mapping[str, str] = _OK_HEADERS
-        if agents := exchange.headerValues(b"user-agent"):
-            headers = headersFor(agents, headers)
+        agents = exchange.headerValues(b"user-agent")
+        if agents and looksForScripts(agents[-1]):
+            headers = {**headers, **XSS_PROTECTION}
         exchange.respond(200, headers, b"ok", self._writer.announce)
 
     def _isBroken(self, exchange: Any, error: DecodeError) -> None:
