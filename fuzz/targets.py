@@ -40,7 +40,7 @@ from engineio_twisted.protocol.proxies import (
     validHost,
 )
 from engineio_twisted.session.heartbeats import HeartbeatQueue
-from engineio_twisted.transports.deflate import agreeOn
+from engineio_twisted.transports.engine_deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.exchange import RequestExchange
 from engineio_twisted.web.fast import FastSite

@@ -23,7 +23,7 @@ from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.payload import SEPARATOR
-from engineio_twisted.transports.deflate import Deflate
+from engineio_twisted.transports.engine_deflate import Deflate
 from engineio_twisted.turns import inLaterTurn
 
 from .kit.engines import ENGINES

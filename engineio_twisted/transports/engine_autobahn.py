@@ -46,7 +46,7 @@ from ..protocol.frames import (
 from ..turns import TURN
 from ..web.connections import closeAtOnce, writeAtOnce
 from .connection import WebSocketConnection, begin
-from .deflate import Deflate, agreeOn
+from .engine_deflate import Deflate, agreeOn
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure

@@ -22,7 +22,7 @@ from twisted.internet import task
 from engineio_twisted.protocol.headers import contentCoding
 from engineio_twisted.protocol.option_parts import PerMessageDeflate
 from engineio_twisted.session.heartbeats import HeartbeatQueue
-from engineio_twisted.transports.deflate import agreeOn
+from engineio_twisted.transports.engine_deflate import agreeOn
 
 from ..kit.engines import closeWithin, piecesOf
 from ..kit.wire import (

@@ -41,7 +41,7 @@ def test_gzip() -> None:
     )
 
 
-def test_deflate() -> None:
+def test_engine_deflate() -> None:
     """For clients that want it: in the format of zlib, as HTTP has it."""
     request = compressed("gzip;q=0.5, deflate")
     assert request.header("content-encoding") == "deflate"

@@ -14,8 +14,8 @@ from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.option_parts import PerMessageDeflate
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
-from engineio_twisted.transports.deflate import agreeOn
 from engineio_twisted.transports.engine_autobahn import AutobahnEngine
+from engineio_twisted.transports.engine_deflate import agreeOn
 
 from ..kit.engines import TwistedEngine, needsTwistedEngine
 from ..kit.wire import makeFrame
