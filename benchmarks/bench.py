@@ -58,7 +58,11 @@ def reportOf(
             spread.setdefault(each.mode, {}).setdefault(each.server, []).append(each.values["cpuPerOp"])
     return {
         "machine": machine.describe(),
-        "settings": {**vars(settings), "growthRepetitions": growthRepetitions},
+        "settings": {
+            **vars(settings),
+            "growthRepetitions": growthRepetitions,
+            "counted": {mode.name: {"warm": mode.warm, "count": mode.count} for mode in modes.MODES if mode.warm},
+        },
         "calibration": drift([*compared, *grown]),
         "operations": {mode.name: mode.operation for mode in modes.MODES} | growth.KINDS,
         "comparison": medians(compared),

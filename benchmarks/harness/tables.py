@@ -127,7 +127,9 @@ def machine(report: Report) -> str:
     return (
         "; ".join(f"{name} {value}" for name, value in report["machine"].items())
         + f". Medians of {times['repetitions']} repetitions, by the number of sessions {times['growthRepetitions']}, "
-        f"of {times['duration']:g} s after {times['warm']:g} s. The calibration loop took {speed['least']:.1f} to "
+        f"of {times['duration']:g} s after {times['warm']:g} s"
+        + ("; openings and heartbeats by their number" if times.get("counted") else "")
+        + f". The calibration loop took {speed['least']:.1f} to "
         f"{speed['most']:.1f} ms, {speed['median']:.1f} in the middle."
     )
 
