@@ -74,7 +74,7 @@ class Ending:
         isPolled = session.transport.isPolled
         if self.isDrain or not isPolled:
             # It may be taking what is buffered, and no pong is received.
-            session.heartbeat.stop()
+            session.host.heartbeats.stop(session)
         if not self.isDrain:
             description = NO_POLL if isPolled else "the client did not take what was buffered"
             closing = Closing(CloseReason.FORCED_CLOSE, description)
@@ -114,7 +114,7 @@ class Ending:
 
 
 def _stopTimers(session: Any) -> None:
-    session.heartbeat.stop()
+    session.host.heartbeats.stop(session)
     session.ending.stopTimer()
 
 

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ..clock import TURNS, AfterReading, cancel
+from ..ends import attempt
+from ..interfaces import Closing
+from ..protocol.errors import CloseReason
 from ..protocol.options import ServerOptions
+from ..protocol.packet import Packet, PacketType
+from .ending import NO_POLL
+from .patience import Patience
+from .states import HeartbeatState, Input, ReadyState, change
 
 _log = Logger()
 
@@ -29,11 +36,16 @@ With very many sessions it is C{1 / MIN_FRACTION} of them, or a server whose tur
 MIN_FRACTION = 64
 """In how many turns the heartbeats of all sessions get their turn, at most."""
 
+STOOD_STILL = 1.0
+"""Seconds by which a reactor is late that stood still: what clients sent meanwhile may need some time to arrive."""
+
 MILLISECOND = 0.001
 """What the protocol counts in: sessions that begin to wait in the same one may be due at the same time."""
 
 PER_TURN = 64
 """Sessions whose connections are read in a turn of the reactor, at least."""
+
+_WAITING_FOR_CLIENT = (HeartbeatState.AWAITING, HeartbeatState.LISTENING)
 
 # What comes of adding to numbers as large as the reactor's.
 _ROUNDING = 1e-6
@@ -183,16 +195,21 @@ class Reading:
 
 class Heartbeats:
     """
-    The heartbeats of all sessions of a server.
+    The heartbeats of all sessions of a server, and what is done when one is due or comes.
 
-    @ivar resting: where a session waits for its next ping.
-    @ivar awaiting: where it waits for a pong.
-    @ivar listening: where it waits for the client's ping.
-    @ivar reading: where one that is overdue waits until the reactor has read.
+    In revision 4 the server pings, in revision 3 the client does. What a session has of it are its C{heartbeatState},
+    C{heartbeatTimer}, C{isHeard} and C{patience}.
+
+    @ivar resting: the sessions that wait for their next ping.
+    @ivar awaiting: those that wait for a pong.
+    @ivar listening: those that wait for the client's ping.
+    @ivar reading: those that are overdue, until the reactor has read.
     @ivar timeouts: what else ends by timeout, when the reactor has read.
     """
 
     def __init__(self, options: ServerOptions, clock: IReactorTime) -> None:
+        self._options = options
+        self._clock = clock
         self.resting = HeartbeatQueue(clock, options.pingInterval / 1000)
         self.awaiting = HeartbeatQueue(clock, options.pingTimeout / 1000)
         self.listening = HeartbeatQueue(clock, (options.pingInterval + options.pingTimeout) / 1000)
@@ -201,3 +218,179 @@ class Heartbeats:
 
     def _count(self) -> int:
         return len(self.resting) + len(self.awaiting) + len(self.listening)
+
+    def _untilNext(self, session: Any) -> HeartbeatTimer:
+        """Return where a session waits for the next ping of its own, or of the client."""
+        return self.listening if session.protocol == 3 else self.resting
+
+    def _timeout(self, session: Any) -> float:
+        """Return for how many seconds a session waits for the client's heartbeat."""
+        options = self._options
+        return (options.pingTimeout + (options.pingInterval if session.protocol == 3 else 0)) / 1000
+
+    @staticmethod
+    def _isUnsent(session: Any) -> bool:
+        """
+        Return whether our last ping or pong, or the noop in its place, hasn't gone to the client.
+
+        Until it has, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
+        """
+        outbox = session.outbox
+        return session.readyState is not ReadyState.OPEN or (outbox is not None and outbox.hasHeartbeat)
+
+    def start(self, session: Any) -> None:
+        """Begin to wait, as a session is open."""
+        self._step(session, Input.LISTEN if session.protocol == 3 else Input.START)
+        timer = session.heartbeatTimer = self._untilNext(session)
+        timer.add(session)
+
+    def stop(self, session: Any) -> None:
+        """Let a session wait for nothing any more."""
+        self._step(session, Input.STOP)
+        self._waitNoLonger(session)
+        self._forget(session)
+
+    @staticmethod
+    def _step(session: Any, given: Input) -> bool:
+        return change(session, "heartbeatState", given, session)
+
+    def waitFor(self, session: Any, timer: HeartbeatTimer) -> None:
+        """Let a session begin to wait, for something else or anew."""
+        self._forget(session)
+        self._waitOn(session, timer)
+
+    @staticmethod
+    def _forget(session: Any) -> None:
+        """Forget what was out of the ordinary in the time of the client's heartbeat."""
+        # Nearly always there is nothing, and each attribute that is set takes memory.
+        if not session.isHeard:
+            session.isHeard = True
+        if session.patience is not None:
+            session.patience = None
+
+    @staticmethod
+    def _patienceWith(session: Any) -> Patience:
+        patience: Patience | None = session.patience
+        if patience is None:
+            patience = session.patience = Patience()
+        return patience
+
+    def _waitOn(self, session: Any, timer: HeartbeatTimer) -> None:
+        """Let a session go on waiting for the same, somewhere else."""
+        self._waitNoLonger(session)
+        session.heartbeatTimer = timer
+        timer.add(session)
+
+    def _waitMore(self, session: Any, seconds: float) -> None:
+        """Let a session go on waiting for the same, for a time of its own."""
+        self._waitOn(session, HeartbeatQueue(self._clock, seconds))
+
+    @staticmethod
+    def _waitNoLonger(session: Any) -> None:
+        timer, session.heartbeatTimer = session.heartbeatTimer, None
+        if timer is not None:
+            timer.remove(session)
+
+    def due(self, session: Any) -> None:
+        """Send a ping, or end a session that waited for the client's, or its pong: its time is over."""
+        if not attempt(self._due, session, session=session):
+            session.end(Closing(CloseReason.TRANSPORT_ERROR, "the transport failed"))
+
+    def _due(self, session: Any) -> None:
+        timer, session.heartbeatTimer = session.heartbeatTimer, None
+        if self._step(session, Input.INTERVAL):
+            self.waitFor(session, self.awaiting)
+            session.isHeard = False
+            if session.inbox is not None:
+                self._patienceWith(session).pause(self._clock.seconds(), self._timeout(session))
+            session.sendPacket(Packet(PacketType.PING))
+        elif (session.inbox is not None or self._isAnswerDelayed(session)) and not self._isUnsent(session):
+            # The client is to hear of us, but what it answers isn't read.
+            self._waitOn(session, self._untilNext(session))
+            interval = self._options.pingInterval / 1000
+            if self._patienceWith(session).mayBeat(self._clock.seconds(), interval):
+                session.sendPacket(Packet(PacketType.NOOP if session.protocol == 3 else PacketType.PING))
+        else:
+            self._timedOut(session, timer)
+
+    def _isAnswerDelayed(self, session: Any) -> bool:
+        """Return whether the client's heartbeat may be behind what is delivered since before the time was over."""
+        return bool(session.transport.isDelivering) and self._patienceWith(session).mayBeBehind()
+
+    def _timedOut(self, session: Any, timer: HeartbeatTimer | None) -> None:
+        """End a session, unless what its client sent in time lies unread, or a message of its is arriving."""
+        transport = session.transport
+        patience = self._patienceWith(session)
+        now = self._clock.seconds()
+        if not patience.isOverdue:
+            patience.end(now, transport.arriving, session.isHeard)
+            session.isHeard = False
+            if timer is not None and timer.late > STOOD_STILL:
+                self._waitMore(session, min(timer.late, self._timeout(session)))
+                return
+        elif timer is self.reading or now >= patience.until:
+            isHeard = session.isHeard or bool(transport.isDelivering)
+            seconds = patience.more(now, transport.arriving, isHeard)
+            session.isHeard = False
+            if seconds > 0:
+                self._waitMore(session, seconds)
+            else:
+                session.end(Closing(CloseReason.PING_TIMEOUT, self._whyTimedOut(session)))
+            return
+        self._waitOn(session, self.reading)
+
+    def _whyTimedOut(self, session: Any) -> str:
+        options = self._options
+        if session.readyState is ReadyState.CLOSING:
+            return NO_POLL
+        if session.protocol == 3:
+            return f"no ping within pingInterval and pingTimeout, {options.pingInterval + options.pingTimeout} ms"
+        return f"no pong within pingTimeout, {options.pingTimeout} ms"
+
+    def received(self, session: Any, type_: PacketType) -> None:
+        """Called when a packet of L{HEARTBEATS} has come."""
+        if type_ is PacketType.NOOP:
+            return
+        isPing = type_ is PacketType.PING
+        if isPing is not (session.protocol == 3):
+            session.end(Closing(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction"))
+        elif not self._isUnsent(session) and self._step(session, Input.PING if isPing else Input.PONG):
+            self.waitFor(session, self._untilNext(session))
+            if isPing:
+                session.sendPacket(Packet(PacketType.PONG))
+            if session.readyState is not ReadyState.CLOSED:
+                session.emit("heartbeat")
+
+    def hear(self, session: Any) -> None:
+        """Called when something that is no heartbeat has come, unless C{isHeard} is True already."""
+        session.isHeard = True
+        mayBeginAnew = session.patience is None or not session.patience.hasBegunAnew
+        if session.heartbeatState is HeartbeatState.AWAITING and mayBeginAnew:
+            # Once for each ping, as the reference does. It may be in the way of the pong.
+            self.waitFor(session, self.awaiting)
+
+    @staticmethod
+    def delivered(session: Any) -> None:
+        """Called when everything that waited to be delivered was."""
+        if session.patience is not None:
+            session.patience.delivered()
+
+    def pause(self, session: Any) -> None:
+        """Let the time of the client's heartbeat stand still, as the application receives nothing."""
+        if session.heartbeatTimer is not None and session.heartbeatState in _WAITING_FOR_CLIENT:
+            self._patienceWith(session).pause(self._clock.seconds(), session.heartbeatTimer.left(session))
+
+    def resume(self, session: Any) -> None:
+        """Go on counting the time of the client's heartbeat, if it stood still."""
+        patience = session.patience
+        if patience is None:
+            return
+        if not session.transport.isDelivering:
+            patience.delivered()
+        left = patience.resume(self._clock.seconds(), self._timeout(session))
+        if left:
+            self._waitMore(session, left)
+        elif left is not None:
+            # At once, or the application might hold the client back again before it is noticed.
+            self._waitNoLonger(session)
+            self._timedOut(session, None)

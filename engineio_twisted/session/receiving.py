@@ -92,7 +92,7 @@ class Inbox:
             if self._end is not None:
                 session.end(self._end)
                 return
-            session.heartbeat.resume()
+            session.host.heartbeats.resume(session)
             if session.readyState is ReadyState.CLOSING:
                 # What the last of it came with may have been all that was waited for.
                 session.flush()

@@ -27,11 +27,12 @@ from ..protocol.handshake import openPacket, upgradesOf
 from ..protocol.packet import Packet, PacketType, SharedPacket
 from .emitter import EventEmitter
 from .ending import CLOSED_BY_SERVER, SHUTTING_DOWN, Ending
-from .heartbeat import Heartbeat
+from .heartbeats import HeartbeatTimer
 from .outbox import HEARTBEATS, Outbox, SendCallback, messageOf
+from .patience import Patience
 from .producing import Pace
 from .receiving import Inbox
-from .states import Input, ReadyState, UpgradeState, change
+from .states import HeartbeatState, Input, ReadyState, UpgradeState, change
 from .upgrade import Upgrade
 from .work import SessionWork, Work
 
@@ -62,8 +63,11 @@ class Socket(EventEmitter):
     @ivar protocol: the revision of the protocol.
     @ivar transport: the transport it is on.
     @ivar host: what it knows of its server, an L{ISessionHost}.
-    @ivar heartbeat: its L{Heartbeat}.
     @ivar upgradeState: an L{UpgradeState}.
+    @ivar heartbeatState: a L{HeartbeatState}.
+    @ivar heartbeatTimer: where it waits for the next heartbeat, None while it doesn't.
+    @ivar isHeard: whether a message has come since it was last asked whether one does; True if nobody asks.
+    @ivar patience: a L{Patience} while the time of the client's heartbeat is over or stands still, otherwise None.
     @ivar addressKey: under which its factory counts it by address; None if it doesn't.
     @ivar outbox: an L{Outbox} while something waits for the transport, otherwise None.
     @ivar inbox: an L{Inbox} while what the client sent is held, otherwise None.
@@ -76,6 +80,10 @@ class Socket(EventEmitter):
     _log = Logger()
     _readyState = ReadyState.OPENING
     upgradeState = UpgradeState.NONE
+    heartbeatState = HeartbeatState.STOPPED
+    heartbeatTimer: HeartbeatTimer | None = None
+    isHeard = True
+    patience: Patience | None = None
     addressKey: str | None = None
     outbox: Outbox | None = None
     inbox: Inbox | None = None
@@ -90,7 +98,6 @@ class Socket(EventEmitter):
         self.transport = transport
         self._exchange = exchange
         self.protocol = protocol
-        self.heartbeat = Heartbeat(self)
         transport.owner = self
 
     # For the application
@@ -244,10 +251,10 @@ class Socket(EventEmitter):
             return
         if inbox is None:
             self.inbox = Inbox(self, isPaused=True)
-            self.heartbeat.pause()
+            self.host.heartbeats.pause(self)
             self.transport.pauseReceiving()
         else:
-            self.heartbeat.pause()
+            self.host.heartbeats.pause(self)
             inbox.pause()
 
     @property
@@ -363,7 +370,7 @@ class Socket(EventEmitter):
         """Send the open packet, and the initial one if there is one, and start the heartbeat."""
         options = self.host.opts
         self._step(Input.START)
-        self.heartbeat.start()
+        self.host.heartbeats.start(self)
         self.host.counters.sessionOpened(self)
         packets = [openPacket(self.id, upgradesOf(self.transport.name, options), options)]
         if options.initialPacket is not None:
@@ -450,7 +457,7 @@ class Socket(EventEmitter):
     def transportMessage(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         if transport is self.transport and self._readyState is _OPEN and self.inbox is None:
             handlers = self._handlers
-            if handlers is None or "packet" in handlers or "data" in handlers or not self.heartbeat.isHeard:
+            if handlers is None or "packet" in handlers or "data" in handlers or not self.isHeard:
                 self._receiveMessage(data)
             else:
                 # Nearly always, and the same.
@@ -485,7 +492,7 @@ class Socket(EventEmitter):
 
     def transportDelivered(self, transport: ITransport) -> None:
         if transport is self.transport:
-            self.heartbeat.delivered()
+            self.host.heartbeats.delivered(self)
         if self.inbox is not None and transport is self.inbox.earlier:
             self.inbox.earlierDelivered()
         if self._readyState is ReadyState.CLOSING:
@@ -503,22 +510,25 @@ class Socket(EventEmitter):
 
     # What the parts of a session need of it
 
+    def heartbeatDue(self) -> None:
+        """Called when the time of a heartbeat is over."""
+        self.host.heartbeats.due(self)
+
     def receive(self, packet: Packet) -> None:
         """Do what a packet of the client's says, and tell the application."""
         if packet.type is _MESSAGE:
             self._receiveMessage(packet.data)
             return
-        heartbeat = self.heartbeat
         isHeartbeat = packet.type in HEARTBEATS
-        if not isHeartbeat and not heartbeat.isHeard:
-            heartbeat.hear()
+        if not isHeartbeat and not self.isHeard:
+            self.host.heartbeats.hear(self)
         self.emit("packet", packet)
         if isHeartbeat:
-            heartbeat.received(packet.type)
+            self.host.heartbeats.received(self, packet.type)
 
     def _receiveMessage(self, data: str | bytes) -> None:
-        if not self.heartbeat.isHeard:
-            self.heartbeat.hear()
+        if not self.isHeard:
+            self.host.heartbeats.hear(self)
         if self.hears("packet"):
             self.emit("packet", Packet(_MESSAGE, data))
         # A handler may have closed the session, and nothing comes after its close event.

@@ -80,7 +80,7 @@ class Upgrade:
         polling, session.transport = session.transport, self.candidate
         self._leave()
         if session.readyState is ReadyState.CLOSING:
-            session.heartbeat.stop()
+            session.host.heartbeats.stop(session)
         attempt(polling.close, LEFT, session=session)
         if polling.isDelivering:
             # What came by polling comes first.

@@ -358,7 +358,8 @@ class TestPieces:
                 assert (await here.post(sid, "1")).body == b"ok"
             elif how == "timeout":
                 # It is pinged now, and not at a time at which a busy machine may not have got so far.
-                here.server.clients[sid].heartbeat.waitFor(HeartbeatQueue(here.server.reactor, 0))
+                heartbeats = here.server.factory.heartbeats
+                heartbeats.waitFor(here.server.clients[sid], HeartbeatQueue(here.server.reactor, 0))
             else:
                 here.server.clients[sid].close(how == "discard")
             if how != "close":

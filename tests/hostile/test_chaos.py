@@ -174,13 +174,13 @@ class Talker(Client):
 
 def due(socket: Any) -> None:
     """Have what the heartbeat of a session waits for be over."""
-    socket.heartbeat.waitFor(HeartbeatQueue(socket.server.reactor, 0))
+    socket.host.heartbeats.waitFor(socket, HeartbeatQueue(socket.server.reactor, 0))
 
 
 async def forget(record: Record) -> None:
     """Have a session be over whose client has gone without a word: nobody answers a ping."""
     due(record.socket)
-    await eventually(lambda: record.end or record.socket.heartbeat.state is HeartbeatState.AWAITING, "a ping")
+    await eventually(lambda: record.end or record.socket.heartbeatState is HeartbeatState.AWAITING, "a ping")
     if not record.end:
         due(record.socket)
 

@@ -637,7 +637,7 @@ Start = Callable[..., Any]
 def patiently(socket: Any) -> None:
     """Don't ping a session where the times are short: they are for the test's own, and others are to outlive it."""
     if socket.server.opts.pingTimeout < SAFE_TIMEOUT:
-        socket.heartbeat.waitFor(HeartbeatQueue(socket.server.reactor, DEADLINE))
+        socket.host.heartbeats.waitFor(socket, HeartbeatQueue(socket.server.reactor, DEADLINE))
 
 
 @asynccontextmanager

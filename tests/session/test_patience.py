@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from engineio_twisted.clock import TURNS
 from engineio_twisted.protocol.packet import PacketType
 from engineio_twisted.session.ending import CLOSING_TIMEOUT
-from engineio_twisted.session.heartbeat import ARRIVING_TIMEOUT, GRACE, QUIET_TIME, STEP
+from engineio_twisted.session.patience import ARRIVING_TIMEOUT, GRACE, QUIET_TIME, STEP
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost

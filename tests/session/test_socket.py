@@ -168,7 +168,7 @@ def test_everyPairOfStateAndInput(state: Any, given: Input) -> None:
     machines: dict[type[Any], tuple[Any, str]] = {
         ReadyState: (socket, "_readyState"),
         UpgradeState: (socket, "upgradeState"),
-        HeartbeatState: (socket.heartbeat, "state"),
+        HeartbeatState: (socket, "heartbeatState"),
     }
     before = {kind: getattr(*machine) for kind, machine in machines.items()}
     holder, machine = machines[type(state)]
