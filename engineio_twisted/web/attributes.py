@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Lazily:
+class lazyAttribute:
     """
     An attribute of a class that each instance makes for itself, when it is first asked for it.
 

@@ -1,28 +1,19 @@
-"""
-A connection of our site: the time and size that the head of a request may take, the pace of the client, its end.
-
-It rests on private names of L{twisted.web.http.HTTPChannel} and of L{twisted.protocols.basic.LineReceiver}, which are
-those of L{Channel} that have a note.
-"""
+"""A connection of our site: the time and size that the head of a request may take, and its end."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
-from twisted.logger import Logger
+from twisted.internet.interfaces import IDelayedCall
 from twisted.web.http import HTTPChannel, Request
-from zope.interface import implementer
 
 from ..clock import AfterReading, DeadlineQueue, cancel, steadyClock
 from ..ends import CLOSE_TIMEOUT
-from ..interfaces import IUnreadAnswer
 from ..protocol.errors import HeadRefused
-from ..turns import TURN, inLaterTurn
-from .connections import UnreadDeadline, forgetUnsent, unread
+from .connections import forgetUnsent, unread
+from .pace import PacedChannel
 from .refusals import wholeForm
 from .requests import LINGER_TIME
 
@@ -30,9 +21,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from .group import ConnectionGroup
-
-PROGRESS_TIMEOUT = 30.0
-"""Seconds in which the answer to a client that has closed its side of the connection has to go on."""
 
 LONGEST_NAME = 256
 """Bytes of a header's name; a request with a longer one is refused as one whose head is too large."""
@@ -54,50 +42,35 @@ def isHost(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-@implementer(IHalfCloseableProtocol)
-class Channel(HTTPChannel):
-    """A connection of a L{Site} of ours, which knows those that are open."""
+class Channel(PacedChannel):
+    """
+    A connection of a L{Site} of ours, which knows those that are open.
 
-    site: Any
-    callLater: Any
-    transport: Any
-    _log = Logger()
+    Private names, all seen in Twisted 26.4 and 26.10. C{__first_line}, C{_receivedHeaderSize} and C{_version} of
+    C{HTTPChannel} say how far the head of a request was read; C{_busyReceiving} of C{LineReceiver} whether that is
+    being done; C{_respondToBadRequestAndDisconnect} refuses what is none. Without one of the first four each request
+    fails with an C{AttributeError}; without the last, a bad request gets the response of twisted.web.
+    """
+
     # It is no stream of HTTP/2, which is asked for each request.
     streamID = None
-    # Private names of the base.
     _HTTPChannel__first_line: int
     _receivedHeaderSize: int
-    _buffer: bytes
-    _dataBuffer: list[bytes]
     _busyReceiving: bool
-    # When requests that came at once have had their part of a turn; 0 until there are several.
-    _turnEnds = 0.0
+    _version: bytes
     # What watches it in the reactor's place.
     group: ConnectionGroup | None = None
     _deadline: IDelayedCall | None = None
     _isLast = False
-    # The last answer, if the client hadn't read it when it was given.
-    _unread: IUnreadAnswer | None = None
-    # The deadline of a client that doesn't read, once there was something that it hadn't.
-    _unreadDeadline: UnreadDeadline | None = None
     # Whether there was something unread when the end of the connection was last looked at.
     _wasUnread = False
-    # In which it waits for the head of a request, and for anything to happen; and what comes when the time is over.
+    # In which it waits for the head of a request; and what comes when the time is over.
     _heads: DeadlineQueue | None = None
     _headReading: IDelayedCall | None = None
-    timeOut: Any
-    _idles: DeadlineQueue | None = None
-    _idleReading: IDelayedCall | None = None
-    # Whether there was anything to read; whether a request was refused before it was known what it wants.
+    # Whether there was anything to read.
     _hasRead = False
-    _isRefused = False
-    # Whether it is no longer HTTP.
-    _isReleased = False
     # The host in the address of the request that is being read; None if the address is a path.
     _target: bytes | None = None
-    _version: bytes
-    # What looks whether the answer to a client that sends nothing more goes on.
-    _progressCall: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -112,7 +85,7 @@ class Channel(HTTPChannel):
             self.group = site.group
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
-        """Tell whether another request may come on this connection."""
+        """Return whether another request may come on this connection."""
         return not self._isLast and bool(super().checkPersistence(request, version))
 
     def finish(self, until: float) -> None:
@@ -133,161 +106,6 @@ class Channel(HTTPChannel):
     def abort(self) -> None:
         """Abort the connection, whatever is left to send."""
         self.transport.abortConnection()
-
-    # The pace of the client: nothing is read from one that doesn't read, and nothing it sent behind is looked at
-
-    def tellWhenRead(self, answer: IUnreadAnswer) -> None:
-        """Have an answer told when it is read, or when the connection has gone on to another request."""
-        self._nextBegins()
-        self._unread = answer
-
-    def _nextBegins(self) -> None:
-        if self._unread is not None:
-            self._unread.isOver = True
-            self._unread = None
-
-    def requestDone(self, request: Request) -> None:
-        """Learn that a request is answered."""
-        isFull = self._waitingForTransport
-        isOver = not isFull and self._isTurnOver()
-        isHeldBack = self.paused = isFull or isOver
-        super().requestDone(request)
-        if isHeldBack:
-            self._networkProducer.pauseProducing()
-        if isOver:
-            inLaterTurn(self.site.reactor, self._readOn)
-
-    def _isTurnOver(self) -> bool:
-        """Return whether there are more requests, and others have waited long enough for those before them."""
-        if not (self._buffer or self._dataBuffer):
-            return False
-        now = self.site.reactor.seconds()
-        if not self._turnEnds:
-            self._turnEnds = now + TURN
-        return bool(now >= self._turnEnds)
-
-    def _readOn(self, ends: float) -> None:
-        if self.paused and not (self._waitingForTransport or self._isReleased or self.transport.disconnecting):
-            self._networkProducer.resumeProducing()
-            self.paused = False
-            self._turnEnds = ends
-            self.dataReceived(b"")
-
-    def pauseProducing(self) -> None:
-        """Called when the client takes less than is written."""
-        super().pauseProducing()
-        self._watchClient(isFull=True)
-
-    def resumeProducing(self) -> None:
-        """Learn that the client has taken what was written."""
-        if self._unreadDeadline is not None:
-            self._unreadDeadline.drained()
-        super().resumeProducing()
-        answer, self._unread = self._unread, None
-        if answer is not None:
-            answer.read()
-        if self.paused and not self._waitingForTransport:
-            self.paused = False
-            self.dataReceived(b"")
-
-    def _watchClient(self, isFull: bool) -> None:
-        """Abort the connection later if the client reads nothing of what it is sent."""
-        if self._unreadDeadline is None:
-            transport, seconds = self.transport, self.site.unreadTimeout / 1000
-            self._unreadDeadline = UnreadDeadline(self.callLater, seconds, lambda: unread(transport), self._notRead)
-        self._unreadDeadline.begin(isFull)
-
-    def _notRead(self) -> None:
-        self.site.limitReached(
-            "unreadTimeout",
-            "A response was not read by {peer} for {seconds} s",
-            peer=self.transport.getPeer(),
-            seconds=self.site.unreadTimeout / 1000,
-        )
-        self.transport.abortConnection()
-
-    def write(self, data: bytes) -> None:
-        """Write a piece of a response."""
-        if self._unreadDeadline is not None:
-            self._unreadDeadline.wrote(len(data))
-        super().write(data)
-
-    def writeSequence(self, iovec: Sequence[bytes]) -> None:
-        """Write some pieces of a response."""
-        if self._unreadDeadline is not None:
-            self._unreadDeadline.wrote(sum(map(len, iovec)))
-        super().writeSequence(iovec)
-
-    def timeoutConnection(self) -> None:
-        """Called when nothing came for some time: close the connection, unless the client is still reading."""
-        if self._waitingForTransport or unread(self.transport):
-            self._watchClient(self._waitingForTransport)
-            self.setTimeout(self.timeOut)
-        else:
-            # The base would log each.
-            self.loseConnection()
-
-    # A client that sends nothing more, and reads what it has asked for
-
-    def readConnectionLost(self) -> None:
-        """
-        Called when the client has closed its side of the connection.
-
-        A client that goes away does the same, so a GET that waits for something to happen isn't answered any more.
-        """
-        # Said again whenever reading is resumed, as when a request is answered.
-        if not self._handlingRequest or self._isRefused or getattr(self.requests[0], "isWaiting", False):
-            self.loseConnection()
-        elif self._progressCall is None:
-            self._awaitProgress(None)
-
-    def writeConnectionLost(self) -> None:
-        """Called when our side is closed, which it never is alone."""
-
-    def _awaitProgress(self, before: object) -> None:
-        """Cut the connection, whose end can't be noticed, if the answer hasn't gone on since this was called last."""
-        request = self.requests[0] if self.requests else None
-        now = id(request), getattr(request, "sentLength", 0), unread(self.transport)
-        if now == before:
-            self.transport.abortConnection()
-        else:
-            self._progressCall = self.callLater(PROGRESS_TIMEOUT, self._awaitProgress, now)
-
-    # The timeout of connections on which nothing happens
-
-    def setTimeout(self, period: Any) -> Any:
-        """Set the seconds in which something has to happen, or None; return what they were."""
-        previous, self.timeOut = self.timeOut, period
-        if period is not None and not self._isReleased:
-            cancel(self._idleReading)
-            self._idleReading = None
-            if self._idles is None or self._idles.seconds != period:
-                if self._idles is not None:
-                    self._idles.remove(self)
-                self._idles = self.site.deadlines(period, _idle)
-            self._idles.add(self)
-        return previous
-
-    def resetTimeout(self) -> None:
-        """Begin the time anew."""
-        if self.timeOut is None:
-            return
-        # The latter if something came before the connection was closed.
-        if self._idles is not None or self._idleReading is not None:
-            self.setTimeout(self.timeOut)
-
-    def idle(self) -> None:
-        """Called when nothing has happened for as long as may be."""
-        self._idles = None
-        if self.timeOut is not None:
-            # A request may lie unread, as after a time in which the process stood still.
-            self._idleReading = AfterReading(self.site.reactor).call(self._stillIdle)
-
-    def _stillIdle(self) -> None:
-        self._idleReading = None
-        # Unless a request has come, and is answered or being answered.
-        if self._idles is None and self.timeOut is not None:
-            self.timeoutConnection()
 
     # The head of a request: how large it may be, and when it has to be there
 
@@ -320,7 +138,7 @@ class Channel(HTTPChannel):
         self._respondToBadRequestAndDisconnect()
 
     def _isInHead(self) -> bool:
-        """Tell whether a request has begun whose headers aren't complete."""
+        """Return whether a request has begun whose headers aren't complete."""
         isGoingOn = self.line_mode and not self._isRefused and not self.paused and self._deadline is None
         return bool(isGoingOn and (self._buffer or not self._HTTPChannel__first_line))
 
@@ -386,7 +204,7 @@ class Channel(HTTPChannel):
             self._dataBuffer = [b"".join(self._dataBuffer)]
 
     def allHeadersReceived(self) -> None:
-        """Learn that the head of a request is complete."""
+        """Called when the head of a request is complete."""
         self._headCame()
         self._nextBegins()
         self._checkHost()
@@ -481,26 +299,13 @@ class Channel(HTTPChannel):
         try:
             super().connectionLost(reason)
         finally:
-            self.released()
             forgetUnsent(self.transport)
 
     def released(self) -> None:
-        """Learn that the connection is no longer HTTP: it is lost, or has become a WebSocket."""
-        self._isReleased = True
+        super().released()
         cancel(self._deadline)
-        if self._idles is not None:
-            self._idles.remove(self)
-            self._idles = None
-        cancel(self._idleReading)
-        cancel(self._progressCall)
         self._headCame()
-        if self._unreadDeadline is not None:
-            self._unreadDeadline.stop()
         self.site.channels.remove(self)
-
-
-def _idle(channel: Channel) -> None:
-    channel.idle()
 
 
 def _headDue(channel: Channel) -> None:

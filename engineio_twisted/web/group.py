@@ -92,7 +92,7 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         return True
 
     def isReading(self, connection: Any) -> bool:
-        """Tell whether a connection is watched here for something to read."""
+        """Return whether a connection is watched here for something to read."""
         return connection.fileno() in self._reads
 
     # The reactor of the connections
@@ -230,6 +230,6 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
                 self._disconnectSelectable(connection, why, True)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Learn that the reactor closes whatever it has, as it stops."""
+        """Called when the reactor closes whatever it has, as it stops."""
         for connection, _ in list(self._connections.values()):
             log.callWithLogger(connection, connection.connectionLost, reason)

@@ -14,6 +14,7 @@ from engineio_twisted.protocol import frame_reader, headers, packet, payload, pa
 from engineio_twisted.session import socket
 from engineio_twisted.transports import engine_autobahn
 from engineio_twisted.web import fast as fast_http
+from engineio_twisted.web import fast_exchange
 from fuzz import runner, targets
 from fuzz.runner import CORPUS, corpusOf, mutations, randomly
 from fuzz.targets import TARGETS, run
@@ -137,7 +138,10 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (engine_autobahn.AutobahnWebSocket, "_release", _raise),
         (frame_reader, "LEAST", {126: 0, 127: 0}),
     ],
-    "channel": [(fast_http.FastExchange, "respond", _raise), (fast_http.FastChannel, "requestDone", lambda *_: None)],
+    "channel": [
+        (fast_exchange.FastExchange, "respond", _raise),
+        (fast_http.FastChannel, "requestDone", lambda *_: None),
+    ],
     "server": [
         (socket.Socket, "end", _raise),
         (fast_http.FastChannel, "connectionLost", lambda *_: None),

@@ -16,7 +16,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import FastSite, Server, Site
-from engineio_twisted.web.channel import PROGRESS_TIMEOUT, isHost
+from engineio_twisted.web.channel import isHost
+from engineio_twisted.web.pace import PROGRESS_TIMEOUT
 from engineio_twisted.web.requests import LINGER_TIME
 
 from ..kit.engines import ENGINES

@@ -55,7 +55,8 @@ from engineio_twisted.protocol.handshake import parseQuery
 from engineio_twisted.web.channel import Channel
 from engineio_twisted.web.connections import writeAtOnce
 from engineio_twisted.web.exchange import RequestExchange
-from engineio_twisted.web.fast import FastChannel, FastExchange, FastSite
+from engineio_twisted.web.fast import FastChannel, FastSite
+from engineio_twisted.web.fast_exchange import FastExchange
 from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.wire import Wire, http, makeFrame, pause, target, upgrade, within
