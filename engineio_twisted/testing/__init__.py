@@ -1,8 +1,9 @@
 """A server and its clients in memory, for the tests of an application: no socket, no waiting (docs/testing.md)."""
 
-from .client import ProtocolViolation, Response
+from .client import End, MemoryClient
 from .network import MemoryConnection, MemoryNetwork
-from .server import End, HandshakeRefused, MemoryClient, MemoryServer
+from .requests import HandshakeRefused, ProtocolViolation, Response
+from .server import MemoryServer
 
 __all__ = [
     "End",

@@ -1,351 +1,515 @@
-"""
-The client's end of a connection in memory: requests of HTTP and their answers, and a WebSocket.
-
-It is strict, where real clients forgive: what a server may not send raises L{ProtocolViolation}.
-"""
+"""A client in memory, which polls, upgrades and answers pings by itself."""
 
 from __future__ import annotations
 
-import re
-import zlib
-from base64 import b64encode
-from collections.abc import Callable, Sequence
-from hashlib import sha1
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
 
 import attrs
-from twisted.web.http_headers import Headers
+from twisted.internet.interfaces import IDelayedCall
 
-from ..protocol.frames import NORMAL
-from .network import MemoryConnection, Receiver
-
-_KEY = b64encode(b"engineio_twisted")
-_ACCEPT = b64encode(sha1(_KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest())
-_MASK = b"\x0f\x1e\x2d\x3c"
-_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
-_MESSAGES = (_CONTINUATION, _TEXT, _BINARY)
-_CONTROLS = (_CLOSE, _PING, _PONG)
-
-Connect = Callable[[Receiver], MemoryConnection]
-
-
-class ProtocolViolation(AssertionError):
-    """The server sent what it may not."""
+from ..clock import cancel
+from ..protocol.errors import DecodeError
+from ..protocol.packet import PROBE, Packet, PacketType
+from ..protocol.payload import codecFor
+from ..session.socket import Socket
+from ..session.states import ReadyState
+from .network import Line, MemoryNetwork
+from .payloads import PollingFormat
+from .requests import HandshakeRefused, ProtocolViolation, Requests, Response
+from .websocket import ClientWebSocket, Owner
 
 
 @attrs.frozen
-class Response:
+class End:
     """
-    An answer to a request.
+    How a session ended, as its client sees it.
 
-    @ivar headers: a L{twisted.web.http_headers.Headers}.
+    @ivar reason: C{forced close} where the client closed it; C{transport close}, C{transport error}, C{ping timeout}.
+    @ivar description: what happened.
+    @ivar code: of the server's close frame, where there was one.
     """
 
-    status: int
-    headers: Headers
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.body.decode()
+    reason: str
+    description: str
+    code: int | None = None
 
 
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\Z")
+class Serving(Protocol):
+    """What a client in memory knows of its server."""
+
+    _network: MemoryNetwork
+    _sockets: dict[str, Socket]
+    errors: list[BaseException]
+
+    def settle(self) -> None:
+        """Let happen what does without time passing."""
+        ...
 
 
-def _takeHead(data: bytearray) -> tuple[int, Headers] | None:
-    """Take the status and headers of an answer out of what came; None where they aren't all there."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    first, *lines = bytes(data[:end]).split(b"\r\n")
-    del data[: end + 4]
-    status = _STATUS.match(first)
-    if status is None:
-        raise ProtocolViolation(f"an answer that begins with {first[:64]!r}: expected a status of HTTP/1.1")
-    headers = Headers()
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip():
-            raise ProtocolViolation(f"an answer with the line {line[:64]!r}: expected a header")
-        headers.addRawHeader(name, value.strip())
-    return int(status[1]), headers
+class MemoryClient:
+    """
+    A client, made by L{MemoryServer.connect}, that does by itself what clients do: it polls, upgrades, answers pings.
 
+    It is strict: what the server may not send raises L{ProtocolViolation}, in the test.
 
-def _takeBody(status: int, headers: Headers, data: bytearray) -> bytes | None:
-    """Take the body of an answer out of what came; None where that isn't all there."""
-    if status in (204, 304):
-        return b""
-    if headers.getRawHeaders(b"transfer-encoding", []) == [b"chunked"]:
-        return _takeChunks(data)
-    lengths = headers.getRawHeaders(b"content-length", [])
-    if len(lengths) != 1 or not lengths[0].isdigit():
-        raise ProtocolViolation(f"an answer with the Content-Length {lengths}: expected one number")
-    length = int(lengths[0])
-    if len(data) < length:
-        return None
-    body = bytes(data[:length])
-    del data[:length]
-    return body
+    @ivar handshake: what the server said in its open packet: C{sid}, C{upgrades}, C{pingInterval} and so on.
+    @ivar protocol: the revision of the protocol it speaks.
+    @ivar transport: the name of the transport it is on.
+    @ivar readyState: a L{ReadyState}.
+    @ivar closed: an L{End}, how its session ended; None as long as it lasts.
+    @ivar refused: a L{HandshakeRefused}, where it was.
+    @ivar upgradeFailed: why an upgrade came to nothing; None where it didn't, or there was none.
+    @ivar packets: all packets that came, each a L{Packet}.
+    @ivar answersPings: whether it does; one that doesn't is taken for lost, in time.
+    """
 
-
-def _takeChunks(data: bytearray) -> bytes | None:
-    if not data.endswith(b"\r\n0\r\n\r\n"):
-        # Nothing comes behind an answer before the next request.
-        return None
-    chunks = []
-    rest = bytes(data)
-    while rest:
-        line, _, rest = rest.partition(b"\r\n")
-        length = int(line, 16)
-        if rest[length : length + 2] != b"\r\n":
-            if len(rest) < length + 2:
-                # It ended in what looked like the end.
-                return None
-            raise ProtocolViolation(f"a chunk of {length} bytes that goes on")
-        chunks.append(rest[:length])
-        rest = rest[length + 2 :]
-    data.clear()
-    return b"".join(chunks)
-
-
-class Requests:
-    """Requests of a client, one after the other, on a connection that is kept for the next."""
-
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._data = bytearray()
-        self._head: tuple[int, Headers] | None = None
-        self._method = ""
-        self._answered: Callable[[Response], object] | None = None
-        self._lost: Callable[[], object] | None = None
-        self.connection: MemoryConnection | None = None
-
-    @property
-    def isWaiting(self) -> bool:
-        """Whether an answer is awaited."""
-        return self._answered is not None
-
-    def ask(
+    def __init__(
         self,
-        method: str,
-        target: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes,
-        answered: Callable[[Response], object],
-        lost: Callable[[], object],
+        server: Serving,
+        transport: str,
+        isUpgrading: bool,
+        protocol: int,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        path: str,
+        isJSONP: bool,
+        address: str,
+        answersPings: bool,
     ) -> None:
+        self._server = server
+        self._network = server._network
+        self._settle = server.settle
+        self.transport = transport
+        self._isUpgrading = isUpgrading
+        self.protocol = protocol
+        self._codec = codecFor(protocol)
+        self._headers = list(headers.items())
+        self._query = {"EIO": str(protocol), "transport": transport, **({"j": "0"} if isJSONP else {}), **query}
+        self._path = path
+        self._format = PollingFormat(self._codec, isJSONP)
+        self._line = Line(self._network, address)
+        self.answersPings = answersPings
+        self.handshake: dict[str, Any] = {}
+        self.readyState = ReadyState.OPENING
+        self.closed: End | None = None
+        self.refused: HandshakeRefused | None = None
+        self.upgradeFailed: str | None = None
+        self.packets: list[Packet] = []
+        self._messages: list[str | bytes] = []
+        self._taken = 0
+        self._outbox: list[Packet] = []
+        self._poll = Requests(self._line.connect)
+        self._post = Requests(self._line.connect)
+        self._webSocket: ClientWebSocket | None = None
+        self._candidate: ClientWebSocket | None = None
+        self._owner = Owner(self._webSocketOpened, self._webSocketRefused, self._webSocketReceived, self._webSocketOver)
+        self._isPausing = False
+        self._heartbeat: IDelayedCall | None = None
+        self._awaitsPong = False
+
+    def __repr__(self) -> str:
+        ended = "" if self.closed is None else f", {self.closed.reason}: {self.closed.description}"
+        return f"<MemoryClient {self.sid} on {self.transport}, {self.readyState}{ended}>"
+
+    # What a test does
+
+    @property
+    def sid(self) -> str | None:
+        """The id of the session; None as long as there is none."""
+        return self.handshake.get("sid")
+
+    @property
+    def socket(self) -> Socket:
         """
-        Send a request.
+        The server's end of the session, which is kept when it has ended.
 
-        @param answered: called with the answer.
-        @param lost: called where the connection is lost before it.
+        @raise AssertionError: there was never one.
         """
-        self._method, self._answered, self._lost = method, answered, lost
-        if self.connection is None:
-            self.connection = self._connect(self)
-        self.connection.send(_written(method, target, headers, body if method == "POST" or body else None))
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Take bytes of an answer.
-
-        @raise ProtocolViolation: they aren't any.
-        """
-        self._data += data
-        if self._answered is None:
-            raise ProtocolViolation(f"{data[:64]!r}, where nothing was asked")
-        if self._head is None:
-            self._head = _takeHead(self._data)
-        body = None if self._head is None else self._takeBody(*self._head)
-        if self._head is None or body is None:
-            return
-        (status, headers), self._head = self._head, None
-        if self._data:
-            raise ProtocolViolation(f"{bytes(self._data[:64])!r} behind an answer")
-        coding = headers.getRawHeaders(b"content-encoding", [b"identity"])[-1]
-        if coding != b"identity":
-            # What zlib finds out by itself: gzip or deflate.
-            body = zlib.decompress(body, 47)
-        answered, self._answered = self._answered, None
-        if b"close" in headers.getRawHeaders(b"connection", []):
-            # The next request is not to meet its end.
-            self.drop()
-        answered(Response(status, headers, body))
-
-    def _takeBody(self, status: int, headers: Headers) -> bytes | None:
-        return b"" if self._method == "HEAD" else _takeBody(status, headers, self._data)
-
-    def connectionLost(self) -> None:
-        """Learn that the server has closed the connection, or cut it."""
-        lost = self._lost if self.isWaiting else None
-        self.forget()
-        if lost is not None:
-            lost()
-
-    def drop(self) -> None:
-        """Close the connection; nothing is awaited any more."""
-        if self.connection is not None:
-            if self.isWaiting:
-                self.connection.lose()
-            else:
-                self.connection.finish()
-        self.forget()
-
-    def forget(self) -> None:
-        """Have no connection any more, after it was lost: the next request makes one."""
-        self.connection = self._answered = self._head = None
-        self._data.clear()
-
-
-def _written(method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | None) -> bytes:
-    """Return a request as it is sent."""
-    given = {name.lower() for name, _ in headers}
-    lines = [f"{method} {target} HTTP/1.1", *([] if "host" in given else ["Host: localhost"])]
-    lines += [f"{name}: {value}" for name, value in headers]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
-
-
-@attrs.frozen
-class Owner:
-    """
-    Whom a WebSocket of a client tells what happens.
-
-    @ivar opened: called with the WebSocket when it is open.
-    @ivar refused: called with it and the answer, a L{Response}, where it was refused.
-    @ivar received: called with it and a message.
-    @ivar over: called with it and what happened, when the server has closed it, or its connection is lost; maybe twice.
-    """
-
-    opened: Callable[[ClientWebSocket], object]
-    refused: Callable[[ClientWebSocket, Response], object]
-    received: Callable[[ClientWebSocket, str | bytes], object]
-    over: Callable[[ClientWebSocket, str], object]
-
-
-class ClientWebSocket:
-    """A client's WebSocket: what it makes of frames, and strictly."""
-
-    def __init__(self, owner: Owner, connect: Connect, target: str, headers: Sequence[tuple[str, str]]) -> None:
-        self._owner = owner
-        self._data = bytearray()
-        self._head: tuple[int, Headers] | None = None
-        self._pieces: list[bytes] = []
-        self._opcode = 0
-        self._isHTTP = True
-        self.isOpen = False
-        # The code of the server's close frame; 1005, as RFC 6455 has it, for one without a code.
-        self.code: int | None = None
-        opening = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Key", _KEY.decode()),
-            ("Sec-WebSocket-Version", "13"),
-            *headers,
-        ]
-        self.connection = connect(self)
-        self.connection.send(_written("GET", target, opening, None))
+        socket = self._server._sockets.get(self.sid or "")
+        assert socket is not None, f"no session was opened for {self!r}"
+        return socket
 
     def send(self, data: str | bytes) -> None:
-        """Send a message."""
-        if isinstance(data, str):
-            self._send(_TEXT, data.encode())
-        else:
-            self._send(_BINARY, data)
+        """
+        Send a message. When this returns, the application's handler was called, unless something is late on its way.
 
-    def _send(self, opcode: int, payload: bytes) -> None:
-        size = len(payload)
-        if size < 126:
-            length = bytes([0x80 | size])
-        elif size < 1 << 16:
-            length = bytes([0x80 | 126]) + size.to_bytes(2)
-        else:
-            length = bytes([0x80 | 127]) + size.to_bytes(8)
-        mask = (_MASK * (size // 4 + 1))[:size]
-        masked = (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(size)
-        self.connection.send(bytes([0x80 | opcode]) + length + _MASK + masked)
+        @param data: text, or bytes.
+        @raise AssertionError: the session isn't open.
+        """
+        self._settle()
+        if self.readyState is not ReadyState.OPEN:
+            raise AssertionError(f"{data!r:.100} can't be sent: {self!r}")
+        self._send(Packet(PacketType.MESSAGE, data))
+        self._settle()
+
+    @property
+    def received(self) -> list[str | bytes]:
+        """All messages that came, in order."""
+        self._settle()
+        return list(self._messages)
+
+    @property
+    def unread(self) -> list[str | bytes]:
+        """Those that L{receive} hasn't returned yet."""
+        return self.received[self._taken :]
+
+    def receive(self) -> str | bytes:
+        """
+        Return the next message, that this hasn't returned before.
+
+        @raise AssertionError: none has come.
+        """
+        unread = self.unread
+        if not unread:
+            failed = "".join(f"; the application failed: {each!r}" for each in self._server.errors)
+            before = f"all {len(self._messages)} were read" if self._messages else "none came"
+            raise AssertionError(f"no message to receive, {before}: {self!r}{failed}")
+        self._taken += 1
+        return unread[0]
+
+    def receiveAll(self) -> list[str | bytes]:
+        """Return all messages that L{receive} hasn't returned yet; it won't any more."""
+        unread = self.unread
+        self._taken += len(unread)
+        return unread
+
+    def upgrade(self) -> None:
+        """
+        Move from polling to WebSocket, as L{MemoryServer.connect} does unless told not to.
+
+        Look at C{transport} then, and at C{upgradeFailed}.
+
+        @raise AssertionError: the session isn't open, or isn't on polling, or is upgrading already.
+        """
+        self._settle()
+        if self.readyState is not ReadyState.OPEN or self.transport != "polling" or self._candidate is not None:
+            raise AssertionError(f"no session on polling that could upgrade: {self!r}")
+        self._beginUpgrade()
+        self._settle()
 
     def close(self) -> None:
-        """Begin to close it."""
-        self._send(_CLOSE, NORMAL.to_bytes(2))
-        self.isOpen = False
+        """End the session as clients do: what was sent goes out first. Once it is over, this does nothing."""
+        self._settle()
+        if self.readyState is ReadyState.OPENING:
+            self._ended("forced close", "closed by the client")
+        elif self.readyState is ReadyState.OPEN:
+            self._abandonUpgrade("the session was closed")
+            self.readyState = ReadyState.CLOSING
+            if self._webSocket is None:
+                self._send(Packet(PacketType.CLOSE))
+            else:
+                self._webSocket.close()
+        self._settle()
 
-    def dataReceived(self, data: bytes) -> None:
+    def drop(self, connection: str | None = None) -> None:
         """
-        Take bytes: of the answer, then of frames.
+        Lose connections, without a word; the server learns that they are lost, but not why.
 
-        @raise ProtocolViolation: the server may not send them.
+        On polling that ends the session where a request waits for its answer; else the next one connects again.
+
+        @param connection: which one: C{poll} (of the GET that waits), C{post}, or C{websocket}, which may be one that
+            is to take the session over. By default all.
+        @raise AssertionError: there is no such connection.
         """
-        self._data += data
-        if self._isHTTP and not self._open():
+        self._settle()
+        if connection is None:
+            self._ended("transport error", "connection lost", isAbrupt=True)
+        elif connection == "websocket" and self._candidate is not None:
+            self._abandonUpgrade("connection lost")
+        else:
+            held = {"poll": self._poll, "post": self._post, "websocket": self._webSocket}.get(connection)
+            if held is None or held.connection is None:
+                raise AssertionError(f"no connection {connection!r} to drop: {self!r}")
+            held.connection.lose()
+            if isinstance(held, Requests) and not held.isWaiting:
+                held.forget()
+            else:
+                self._ended("transport error", "connection lost")
+        self._settle()
+
+    def vanish(self) -> None:
+        """
+        Be gone, as when a cable is pulled: nothing arrives any more, in either direction, and the server isn't told.
+
+        It finds out by itself: for the application the session goes on until then.
+        """
+        self._settle()
+        cancel(self._heartbeat)
+        self._line.vanish()
+
+    def delay(self, seconds: float) -> None:
+        """Have what is sent from now on, in both directions, take so long; L{MemoryServer.advance} lets it arrive."""
+        self._settle()
+        self._line.delay = seconds
+        self._line.arrange()
+
+    def split(self, size: int | None) -> None:
+        """
+        Have what is sent from now on, in both directions, arrive in pieces.
+
+        @param size: the bytes of a piece, at least 1; None for pieces as they are written.
+        """
+        if size is not None and size < 1:
+            raise ValueError(f"pieces of {size} bytes: expected at least 1, or None")
+        self._settle()
+        self._line.pieceSize = size
+        self._line.arrange()
+
+    def pauseReading(self) -> None:
+        """Read nothing any more: what the server sends piles up, until it waits. What this client sends arrives."""
+        self._settle()
+        self._line.isHeld = True
+        self._line.arrange()
+
+    def resumeReading(self) -> None:
+        """Read again, what has come meanwhile first."""
+        self._line.isHeld = False
+        self._line.arrange()
+        self._settle()
+
+    # Connections
+
+    def _target(self, **changes: str) -> str:
+        query = {**self._query, **changes}
+        if self.sid is not None:
+            query["sid"] = self.sid
+        return f"{self._path}?{urlencode(query, quote_via=quote)}"
+
+    def _begin(self) -> None:
+        if self.transport == "websocket":
+            self._webSocket = ClientWebSocket(self._owner, self._line.connect, self._target(), self._headers)
+        else:
+            self._pollAgain()
+
+    # Polling
+
+    def _pollAgain(self) -> None:
+        self._poll.ask("GET", self._target(), self._headers, b"", self._polled, self._pollLost)
+
+    def _pollLost(self) -> None:
+        self._failed("the connection of a GET was lost")
+
+    def _polled(self, response: Response) -> None:
+        if response.status != 200:
+            self._notAnswered("GET", response)
             return
-        while (frame := self._frame()) is not None:
-            self._take(*frame)
+        for packet in self._format.read(response):
+            self._received(packet)
+        self._afterPolling()
 
-    def _open(self) -> bool:
-        if self._head is None:
-            self._head = _takeHead(self._data)
-            if self._head is None:
-                return False
-        status, headers = self._head
-        if status != 101:
-            body = _takeBody(status, headers, self._data)
-            if body is not None:
-                self._owner.refused(self, Response(status, headers, body))
-            return False
-        if headers.getRawHeaders(b"sec-websocket-accept") != [_ACCEPT]:
-            raise ProtocolViolation(f"a 101 with {list(headers.getAllRawHeaders())}: expected the key {_ACCEPT!r}")
-        self._isHTTP = False
-        self.isOpen = True
-        self._owner.opened(self)
-        return True
+    def _afterPolling(self) -> None:
+        if self._isPausing:
+            self._completeUpgrade()
+        elif self.readyState is ReadyState.OPEN and self._webSocket is None and not self._poll.isWaiting:
+            self._pollAgain()
 
-    def _frame(self) -> tuple[int, bool, bytes] | None:
-        data = self._data
-        if len(data) < 2:
-            return None
-        opcode, isFinal = data[0] & 15, bool(data[0] & 0x80)
-        if data[0] & 0x70 or data[1] & 0x80 or opcode not in (*_MESSAGES, *_CONTROLS):
-            raise ProtocolViolation(f"a frame that begins with {bytes(data[:2])!r}: masked, reserved bits or opcode")
-        size, start = data[1], 2
-        if size > 125:
-            start = 4 if size == 126 else 10
-            size = int.from_bytes(data[2:start])
-        if len(data) < start + size:
-            return None
-        if opcode in _CONTROLS and (size > 125 or not isFinal):
-            raise ProtocolViolation(f"a control frame of {size} bytes: expected one of at most 125, in one piece")
-        payload = bytes(data[start : start + size])
-        del data[: start + size]
-        return opcode, isFinal, payload
+    def _postPackets(self) -> None:
+        headers, body = self._format.write(self._takeOutbox())
+        self._post.ask("POST", self._target(), [*self._headers, *headers], body, self._posted, self._postLost)
 
-    def _take(self, opcode: int, isFinal: bool, payload: bytes) -> None:
-        if self.code is not None:
-            raise ProtocolViolation(f"a frame behind the close frame: {payload[:64]!r}")
-        if opcode == _PING:
-            self._send(_PONG, payload)
-        elif opcode == _CLOSE:
-            self.code = int.from_bytes(payload[:2]) if payload else 1005
-            if self.isOpen:
-                self._send(_CLOSE, payload[:2])
-                self.isOpen = False
-            self._owner.over(self, f"close frame with code {self.code}")
-        elif opcode in _MESSAGES:
-            if bool(self._pieces) is not (opcode == _CONTINUATION):
-                where = "within a message" if self._pieces else "outside of a message"
-                raise ProtocolViolation(f"a frame with the opcode {opcode} {where}")
-            self._opcode = opcode or self._opcode
-            self._pieces.append(payload)
-            if isFinal:
-                data, self._pieces = b"".join(self._pieces), []
-                try:
-                    self._owner.received(self, data.decode() if self._opcode == _TEXT else data)
-                except UnicodeDecodeError:
-                    raise ProtocolViolation(f"text that isn't UTF-8: {data[:64]!r}") from None
+    def _takeOutbox(self) -> list[Packet]:
+        """Take out of the outbox what one POST may carry, and one packet at least."""
+        left = self.handshake["maxPayload"]
+        count = 0
+        for packet in self._outbox:
+            payload = self._codec.encodePayload([packet])
+            # And what separates it from the next.
+            left -= len(payload.encode() if isinstance(payload, str) else payload) + 1
+            if left < 0 and count:
+                break
+            count += 1
+        taken, self._outbox = self._outbox[:count], self._outbox[count:]
+        return taken
 
-    def connectionLost(self) -> None:
-        """Learn that the server has closed the connection, or cut it."""
-        self.isOpen = False
-        self._owner.over(self, "connection lost")
+    def _postLost(self) -> None:
+        self._failed("the connection of a POST was lost")
+
+    def _posted(self, response: Response) -> None:
+        if response.status != 200:
+            self._notAnswered("POST", response)
+        elif response.body != b"ok":
+            raise ProtocolViolation(f"a POST was answered {response.body[:64]!r}: expected ok")
+        elif self.readyState is ReadyState.CLOSING and not self._outbox:
+            self._ended("forced close", "closed by the client")
+        elif self._isPausing:
+            self._completeUpgrade()
+        else:
+            self._flush()
+
+    def _notAnswered(self, method: str, response: Response) -> None:
+        if self.readyState is ReadyState.OPENING:
+            self._isRefused(response)
+        else:
+            self._failed(f"a {method} was answered {response.status} {response.text}")
+
+    def _isRefused(self, response: Response) -> None:
+        code, message = None, response.text
+        if response.headers.getRawHeaders(b"content-type") == [b"application/json"]:
+            answer = json.loads(message)
+            code, message = answer.get("code"), answer["message"]
+        self.refused = HandshakeRefused(response.status, message, code, response)
+        self._ended("transport error", str(self.refused))
+
+    # WebSocket
+
+    def _webSocketOpened(self, webSocket: ClientWebSocket) -> None:
+        if webSocket is self._candidate:
+            # By then a GET waits, as it mostly does: without one the server would take a tenth of a second more.
+            self._network.whenQuiet(lambda: webSocket.send(f"{PacketType.PING:d}{PROBE}"))
+
+    def _webSocketRefused(self, webSocket: ClientWebSocket, response: Response) -> None:
+        webSocket.connection.finish()
+        if webSocket is self._candidate:
+            self._abandonUpgrade(f"{response.status} {response.text}")
+        else:
+            self._isRefused(response)
+
+    def _webSocketReceived(self, webSocket: ClientWebSocket, data: str | bytes) -> None:
+        try:
+            packet = self._codec.decodePacket(data)
+        except DecodeError as error:
+            raise ProtocolViolation(f"the message {data[:64]!r}: {error}") from None
+        if webSocket is self._webSocket:
+            self._received(packet)
+        elif webSocket is self._candidate:
+            if (packet.type, packet.data) != (PacketType.PONG, PROBE):
+                raise ProtocolViolation(f"{packet} on a WebSocket that is to take over: expected a pong, probe")
+            self.packets.append(packet)
+            # Two may not be read at once: what polling still brings comes first.
+            self._isPausing = True
+            self._completeUpgrade()
+
+    def _webSocketOver(self, webSocket: ClientWebSocket, description: str) -> None:
+        if webSocket is self._candidate:
+            self._abandonUpgrade(description)
+        elif webSocket is self._webSocket:
+            if self.readyState is ReadyState.CLOSING:
+                self._ended("forced close", "closed by the client", webSocket.code)
+            elif self.readyState is ReadyState.OPENING:
+                self._failed(description)
+            else:
+                self._ended("transport close", description, webSocket.code)
+
+    # Upgrade
+
+    def _beginUpgrade(self) -> None:
+        self._candidate = ClientWebSocket(
+            self._owner, self._line.connect, self._target(transport="websocket"), self._headers
+        )
+
+    def _completeUpgrade(self) -> None:
+        if self._poll.isWaiting or self._post.isWaiting or self._candidate is None:
+            return
+        self._webSocket, self._candidate = self._candidate, None
+        self._isPausing = False
+        self.transport = "websocket"
+        self._poll.drop()
+        self._post.drop()
+        self._webSocket.send(f"{PacketType.UPGRADE:d}")
+        self._flush()
+
+    def _abandonUpgrade(self, reason: str) -> None:
+        candidate, self._candidate = self._candidate, None
+        if candidate is not None:
+            self.upgradeFailed = reason
+            candidate.connection.lose()
+            self._isPausing = False
+            self._afterPolling()
+            self._flush()
+
+    # Packets
+
+    def _received(self, packet: Packet) -> None:
+        if self.readyState is ReadyState.CLOSED:
+            raise ProtocolViolation(f"{packet} behind the end: {self!r}")
+        self.packets.append(packet)
+        if self.readyState is ReadyState.OPENING:
+            self._receivedFirst(packet)
+            return
+        match packet.type:
+            case PacketType.MESSAGE:
+                self._messages.append(packet.data)
+            case PacketType.PING if self.protocol == 4:
+                self._waitForPing()
+                if self.answersPings:
+                    self._send(Packet(PacketType.PONG, packet.data))
+            case PacketType.PONG if self.protocol == 3 and self._awaitsPong:
+                self._awaitsPong = False
+                self._setHeartbeat(self.handshake["pingInterval"], self._ping)
+            case PacketType.CLOSE:
+                self._ended("transport close", "close packet")
+            case PacketType.NOOP if self._webSocket is None:
+                pass
+            case _:
+                raise ProtocolViolation(f"{packet}, which no server may send now: {self!r}")
+
+    def _receivedFirst(self, packet: Packet) -> None:
+        opening = json.loads(packet.data) if packet.type is PacketType.OPEN else {}
+        if not {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"} <= set(opening):
+            raise ProtocolViolation(f"{packet} first: expected an open packet, and all that belongs to it")
+        self.handshake = opening
+        self.readyState = ReadyState.OPEN
+        if self.protocol == 4:
+            self._waitForPing()
+        else:
+            self._setHeartbeat(opening["pingInterval"], self._ping)
+        if self._isUpgrading and self._webSocket is None and "websocket" in opening["upgrades"]:
+            self._beginUpgrade()
+
+    def _send(self, packet: Packet) -> None:
+        self._outbox.append(packet)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.readyState is ReadyState.OPENING or self._isPausing:
+            return
+        if self._webSocket is not None:
+            packets, self._outbox = self._outbox, []
+            for packet in packets:
+                self._webSocket.send(self._codec.encodePacket(packet))
+        elif self._outbox and not self._post.isWaiting:
+            self._postPackets()
+
+    # Heartbeat
+
+    def _setHeartbeat(self, milliseconds: int, what: Callable[[], object]) -> None:
+        cancel(self._heartbeat)
+        if not self._line.isVanished:
+            self._heartbeat = self._network.clock.callLater(milliseconds / 1000, what)
+
+    def _waitForPing(self) -> None:
+        self._setHeartbeat(self.handshake["pingInterval"] + self.handshake["pingTimeout"], self._noHeartbeat)
+
+    def _ping(self) -> None:
+        if self.answersPings:
+            self._awaitsPong = True
+            self._send(Packet(PacketType.PING))
+            self._setHeartbeat(self.handshake["pingTimeout"], self._noHeartbeat)
+
+    def _noHeartbeat(self) -> None:
+        self._ended("ping timeout", "no ping of the server" if self.protocol == 4 else "no pong of the server")
+
+    # The end
+
+    def _failed(self, description: str) -> None:
+        if self.readyState is ReadyState.OPENING:
+            self.refused = HandshakeRefused(0, description)
+        self._ended("transport error", description)
+
+    def _ended(self, reason: str, description: str, code: int | None = None, isAbrupt: bool = False) -> None:
+        if self.readyState is ReadyState.CLOSED:
+            return
+        self.readyState = ReadyState.CLOSED
+        self.closed = End(reason, description, code)
+        self._outbox.clear()
+        cancel(self._heartbeat)
+        self._abandonUpgrade("the session has ended")
+        if isAbrupt:
+            self._line.lose()
+        self._poll.drop()
+        self._post.drop()
+        if self._webSocket is not None and code is None:
+            self._webSocket.connection.lose()

@@ -424,3 +424,56 @@ class MemoryNetwork:
         times += [due for each in self._awake for due in (each.toServer.due, each.toClient.due) if due is not None]
         # What has arrived and isn't read, as its reader has stopped, is no reason to stop.
         return min((each for each in times if each > self.clock.seconds()), default=None)
+
+
+class Line:
+    """
+    The connections of one client, and what becomes of what is sent on them.
+
+    @ivar delay: seconds that it takes, in both directions.
+    @ivar pieceSize: bytes of the pieces in which it arrives; None for pieces as they are written.
+    @ivar isHeld: whether the client reads nothing.
+    @ivar isVanished: whether nothing arrives any more.
+    """
+
+    delay = 0.0
+    pieceSize: int | None = None
+    isHeld = False
+    isVanished = False
+
+    def __init__(self, network: MemoryNetwork, address: str) -> None:
+        self._network = network
+        self._address = address
+        self._connections: list[MemoryConnection] = []
+
+    def connect(self, receiver: Receiver) -> MemoryConnection:
+        """Connect to the site."""
+        self._connections = [each for each in self._connections if not each.isOver]
+        connection = self._network.connect(receiver, self._address)
+        self._connections.append(connection)
+        self._arrange(connection)
+        return connection
+
+    def arrange(self) -> None:
+        """Apply what was changed to the connections that there are."""
+        for each in self._connections:
+            self._arrange(each)
+
+    def _arrange(self, connection: MemoryConnection) -> None:
+        for way in (connection.toServer, connection.toClient):
+            way.delay, way.pieceSize = self.delay, self.pieceSize
+        connection.toClient.isHeld = self.isHeld
+        if self.isVanished:
+            connection.vanish()
+        self._network.wake(connection)
+
+    def vanish(self) -> None:
+        """Have nothing arrive any more, at either end, and nobody learn of it."""
+        self.isVanished = True
+        for each in self._connections:
+            each.vanish()
+
+    def lose(self) -> None:
+        """Lose all connections."""
+        for each in self._connections:
+            each.lose()

@@ -21,7 +21,7 @@ import pytest
 from ..kit.clients import pythonPath
 from ..kit.engines import TwistedEngine
 from ..kit.services import waitUntil
-from ..kit.wire import firstFrame, http, makeFrame, target, upgrade
+from ..kit.wire import http, makeFrame, takeFrame, target, upgrade
 
 pytestmark = pytest.mark.no_cover
 
@@ -97,7 +97,7 @@ class Client:
         self.program = program
         self.name = name
         self.protocol = protocol
-        self.data = b""
+        self.data = bytearray()
         self.connection = program.connect()
         where = {"EIO": protocol, "transport": name}
         self.connections = [self.connection]
@@ -116,7 +116,7 @@ class Client:
         while end not in self.data:
             self.more()
         taken, _, self.data = self.data.partition(end)
-        return taken
+        return bytes(taken)
 
     def more(self) -> None:
         received = self.connection.recv(65536)
@@ -130,17 +130,15 @@ class Client:
             self.more()
         body, self.data = self.data[:length], self.data[length:]
         assert b" 200 " in head.splitlines()[0], (head, body)
-        return body
+        return bytes(body)
 
     def packet(self) -> str:
         """Return the next packet that comes, on polling by a GET."""
         if self.name == "polling":
             self.connection.sendall(http("GET", self.where))
             return self.response().decode()
-        while (found := firstFrame(self.data)) is None:
+        while (frame := takeFrame(self.data)) is None:
             self.more()
-        frame, size = found
-        self.data = self.data[size:]
         return frame.text
 
     def say(self, packet: str, anew: bool = False) -> None:

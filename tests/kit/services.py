@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .wire import http, target
+from .wire import http, takeFrame, target
 
 STARTED = "Engine.IO is served at"
 DEADLINE = 60.0
@@ -154,21 +154,12 @@ class Talk:
 
     def frame(self) -> tuple[int, bytes]:
         """Read a frame, and return its opcode and what is in it."""
-        start = 2
-        self._have(start)
-        length = self.received[1]
-        if length > 125:
-            start += 2 if length == 126 else 8
-            self._have(start)
-            length = int.from_bytes(self.received[2:start])
-        end = start + length
-        self._have(end)
-        frame, self.received = self.received[:end], self.received[end:]
-        return frame[0] & 15, frame[start:]
-
-    def _have(self, size: int) -> None:
-        while len(self.received) < size:
+        received = bytearray(self.received)
+        while (frame := takeFrame(received)) is None:
             self._more()
+            received = bytearray(self.received)
+        self.received = bytes(received)
+        return frame.opcode, frame.payload
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
 from engineio_twisted.session.heartbeats import HeartbeatQueue
+from engineio_twisted.testing.websocket import Frame, takeFrame
 
 from .network import MemoryEndpoint, time
 
@@ -103,52 +104,12 @@ class Response:
         return self.body.decode().split(SEPARATOR)
 
 
-@attrs.frozen
-class Frame:
-    """A WebSocket frame of the server."""
-
-    opcode: int
-    payload: bytes
-    isFinal: bool = True
-    reserved: int = 0
-
-    @property
-    def text(self) -> str:
-        assert self.opcode == TEXT
-        return self.payload.decode()
-
-    @property
-    def code(self) -> int | None:
-        assert self.opcode == CLOSE
-        return struct.unpack("!H", self.payload[:2])[0] if self.payload else None
-
-
-def firstFrame(data: bytes | bytearray) -> tuple[Frame, int] | None:
-    """The frame that bytes of the server begin with, and its length; None where it isn't complete."""
-    if len(data) < 2:
-        return None
-    first, second = data[:2]
-    assert not second & 0x80, "a frame masked by the server"
-    length, start = second, 2
-    if second in (126, 127):
-        start = 4 if second == 126 else 10
-        if len(data) < start:
-            return None
-        length = int.from_bytes(data[2:start], "big")
-    if len(data) < start + length:
-        return None
-    payload = bytes(data[start : start + length])
-    return Frame(first & 15, payload, bool(first & 0x80), first >> 4 & 7), start + length
-
-
-def framesOf(data: bytes) -> list[Frame]:
+def framesOf(data: bytes | bytearray) -> list[Frame]:
     """All frames in what a server sent, which has to be frames and nothing else."""
-    frames = []
-    while data:
-        found = firstFrame(data)
-        assert found is not None, f"no frame: {data[:100]!r}"
-        frames.append(found[0])
-        data = data[found[1] :]
+    frames, rest = [], bytearray(data)
+    while (frame := takeFrame(rest)) is not None:
+        frames.append(frame)
+    assert not rest, f"no frame: {bytes(rest[:100])!r}"
     return frames
 
 
@@ -227,18 +188,19 @@ class Wire(Protocol, Changing):
             await self._take(len(f"{length:x}\r\n"))
             yield (await self._take(length + 2))[:-2]
 
-    def _frame(self) -> tuple[Frame, int] | None:
-        found = firstFrame(self.received)
-        assert found is None or not found[0].reserved, "reserved bits set by the server"
-        return found
-
     async def frame(self, seconds: float | None = DEADLINE) -> Frame:
         """Read a frame."""
-        await self._have(self._frame, "a frame", seconds)
-        found = self._frame()
-        assert found is not None
-        del self.received[: found[1]]
-        return found[0]
+        taken: list[Frame] = []
+
+        def take() -> bool:
+            frame = None if taken else takeFrame(self.received)
+            if frame is not None:
+                taken.append(frame)
+            return bool(taken)
+
+        await self._have(take, "a frame", seconds)
+        assert not taken[0].reserved, "reserved bits set by the server"
+        return taken[0]
 
     async def text(self) -> str:
         """Read a frame, which has to be text."""

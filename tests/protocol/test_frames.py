@@ -44,7 +44,7 @@ from engineio_twisted.protocol.frames import (
 )
 
 from ..kit.rfc6455 import CASES, LIMIT, OPEN, Case, cuts, named
-from ..kit.wire import Frame, firstFrame, makeFrame
+from ..kit.wire import Frame, framesOf, makeFrame
 
 SECTIONS = ("5.", "6", "7.", "8", "10.4")
 """The sections of RFC 6455 that are about frames."""
@@ -535,7 +535,7 @@ def test_writing(first: int, size: int) -> None:
     """What is written as a server is what a client reads, and the other way round."""
     payload = random.Random(size).randbytes(size)
     written = frame(first, payload)
-    assert firstFrame(written) == (Frame(first & 15, payload, first >= FINAL, first >> 4 & 7), len(written))
+    assert framesOf(written) == [Frame(first & 15, payload, first >= FINAL, first >> 4 & 7)]
     masked = maskedFrame(first, payload, b"\x12\x34\x56\x78")
     assert len(masked) == len(written) + 4
     assert masked[1] == written[1] | 0x80

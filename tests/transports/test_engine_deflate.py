@@ -18,7 +18,7 @@ from engineio_twisted.transports.engine_autobahn import AutobahnEngine
 from engineio_twisted.transports.engine_deflate import agreeOn
 
 from ..kit.engines import TwistedEngine, needsTwistedEngine
-from ..kit.wire import makeFrame
+from ..kit.wire import framesOf, makeFrame
 from .test_websocket import HANDSHAKE, AcceptedPeer
 
 RSV1 = 4
@@ -115,15 +115,7 @@ def test_nearlyRightOffers(extensions: str) -> None:
 
 def frames(peer: AcceptedPeer) -> list[tuple[bool, bytes]]:
     """The frames sent: whether each is compressed, and its payload."""
-    data, found = peer.connection.value(), []
-    while data:
-        length, start = data[1], 2
-        if length >= 126:
-            start = 4 if length == 126 else 10
-            length = int.from_bytes(data[2:start])
-        found.append((bool(data[0] & 0x40), data[start : start + length]))
-        data = data[start + length :]
-    return found
+    return [(bool(each.reserved & 4), each.payload) for each in framesOf(peer.connection.value())]
 
 
 def inflate(payload: bytes, inflator: Any = None) -> bytes:

@@ -52,9 +52,9 @@ from ..kit.wire import (
     Wire,
     connectTo,
     eventually,
-    firstFrame,
     framesOf,
     makeFrame,
+    takeFrame,
     within,
 )
 
@@ -305,13 +305,12 @@ async def saidOverASocket(port: int, case: Case, way: str) -> bytes:
 
 def isClosed(data: bytes | bytearray, frames: float = math.inf) -> bool:
     """Whether what a server sent ends with a close frame, or has so many frames."""
-    rest = bytes(data).partition(b"\r\n\r\n")[2]
+    rest = bytearray(bytes(data).partition(b"\r\n\r\n")[2])
     count = 0
-    while (found := firstFrame(rest)) is not None:
+    while (found := takeFrame(rest)) is not None:
         count += 1
-        if found[0].opcode == CLOSE or count == frames:
+        if found.opcode == CLOSE or count == frames:
             return True
-        rest = rest[found[1] :]
     return False
 
 
