@@ -213,9 +213,14 @@ class Router:
             await self._askWhetherAllowed(decision)
             sid = await self._newId(decision)
             # What was cancelled may have taken no notice.
-            if not decision.isGivenUp:
-                self._admitting.check(opensSession=True)
-                self._openAs(exchange, wanted, handshake, sid, admission)
+            if decision.isGivenUp:
+                return
+            if exchange.isAnswered:
+                # By C{allowRequest}: nobody is there who could have a session.
+                exchange.drop()
+                return
+            self._admitting.check(opensSession=True)
+            self._openAs(exchange, wanted, handshake, sid, admission)
         finally:
             admission.giveUp()
 

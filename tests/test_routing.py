@@ -118,6 +118,39 @@ def test_allowRequestWithAMessage() -> None:
     assert (errors[0].message, errors[0].context) == ("Forbidden", {"message": "members only"})
 
 
+UPGRADE = {
+    "host": ["localhost"],
+    "upgrade": ["websocket"],
+    "connection": ["Upgrade"],
+    "sec-websocket-version": ["13"],
+    "sec-websocket-key": ["AAAAAAAAAAAAAAAAAAAAAA=="],
+}
+
+
+@pytest.mark.parametrize("isUpgrade", [False, True])
+@pytest.mark.parametrize("isWhole", [False, True])
+def test_allowRequestThatAnswers(isUpgrade: bool, isWhole: bool) -> None:
+    """It has said all there is to say: no session is opened, and a response that was only begun is cut off."""
+
+    def answer(request: Any) -> bool:
+        request.setResponseCode(402)
+        request.write(b"mine")
+        if isWhole:
+            request.finish()
+        return True
+
+    server, clock = make(allowRequest=answer)
+    errors: list[Any] = []
+    server.on("connection_error", errors.append)
+    request = FakeRequest(
+        uri=OPEN.replace(b"polling", b"websocket" if isUpgrade else b"polling"), headers=dict(UPGRADE)
+    )
+    (server.handleUpgrade if isUpgrade else server.handleRequest)(request)
+    assert (request.status, request.written, request.finished) == (402, b"mine", isWhole)
+    assert request.isDropped is not isWhole
+    assert (server.stats().opened, server.stats().refused, errors, clock.getDelayedCalls()) == (0, {}, [], [])
+
+
 def test_allowRequestThatFails(loggedErrors: list[LogEvent]) -> None:
     """Anything else it raises is logged, refuses, and isn't told."""
     server, _ = make(allowRequest=lambda request: coroutineOf(ValueError("secret")))
