@@ -37,4 +37,5 @@ def main(names: list[str]) -> None:
             print(f"{mode:13} {server.name:16} µs in each {operations:6}: {shown}", flush=True)
 
 
-main(sys.argv[1:] or [OURS, REFERENCE, "bun"])
+if __name__ == "__main__":
+    main(sys.argv[1:] or [OURS, REFERENCE, "bun"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -373,6 +374,49 @@ def test_guardIsStated(guard: Any) -> None:
 def test_everyModeIsStated(harness: Any) -> None:
     stated = json.loads((BENCHMARKS / "quick.json").read_text())["ratios"]
     assert set(stated) == set(harness.quick.MODES)
+
+
+# The other programs
+
+IN_MEMORY = """
+import in_memory, turns
+from engineio_twisted.transports import engine_autobahn
+
+echo = in_memory.Echo()
+for run in (in_memory.webSockets(echo, 2, 3), in_memory.polling(echo, 2), in_memory.handshakes(echo)):
+    assert in_memory.cost(run, 6) > 0
+for kind, data in (("websocket", turns.BOMB * 2), ("EIO=4", b"4a\x1e4a"), ("EIO=3", b"2:4a"), ("EIO=4&j=0", b"d=4a")):
+    assert turns.longest(kind, data) > 0
+with turns.turnsOf(7):
+    assert turns.turns.TURN == engine_autobahn.TURN == 7
+"""
+
+
+def test_inMemory() -> None:
+    """What is measured without a network echoes, and can be told how long a turn is."""
+    # In a process of its own: it has the package do everything in one turn.
+    result = subprocess.run(
+        [sys.executable, "-c", IN_MEMORY],
+        cwd=BENCHMARKS,
+        env={**os.environ, **pythonPath()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_warming(harness: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What each of some times cost on one server."""
+    import warming
+
+    monkeypatch.setattr(warming, "STEPS", {"ws-echo": ("ws-echo --connections 2", 20)})
+    monkeypatch.setattr(warming, "COUNT", 3)
+    warming.main([harness.servers.OURS])
+    named, _, costs = capsys.readouterr().out.partition(":")
+    assert named.split() == ["ws-echo", harness.servers.OURS, "µs", "in", "each", "20"]
+    assert len(costs.split()) == 3
+    assert all(float(each) > 0 for each in costs.split())
 
 
 # The page
