@@ -6,13 +6,15 @@ docs/architecture/engines.md
 
 from __future__ import annotations
 
+from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ..clock import cancel, steadyClock
+from ..clock import DeadlineQueue, cancel, steadyClock
 from ..ends import CLOSE_TIMEOUT, Connections
 from ..protocol.frames import INTERNAL_ERROR, TOO_LARGE
 from ..turns import inLaterTurn
@@ -43,6 +45,8 @@ class WebSocketConnection:
     isOpen: Any
     # Engines of others may not know.
     arriving: Any = None
+    # When the connection is aborted, and the timer for that if it isn't one of many.
+    _due = inf
     _deadline: IDelayedCall | None = None
     # How many bytes more are read from a client that doesn't read; None while it does.
     _allowance: int | None = None
@@ -55,9 +59,7 @@ class WebSocketConnection:
     # Why the connection was lost, while something that came before is unread.
     _loss: Failure | None = None
 
-    def __init__(
-        self, clock: IReactorTime, maxHttpBufferSize: int, connections: Connections[WebSocketConnection], receiver: Any
-    ) -> None:
+    def __init__(self, clock: IReactorTime, maxHttpBufferSize: int, connections: WebSockets, receiver: Any) -> None:
         self._clock = clock
         self._maxHttpBufferSize = maxHttpBufferSize
         self._connections = connections
@@ -72,7 +74,9 @@ class WebSocketConnection:
 
     def connectionEnded(self) -> None:
         """Learn that the connection is lost."""
-        cancel(self._deadline)
+        if self._due < inf:
+            cancel(self._deadline)
+            self._connections.closing.remove(self)
         self._connections.remove(self)
 
     def connectionGone(self, reason: Failure) -> None:
@@ -100,11 +104,17 @@ class WebSocketConnection:
         if self._loss is not None:
             self.resumeReceiving()
             return
-        seconds = max(CLOSE_TIMEOUT, deadline - steadyClock(self._clock).seconds())
-        if self._deadline is None:
-            self._deadline = self._clock.callLater(seconds, self.abort)
-        elif self._deadline.active() and self._deadline.getTime() > self._clock.seconds() + seconds:
-            self._deadline.reset(seconds)
+        clock = steadyClock(self._clock)
+        now = clock.seconds()
+        due = max(deadline, now + CLOSE_TIMEOUT)
+        if due < self._due:
+            self._due = due
+            cancel(self._deadline)
+            if due > now + CLOSE_TIMEOUT:
+                self._deadline = clock.callLater(due - now, self.abort)
+            else:
+                # As nearly all have.
+                self._connections.closing.add(self)
         # The client's part of a closing handshake is to be read; over TLS also what it says in the end.
         self.resumeReceiving()
         self._resume()
@@ -256,6 +266,22 @@ class WebSocketConnection:
 
     def stopProducing(self) -> None:
         """Learn that the connection is lost; the protocol is told too, and does what is to be done."""
+
+
+class WebSockets(Connections[WebSocketConnection]):
+    """
+    The WebSockets of an engine.
+
+    @ivar closing: those that have L{CLOSE_TIMEOUT} seconds until they are aborted.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self._clock = clock
+
+    @cached_property
+    def closing(self) -> DeadlineQueue:
+        return DeadlineQueue(steadyClock(self._clock), CLOSE_TIMEOUT, WebSocketConnection.abort)
 
 
 def begin(protocol: Any, behind: bytes) -> None:

@@ -19,7 +19,6 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from ..ends import Connections
 from ..interfaces import IWebSocket, IWebSocketEngine
 from ..protocol.errors import OptionError
 from ..protocol.frame_reader import FrameReader
@@ -45,7 +44,7 @@ from ..protocol.frames import (
 )
 from ..turns import TURN
 from ..web.connections import closeAtOnce, writeAtOnce
-from .connection import WebSocketConnection, begin
+from .connection import WebSocketConnection, WebSockets, begin
 from .engine_deflate import Deflate, agreeOn
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class AutobahnEngine(WebSocketServerFactory):
         self.maxHttpBufferSize = options.maxHttpBufferSize
         self.deflate = options.perMessageDeflate
         self.threshold = 0 if self.deflate is None else self.deflate.threshold
-        self.connections: Connections[WebSocketConnection] = Connections()
+        self.connections = WebSockets(clock)
         # A close frame tells the client what was wrong; a dropped connection doesn't.
         self.setProtocolOptions(failByDrop=False, webStatus=False, openHandshakeTimeout=0, closeHandshakeTimeout=0)
         self._ownOptions = self._protocolOptions()

@@ -19,7 +19,6 @@ from zope.interface import implementer
 
 from twisted import __version__ as twistedVersion
 
-from ..ends import Connections
 from ..interfaces import IWebSocket, IWebSocketEngine
 from ..protocol.frame_reader import MANY_PIECES
 from ..protocol.frames import (
@@ -35,7 +34,7 @@ from ..protocol.frames import (
     tooLarge,
 )
 from ..turns import TURN
-from .connection import WebSocketConnection, begin
+from .connection import WebSocketConnection, WebSockets, begin
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -63,7 +62,7 @@ class TwistedEngine:
     def __init__(self, clock: IReactorTime, options: ServerOptions) -> None:
         self.clock = clock
         self.maxHttpBufferSize = options.maxHttpBufferSize
-        self.connections: Connections[WebSocketConnection] = Connections()
+        self.connections = WebSockets(clock)
 
     def accept(
         self, exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
