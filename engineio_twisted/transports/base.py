@@ -13,7 +13,7 @@ class Transport:
     The base of the transports.
 
     @ivar codec: writes and reads packets in the revision of the client.
-    @ivar supportsBinary: False where the client wants binary as base64.
+    @ivar supportsBinary: False if the client wants bytes as base64.
     @ivar counters: where its packets and bytes are counted; by default counters of its own.
     """
 

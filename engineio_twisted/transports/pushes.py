@@ -22,7 +22,7 @@ from ..turns import TURN, inLaterTurn
 _debug = DebugScope("engine:polling")
 
 
-class PushReceiver(Protocol):
+class PushOwner(Protocol):
     """The polling transport of a session, as far as the delivery of a POST needs it."""
 
     owner: Any
@@ -98,7 +98,7 @@ class Push:
 
     def __init__(
         self,
-        receiver: PushReceiver,
+        receiver: PushOwner,
         clock: IReactorTime,
         exchange: Any,
         packets: Iterator[Packet | None] | None = None,

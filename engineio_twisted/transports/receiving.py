@@ -57,7 +57,7 @@ class PushTransport(Transport):
 
     @param clock: the reactor, by which a large payload is delivered in turns.
     @param writer: writes refusals, and is told of each response before it is written.
-    @ivar isHeldBack: whether the session wants nothing to be received.
+    @ivar isHeldBack: whether the session has paused receiving.
     """
 
     isHeldBack = False
@@ -170,7 +170,7 @@ class PushTransport(Transport):
                 if refusal is not None:
                     self._refuse(exchange, refusal)
                 elif self.isHeldBack:
-                    # It is answered when the application wants more.
+                    # It is answered when receiving goes on.
                     self._push = Push(self, self._clock, exchange)
                     exchange.watch(self)
                 else:

@@ -145,7 +145,8 @@ class FakeWriter(ResponseWriter):
     """A writer of responses that adds a header to each that is announced."""
 
     def __init__(self) -> None:
-        super().__init__(ServerOptions(), Counters(), EventEmitter())
+        self.counters = Counters()
+        super().__init__(ServerOptions(), self.counters, EventEmitter())
 
     def announce(self, exchange: Any) -> None:
         exchange.setHeader("x-announced", exchange.openedId or "yes")

@@ -7,12 +7,36 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
 
+from engineio_twisted.interfaces import IPushReceiver
 from engineio_twisted.protocol.errors import EngineIOError, HTTPRefusal
 from engineio_twisted.protocol.packet import Packet, PacketType
 
-from ..kit.fakes import FakeRequest
+from ..kit.fakes import FakeRequest, FakeWriter
 from ..kit.polling import HELLO, polling, post
+
+
+def test_interface() -> None:
+    """It is what the site that reads a body expects."""
+    verifyObject(IPushReceiver, polling()[0])
+
+
+def test_whatIsRefusedIsCountedOnce() -> None:
+    """By the writer of responses, under the name of the refusal."""
+    writer = FakeWriter()
+    transport, _ = polling(limit=3, writer=writer, maxPacketsPerPayload=1)
+    for each in (b"4abc", b"9", b"4\x1e4"):
+        transport.push(post(each).exchange)
+    transport.pauseReceiving()
+    transport.push(post(b"4a").exchange)
+    transport.push(post(b"4b").exchange)
+    assert writer.counters.refused == {
+        "maxHttpBufferSize": 1,
+        "PARSE_ERROR": 1,
+        "maxPacketsPerPayload": 1,
+        "OVERLAPPING_POST": 1,
+    }
 
 
 def test_push() -> None:
