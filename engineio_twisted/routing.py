@@ -216,7 +216,7 @@ class Router:
             if decision.isGivenUp:
                 return
             if exchange.isAnswered:
-                # By C{allowRequest}: nobody is there who could have a session.
+                # By C{allowRequest} or C{generateId}: nobody is there who could have a session.
                 exchange.drop()
                 return
             self._admitting.check(opensSession=True)

@@ -162,6 +162,39 @@ def test_allowRequestThatFails(loggedErrors: list[LogEvent]) -> None:
 
 
 @pytest.mark.everySite
+@pytest.mark.parametrize("isUpgrade", [False, True])
+@pytest.mark.parametrize("who", ["allowRequest", "generateId"])
+@pytest_twisted.ensureDeferred
+async def test_answeredWhenAskedWhetherToOpen(serve: Any, who: str, isUpgrade: bool) -> None:
+    """If an application answers a request when it is asked about it, that is the answer, and no session is opened."""
+    opened: list[Any] = []
+
+    def answer(request: Any) -> str:
+        request.setResponseCode(402)
+        request.finish()
+        return "an-id-of-its-own"
+
+    running = await serve(
+        lambda server: server.on("connection", opened.append),
+        allowRequest=answer if who == "allowRequest" else None,
+    )
+    if who == "generateId":
+        running.server.generateId = answer
+    assert (await ask(running, upgrade() if isUpgrade else http("GET", target()))).status == 402
+    assert (opened, running.server.clientsCount) == ([], 0)
+
+
+@pytest.mark.everySite
+@pytest_twisted.ensureDeferred
+async def test_versionsOfWebSocket(serve: Any) -> None:
+    """A client that asks for another version learns which there are, byte for byte the same on all sites."""
+    running = await serve()
+    wire = await connectTo(running.port)
+    wire.send(upgrade(Sec_WebSocket_Version="7"))
+    assert b"\r\nSec-Websocket-Version: 13, 8\r\n" in await wire.lost()
+
+
+@pytest.mark.everySite
 @pytest_twisted.ensureDeferred
 async def test_allowedOrigins(serve: Any) -> None:
     """Decides about polling and WebSocket alike; whoever sends no Origin is no page."""

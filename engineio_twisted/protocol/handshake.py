@@ -318,8 +318,9 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
         raise refusal("expected one Host")
     version = b",".join(headers.get(b"sec-websocket-version", ())).strip()
     if version not in (b"13", b"8"):
+        # Spelled as twisted.web writes it, so that all sites send the same.
         raise refusal(
-            f"Sec-WebSocket-Version {version.decode('latin-1')!r}: expected 13", {"Sec-WebSocket-Version": "13, 8"}
+            f"Sec-WebSocket-Version {version.decode('latin-1')!r}: expected 13", {"Sec-Websocket-Version": "13, 8"}
         )
     key = b",".join(headers.get(b"sec-websocket-key", ())).strip()
     if len(key) != _KEY_LENGTH or not key.endswith(b"==") or not _KEY_ALPHABET.issuperset(key[:-2]):

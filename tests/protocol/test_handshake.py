@@ -326,7 +326,7 @@ def test_badWebSocketHandshake(change: dict[bytes, list[bytes]], method: str) ->
         checkWebSocketHeaders(method, {**HEADERS, **change})
     assert caught.value.context["name"] == "TRANSPORT_HANDSHAKE_ERROR"
     assert "expected" in str(caught.value.context["reason"])
-    assert ("Sec-WebSocket-Version" in caught.value.headers) is (b"sec-websocket-version" in change)
+    assert ("Sec-Websocket-Version" in caught.value.headers) is (b"sec-websocket-version" in change)
 
 
 @pytest.mark.parametrize("byte", b"\x0b\x0c\x1c\x1d\x1e\x85")
