@@ -27,10 +27,10 @@ from engineio_twisted.protocol.packet import PacketType
 from .kit.engines import ENGINES
 from .kit.fakes import FakeRequest
 from .kit.services import Talk, services, talking, waitUntil
+from .kit.sessions import Session
 from .kit.wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within
 from .operation.test_tls import connect as connect
 from .operation.test_tls import opened
-from .session.test_socket import Session
 
 OPEN = b"/engine.io/?EIO=4&transport=polling"
 SHUTTING_DOWN = "server shutting down"

@@ -24,8 +24,8 @@ from engineio_twisted.protocol.packet import PROBE, Packet, PacketType
 
 from .kit.fakes import FakeRequest, FakeTransport
 from .kit.memory import Memory
+from .kit.sessions import Session
 from .kit.wire import http, makeFrame, target, upgrade
-from .session.test_socket import Session
 
 RAISED = [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, RecursionError]
 

@@ -47,8 +47,8 @@ from .kit.engines import ENGINES
 from .kit.fakes import Pusher
 from .kit.memory import Nothing
 from .kit.session_client import FULL, SessionClient
+from .kit.sessions import Session
 from .kit.wire import eventually, within
-from .session.test_socket import Session
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 CHUNK = b"0123456789abcdef" * 1024

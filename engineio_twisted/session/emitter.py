@@ -16,7 +16,7 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
 SENDING = frozenset({"packetCreate", "flush", "drain"})
-"""Events of each packet sent, which are so many that whoever emits them asks first whether anybody listens."""
+"""Events of each packet sent. There are so many that they are emitted only if one of them has a listener."""
 
 
 class EventEmitter:
@@ -43,7 +43,7 @@ class EventEmitter:
 
     def on(self, event: str, handler: HandlerT | None = None) -> HandlerT | Callable[[HandlerT], HandlerT]:
         """
-        Have a handler called at every event of a name, after those added before it.
+        Call a handler at every event of a name, after those added before it.
 
         @param handler: what is called, with the event's arguments. Without it this is a decorator:
             C{@server.on("connection")}.
@@ -68,14 +68,14 @@ class EventEmitter:
     def once(self, event: str, handler: HandlerT) -> HandlerT: ...
 
     def once(self, event: str, handler: HandlerT | None = None) -> HandlerT | Callable[[HandlerT], HandlerT]:
-        """Have a handler called at the next event of a name, and not again. Otherwise as L{on}."""
+        """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
         if handler is None:
             return lambda decorated: self.once(event, decorated)
         self.on(event, _Once(self, event, handler))
         return handler
 
     def removeListener(self, event: str, handler: Handler) -> None:
-        """Stop calling a handler, the one added last where it was added more than once. One not there is no error."""
+        """Stop calling a handler, the one added last if it was added more than once. One not there is no error."""
         handlers = () if self._handlers is None else self._handlers.get(event, ())
         for index in range(len(handlers) - 1, -1, -1):
             each = handlers[index]
@@ -91,7 +91,7 @@ class EventEmitter:
         return [each.handler if isinstance(each, _Once) else each for each in handlers]
 
     def hears(self, event: str) -> bool:
-        """Tell whether an event has handlers."""
+        """Return whether an event has handlers."""
         return self._handlers is not None and bool(self._handlers.get(event))
 
     def emit(self, event: str, *args: Any) -> bool:
@@ -115,7 +115,7 @@ class EventEmitter:
         return True
 
     def callHandler(self, event: str, handler: Handler, *args: Any) -> None:
-        """Call one handler, and follow the coroutine or Deferred it returns; what it raises is told and logged."""
+        """Call one handler, and follow the coroutine or Deferred that it returns, as L{emit} does."""
         try:
             result = handler(*args)
         except BaseException:

@@ -88,7 +88,7 @@ class SocketFactory:
         try:
             socket.open()
         except BaseException:
-            # Nobody is going to hear of it.
+            # The application never hears of it.
             socket.close(discard=True)
             raise
         return socket
@@ -123,7 +123,7 @@ class SocketFactory:
                 if socket.sendPacket(packet):
                     count += 1
             except BufferLimitExceeded as error:
-                # There is nobody to raise it at who would know which session it was.
+                # The caller could not tell which session it was.
                 if self.counters.throttle.allows(error.option):
                     self._log.warn(
                         "Session {session} not sent a message: {reason}", session=socket.logName, reason=str(error)

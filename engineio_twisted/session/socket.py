@@ -7,14 +7,10 @@ L{Inbox}, L{Upgrade}, L{Ending}, L{SessionWork}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property, partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall
-from twisted.internet.task import LoopingCall
+from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,10 +18,9 @@ from zope.interface import implementer
 from ..ends import attempt, hasRoom, needRoom
 from ..interfaces import Closing, ITransport, ITransportOwner
 from ..logs import beginningOfId
-from ..protocol.errors import CloseReason, HTTPRefusal, SessionClosing
+from ..protocol.errors import HTTPRefusal, SessionClosing
 from ..protocol.handshake import openPacket, upgradesOf
 from ..protocol.packet import Packet, PacketType, SharedPacket
-from .emitter import EventEmitter
 from .ending import CLOSED_BY_SERVER, SHUTTING_DOWN, Ending
 from .heartbeats import HeartbeatTimer
 from .outbox import HEARTBEATS, Outbox, SendCallback, messageOf
@@ -34,7 +29,7 @@ from .producing import Pace
 from .receiving import Inbox
 from .states import HeartbeatState, Input, ReadyState, UpgradeState, change
 from .upgrade import Upgrade
-from .work import SessionWork, Work
+from .work import WorkOwner
 
 # Asked for with each message, which this makes a little shorter.
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
@@ -46,7 +41,7 @@ def _beginEnding(session: Any) -> None:
 
 
 @implementer(ITransportOwner, IConsumer)
-class Socket(EventEmitter):
+class Socket(WorkOwner):
     """
     One session, from its handshake to its end, on whatever transport it is.
 
@@ -74,7 +69,6 @@ class Socket(EventEmitter):
     @ivar pace: the L{Pace} of a producer, None if there is none.
     @ivar upgrade: an L{Upgrade} while a WebSocket tries to replace polling, otherwise None.
     @ivar ending: an L{Ending} when it is closing or closed, otherwise None.
-    @ivar work: the L{SessionWork} that ends with it, None if there is none.
     """
 
     _log = Logger()
@@ -90,7 +84,6 @@ class Socket(EventEmitter):
     pace: Pace | None = None
     upgrade: Upgrade | None = None
     ending: Ending | None = None
-    work: SessionWork | None = None
 
     def __init__(self, sid: str, host: Any, transport: Any, exchange: Any, protocol: int) -> None:
         self.id = sid
@@ -272,68 +265,6 @@ class Socket(EventEmitter):
         """
         if self.inbox is not None:
             self.inbox.resume()
-
-    # What belongs to the session
-
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        """What the application wants to remember of the session, which is its own affair; empty at first."""
-        return {}
-
-    def whenClosed(self) -> Deferred[CloseReason]:
-        """
-        Return a Deferred of the reason why the session ends, one for each call; cancelling it changes no other.
-
-        It fires after the handlers of C{close}; at once, if the session has ended already.
-        """
-        if self.ending is not None and self.ending.isOver:
-            return succeed(self.ending.reason)
-        return self._workOfSession().whenClosed()
-
-    def follow(self, work: Work) -> Deferred[Any]:
-        """
-        Run a coroutine, or follow a Deferred, as long as the session lasts; it is cancelled when that ends.
-
-        What it raises is logged with the session, and emitted as C{error}. When the session has ended already, a
-        coroutine isn't begun, and a Deferred is cancelled.
-
-        @return: a Deferred of what comes of it, or of None if it failed or was cancelled. Cancelling this one
-            cancels the work. Of a Deferred it is that one itself.
-        @raise TypeError: it is neither.
-        """
-        return self._workOfSession().follow(work)
-
-    def callLater(self, seconds: float, function: Callable[..., object], *args: Any, **keywords: Any) -> IDelayedCall:
-        """
-        Call a function in a while, as the reactor's C{callLater} does, unless the session ends before.
-
-        What it returns is followed, as by L{follow}. When the session has ended already, what is returned is cancelled.
-
-        @param seconds: in how many, by the clock of the server.
-        @raise ValueError: the seconds are negative.
-        """
-        return self._workOfSession().callLater(seconds, partial(function, *args, **keywords))
-
-    def callEvery(self, seconds: float, function: Callable[..., object], *args: Any, now: bool = False) -> LoopingCall:
-        """
-        Call a function again and again until the session ends.
-
-        A coroutine or a Deferred that it returns is waited for, and cancelled when the session ends. What it raises
-        ends the loop, is logged with the session, and emitted as C{error}. When the session has ended already, what is
-        returned doesn't run.
-
-        @param seconds: from one call to the next, by the clock of the server.
-        @param now: whether it is called for the first time at once.
-        @return: what runs it, which can be stopped.
-        @raise ValueError: the seconds are negative.
-        """
-        return self._workOfSession().callEvery(seconds, partial(function, *args), now)
-
-    def _workOfSession(self) -> SessionWork:
-        if self.work is None:
-            self.work = SessionWork(self, self.host.clock)
-            self.work.isOver = self._readyState is _CLOSED
-        return self.work
 
     # IConsumer
 

@@ -1,12 +1,13 @@
-"""What an application has begun for a session and ends with it: calls, loops, coroutines; and who waits for the end."""
+"""What an application begins for a session and ends with it: calls, loops, coroutines; and Deferreds of its end."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from functools import cached_property, partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -14,6 +15,7 @@ from twisted.python.failure import Failure
 from ..clock import cancel
 from ..protocol.errors import CloseReason
 from .emitter import EventEmitter
+from .states import ReadyState
 
 Work = Coroutine[Any, Any, Any] | Deferred[Any]
 
@@ -66,7 +68,7 @@ class SessionWork:
         return self._bind(work).addErrback(self._failed, what)
 
     def callLater(self, seconds: float, function: Callable[[], object]) -> IDelayedCall:
-        """Call a function in a while, and follow what it returns."""
+        """Call a function in some seconds, and follow what it returns."""
 
         def run() -> None:
             self._calls.discard(call)
@@ -111,7 +113,7 @@ class SessionWork:
             self._cancel(each)
 
     def closed(self, reason: CloseReason) -> None:
-        """Tell those who wait for the end."""
+        """Fire the Deferreds of L{whenClosed}."""
         waiting = list(self._waiting)
         self._waiting.clear()
         for each in waiting:
@@ -120,7 +122,7 @@ class SessionWork:
                 each.callback(reason)
 
     def _bind(self, work: Deferred[Any]) -> Deferred[Any]:
-        """Have a Deferred cancelled at the end."""
+        """Cancel a Deferred at the end."""
         self._pending.add(work)
 
         def over(result: Any) -> Any:
@@ -148,3 +150,79 @@ def _duration(seconds: float) -> float:
     if not seconds >= 0:
         raise ValueError(f"{seconds!r} seconds: expected 0 or more")
     return seconds
+
+
+class WorkOwner(EventEmitter):
+    """
+    The half of a session to which an application gives what is to end with the session, or to be remembered with it.
+
+    @ivar host: an L{ISessionHost}.
+    @ivar readyState: the L{ReadyState} of the session.
+    @ivar ending: an L{Ending} if the session is closing or closed, otherwise None.
+    @ivar work: the L{SessionWork} that ends with it, None if there is none.
+    """
+
+    host: Any
+    readyState: Any
+    ending: Any
+    work: SessionWork | None = None
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the application wants to remember of the session, which is its own affair; empty at first."""
+        return {}
+
+    def whenClosed(self) -> Deferred[CloseReason]:
+        """
+        Return a Deferred of the reason why the session ends, one for each call; cancelling it changes no other.
+
+        It fires after the handlers of C{close}; at once, if the session has ended already.
+        """
+        if self.ending is not None and self.ending.isOver:
+            return succeed(self.ending.reason)
+        return self._workOfSession().whenClosed()
+
+    def follow(self, work: Work) -> Deferred[Any]:
+        """
+        Run a coroutine, or follow a Deferred, as long as the session lasts; it is cancelled when that ends.
+
+        What it raises is logged with the session, and emitted as C{error}. When the session has ended already, a
+        coroutine isn't begun, and a Deferred is cancelled.
+
+        @return: a Deferred of what comes of it, or of None if it failed or was cancelled. Cancelling this one
+            cancels the work. Of a Deferred it is that one itself.
+        @raise TypeError: it is neither.
+        """
+        return self._workOfSession().follow(work)
+
+    def callLater(self, seconds: float, function: Callable[..., object], *args: Any, **keywords: Any) -> IDelayedCall:
+        """
+        Call a function in a while, as the reactor's C{callLater} does, unless the session ends before.
+
+        What it returns is followed, as by L{follow}. When the session has ended already, what is returned is cancelled.
+
+        @param seconds: in how many, by the clock of the server.
+        @raise ValueError: the seconds are negative.
+        """
+        return self._workOfSession().callLater(seconds, partial(function, *args, **keywords))
+
+    def callEvery(self, seconds: float, function: Callable[..., object], *args: Any, now: bool = False) -> LoopingCall:
+        """
+        Call a function again and again until the session ends.
+
+        A coroutine or a Deferred that it returns is waited for, and cancelled when the session ends. What it raises
+        ends the loop, is logged with the session, and emitted as C{error}. When the session has ended already, what is
+        returned doesn't run.
+
+        @param seconds: from one call to the next, by the clock of the server.
+        @param now: whether it is called for the first time at once.
+        @return: what runs it, which can be stopped.
+        @raise ValueError: the seconds are negative.
+        """
+        return self._workOfSession().callEvery(seconds, partial(function, *args), now)
+
+    def _workOfSession(self) -> SessionWork:
+        if self.work is None:
+            self.work = SessionWork(self, self.host.clock)
+            self.work.isOver = self.readyState is ReadyState.CLOSED
+        return self.work

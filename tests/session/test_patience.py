@@ -16,8 +16,8 @@ from engineio_twisted.session.patience import ARRIVING_TIMEOUT, GRACE, QUIET_TIM
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost
+from ..kit.sessions import Session
 from ..kit.wire import http, target, upgrade
-from .test_socket import Session
 
 INTERVAL, TIMEOUT = 25.0, 20.0
 REVISIONS = pytest.mark.parametrize("protocol", [3, 4])

@@ -15,7 +15,7 @@ from engineio_twisted.session.socket import Socket
 from engineio_twisted.session.work import FEW
 from engineio_twisted.testing import MemoryServer
 
-from .test_socket import Session
+from ..kit.sessions import Session
 
 END = [
     pytest.param(lambda session: session.socket.close(discard=True), "forced close", id="close"),
