@@ -167,7 +167,7 @@ class Server(EventEmitter):
 
         site.resource = CapturedPath(self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade)
         if isinstance(site, Site):
-            site.addServer(self.router)
+            site.addServer(self)
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 

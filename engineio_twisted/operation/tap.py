@@ -272,7 +272,7 @@ class CommandService(SiteService):
         def siteOf(resource: Resource) -> Site:
             site = Site(resource, reactor=self._reactor)
             site.takesBodies = False
-            site.addServer(self.server.router)
+            site.addServer(self.server)
             return site
 
         return [

@@ -108,16 +108,19 @@ class Site(server.Site):
             queue = self._deadlines[seconds, due] = DeadlineQueue(steadyClock(self.reactor), seconds, due)
         return queue
 
-    def addServer(self, server: IEngineServer) -> None:
+    def addServer(self, server: Any) -> None:
         """
         Apply the limits of a server to the heads of requests, and to bodies that are for no server.
 
         Called by L{Server.attach}. Which server a request is for isn't known before its head has come: if there are
         several, the largest of each limit holds.
+
+        @param server: the L{Server}.
         """
-        if server in self.servers:
+        engineServer = IEngineServer(server)
+        if engineServer in self.servers:
             return
-        self.servers += (server,)
+        self.servers += (engineServer,)
         self.throttle = self.servers[0].counters.throttle
         options = [each.opts for each in self.servers]
         self.maxHeaderSize = max(each.maxHeaderSize for each in options)

@@ -395,7 +395,9 @@ def test_severalServers() -> None:
     second = Server(site, reactor=Clock(), maxHeaderSize=500, maxUrlLength=1800, headersTimeout=None, path="/other")
     assert (site.maxHeaderSize, site.maxUrlLength, site.headersTimeout) == (1000, 1800, None)
     third = Server(reactor=Clock(), maxHeaderSize=2000, maxUrlLength=1)
-    site.addServer(third.router)
+    for each in (third, third, first):
+        site.addServer(each)
+    assert site.servers == (first.router, second.router, third.router)
     assert (site.maxHeaderSize, site.maxUrlLength) == (2000, 1800)
     for each in (first, second, third):
         assert each.stats().limited == {}
