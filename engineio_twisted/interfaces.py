@@ -216,22 +216,22 @@ class IWebSocketReceiver(Interface):
     counters = Attribute("The L{Counters} that bytes are added to.")
 
     def opened(webSocket: Any) -> None:
-        """Learn that there is a WebSocket, which provides L{IWebSocket}."""
+        """Called when there is a WebSocket, which provides L{IWebSocket}."""
 
     def received(data: str | bytes) -> None:
         """Take a message."""
 
     def ready() -> None:
-        """Learn that the WebSocket is writable again."""
+        """Called when the WebSocket is writable again."""
 
     def delivered() -> None:
         """Called when everything that was read and had to wait was given to this."""
 
     def closed(description: str) -> None:
-        """Learn that the client has closed the WebSocket, or its connection is lost."""
+        """Called when the client has closed the WebSocket, or its connection is lost."""
 
     def failed(description: str) -> None:
-        """Learn that the engine has closed the WebSocket, as the client broke the protocol or sent too much."""
+        """Called when the engine has closed the WebSocket, as the client broke the protocol or sent too much."""
 
 
 class IEngineServer(Interface):

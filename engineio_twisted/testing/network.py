@@ -36,7 +36,7 @@ class Receiver(Protocol):
         ...
 
     def connectionLost(self) -> None:
-        """Learn that the server has closed the connection, or cut it. Not told of what the client does itself."""
+        """Called when the server has closed the connection, or cut it. Not told of what the client does itself."""
         ...
 
 

@@ -183,7 +183,7 @@ class Requests:
         return b"" if self._method == "HEAD" else takeBody(status, headers, self._data)
 
     def connectionLost(self) -> None:
-        """Learn that the server has closed the connection, or cut it."""
+        """Called when the server has closed the connection, or cut it."""
         lost = self._lost if self.isWaiting else None
         self.forget()
         if lost is not None:

@@ -218,6 +218,6 @@ class ClientWebSocket:
                     raise ProtocolViolation(f"text that isn't UTF-8: {data[:64]!r}") from None
 
     def connectionLost(self) -> None:
-        """Learn that the server has closed the connection, or cut it."""
+        """Called when the server has closed the connection, or cut it."""
         self.isOpen = False
         self._owner.over(self, "connection lost")

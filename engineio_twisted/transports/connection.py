@@ -67,13 +67,13 @@ class WebSocketConnection:
         self.counters: Counters = receiver.counters
 
     def connectionBegan(self) -> None:
-        """Learn that the connection is there."""
+        """Called when the connection is there."""
         self._connections.add(self)
         # What a client doesn't read must not pile up here while more of what it sends is answered.
         self.transport.registerProducer(self, True)
 
     def connectionEnded(self) -> None:
-        """Learn that the connection is lost."""
+        """Called when the connection is lost."""
         if self._due < inf:
             cancel(self._deadline)
             self._connections.closing.remove(self)
@@ -259,13 +259,13 @@ class WebSocketConnection:
             self._allowance = self._maxHttpBufferSize
 
     def resumeProducing(self) -> None:
-        """Learn that the client has taken what was sent to it."""
+        """Called when the client has taken what was sent to it."""
         self._allowance = None
         self._resume()
         self.receiver.ready()
 
     def stopProducing(self) -> None:
-        """Learn that the connection is lost; the protocol is told too, and does what is to be done."""
+        """Called when the connection is lost; the protocol is told too, and does what is to be done."""
 
 
 class WebSockets(Connections[WebSocketConnection]):

@@ -315,7 +315,7 @@ class TwistedWebSocket(WebSocketConnection):
         self.transport.write(data)
 
     def loseConnection(self) -> None:
-        """Learn that Twisted's protocol has sent a close frame: ours, a reply, or one that says what is wrong."""
+        """Called when Twisted's protocol has sent a close frame: ours, a reply, or one that says what is wrong."""
         if self._isClosing and not self._sizes.closeCame:
             self.setDeadline(self._closesBy)
             return
