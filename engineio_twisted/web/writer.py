@@ -143,9 +143,9 @@ class ResponseWriter:
     def _count(self, exchange: Any, refusal: HTTPRefusal) -> None:
         self._counters.requestRefused(exchange, refusal)
         if _debug.enabled:
-            # No more: what is in the query, and so in the context, may be a secret.
+            # No more: what is in the query and in the body, and so in the context and the message, may be a secret.
             path = exchange.uri.partition(b"?")[0]
-            _debug.log(f"refused {exchange.method!r} {path!r}: {refusal.name}, {refusal.message}")
+            _debug.log(f"refused {exchange.method!r} {path!r}: {refusal.name}")
 
     # CORS
 
