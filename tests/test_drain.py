@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from socket import create_connection
 from typing import Any
 
@@ -24,15 +22,15 @@ from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason, SessionClosing
 from engineio_twisted.protocol.packet import PacketType
 
+from .kit.draining import OPEN, ask, openedWebSocket, start
+from .kit.draining import stopping as stopping
+from .kit.encrypted import connect as connect
+from .kit.encrypted import opened
 from .kit.engines import ENGINES
-from .kit.fakes import FakeRequest
-from .kit.services import Talk, services, talking, waitUntil
+from .kit.services import talking, waitUntil
 from .kit.sessions import Session
 from .kit.wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within
-from .operation.test_tls import connect as connect
-from .operation.test_tls import opened
 
-OPEN = b"/engine.io/?EIO=4&transport=polling"
 SHUTTING_DOWN = "server shutting down"
 GOING_AWAY = b"\x03\xe9"  # 1001
 
@@ -113,18 +111,6 @@ def message(text: str) -> Any:
 def make(**options: Any) -> tuple[Server, Clock]:
     clock = Clock()
     return Server(reactor=clock, **options), clock
-
-
-def ask(server: Server, uri: bytes = OPEN, method: bytes = b"GET", body: bytes = b"") -> FakeRequest:
-    request = FakeRequest(method, uri, body)
-    server.handleRequest(request)
-    return request
-
-
-def start(server: Server) -> tuple[Any, bytes]:
-    """Open a session; return its socket, and where it polls."""
-    sid = json.loads(ask(server).written[1:])["sid"]
-    return server.clients[sid], OPEN + b"&sid=" + sid.encode()
 
 
 def test_drain() -> None:
@@ -525,31 +511,6 @@ def test_connectionsInUseForTooLong(site: Any) -> None:
 
 # The process
 
-APPLICATION = """
-import os, signal
-
-def application(server):
-    def stop(data):
-        # To all, and then the signal, in the same turn.
-        server.broadcast("last")
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    server.on("connection", lambda socket: socket.on("message", stop))
-"""
-
-
-@pytest.fixture
-def stopping(tmp_path: Path, freePort: int) -> Iterator[Any]:
-    """Starts a service that sends a last message and ends itself when it is told anything; `.port` is its port."""
-    (tmp_path / "stopping.py").write_text(APPLICATION)
-    with services(tmp_path) as start:
-
-        def run(*arguments: str) -> Any:
-            return start(f"--listen=tcp:{freePort}:interface=127.0.0.1", "--app=stopping:application", *arguments)
-
-        run.port = freePort  # type: ignore[attr-defined]
-        yield run
-
 
 def isRefused(port: int) -> bool:
     try:
@@ -557,12 +518,6 @@ def isRefused(port: int) -> bool:
     except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False
-
-
-def openedWebSocket(talk: Talk) -> None:
-    talk.connection.sendall(upgrade())
-    assert talk.response()[0] == 101
-    assert talk.frame()[1].startswith(b"0{")
 
 
 def test_sigterm(stopping: Any) -> None:

@@ -24,6 +24,7 @@ from engineio_twisted.protocol.packet import PacketType
 from .kit.asking import OPEN, make, opened
 from .kit.engines import ENGINES
 from .kit.fakes import FakeRequest, FakeTransport
+from .kit.observed import ask, fails, session
 from .kit.wire import CLOSE, PING, Hostile, connectTo, eventually, http, makeFrame, target, upgrade
 
 pytestmark = pytest.mark.everySite
@@ -107,17 +108,6 @@ def watched(**options: Any) -> tuple[Server, Watch]:
     watch = Watch()
     server.addObserver(watch)
     return server, watch
-
-
-def ask(server: Server, uri: bytes, body: bytes = b"", method: bytes = b"") -> FakeRequest:
-    request = FakeRequest(method or (b"POST" if body else b"GET"), uri, body)
-    server.handleRequest(request)
-    return request
-
-
-def session(server: Server) -> bytes:
-    """The address of a new session on polling."""
-    return OPEN + b"&sid=" + opened(ask(server, OPEN)).encode()
 
 
 def balanced(server: Server) -> bool:
@@ -287,10 +277,6 @@ def test_undecided() -> None:
     answer.callback(True)
     assert (server.stats().undecided, server.stats().opened) == (0, 1)
     server.close()
-
-
-def fails(*args: Any) -> Any:
-    raise RuntimeError("no")
 
 
 REFUSALS: dict[str, tuple[FakeRequest, int]] = {

@@ -36,13 +36,13 @@ from engineio_twisted.operation.tap import CommandService
 from engineio_twisted.service import EngineIOService
 from engineio_twisted.web.ports import Ports
 
+from .kit.commandline import parse
+from .kit.draining import openedWebSocket
+from .kit.draining import stopping as stopping
 from .kit.fakes import FakeRequest
 from .kit.memory import Memory
 from .kit.services import environment, services, talking, waitUntil
 from .kit.wire import CLOSE, http, makeFrame, target, upgrade, within
-from .operation.test_tap import parse
-from .test_drain import openedWebSocket
-from .test_drain import stopping as stopping
 from .test_service import TakenPort
 
 

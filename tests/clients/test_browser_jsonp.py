@@ -12,7 +12,11 @@ from twisted.internet.defer import Deferred
 from engineio_twisted.transports.jsonp import JSONPTransport
 
 from ..kit.clients import Application, Message, Session, firstDifference, within
-from ..kit.pages import Client, Page, PageSite, chromium, freshPage, oneBrowser, pageSite, until  # noqa: F401
+from ..kit.pages import Client, Page, PageSite, until
+from ..kit.pages import chromium as chromium
+from ..kit.pages import freshPage as freshPage
+from ..kit.pages import oneBrowser as oneBrowser
+from ..kit.pages import pageSite as pageSite
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -94,7 +98,7 @@ class Visit:
 
 
 @pytest.fixture(name="visit")
-def visitOf(page: Page, pageSite: PageSite, serve: Callable[..., Any]) -> Callable[..., Any]:  # noqa: F811
+def visitOf(page: Page, pageSite: PageSite, serve: Callable[..., Any]) -> Callable[..., Any]:
     """A coroutine function: `visit = await visit(version, application, pingInterval=300)`."""
 
     async def start(version: int, application: Application, **options: Any) -> Visit:

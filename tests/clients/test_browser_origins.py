@@ -16,7 +16,11 @@ from engineio_twisted import ErrorCode, RequestRefused
 
 from ..kit.clients import TRANSPORTS, Application, Message, firstDifference
 from ..kit.engines import TwistedEngine, needsTwistedEngine
-from ..kit.pages import Client, Page, PageSite, chromium, freshPage, oneBrowser, pageSite  # noqa: F401
+from ..kit.pages import Client, Page, PageSite
+from ..kit.pages import chromium as chromium
+from ..kit.pages import freshPage as freshPage
+from ..kit.pages import oneBrowser as oneBrowser
+from ..kit.pages import pageSite as pageSite
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -91,7 +95,7 @@ async def echoes(client: Client, *messages: Message) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_credentials(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_credentials(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """The cookie of the handshake comes back with every later request, polling and WebSocket; no script can read it."""
     origin = await pageSite()
     application = Application()
@@ -127,7 +131,7 @@ async def test_credentials(page: Page, pageSite: PageSite, serve: Serve) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_noCredentials(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_noCredentials(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A client that isn't told to use cookies on polling neither keeps nor sends any, and works without."""
     origin = await pageSite()
     requests = Requests(Application())
@@ -141,7 +145,7 @@ async def test_noCredentials(page: Page, pageSite: PageSite, serve: Serve) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_anotherSite(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_anotherSite(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """Of a page of another site, by its host's name, the browser keeps a cookie back that is for the same site only."""
     origin = await pageSite(host="localhost")
     requests = Requests(Application())
@@ -172,7 +176,7 @@ ALLOWING: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("rule", ALLOWING)
 @pytest_twisted.ensureDeferred
-async def test_allowed(page: Page, pageSite: PageSite, serve: Serve, rule: str) -> None:  # noqa: F811
+async def test_allowed(page: Page, pageSite: PageSite, serve: Serve, rule: str) -> None:
     """However `cors.origin` allows a page, its client connects, upgrades, and gets its messages."""
     origin = await pageSite()
     running = await serve(Application(), cors={"origin": ALLOWING[rule](origin)})
@@ -196,7 +200,7 @@ NOT_ALLOWING: dict[str, Any] = {
 
 @pytest.mark.parametrize("rule", NOT_ALLOWING)
 @pytest_twisted.ensureDeferred
-async def test_notAllowed(page: Page, pageSite: PageSite, serve: Serve, rule: str) -> None:  # noqa: F811
+async def test_notAllowed(page: Page, pageSite: PageSite, serve: Serve, rule: str) -> None:
     """A page that `cors` doesn't name can't connect by polling, and reads nothing of what the server answers."""
     origin = await pageSite()
     running = await serve(cors=NOT_ALLOWING[rule], initialPacket="secret")
@@ -205,7 +209,7 @@ async def test_notAllowed(page: Page, pageSite: PageSite, serve: Serve, rule: st
 
 
 @pytest_twisted.ensureDeferred
-async def test_everybodyWithCredentials(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_everybodyWithCredentials(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """Where every page is allowed none gets an answer to a request with cookies."""
     origin = await pageSite()
     running = await serve(cors={"origin": "*", "credentials": True}, initialPacket="secret")
@@ -230,7 +234,7 @@ async def readsNothing(page: Page, running: Any, withCredentials: bool = False) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_refusedByApplication(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_refusedByApplication(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A page of another origin can show its user why the application refused the session."""
 
     def membersOnly(request: object) -> bool:
@@ -257,7 +261,7 @@ async def test_refusedByApplication(page: Page, pageSite: PageSite, serve: Serve
 
 
 @pytest_twisted.ensureDeferred
-async def test_unknownSession(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_unknownSession(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A page of another origin learns that the server doesn't know its session, and can begin a new one."""
     origin = await pageSite()
     running = await serve(cors={"origin": [origin]})
@@ -274,7 +278,7 @@ async def test_unknownSession(page: Page, pageSite: PageSite, serve: Serve) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_tooLarge(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_tooLarge(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A page of another origin learns that what it sent is too large, by a byte or by megabytes; its session ends."""
     origin = await pageSite()
     application = Application()
@@ -307,7 +311,7 @@ async def test_tooLarge(page: Page, pageSite: PageSite, serve: Serve) -> None:  
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrongMethod(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_wrongMethod(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A page of another origin that uses a wrong method learns which are right; its session lives."""
     origin = await pageSite()
     application = Application()
@@ -328,7 +332,7 @@ async def test_wrongMethod(page: Page, pageSite: PageSite, serve: Serve) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_preflight(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_preflight(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A page may send headers of its own and any type of body, once the server has said so; the client too."""
     origin = await pageSite()
     application = Application()
@@ -352,7 +356,7 @@ async def test_preflight(page: Page, pageSite: PageSite, serve: Serve) -> None: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_preflightRefused(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_preflightRefused(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """Headers and methods that `cors` doesn't name keep the browser from sending the request at all."""
     origin = await pageSite()
     requests = Requests()
@@ -377,7 +381,7 @@ async def test_preflightRefused(page: Page, pageSite: PageSite, serve: Serve) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_preflightIsKept(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_preflightIsKept(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """A browser asks once, as long as `maxAge` says; told to keep nothing, it asks each time."""
     origin = await pageSite()
     await page.visit(origin)
@@ -396,7 +400,7 @@ async def test_preflightIsKept(page: Page, pageSite: PageSite, serve: Serve) -> 
 
 @pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
 @pytest_twisted.ensureDeferred
-async def test_originRefused(page: Page, pageSite: PageSite, serve: Serve, transports: list[str]) -> None:  # noqa: F811
+async def test_originRefused(page: Page, pageSite: PageSite, serve: Serve, transports: list[str]) -> None:
     """A page that `allowedOrigins` doesn't name gets no session, though `cors` lets it read answers."""
     origin = await pageSite()
     requests = Requests()
@@ -419,7 +423,7 @@ ORIGINS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("rule", ORIGINS)
 @pytest_twisted.ensureDeferred
-async def test_originAllowed(page: Page, pageSite: PageSite, serve: Serve, rule: str) -> None:  # noqa: F811
+async def test_originAllowed(page: Page, pageSite: PageSite, serve: Serve, rule: str) -> None:
     """A page that `allowedOrigins` names, or any by default, opens a WebSocket; `cors` has no part in it."""
     origin = await pageSite()
     running = await serve(Application(), **ORIGINS[rule](origin))
@@ -433,7 +437,7 @@ async def test_originAllowed(page: Page, pageSite: PageSite, serve: Serve, rule:
 
 
 @pytest_twisted.ensureDeferred
-async def test_pollingCompressed(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_pollingCompressed(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """What polling sends arrives whole, small as it is, compressed at once, or compressed piece by piece."""
     origin = await pageSite()
     application = Application(echo=False)
@@ -466,7 +470,7 @@ DEFLATE: dict[str, tuple[Any, set[str]]] = {
 
 @pytest.mark.parametrize("settings", DEFLATE)
 @pytest_twisted.ensureDeferred
-async def test_webSocketCompressed(page: Page, pageSite: PageSite, serve: Serve, settings: str) -> None:  # noqa: F811
+async def test_webSocketCompressed(page: Page, pageSite: PageSite, serve: Serve, settings: str) -> None:
     """Messages on a WebSocket come back whole, and with far fewer bytes on the wire, whatever is agreed on."""
     origin = await pageSite()
     application = Application()
@@ -492,7 +496,7 @@ async def test_webSocketCompressed(page: Page, pageSite: PageSite, serve: Serve,
 
 @needsTwistedEngine
 @pytest_twisted.ensureDeferred
-async def test_notCompressed(page: Page, pageSite: PageSite, serve: Serve) -> None:  # noqa: F811
+async def test_notCompressed(page: Page, pageSite: PageSite, serve: Serve) -> None:
     """With Twisted's own WebSockets, which can't compress, a page upgrades and gets large messages as they were."""
     origin = await pageSite()
     application = Application()

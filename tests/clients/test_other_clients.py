@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from ..hostile.test_bad_bodies import atResource  # noqa: F401 - a fixture
+from ..hostile.test_bad_bodies import atResource as atResource
 from ..kit.engines import ENGINES
+from ..kit.packets import inLines
 from ..kit.wire import (
     BINARY,
     CLOSE,
@@ -32,7 +33,6 @@ from ..kit.wire import (
     target,
     upgrade,
 )
-from ..protocol.test_packet import inLines
 
 Serve = Callable[..., AbstractAsyncContextManager[Arena]]
 
@@ -44,7 +44,7 @@ engines = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine._
 
 
 @pytest.fixture(params=["own site", "stock site"])
-def anySite(request: pytest.FixtureRequest, serve: Any, atResource: Any) -> Serve:  # noqa: F811
+def anySite(request: pytest.FixtureRequest, serve: Any, atResource: Any) -> Serve:
     """Start a server as `hostile` does, on a site of this package or of twisted.web's own."""
     return partial(arena, serve if request.param == "own site" else atResource)
 

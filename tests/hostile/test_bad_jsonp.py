@@ -32,7 +32,7 @@ from ..kit.wire import (
     target,
     upgrade,
 )
-from .test_bad_bodies import atResource  # noqa: F401 - a fixture
+from .test_bad_bodies import atResource as atResource
 
 pytestmark = pytest.mark.everySite
 
@@ -468,7 +468,7 @@ class TestUpgrade:
 
 
 @pytest_twisted.ensureDeferred
-async def test_stockSite(atResource: Callable[..., Any]) -> None:  # noqa: F811
+async def test_stockSite(atResource: Callable[..., Any]) -> None:
     """On a site of twisted.web's own, which reads forms itself, a form carries a payload all the same."""
     async with arena(atResource) as here:
         sid = await openJSONP(here)

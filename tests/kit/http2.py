@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,16 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import pytest_twisted
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol, serverFromString
 from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import CertificateOptions
+from twisted.web.resource import Resource
+from twisted.web.server import Site as StockSite
+from twisted.web.static import Data
+
+from engineio_twisted import EngineIOResource, Server
 
 from .wire import Changing, target, within
 
@@ -164,3 +170,72 @@ async def connectHTTP2(port: int, reads: bool = True) -> Client:
     options = CertificateOptions(verify=False, acceptableProtocols=[b"h2"])
     client: Client = await connectProtocol(SSL4ClientEndpoint(reactor, "127.0.0.1", port, options), Client(reads))
     return client
+
+
+class Here:
+    """
+    An echo server that is reached by HTTP/2.
+
+    @ivar closed: why sessions have ended.
+    """
+
+    def __init__(self, attached: bool, **options: Any) -> None:
+        from twisted.internet import reactor
+
+        self.closed: list[tuple[str, str]] = []
+        root = Resource()
+        root.putChild(b"page", Data(b"a page", "text/plain"))
+        self.site = StockSite(root)
+        if attached:
+            self.server = Server(self.site, reactor=reactor, **options)
+        else:
+            self.server = Server(reactor=reactor, **options)
+            root.putChild(b"engine.io", EngineIOResource(self.server))
+        self.server.on("connection", self._connected)
+        self._clients: list[Client] = []
+        self.port = 0
+
+    def _connected(self, socket: Any) -> None:
+        socket.on("message", socket.send)
+        socket.on("close", lambda reason, description: self.closed.append((reason, str(description))))
+
+    async def connect(self, reads: bool = True) -> Client:
+        client = await connectHTTP2(self.port, reads)
+        self._clients.append(client)
+        return client
+
+    async def leave(self, *clients: Client) -> None:
+        """Cut the connections of some clients, or of all."""
+        for each in clients or self._clients:
+            if not each.isLost:
+                assert each.transport is not None
+                each.transport.abortConnection()  # type: ignore[attr-defined]
+                await each.lost()
+
+    @property
+    def socket(self) -> Any:
+        (socket,) = self.server.clients.values()
+        return socket
+
+
+@pytest_twisted.async_yield_fixture
+async def listening(serve: Any, certificate: Any) -> AsyncIterator[Callable[..., Awaitable[Here]]]:
+    """Starts a server of which all is closed after the test: `here = await listening(pingInterval=300)`."""
+    from twisted.internet import reactor
+
+    key, signed = certificate
+    description = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={signed}"
+    started: list[tuple[Here, Any]] = []
+
+    async def start(attached: bool = True, **options: Any) -> Here:
+        here = Here(attached, **options)
+        port = await serverFromString(reactor, description).listen(here.site)
+        here.port = port.getHost().port
+        started.append((here, port))
+        return here
+
+    yield start
+    for here, port in started:
+        await within(here.server.close(), "the server to close")
+        await here.leave()
+        await port.stopListening()

@@ -13,8 +13,8 @@ from twisted.web.static import Data
 
 from engineio_twisted import Site
 
-from ..clients.test_browser import PATIENCE, Chromium, browse, chromium, inThread
 from ..kit.tools import require
+from .browser import PATIENCE, Chromium, browse, chromium, inThread
 from .clients import INTEROP, Message, pack, unpack, within
 
 __all__ = ["Client", "Page", "PageSite", "chromium", "freshPage", "oneBrowser", "pageSite", "until"]

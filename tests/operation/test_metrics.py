@@ -18,8 +18,8 @@ from engineio_twisted.operation.metrics import MetricsResource
 
 from ..kit.asking import OPEN, make
 from ..kit.fakes import FakeRequest
+from ..kit.observed import ask, session
 from ..kit.wire import Hostile, connectTo, http, makeFrame
-from ..test_observer import ask, session
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

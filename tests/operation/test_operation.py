@@ -14,10 +14,10 @@ from twisted.internet.testing import MemoryReactorClock
 
 from engineio_twisted.operation.tap import CommandService
 
+from ..kit.commandline import TakenPort, failure, parse
 from ..kit.fakes import FakeRequest
 from ..kit.services import services, talking
 from ..kit.wire import http
-from .test_tap import TakenPort, failure, parse
 
 
 @pytest.fixture

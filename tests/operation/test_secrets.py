@@ -19,8 +19,8 @@ from engineio_twisted.protocol.packet import Packet, PacketType, describe
 
 from ..kit.asking import OPEN, opened
 from ..kit.fakes import FakeRequest
+from ..kit.observed import ask, fails, session
 from ..kit.wire import Arena, Hostile, eventually, http, makeFrame, target, upgrade
-from ..test_observer import ask, fails, session
 
 pytestmark = pytest.mark.everySite
 

@@ -18,27 +18,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from engineio_twisted import Server
-from engineio_twisted.operation.tap import CommandService, Options, echo, findApp, makeService
+from engineio_twisted.operation.tap import CommandService, echo, findApp, makeService
 from engineio_twisted.web.descriptions import asURL
 
+from ..kit.commandline import TakenPort, failure, parse
 from ..kit.fakes import FakeRequest
 
 QUERY = "/engine.io/?EIO=4&transport=polling"
-
-
-def parse(*arguments: str) -> Options:
-    options = Options()
-    options.parseOptions(list(arguments))
-    return options
-
-
-def failure(*arguments: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        CommandService(parse(*arguments), MemoryReactorClock())
-    text = str(caught.value)
-    assert text.startswith("twistd engineio: ")
-    assert "\n" not in text
-    return text
 
 
 def test_defaults() -> None:
@@ -199,13 +185,6 @@ def test_anApplicationThatFailsLater(loggedErrors: list[Any]) -> None:
     assert len(reactor.whenRunningHooks) == 1
     assert "--app tests.operation.test_tap:failingLater: failed" in loggedErrors[0]["problem"]
     loggedErrors.clear()
-
-
-class TakenPort(MemoryReactorClock):
-    """A reactor on which every port is taken."""
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        raise CannotListenError(interface, port, OSError(98, "Address already in use"))
 
 
 def test_aTakenPort(tmp_path: Path) -> None:

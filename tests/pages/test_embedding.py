@@ -20,9 +20,9 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from ..kit.clients import INTEROP, TRANSPORTS, Program, Run, assertUneventful, overEveryTransport, pack, pythonPath
+from ..kit.examples import LOOPBACK, PATIENCE, Running, refusal, running
 from ..kit.services import STARTED, Service, command
 from ..kit.tools import require
-from .test_examples import LOOPBACK, PATIENCE, Running, refusal, running
 
 HERE = Path(__file__).parents[2]
 EXAMPLES = HERE / "examples" / "embedding"

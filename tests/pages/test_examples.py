@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,14 +24,14 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import Clock
 
-from ..clients.test_browser import Chromium, browse, chromium  # noqa: F401
-from ..kit.clients import INTEROP, pythonPath, within
+from ..kit.browser import Chromium, browse
+from ..kit.browser import chromium as chromium
+from ..kit.clients import INTEROP, within
+from ..kit.examples import LOOPBACK, PATIENCE, Running, refusal, running
 from ..kit.markdown import blocksOf
 from ..kit.tools import require
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LOOPBACK = "tcp:0:interface=127.0.0.1"
-PATIENCE = 30
 
 # twisted.web.static, of which the examples serve their files, warns of Twisted's own code when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:twisted.web.resource._Unsafe:DeprecationWarning")
@@ -57,68 +55,8 @@ def requirePage(name: str) -> None:
 # Started as a user starts them
 
 
-@attrs.frozen
-class Running:
-    """
-    An example in a process of its own.
-
-    @ivar printed: what it said up to the line with its address.
-    """
-
-    process: subprocess.Popen[str]
-    url: str
-    printed: str
-
-    def stop(self, code: int = 0) -> None:
-        """What Ctrl-C does: the program ends soon, with that exit code, and has nothing to complain of."""
-        self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=PATIENCE)
-        assert (self.process.returncode, err) == (code, ""), out
-
-    def kill(self) -> None:
-        """End the program as a crash does: without a word to its clients."""
-        self.process.kill()
-        self.process.wait()
-
-
 def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / name / f"{name}.py"), *arguments]
-
-
-@contextmanager
-def running(arguments: Sequence[str], folder: Path | None = None) -> Iterator[Running]:
-    """Start a program, and wait for the line that names its address. It doesn't outlive the context."""
-    # A terminal's output isn't buffered either.
-    environment = {**os.environ, **pythonPath(), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as process:
-        try:
-            yield Running(process, *addressFrom(process))
-        finally:
-            process.kill()
-
-
-def addressFrom(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Read what the program prints until there is an address in it; return that, and all that was read."""
-    assert process.stdout is not None
-    printed = ""
-    # Not readline(): the text that it has read ahead would be invisible to select().
-    while select.select([process.stdout], [], [], PATIENCE)[0]:
-        new = os.read(process.stdout.fileno(), 4096).decode()
-        printed += new
-        if found := re.search(r"https?://\S+", printed):
-            return found[0], printed
-        if not new:
-            break
-    process.kill()
-    pytest.fail(f"no address: {printed}\n{process.communicate()[1]}")
 
 
 def fetch(url: str, data: str | None = None) -> str:
@@ -245,17 +183,6 @@ def test_echoUnderTwistd() -> None:
         assert session.receive() == "4hello"
         # Stopped in order, twistd ends itself by the signal that it got.
         echo.stop(-signal.SIGINT)
-
-
-def refusal(arguments: Sequence[str]) -> str:
-    """What a program that can't run says about it: one line, and an exit code."""
-    finished = subprocess.run(
-        arguments, env={**os.environ, **pythonPath()}, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert finished.returncode == 1
-    assert finished.stdout == ""
-    (line,) = finished.stderr.splitlines()
-    return line
 
 
 @pytest.mark.parametrize("name", ["chat", "latency"])
@@ -713,7 +640,7 @@ def twoWindows(found: Chromium, where: str = LOOPBACK) -> Iterator[tuple[Running
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_twoPeopleTalk(chromium: Chromium) -> None:  # noqa: F811
+def test_twoPeopleTalk(chromium: Chromium) -> None:
     """Two people see each other come, talk and go: one by the button, one by closing the window."""
     with twoWindows(chromium) as (_, windows):
         ada, grace = windows.open(), windows.open()
@@ -749,7 +676,7 @@ def test_twoPeopleTalk(chromium: Chromium) -> None:  # noqa: F811
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_htmlIsText(chromium: Chromium) -> None:  # noqa: F811
+def test_htmlIsText(chromium: Chromium) -> None:
     """HTML in a name or a message is shown as what was typed, in the list, the notices and the conversation."""
     name, text = "<b>Ada</b>", '<img src=x onerror="document.title = 1"><script>document.title = 2</script>'
     with twoWindows(chromium) as (_, windows):
@@ -768,7 +695,7 @@ def test_htmlIsText(chromium: Chromium) -> None:  # noqa: F811
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_refusalsAreShown(chromium: Chromium) -> None:  # noqa: F811
+def test_refusalsAreShown(chromium: Chromium) -> None:
     """A taken, empty or over-long name is refused with the reason, and so is a message; its text isn't lost."""
     with twoWindows(chromium) as (_, windows):
         ada, other = windows.open(), windows.open()
@@ -796,7 +723,7 @@ def test_refusalsAreShown(chromium: Chromium) -> None:  # noqa: F811
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_serverRestarts(chromium: Chromium, freePort: int) -> None:  # noqa: F811
+def test_serverRestarts(chromium: Chromium, freePort: int) -> None:
     """When the server is gone the page says so; when it is back, so is the page, with its name and what it shows."""
     where = f"tcp:{freePort}:interface=127.0.0.1"
     with twoWindows(chromium, where) as (first, windows):

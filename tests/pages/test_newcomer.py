@@ -23,10 +23,12 @@ from urllib.request import urlopen
 import pytest
 from markdown_it import MarkdownIt
 
-from ..clients.test_browser import Chromium, browse, chromium  # noqa: F401
+from ..kit.browser import Chromium, browse
+from ..kit.browser import chromium as chromium
 from ..kit.fronts import NGINX, changed, executable, ports
 from ..kit.markdown import blocksOf
-from ..kit.packages import FASTER, built  # noqa: F401
+from ..kit.packages import FASTER
+from ..kit.packages import built as built
 from ..kit.services import environment
 from ..kit.tools import require
 
@@ -182,7 +184,7 @@ def chat(driver: Any, url: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore:twisted.web.resource._Unsafe:DeprecationWarning")
-def test_firstSteps(chromium: Chromium, built: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+def test_firstSteps(chromium: Chromium, built: dict[str, Path], tmp_path: Path) -> None:
     """It ends in a chat behind nginx, in which two people talk by a browser."""
     require(CLIENT.is_dir(), "the packages of tests/interop (run `npm ci` there)")
     require(shutil.which("curl") is not None, "curl")
@@ -250,7 +252,7 @@ def test_firstSteps(chromium: Chromium, built: dict[str, Path], tmp_path: Path) 
         assert "sid=" not in (system / "access.log").read_text()
 
 
-def test_whatThePagesInstall(built: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+def test_whatThePagesInstall(built: dict[str, Path], tmp_path: Path) -> None:
     """The commands of the page of systemd make what its units start, and its application can be imported there."""
     (block,) = (each for each in blocksOf(DOCS / "deployment" / "systemd.md") if "python3 -m venv" in each.text)
     changes = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ..kit.packages import ROOT, built, install, run  # noqa: F401
+from ..kit.packages import ROOT, install, run
+from ..kit.packages import built as built
 
 MODULES = sorted(
     ".".join(each.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -25,7 +26,7 @@ print(json.dumps({name: importlib.import_module(name).__file__ for name in sys.a
 TWISTD = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
 
 
-def test_wheelHoldsWhatIsNeeded(built: dict[str, Path]) -> None:  # noqa: F811
+def test_wheelHoldsWhatIsNeeded(built: dict[str, Path]) -> None:
     """The package with its types, the plugins, and nothing that isn't ours."""
     with zipfile.ZipFile(built["wheel"]) as archive:
         names = {each for each in archive.namelist() if ".dist-info/" not in each}
@@ -34,7 +35,7 @@ def test_wheelHoldsWhatIsNeeded(built: dict[str, Path]) -> None:  # noqa: F811
     assert names == {*modules, "engineio_twisted/py.typed", *plugins}
 
 
-def test_sdistHoldsEverything(built: dict[str, Path]) -> None:  # noqa: F811
+def test_sdistHoldsEverything(built: dict[str, Path]) -> None:
     """Tests, examples, documentation and the files that build and describe it, but nothing installed."""
     with tarfile.open(built["sdist"]) as archive:
         names = {each.partition("/")[2] for each in archive.getnames()}
@@ -45,7 +46,7 @@ def test_sdistHoldsEverything(built: dict[str, Path]) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_installed(built: dict[str, Path], kind: str, tmp_path: Path) -> None:  # noqa: F811
+def test_installed(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
     """With what the package requires, the package can be imported, and `twistd engineio --help` is there."""
     python = install(built[kind], tmp_path / "venv")
     usage = run(python, "-c", TWISTD, "engineio", "--help", cwd=tmp_path)
@@ -58,7 +59,7 @@ def test_installed(built: dict[str, Path], kind: str, tmp_path: Path) -> None:  
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_everyModule(built: dict[str, Path], kind: str, tmp_path: Path) -> None:  # noqa: F811
+def test_everyModule(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
     """With all extras, and pytest for its plugin, every module of the package and both plugins can be imported."""
     python = install(built[kind], tmp_path / "venv", ["http2", "metrics", "test", "tls", "wsproto"])
     imported = json.loads(run(python, "-c", IMPORT, *MODULES, *PLUGINS, cwd=tmp_path))

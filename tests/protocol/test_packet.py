@@ -12,6 +12,8 @@ from engineio_twisted.protocol.errors import DecodeError
 from engineio_twisted.protocol.packet import Packet, PacketType, decodeBase64, decodePacket, encodePacket, excerpt
 from engineio_twisted.protocol.payload_v3 import CodecV3
 
+from ..kit.packets import anyType, inLines
+
 LITERAL = [
     (Packet(PacketType.OPEN, "{}"), "0{}"),
     (Packet(PacketType.CLOSE), "1"),
@@ -79,11 +81,6 @@ def test_whatIsNoPacketIsRefused(frame: str) -> None:
         decodePacket(frame)
 
 
-def inLines(text: str, end: str = "\n") -> str:
-    """Break text into lines, with a break at the end too, as Android's encoder does."""
-    return "".join(text[start : start + 76] + end for start in range(0, len(text), 76))
-
-
 def otherWritings(data: bytes) -> list[str]:
     """Bytes as base64 in every way that a client has been seen to write them, besides the usual one."""
     usual = b64encode(data).decode()
@@ -132,7 +129,6 @@ def test_errorsAreOfBoundedLength() -> None:
     assert excerpt(b"x" * 33) == repr(b"x" * 32) + "…"
 
 
-anyType = st.sampled_from(PacketType)
 packets = st.one_of(
     st.builds(Packet, anyType, st.text(st.characters(exclude_categories=["Cs"]))),
     st.builds(Packet, st.just(PacketType.MESSAGE), st.binary()),

@@ -10,7 +10,7 @@ from engineio_twisted.protocol.errors import DecodeError
 from engineio_twisted.protocol.packet import Packet, PacketType, decodeText
 from engineio_twisted.protocol.payload import SEPARATOR, codecFor
 
-from .test_packet import anyType
+from ..kit.packets import anyType
 
 codec = codecFor(4)
 

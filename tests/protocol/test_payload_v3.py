@@ -10,7 +10,7 @@ from engineio_twisted.protocol.errors import DecodeError
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 
-from .test_packet import anyType
+from ..kit.packets import anyType
 
 codec = codecFor(3)
 

@@ -10,7 +10,7 @@ import pytest
 from ..kit.engines import ENGINES
 from ..kit.footprint import footprint
 from ..kit.memory import Connection
-from ..web.test_footprint import SITES, Here, request
+from ..kit.sites import SITES, Here, request
 
 PIECES = 9_000
 """So many are sent, in which what each costs shows: lists of pieces are joined after a thousand or so."""

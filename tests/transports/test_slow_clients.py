@@ -19,8 +19,8 @@ from twisted.protocols.basic import FileSender
 
 from engineio_twisted.web.connections import unsent
 
-from ..hostile.test_bad_compression import deflate, openDeflated, packed
 from ..kit.clients import pythonPath
+from ..kit.deflated import deflate, openDeflated, packed
 from ..kit.engines import ENGINES, everyMessageTakesATurn
 from ..kit.flooding import SIZE
 from ..kit.wire import CONTINUATION, TEXT, Arena, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade

@@ -10,8 +10,8 @@ import pytest
 import pytest_twisted
 
 from ..kit.engines import ENGINES
+from ..kit.http2 import listening as listening
 from ..kit.wire import connectTo, eventually, http, target, upgrade, within
-from .test_http2 import listening as listening
 
 
 def farewell(server: Any, seen: list[str]) -> None:

@@ -18,46 +18,22 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from twisted.web import server as web
 from twisted.web.http_headers import Headers
 
 from engineio_twisted import Server
-from engineio_twisted.web.fast import FastSite
 from engineio_twisted.web.requests import EngineIORequest
-from engineio_twisted.web.site import Site
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import PlainConnection
 from ..kit.footprint import footprint
-from ..kit.memory import Connection, Nothing
-
-SITES: dict[str, Any] = {"FastSite": FastSite, "Site": Site, "of twisted.web": web.Site}
+from ..kit.memory import Nothing
+from ..kit.sites import SITES, Here, request
 
 MOST = 20 * 1024
 """Bytes that a session may keep beyond what a plain one does."""
 
 TIMES = 3
 """And for each byte that was sent beyond."""
-
-
-def head(
-    *lines: bytes,
-    query: bytes = b"",
-    path: bytes = b"/engine.io/",
-    transport: bytes = b"polling",
-    method: bytes = b"GET",
-    body: bytes = b"",
-) -> bytes:
-    if transport == b"websocket":
-        lines = (
-            b"Upgrade: websocket",
-            b"Connection: Upgrade",
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            b"Sec-WebSocket-Version: 13",
-            *lines,
-        )
-    first = b"%b %b?EIO=4&transport=%b%b HTTP/1.1" % (method, path, transport, query)
-    return b"\r\n".join([first, b"Host: localhost", *lines, b"", body])
 
 
 LARGE: dict[str, dict[str, Any]] = {
@@ -101,42 +77,6 @@ CUTS: dict[str, Callable[[bytes], list[bytes]]] = {
 }
 
 
-class Here:
-    """A server on a site in memory."""
-
-    def __init__(self, site: str, **options: Any) -> None:
-        self.clock = Clock()
-        self.server = Server(reactor=self.clock, **options)
-        self.site = SITES[site](Nothing(), reactor=self.clock)
-        self.server.attach(self.site)
-        self.sockets: list[Any] = []
-        self.server.on("connection", self.sockets.append)
-        self.connections: list[Connection] = []
-
-    def say(self, *pieces: bytes) -> Connection:
-        connection = Connection(self.site.buildProtocol(None))
-        self.connections.append(connection)
-        connection.say(*pieces)
-        return connection
-
-    def kept(self, *roots: Any) -> int:
-        """How many bytes these have that aren't everybody's."""
-        everybodys = [reactor]
-        for whose in (self.server, self.site, self.clock):
-            everybodys += [whose, *vars(whose).values()]
-        for each in self.connections:
-            each.taken()
-        return footprint(*roots, without=everybodys)
-
-    def close(self) -> None:
-        for each in self.connections:
-            each.lose()
-        # Those on polling notice nothing.
-        for socket in self.sockets:
-            socket.close(discard=True)
-        self.clock.advance(40)
-
-
 @pytest.fixture
 def make() -> Iterator[Callable[..., Here]]:
     """Makes servers that are closed when the test is over."""
@@ -149,10 +89,6 @@ def make() -> Iterator[Callable[..., Here]]:
     yield one
     for each in made:
         each.close()
-
-
-def request(transport: bytes, lines: list[bytes] | None = None, **rest: Any) -> bytes:
-    return head(*(lines or ()), transport=transport, **rest)
 
 
 @pytest.mark.parametrize("options", OPTIONS)

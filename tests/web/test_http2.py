@@ -5,98 +5,29 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.protocols.basic import LineReceiver
-from twisted.web.resource import Resource
-from twisted.web.server import Site as StockSite
-from twisted.web.static import Data
 
-from engineio_twisted import EngineIOResource, Server
 from engineio_twisted.endpoints import SessionEndpoint
 
 from ..kit.clients import INTEROP, Run, within
 from ..kit.footprint import footprint
-from ..kit.http2 import Client, connectHTTP2
+from ..kit.http2 import (
+    Client,
+)
+from ..kit.http2 import (
+    listening as listening,
+)
 from ..kit.wire import eventually, target
 
 Connect = Callable[..., Awaitable[Client]]
-
-
-class Here:
-    """
-    An echo server that is reached by HTTP/2.
-
-    @ivar closed: why sessions have ended.
-    """
-
-    def __init__(self, attached: bool, **options: Any) -> None:
-        from twisted.internet import reactor
-
-        self.closed: list[tuple[str, str]] = []
-        root = Resource()
-        root.putChild(b"page", Data(b"a page", "text/plain"))
-        self.site = StockSite(root)
-        if attached:
-            self.server = Server(self.site, reactor=reactor, **options)
-        else:
-            self.server = Server(reactor=reactor, **options)
-            root.putChild(b"engine.io", EngineIOResource(self.server))
-        self.server.on("connection", self._connected)
-        self._clients: list[Client] = []
-        self.port = 0
-
-    def _connected(self, socket: Any) -> None:
-        socket.on("message", socket.send)
-        socket.on("close", lambda reason, description: self.closed.append((reason, str(description))))
-
-    async def connect(self, reads: bool = True) -> Client:
-        client = await connectHTTP2(self.port, reads)
-        self._clients.append(client)
-        return client
-
-    async def leave(self, *clients: Client) -> None:
-        """Cut the connections of some clients, or of all."""
-        for each in clients or self._clients:
-            if not each.isLost:
-                assert each.transport is not None
-                each.transport.abortConnection()  # type: ignore[attr-defined]
-                await each.lost()
-
-    @property
-    def socket(self) -> Any:
-        (socket,) = self.server.clients.values()
-        return socket
-
-
-@pytest_twisted.async_yield_fixture
-async def listening(serve: Any, certificate: Any) -> AsyncIterator[Callable[..., Awaitable[Here]]]:
-    """Starts a server of which all is closed after the test: `here = await listening(pingInterval=300)`."""
-    from twisted.internet import reactor
-
-    key, signed = certificate
-    description = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={signed}"
-    started: list[tuple[Here, Any]] = []
-
-    async def start(attached: bool = True, **options: Any) -> Here:
-        here = Here(attached, **options)
-        port = await serverFromString(reactor, description).listen(here.site)
-        here.port = port.getHost().port
-        started.append((here, port))
-        return here
-
-    yield start
-    for here, port in started:
-        await within(here.server.close(), "the server to close")
-        await here.leave()
-        await port.stopListening()
 
 
 @pytest.mark.parametrize("attached", [True, False])
