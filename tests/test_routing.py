@@ -10,8 +10,10 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
+from zope.interface.verify import verifyObject
 
-from engineio_twisted import RequestRefused, Server
+from engineio_twisted import EngineIOResource, RequestRefused, Server
+from engineio_twisted.interfaces import IEngineServer
 
 from .kit.asking import OPEN, ask, coroutineOf, deferredOf, make, opened, refusal
 from .kit.fakes import FakeRequest
@@ -21,6 +23,15 @@ A, B = "https://a.example", "https://b.example"
 
 
 # Opening
+
+
+def test_interface() -> None:
+    """It is what sites and resources are given for a server; nothing else is one."""
+    server, _ = make()
+    verifyObject(IEngineServer, server.router)
+    assert IEngineServer(server) is server.router is IEngineServer(server.router)
+    with pytest.raises(TypeError):
+        EngineIOResource(object())
 
 
 def test_open() -> None:
