@@ -273,8 +273,7 @@ def _breaksLines(value: bytes) -> bool:
 
 
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode())  # RFC 9110, 5.6.2
-_KEY_LENGTH = 24  # 16 bytes in base64 (RFC 6455, 4.1)
-_KEY_ALPHABET = frozenset(b"+/" + string.digits.encode() + string.ascii_letters.encode())
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64 (RFC 6455, 4.1)
 
 
 @attrs.frozen
@@ -323,7 +322,7 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
             f"Sec-WebSocket-Version {version.decode('latin-1')!r}: expected 13", {"Sec-Websocket-Version": "13, 8"}
         )
     key = b",".join(headers.get(b"sec-websocket-key", ())).strip()
-    if len(key) != _KEY_LENGTH or not key.endswith(b"==") or not _KEY_ALPHABET.issuperset(key[:-2]):
+    if not _KEY.fullmatch(key):
         raise refusal(f"Sec-WebSocket-Key {key[:64].decode('latin-1')!r}: expected 16 bytes in base64")
     offered = [each.strip() for value in headers.get(b"sec-websocket-protocol", ()) for each in value.split(b",")]
     for each in offered:

@@ -162,9 +162,8 @@ class AutobahnEngine(WebSocketServerFactory):
     def accept(
         self, exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
     ) -> None:
-        lines = [self._answer]
-        for name, values in headers.items():
-            lines += [f"{name}: {value}\r\n".encode() for value in values]
+        own = "".join([f"{name}: {value}\r\n" for name, values in headers.items() for value in values])
+        lines = [self._answer, own.encode()]
         if handshake.subprotocol is not None:
             lines.append(f"Sec-WebSocket-Protocol: {handshake.subprotocol}\r\n".encode())
         proof = b2a_base64(sha1(handshake.key + _ACCEPT_SUFFIX, usedforsecurity=False).digest(), newline=False)

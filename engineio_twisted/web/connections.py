@@ -64,6 +64,10 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
     return False
 
 
+_DONE = Failure(CONNECTION_DONE)
+"""The end of all connections that are closed here, as reactors have one for all of theirs."""
+
+
 def closeAtOnce(connection: Any) -> bool:
     """
     Close a connection now, if that comes to the same as to have the reactor do it.
@@ -81,7 +85,7 @@ def closeAtOnce(connection: Any) -> bool:
         and not connection.disconnecting
         and not connection._aborting
     ):
-        connection.connectionLost(Failure(CONNECTION_DONE))
+        connection.connectionLost(_DONE)
         return True
     return False
 
