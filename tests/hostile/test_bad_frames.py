@@ -14,7 +14,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from engineio_twisted.session import socket as session
+from engineio_twisted.session import ending
 
 from ..kit.engines import ENGINES, TwistedEngine, closeWithin, piecesOf
 from ..kit.wire import (
@@ -357,7 +357,7 @@ class TestNobodyReads:
     @pytest_twisted.ensureDeferred
     async def test_closing(self, hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
         """A session on a connection that doesn't drain can be closed, and its connection goes away in time."""
-        monkeypatch.setattr(session, "CLOSING_TIMEOUT", 0.2)
+        monkeypatch.setattr(ending, "CLOSING_TIMEOUT", 0.2)
         closeWithin(monkeypatch, 0.2)
         async with hostile() as here:
             sid, wire = await here.openWebSocket()
