@@ -47,9 +47,9 @@ from engineio_twisted.web.fast import FastSite
 from tests.kit.engines import TwistedEngine
 from tests.kit.fakes import FakeOwner
 from tests.kit.memory import Connection, Memory
+from tests.kit.peers import HANDSHAKE, Channel
+from tests.kit.peers import Connection as PeerConnection
 from tests.kit.wire import CLOSE, TEXT, framesOf, http, makeFrame, target, upgrade
-from tests.transports.test_websocket import HANDSHAKE, Channel
-from tests.transports.test_websocket import Connection as PeerConnection
 from tests.web.test_fast import Here, theSame, told
 
 Target = Callable[[bytes], object]

@@ -21,8 +21,10 @@ import hypothesis
 import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.web.resource import Resource
+from twisted.web.server import Site as StockSite
 
-from engineio_twisted import FastSite, Site
+from engineio_twisted import EngineIOResource, FastSite, Server, Site
 
 from .kit.clients import INTEROP, Run, programs, scenarios
 from .kit.serving import Listening, listenWith, memoryArena, started
@@ -192,6 +194,27 @@ def serve(siteClass: type[Site]) -> Iterator[Callable[..., Any]]:
 
     yield start
     for server in servers:
+        pytest_twisted.blockon(server.close())
+
+
+@pytest.fixture
+def atResource(serve: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Start a server as `serve` does, but below the root of a stock site."""
+    from twisted.internet import reactor
+
+    ports = []
+
+    async def start(**options: Any) -> Any:
+        server = Server(**options)
+        root = Resource()
+        root.putChild(b"engine.io", EngineIOResource(server))
+        port = reactor.listenTCP(0, StockSite(root), interface="127.0.0.1")
+        ports.append((port, server))
+        return Listening(server, port.getHost().port)
+
+    yield start
+    for port, server in ports:
+        pytest_twisted.blockon(port.stopListening())
         pytest_twisted.blockon(server.close())
 
 

@@ -19,8 +19,8 @@ from engineio_twisted.testing import MemoryServer
 
 from .kit.engines import ENGINES
 from .kit.memory import Memory
+from .kit.resources import Rig, status
 from .kit.wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Hostile, Wire, http, makeFrame, target, upgrade
-from .web.test_resource import Rig, status
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ from engineio_twisted.turns import inLaterTurn
 from .kit.engines import ENGINES
 from .kit.frames import FRAMES, LIMIT, WRONG
 from .kit.memory import Memory
+from .kit.peers import AcceptedPeer
 from .kit.polling import inRevision4
 from .kit.turns import STEP, texts, turn
 from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
-from .transports.test_websocket import AcceptedPeer
 
 # The queue
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from ..hostile.test_bad_bodies import atResource as atResource
 from ..kit.engines import ENGINES
 from ..kit.packets import inLines
 from ..kit.wire import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -10,11 +10,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import LoopingCall
 from twisted.web import http as webHTTP
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 import engineio_twisted.web.resource
-from engineio_twisted import EngineIOResource, Server
 
 from ..kit.wire import SEPARATOR, Hostile, LostError, Response, arena, http, makeFrame, target
 
@@ -138,29 +135,6 @@ class TestBodySize:
                 self.assertTooLarge(await here.ask(head.replace(target().encode(), target(sid=sid).encode()) + body))
                 assert here.records[sid].messages == []
                 assert await here.records[sid].closed() == TOO_LARGE
-
-
-@pytest.fixture
-def atResource(serve: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Start a server as `serve` does, but below the root of a stock site."""
-    from twisted.internet import reactor
-
-    from ..kit.serving import Listening
-
-    ports = []
-
-    async def start(**options: Any) -> Any:
-        server = Server(**options)
-        root = Resource()
-        root.putChild(b"engine.io", EngineIOResource(server))
-        port = reactor.listenTCP(0, Site(root), interface="127.0.0.1")
-        ports.append((port, server))
-        return Listening(server, port.getHost().port)
-
-    yield start
-    for port, server in ports:
-        pytest_twisted.blockon(port.stopListening())
-        pytest_twisted.blockon(server.close())
 
 
 class TestSlowBody:

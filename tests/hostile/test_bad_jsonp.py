@@ -32,7 +32,6 @@ from ..kit.wire import (
     target,
     upgrade,
 )
-from .test_bad_bodies import atResource as atResource
 
 pytestmark = pytest.mark.everySite
 

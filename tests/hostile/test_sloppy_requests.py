@@ -21,8 +21,8 @@ from engineio_twisted.web.pace import PROGRESS_TIMEOUT
 from engineio_twisted.web.requests import LINGER_TIME
 
 from ..kit.engines import ENGINES
+from ..kit.resources import Rig, status
 from ..kit.wire import Response, Wire, connectTo, eventually, http, makeFrame, target, upgrade, within
-from ..web.test_resource import Rig, status
 
 # What is over may still be served when a test ends.
 pytestmark = pytest.mark.usefixtures("serve")

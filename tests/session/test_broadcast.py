@@ -20,8 +20,8 @@ from engineio_twisted.transports.websocket import WebSocketTransport
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost, FakeRequest
+from ..kit.peers import AcceptedPeer
 from ..transports.test_transports import WebSocket, pollingSession
-from ..transports.test_websocket import AcceptedPeer
 
 
 class Room:

@@ -18,7 +18,7 @@ from engineio_twisted.web.connections import unsent
 
 from ..kit.engines import ENGINES
 from ..kit.fakes import FORCED, PlainConnection
-from ..transports.test_websocket import AcceptedPeer
+from ..kit.peers import AcceptedPeer
 
 MakePeer = Callable[..., AcceptedPeer]
 

@@ -20,8 +20,8 @@ from engineio_twisted.transports import engine_autobahn
 from engineio_twisted.transports.engine_autobahn import HONOURED, NativeReader
 
 from ..kit.frames import FRAMES, LIMIT, WRONG
+from ..kit.peers import AcceptedPeer
 from ..kit.wire import makeFrame
-from .test_websocket import AcceptedPeer
 
 
 def outcome(data: bytes, cuts: list[int]) -> Any:

@@ -18,8 +18,8 @@ from engineio_twisted.transports.engine_autobahn import AutobahnEngine
 from engineio_twisted.transports.engine_deflate import agreeOn
 
 from ..kit.engines import TwistedEngine, needsTwistedEngine
+from ..kit.peers import HANDSHAKE, AcceptedPeer
 from ..kit.wire import framesOf, makeFrame
-from .test_websocket import HANDSHAKE, AcceptedPeer
 
 RSV1 = 4
 

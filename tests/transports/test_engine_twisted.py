@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ..kit.engines import TwistedEngine, needsTwistedEngine
 from ..kit.fakes import FORCED
+from ..kit.peers import AcceptedPeer
 from ..kit.wire import makeFrame
-from .test_websocket import AcceptedPeer
 
 pytestmark = needsTwistedEngine
 

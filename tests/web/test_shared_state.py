@@ -8,7 +8,7 @@ import pytest
 
 from engineio_twisted import FastSite, Site
 
-from .test_resource import Rig
+from ..kit.resources import Rig
 
 HEAD = b"HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\nOrigin: https://a.example\r\nCookie: a=b\r\nX-Own: 1\r\n\r\n"
 OPEN = b"GET /engine.io/?EIO=4&transport=polling&t=1 " + HEAD

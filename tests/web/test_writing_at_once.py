@@ -19,8 +19,8 @@ from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.exchange import RequestExchange
 
 from ..kit.fakes import FakeOwner, PlainConnection
+from ..kit.peers import HANDSHAKE, Channel
 from ..kit.wire import makeFrame
-from ..transports.test_websocket import HANDSHAKE, Channel
 
 
 class EchoOwner(FakeOwner):
