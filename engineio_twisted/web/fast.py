@@ -47,6 +47,10 @@ class FastChannel(Channel):
         self._head = None
         super().released()
 
+    def getHost(self) -> Any:
+        """Return the address of this end, which the system is asked for once."""
+        return super().getHost() if self.localAddress is None else self.localAddress
+
     # Reading
 
     def connectionMade(self) -> None:
