@@ -42,6 +42,7 @@ from ..kit.wire import (
     http,
     makeFrame,
     pause,
+    takeFrame,
     target,
     within,
 )
@@ -782,12 +783,10 @@ class TestOffers:
             packing, unpacking = zlib.compressobj(9, zlib.DEFLATED, -9), zlib.decompressobj(-15)
 
             def unpack() -> bytes:
-                assert wire.received[0] & 0x40
-                wire.received[0] &= ~0x40
-                found = wire._frame()
-                assert found is not None
-                del wire.received[: found[1]]
-                return unpacking.decompress(found[0].payload + b"\0\0\xff\xff")
+                frame = takeFrame(wire.received)
+                assert frame is not None
+                assert frame.reserved == 4
+                return unpacking.decompress(frame.payload + b"\0\0\xff\xff")
 
             await wire.until(lambda: b"}" in wire.received or len(wire.received) > 90, "the first message")
             assert unpack().startswith(b"0{")
