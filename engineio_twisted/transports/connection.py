@@ -145,7 +145,7 @@ class WebSocketConnection:
             )
 
     def countRead(self, data: bytes) -> None:
-        """Count what a client sent, and stop reading where it has sent enough without reading itself."""
+        """Count what a client sent, and stop reading if it has sent enough without reading itself."""
         self.counters.addBytesReceived(self.receiver.owner, len(data))
         if self._allowance is not None:
             self._allowance -= len(data)
@@ -250,7 +250,7 @@ class WebSocketConnection:
 
     def pauseProducing(self) -> None:
         """
-        Learn that the client doesn't read as fast as it is sent to.
+        Called when the client doesn't read as fast as it is sent to.
 
         Its pongs are still read, and some more; but one that goes on and on is left to wait until it reads.
         """

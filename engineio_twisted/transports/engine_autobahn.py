@@ -178,7 +178,7 @@ class AutobahnEngine(WebSocketServerFactory):
         protocol.open(b"".join(lines), behind)
 
     def noteTurn(self) -> None:
-        """Have L{turn} change when the reactor has gone round once."""
+        """Change L{turn} when the reactor has gone round once."""
         if not self._turnIsNoted:
             self._turnIsNoted = True
             self.clock.callLater(0, self._turnIsOver)

@@ -31,7 +31,7 @@ def agreeOn(extensions: Iterable[bytes], settings: PerMessageDeflate) -> PerMess
     for element in b",".join(extensions).decode("latin-1").split(","):
         parameters = _parametersOf(element)
         try:
-            # Autobahn raises no other type where it doesn't like a parameter.
+            # Autobahn raises no other type if it doesn't like a parameter.
             offer = None if parameters is None else PerMessageDeflateOffer.parse(parameters)
         except Exception:
             offer = None
@@ -63,7 +63,7 @@ _PARAMETER = re.compile(r"\s*([a-z_]+)\s*(?:=\s*(?:([1-9][0-9]*)|\"([1-9][0-9]*)
 
 
 def _parametersOf(element: str) -> dict[str, list[Any]] | None:
-    """Return the parameters of an offer to compress, each with all its values; None where it is no such offer."""
+    """Return the parameters of an offer to compress, each with all its values; None if it is no such offer."""
     name, *parameters = element.split(";")
     if name.strip() != PerMessageDeflateOffer.EXTENSION_NAME:
         return None
@@ -109,7 +109,7 @@ class Deflate(AutobahnDeflate):
     # Of Autobahn
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
-        # One byte more than there may be: where there is just as much, zlib may hold back what is behind it, and nobody
+        # One byte more than there may be: if there is just as much, zlib may hold back what is behind it, and nobody
         # would know that the message goes on.
         limit = None if max_output_len is None else max_output_len + 1
         inflated: bytes = super().decompress_message_data(data, limit)

@@ -280,7 +280,7 @@ class TwistedWebSocket(WebSocketConnection):
                 self.logFailure(TOO_LARGE, tooLarge(self._maxHttpBufferSize))
                 self.receiver.failed(tooLarge(self._maxHttpBufferSize))
             else:
-                # Where a handler has closed it: it would answer a ping behind its close frame.
+                # If a handler has closed it, it would answer a ping behind its close frame.
                 with suppress(LocalProtocolError):
                     self.wire.dataReceived(data)
         # Behind our close frame nothing is read any more but the client's.

@@ -35,7 +35,7 @@ _CODES: dict[CloseReason | None, int] = {
     CloseReason.SERVER_SHUTTING_DOWN: GOING_AWAY,
     CloseReason.RATE_LIMIT_EXCEEDED: POLICY_VIOLATION,
 }
-"""What a client is told where a session ends for one of these reasons."""
+"""Codes of close frames for sessions that end for one of these reasons."""
 
 
 def _nothing() -> None:
@@ -200,6 +200,6 @@ class WebSocketTransport(Transport):
     def _over(self, reason: CloseReason, description: str) -> None:
         if not self._ended:
             self._ended = True
-            # Where the beginning failed there is none.
+            # If the beginning failed there is none.
             if self.owner is not None:
                 self.owner.transportClosed(self, Closing(reason, description))
