@@ -49,8 +49,8 @@ from tests.kit.fakes import FakeOwner
 from tests.kit.memory import Connection, Memory
 from tests.kit.peers import HANDSHAKE, Channel
 from tests.kit.peers import Connection as PeerConnection
+from tests.kit.stories import Here, theSame, told
 from tests.kit.wire import CLOSE, TEXT, framesOf, http, makeFrame, target, upgrade
-from tests.web.test_fast import Here, theSame, told
 
 Target = Callable[[bytes], object]
 

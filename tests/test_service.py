@@ -17,15 +17,7 @@ from engineio_twisted import OptionError
 from engineio_twisted.service import EngineIOService
 
 from .kit.fakes import FakeRequest
-
-
-class TakenPort(MemoryReactorClock):
-    """A reactor on which port 2 is taken."""
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        if port == 2:
-            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        return super().listenTCP(port, factory, backlog, interface)
+from .kit.ports import TakenPort
 
 
 def test_startsAndStopsWithItsParent() -> None:

@@ -41,9 +41,9 @@ from .kit.draining import openedWebSocket
 from .kit.draining import stopping as stopping
 from .kit.fakes import FakeRequest
 from .kit.memory import Memory
+from .kit.ports import TakenPort
 from .kit.services import environment, services, talking, waitUntil
 from .kit.wire import CLOSE, http, makeFrame, target, upgrade, within
-from .test_service import TakenPort
 
 
 def turn(clock: Clock) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
@@ -21,7 +20,6 @@ from engineio_twisted.transports.websocket import WebSocketTransport
 from ..kit.engines import ENGINES
 from ..kit.fakes import FakeHost, FakeRequest
 from ..kit.peers import AcceptedPeer
-from ..transports.test_transports import WebSocket, pollingSession
 
 
 class Room:
@@ -179,25 +177,3 @@ def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
     factory.broadcast("once", (), True)
     assert len(framed) == 1
     assert all(peer.connection.value().endswith(b"\x81\x054once") for peer in peers)
-
-
-@pytest_twisted.ensureDeferred
-async def test_overTheNetwork(serve: Any) -> None:
-    """Real clients on both transports get it, and the sender doesn't."""
-    running = await serve()
-    first, sender = WebSocket(running.port), WebSocket(running.port)
-    await first.open()
-    opening = await sender.open()
-    excluded = running.server.clients[opening["sid"]]
-    async with pollingSession(running) as polling:
-        await polling.open()
-        for data in ("to all", "€ 😀" * 1000):
-            assert running.server.broadcast(data, excluded) == 2
-            assert await polling.receive() == "4" + data
-            assert await first.receive() == "4" + data
-        assert running.server.broadcast(b"\x00\xff") == 3
-        assert await polling.receive() == "bAP8="
-        assert await first.receive() == b"\x00\xff"
-        assert await sender.receive() == b"\x00\xff"
-    await first.close()
-    await sender.close()

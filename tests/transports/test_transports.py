@@ -272,3 +272,25 @@ async def test_closingTakesNoClientsWord(serve: Start) -> None:
     await within(here.server.close(), "the server closing")
     client.protocol.transport.resumeProducing()
     await within(client.closed, "the connection being cut")
+
+
+@pytest_twisted.ensureDeferred
+async def test_broadcast(serve: Any) -> None:
+    """Clients on both transports get what is broadcast, and one that is excluded doesn't."""
+    running = await serve()
+    first, sender = WebSocket(running.port), WebSocket(running.port)
+    await first.open()
+    opening = await sender.open()
+    excluded = running.server.clients[opening["sid"]]
+    async with pollingSession(running) as polling:
+        await polling.open()
+        for data in ("to all", "€ 😀" * 1000):
+            assert running.server.broadcast(data, excluded) == 2
+            assert await polling.receive() == "4" + data
+            assert await first.receive() == "4" + data
+        assert running.server.broadcast(b"\x00\xff") == 3
+        assert await polling.receive() == "bAP8="
+        assert await first.receive() == b"\x00\xff"
+        assert await sender.receive() == b"\x00\xff"
+    await first.close()
+    await sender.close()

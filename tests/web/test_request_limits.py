@@ -13,8 +13,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from engineio_twisted import EngineIOResource, FastSite, Server, Site
 from engineio_twisted.web.requests import LINGER_TIME
 
-from ..kit.wire import connectTo, http, pause, target
-from .test_fast import (
+from ..kit.stories import (
     OPEN,
     OTHER,
     POLL,
@@ -30,6 +29,7 @@ from .test_fast import (
     webSocket,
     written,
 )
+from ..kit.wire import connectTo, http, pause, target
 
 
 @pytest.fixture
