@@ -101,7 +101,10 @@ def test_whatIsBesideIt() -> None:
     root = Resource()
     service = EngineIOService(3000, root=root, reactor=MemoryReactorClock(), path="/chat")
     asked = FakeRequest(uri=b"/page")
-    assert service.site.resource.getChildWithDefault(b"chat", FakeRequest(uri=b"/chat/")).engineServer is service.server
+    assert (
+        service.site.resource.getChildWithDefault(b"chat", FakeRequest(uri=b"/chat/")).engineServer
+        is service.server.router
+    )
     assert service.site.resource.rest is root
     alone = EngineIOService(3000, reactor=MemoryReactorClock())
     alone.site.resource.rest.render(asked)
