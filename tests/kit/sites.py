@@ -61,6 +61,8 @@ class Here:
         everybodys = [reactor]
         for whose in (self.server, self.site, self.clock):
             everybodys += [whose, *vars(whose).values()]
+        # All connections wait in them.
+        everybodys += getattr(self.site, "_deadlines", {}).values()
         for each in self.connections:
             each.taken()
         return footprint(*roots, without=everybodys)
