@@ -143,11 +143,11 @@ def test_warmUpWithoutEnd(harness: Any) -> None:
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 def test_warmUpOfHeartbeats(harness: Any, transport: str) -> None:
     """Those that go before are heartbeats of the same sessions, and none of them counts."""
-    arguments = ["idle", "--transport", transport, "--base", "0", "--connections", "20", "--warm", "0", "--hold", "0.5"]
+    arguments = ["idle", "--transport", transport, "--base", "0", "--connections", "20", "--warm", "0", "--hold", "2"]
     with serving(harness, interval=200) as here:
         measured = harness.processes.generate(here, [*arguments, "--warm-ops", "100"], within=2)
-    # Two or three of each in the half second.
-    assert 20 <= measured["ops"] <= 80
+    # In two seconds ten of each at most, and one that was due before.
+    assert 20 <= measured["ops"] <= 220
     assert measured["heartbeats"] >= 100 + measured["ops"]
 
 
@@ -155,9 +155,9 @@ def test_warmUpOfHeartbeats(harness: Any, transport: str) -> None:
 def test_idle(harness: Any, transport: str) -> None:
     """Sessions that only answer heartbeats stay, and both are counted: their memory and their heartbeats."""
     # Of fewer nothing shows: they fit into what the server has already.
-    arguments = ["idle", "--transport", transport, "--base", "5", "--connections", "150", "--hold", "1"]
+    arguments = ["idle", "--transport", transport, "--base", "5", "--connections", "150", "--hold", "3"]
     with serving(harness, interval=300) as here:
-        measured = harness.processes.generate(here, arguments, within=2)
+        measured = harness.processes.generate(here, arguments, within=4)
     assert (measured["baseSessions"], measured["sessions"]) == (5, 150)
     assert measured["allKiB"] > measured["baseKiB"]
     # Each has had more than one, so the first was answered as it should.
