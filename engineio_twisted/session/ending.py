@@ -86,11 +86,13 @@ class Ending:
 
     def closeTransport(self, packets: Sequence[Packet] = ()) -> int:
         """Close the transport, unless that was done; return how many of some last packets it took."""
-        if self._isTold:
+        transport = self._session.transport
+        # Behind the GET whose response told the client another may have come meanwhile, which is to be answered too.
+        if self._isTold and not (transport.isPolled and transport.writable):
             return 0
         self._isTold = True
         try:
-            taken: int = self._session.transport.close(self.closing, packets)
+            taken: int = transport.close(self.closing, packets)
         except BaseException:
             # Its end is tried once more.
             self._isTold = False
