@@ -190,7 +190,6 @@ class DeadlineQueue:
             self._call = None
 
     def _look(self) -> None:
-        self._call = None
         ends = self._ends
         now = self._clock.seconds() + PRECISION
         try:
@@ -202,7 +201,11 @@ class DeadlineQueue:
                     # Whatever it is, the others are to be called too.
                     self._log.failure("A deadline failed")
         finally:
-            if ends and self._call is None:
+            # Until here the old timer stays: a wait that begins meanwhile is behind those that there are.
+            if not ends:
+                cancel(self._call)
+                self._call = None
+            elif self._call is None or not self._call.active():
                 self._call = self._clock.callLater(max(0.0, next(iter(ends.values())) - now), self._look)
 
 

@@ -396,6 +396,23 @@ def test_anEmptyQueueOfDeadlinesHasNoTimer() -> None:
     assert (due, clock.getDelayedCalls()) == (["a"] * 3, [])
 
 
+def test_aWaitThatBeginsWhenAnotherIsOver() -> None:
+    """It puts off none of those that began before it."""
+    clock, due = Clock(), list[tuple[str, float]]()
+
+    def over(each: str) -> None:
+        due.append((each, clock.seconds()))
+        if each == "a":
+            queue.add("c")
+
+    queue = DeadlineQueue(clock, 3, over)
+    queue.add("a")
+    clock.advance(1)
+    queue.add("b")
+    clock.pump([1] * 9)
+    assert (due, clock.getDelayedCalls()) == ([("a", 3), ("b", 4), ("c", 6)], [])
+
+
 def test_aDeadlineThatFails(loggedErrors: list[Any]) -> None:
     """It is logged, and the others are due all the same."""
     clock, due = Clock(), list[str]()
