@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
@@ -14,9 +14,6 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 from ..clock import Cancellable, cancel
-
-if TYPE_CHECKING:
-    pass
 
 try:
     import fcntl

@@ -1,7 +1,7 @@
 """
 A request and its response, as the server sees them: around any request of twisted.web.
 
-L{engineio_twisted.web.fast.FastExchange} is the same for a request that our own channel has read in one pass.
+L{engineio_twisted.web.fast_exchange.FastExchange} is the same for a request that our own channel has read in one pass.
 """
 
 from __future__ import annotations

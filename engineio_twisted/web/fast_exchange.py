@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
@@ -19,9 +19,6 @@ from .connections import handOver, writeAtOnce
 from .exchange import RequestExchange
 from .heads import CACHED_HEADERS, RequestHead, headersOf
 from .requests import EngineIORequest
-
-if TYPE_CHECKING:
-    pass
 
 
 class _Present:
@@ -78,6 +75,7 @@ class FastExchange:
         "__weakref__",
         "_added",
         "_body",
+        "_channel",
         "_client",
         "_head",
         "_headers",
@@ -91,7 +89,6 @@ class FastExchange:
         "_status",
         "_uri",
         "_watcher",
-        "channel",
         "connection",
         "isWaiting",
         "openedId",
@@ -102,7 +99,8 @@ class FastExchange:
     isStream = False
 
     def __init__(self, channel: Any, method: bytes, uri: bytes, head: RequestHead, body: bytes) -> None:
-        self.channel: Any = channel
+        # Until this is answered, or a request is made of it, which has it from there on.
+        self._channel: Any = channel
         self.connection = channel.transport
         self._method = method
         self._uri = uri
@@ -135,7 +133,7 @@ class FastExchange:
         return self._made.request
 
     def _make(self) -> EngineIORequest:
-        channel = self.channel
+        channel = self._channel
         request = EngineIORequest(channel or _Gone(self.connection, self._host, self._site))
         request.cameWhole(self._method, self._uri, self._head, self._body)
         request.setHeader(b"Server", server.version)
@@ -152,8 +150,8 @@ class FastExchange:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             request.notifyFinish().addErrback(lambda _: watcher.requestLost(self))
-        # That has them from here on.
-        self._body = b""
+        # The request has all of it from here on.
+        self._ended()
         return request
 
     def _copyResponse(self, request: EngineIORequest) -> None:
@@ -178,10 +176,14 @@ class FastExchange:
         return self._uri if self._made is None else self._made.uri
 
     @property
+    def channel(self) -> Any:
+        return self._channel if self._made is None else self._made.channel
+
+    @property
     def isAnswered(self) -> bool:
         if self._made is not None:
             return self._made.isAnswered
-        return self.channel is None or self._status == _TAKEN_OVER
+        return self._channel is None or self._status == _TAKEN_OVER
 
     @property
     def client(self) -> Any:
@@ -255,7 +257,7 @@ class FastExchange:
             self._made = RequestExchange(self._make())
         if self._made is not None:
             return self._made.respond(status, headers, body, lambda _: announce(self))
-        channel = self.channel
+        channel = self._channel
         if channel is None:
             # The client has gone.
             return True
@@ -284,7 +286,7 @@ class FastExchange:
 
     def _ended(self) -> None:
         # What is kept as long as its session, if it opened one, is to be little.
-        self.channel = self._watcher = self._set = self._added = self._headers = None
+        self._channel = self._watcher = self._set = self._added = self._headers = None
         self._body = b""
 
     def watch(self, watcher: IRequestWatcher, isWaiting: bool = False) -> None:
@@ -299,9 +301,8 @@ class FastExchange:
     def takeOver(self, protocol: Any) -> bytes:
         if self._made is not None:
             return self._made.takeOver(protocol)
-        channel = self.channel
         self._status = _TAKEN_OVER
-        return handOver(channel, protocol)
+        return handOver(self._channel, protocol)
 
     def accepted(self) -> None:
         if self._made is not None:
@@ -321,10 +322,7 @@ class FastExchange:
         self._known = None
         if self._made is not None:
             self._made.keepLittle()
-            # It has them.
             self._head = b""
-            if self._made.isAnswered:
-                self._ended()
 
     # What its channel calls
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, Cooperator
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
@@ -306,6 +307,30 @@ def test_whatComesBehindAPoll(make: Callable[..., Here], site: str, size: int) -
     assert len(behind) <= here.kept(connection) - plain <= TIMES * len(behind)
     here.sockets[0].send("hello")
     assert connection.taken().endswith(b"4hello")
+
+
+@pytest.mark.parametrize("site", ["FastSite", "Site"])
+@pytest.mark.parametrize("options", [{}, {"initialPacket": "x" * 300_000, "httpCompression": {"threshold": 0}}])
+def test_theConnectionOfTheFirstRequest(
+    make: Callable[..., Here], monkeypatch: pytest.MonkeyPatch, site: str, options: dict[str, Any]
+) -> None:
+    """A session keeps no connection of HTTP, also if its first response took longer than its opening."""
+    here = make(site, **options)
+    cooperator = Cooperator(lambda: lambda: True, lambda each: here.clock.callLater(0.001, each))
+    monkeypatch.setattr("twisted.internet._producer_helpers.cooperate", cooperator.cooperate)
+    connection = here.say(request(b"polling", lines=[b"Accept-Encoding: gzip"]))
+    [socket] = here.sockets
+    here.clock.pump([0.001] * 20)
+    channel = weakref.ref(connection.protocol)
+    # Who sends next looks at earlier responses, and forgets those that are read.
+    here.say(request(b"polling", query=b"&sid=" + socket.id.encode()))
+    socket.send("hello")
+    connection.lose()
+    # As one of the reactor does.
+    connection.protocol = None
+    here.clock.advance(1)
+    gc.collect()
+    assert (socket.readyState, channel()) == ("open", None)
 
 
 @pytest.mark.parametrize("site", ["FastSite", "Site"])
