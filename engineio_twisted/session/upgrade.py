@@ -94,7 +94,7 @@ class Upgrade:
             session.transport.pauseReceiving()
         session.host.counters.sessionUpgraded(session, polling.name)
         session.emit("upgrade", session.transport)
-        session.flush()
+        session.transportReady(session.transport)
 
     def abandon(self, closing: Closing = LEFT) -> None:
         """

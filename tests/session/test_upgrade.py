@@ -73,6 +73,18 @@ def test_messagesDuringAnUpgradeArriveOnceAndInOrder() -> None:
     assert session.transport.texts() + candidate.texts() == [str(number) for number in range(10_000)]
 
 
+def test_drainAfterAnUpgrade() -> None:
+    """Who asked while no GET waited is told that the WebSocket takes what is sent; nothing is kept for it then."""
+    session = polling()
+    assert not session.socket.writable
+    candidate = session.candidate()
+    candidate.receive(PacketType.PING, "probe")
+    session.events.clear()
+    candidate.receive(PacketType.UPGRADE)
+    assert session.events == [("upgrade", candidate), ("drain",)]
+    assert session.socket.outbox is None
+
+
 def test_callbacksAcrossAnUpgrade() -> None:
     """A callback runs with the transport that took the message."""
     session, calls = polling(), []
