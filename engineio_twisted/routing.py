@@ -365,6 +365,9 @@ class Router:
             self._server.webSockets.accept(exchange, handshake, headers, transport)
         except BaseException:
             if not exchange.isAnswered:
+                if opensSession:
+                    # There is no session whose cookie that could be.
+                    exchange.removeHeader("Set-Cookie")
                 raise
             # It has been taken over, and its 101 isn't there, or only in part: no answer would be understood.
             if self.counters.throttle.allows("WebSockets that could not be opened"):

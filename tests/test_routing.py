@@ -14,9 +14,11 @@ from zope.interface.verify import verifyObject
 
 from engineio_twisted import EngineIOResource, RequestRefused, Server
 from engineio_twisted.interfaces import IEngineServer
+from engineio_twisted.transports.engine_autobahn import AutobahnEngine
 
 from .kit.asking import OPEN, ask, coroutineOf, deferredOf, make, opened, refusal
 from .kit.fakes import FakeRequest
+from .kit.sites import SITES, Here, request
 from .kit.wire import connectTo, http, makeFrame, target, upgrade
 
 A, B = "https://a.example", "https://b.example"
@@ -416,3 +418,23 @@ def test_aFaultOfOurOwnIsAnswered(loggedErrors: list[LogEvent]) -> None:
     assert request.status == 500
     assert [event["log_failure"].type for event in loggedErrors] == [ZeroDivisionError]
     loggedErrors.clear()
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_anEngineThatFails(site: str, loggedErrors: list[LogEvent]) -> None:
+    """If it raises before it has the connection, the response is a 500, without a cookie of a session that isn't."""
+
+    class Failing(AutobahnEngine):
+        def accept(self, *arguments: Any) -> None:
+            raise ZeroDivisionError
+
+    here = Here(site, wsEngine=Failing, cookie=True)
+    here.server.use(lambda seen: seen.setHeader("X", "y"))
+    written = here.say(request(b"websocket")).taken().lower()
+    assert written.startswith(b"http/1.1 500 ")
+    assert b"\r\nx: y\r\n" in written
+    assert b"set-cookie" not in written
+    assert (here.sockets, here.server.clients, here.server.stats().refused) == ([], {}, {"INTERNAL_ERROR": 1})
+    assert [event["log_failure"].type for event in loggedErrors] == [ZeroDivisionError]
+    loggedErrors.clear()
+    here.close()
