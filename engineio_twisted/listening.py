@@ -116,7 +116,7 @@ def endpointOf(reactor: Any, endpoint: int | str | IStreamServerEndpoint) -> ISt
 
 @implementer(IStreamServerEndpoint)
 class _AllInterfaces:
-    """A port of all interfaces, by IPv6 where there is that, and by IPv4."""
+    """A port of all interfaces, by IPv6 if there is that, and by IPv4."""
 
     def __init__(self, reactor: Any, port: int) -> None:
         self._reactor = reactor
@@ -129,7 +129,7 @@ class _AllInterfaces:
                 return TCP4ServerEndpoint(self._reactor, self._port, BACKLOG).listen(factory)
             return failure
 
-        # Where the system lets a socket have both, "::" is all of IPv4 too.
+        # If the system lets a socket have both, "::" is all of IPv4 too.
         listening: Deferred[IListeningPort] = TCP6ServerEndpoint(self._reactor, self._port, BACKLOG).listen(factory)
         return listening.addErrback(withoutIPv6)
 

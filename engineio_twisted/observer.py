@@ -282,12 +282,6 @@ class Counters:
         if self.observers:
             self.tell("limited", socket, option)
 
-    def addPacketsSent(self, socket: Any, count: int) -> None:
-        """Count packets that are given to a transport."""
-        self.packetsSent += count
-        if self.trafficObservers:
-            self.tell("packetsSent", socket, count)
-
     def addBytesReceived(self, socket: Any, size: int) -> None:
         """Count bytes that came."""
         self.bytesReceived += size

@@ -137,7 +137,7 @@ class Server(EventEmitter):
         """
         Return who sent a request: its C{address}, and the C{scheme} and C{host} by which it addressed this server.
 
-        As the connection says; where that is one of C{trustedProxies}, as the proxy says. Middlewares that change the
+        As the connection says; if that is one of C{trustedProxies}, as the proxy says. Middlewares that change the
         headers in question come first.
 
         @param request: a L{twisted.web.server.Request}.
@@ -152,7 +152,7 @@ class Server(EventEmitter):
 
         A site whose requests are still of twisted.web's own class gets ours, which counts bodies as they come.
 
-        @param keywords: C{path}, C{addTrailingSlash}, C{destroyUpgrade} or C{destroyUpgradeTimeout}, where they
+        @param keywords: C{path}, C{addTrailingSlash}, C{destroyUpgrade} or C{destroyUpgradeTimeout}, if they
             differ from the server's options.
         @raise OptionError: another name, or a wrong value.
         """
@@ -260,7 +260,7 @@ class Server(EventEmitter):
 
     def close(self, *, drain: bool = False) -> Deferred[None]:
         """
-        Close the server: stop listening, where L{listen} made it, and end every session.
+        Close the server: stop listening, if L{listen} made it, and end every session.
 
         What a session has buffered goes out if its transport can take it now. New sessions are refused with 503,
         from here on and for good. Causes C{close} with C{server shutting down} on each session.

@@ -29,7 +29,7 @@ _CLOSE = PacketType.CLOSE
 _MESSAGE_DIGIT = b"%d" % PacketType.MESSAGE
 
 REVISION = 4
-"""The revision of the protocol whose messages on WebSocket are taken the shorter way."""
+"""The revision of the protocol in which a message on WebSocket is its text behind a digit, or its bytes."""
 
 _CODES: dict[CloseReason | None, int] = {
     CloseReason.SERVER_SHUTTING_DOWN: GOING_AWAY,

@@ -118,7 +118,7 @@ def formatAccess(timestamp: str, request: Any, address: str | None = None, idPre
     """
     Return a line of an access log, in the combined format; of a session id, which is a secret, the beginning.
 
-    @param address: who sent the request, where it isn't who connected.
+    @param address: the client's, if another one connected, such as a proxy.
     @param idPrefix: what ids begin with that is no secret.
     """
     line: str = combinedLogFormatter(timestamp, _Logged(request, address, idPrefix.encode()))

@@ -157,7 +157,7 @@ class Channel(PacedChannel):
             self._answerRefusal(refusal, isComplete=self.length == 0)
 
     def _withoutHost(self, line: bytes) -> bytes:
-        """Return the first line of a request with the path alone, where it has a whole address; keep the host."""
+        """Return the first line of a request with the path alone if it has a whole address; keep the host."""
         self._target = None
         match = _ABSOLUTE_FORM.fullmatch(line)
         if match is None:
@@ -278,14 +278,14 @@ class Channel(PacedChannel):
             self._deadline = self.callLater(LINGER_TIME, self.transport.abortConnection)
 
     def loseConnection(self) -> None:
-        """Close the connection once all is written, and cut it if that takes too long."""
+        """Close the connection once all is written, and abort it if that takes too long."""
         self._headCame()
         super().loseConnection()
         if self._deadline is None:
             self._deadline = self.callLater(CLOSE_TIMEOUT, self._endIsDue)
 
     def _endIsDue(self) -> None:
-        """Cut the connection, unless there is something that the client hasn't read, or was the last time."""
+        """Abort the connection, unless there is something that the client hasn't read, or was the last time."""
         isUnread = unread(self.transport) > 0
         if isUnread:
             self._watchClient(isFull=False)

@@ -24,8 +24,8 @@ except ImportError:
 
 UNREAD_TIMEOUT = 60_000
 """
-Milliseconds after which a connection, or a stream of HTTP/2, is cut whose client takes nothing of a response, or less
-than L{UNREAD_PROGRESS} bytes.
+Milliseconds after which a connection, or a stream of HTTP/2, is aborted whose client takes nothing of a response, or
+less than L{UNREAD_PROGRESS} bytes.
 
 As long as it takes more the response goes on, however slow that is.
 """
@@ -35,7 +35,7 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
     """
     Write to a connection, and let the system have at once what it takes at once.
 
-    Otherwise the reactor is asked to, which costs about twice what it takes to write. Only where that is the same: on
+    Otherwise the reactor is asked to, which costs about twice what it takes to write. Only if that is the same: on
     a plain connection, without TLS, to which nothing is being written and which isn't closing.
 
     @return: whether the system has all of it.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 class FastChannel(Channel):
     """
-    A connection that reads a request in one pass where it can, and leaves the others to L{Channel}.
+    A connection that reads a request in one pass if it can, and leaves the others to L{Channel}.
 
     Private names besides those of L{Channel}, seen in Twisted 26.4 and 26.10: C{_savedTimeOut} of C{HTTPChannel}, the
     timeout while a request is answered. Without it the first request fails with an C{AttributeError}.
@@ -169,7 +169,7 @@ class FastChannel(Channel):
 
 class FastSite(Site):
     """
-    A L{Site} that takes a fast path for the requests that it can. What is served is the same.
+    A L{Site} that takes a fast path for the requests that are plain enough. What is served is the same.
 
     If the reactor can watch files, it watches the connections of a site as if they were one.
     """

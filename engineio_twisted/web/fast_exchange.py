@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, datetimeToString
+from twisted.web.http import OK, RESPONSES, datetimeToString
 from zope.interface import implementer
 
 from ..ends import attempt
@@ -252,9 +252,6 @@ class FastExchange:
         return headers.items()
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
-        if self._made is None and status in NO_BODY_CODES:
-            # That is twisted.web's to see to.
-            self._made = RequestExchange(self._make())
         if self._made is not None:
             return self._made.respond(status, headers, body, lambda _: announce(self))
         channel = self._channel

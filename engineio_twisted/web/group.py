@@ -69,7 +69,7 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
 
     def adopt(self, connection: Any) -> bool:
         """
-        Watch a connection in the reactor's place, where that comes to the same.
+        Watch a connection in the reactor's place, if that comes to the same.
 
         @param connection: a transport that has just been made; all but a plain C{tcp.Server} is left to its reactor.
         @return: whether it is watched here. If the system has no file descriptor or memory left for that, it isn't.

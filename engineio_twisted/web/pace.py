@@ -189,7 +189,7 @@ class PacedChannel(HTTPChannel):
         """Called when our side is closed, which it never is alone."""
 
     def _awaitProgress(self, before: object) -> None:
-        """Cut the connection, whose end can't be noticed, if the answer hasn't gone on since this was called last."""
+        """Abort the connection, whose end can't be noticed, if the answer hasn't gone on since this was called last."""
         request = self.requests[0] if self.requests else None
         now = id(request), getattr(request, "sentLength", 0), unread(self.transport)
         if now == before:

@@ -74,7 +74,7 @@ def _tableOf(head: bytes) -> dict[bytes, list[bytes]]:
 
 class RequestHeaders(Headers):
     """
-    The headers of a request: whoever reads them gets what is looked for, whoever changes them changes a table.
+    The headers of a request: a read returns what is looked for, a change makes a table of them.
 
     @param head: the lines, each with its end, and an empty one behind them or not; by default there are none, and
         those that C{addRawHeader} adds before anything is read come behind each other.
@@ -134,7 +134,7 @@ class RequestHeaders(Headers):
         return _tableOf(self._whole()) if self._table is None else self._table
 
     def _lines(self, name: str | bytes) -> tuple[bytes, bytes] | None:
-        """Return lines to look for a header in, and how it begins there; None where the base has to look."""
+        """Return lines to look for a header in, and how it begins there; None if the base has to look."""
         prefixes = _prefixesOf(name) if self._table is None else None
         if prefixes is None:
             return None

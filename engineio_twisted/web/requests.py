@@ -27,7 +27,6 @@ from ..ends import attempt
 from ..interfaces import IEngineServer, IPushReceiver
 from ..logs import ThrottledLogger
 from ..protocol.errors import BodyTimeout, HTTPRefusal, PayloadTooLarge
-from .attributes import Derived
 from .connections import isStream
 from .exchange import RequestExchange
 from .refusals import plainForm
@@ -59,6 +58,20 @@ class _WithoutBody:
             request.setHeader(b"Content-Length", b"%d" % len(body))
             return b""
         return body
+
+
+class _Derived:
+    """
+    An attribute of a class that is made each time it is asked for, unless an instance has one of its own.
+
+    @param make: makes it, of the instance.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        return self if instance is None else self._make(instance)
 
 
 class _MadeOfHead:
@@ -99,7 +112,7 @@ def _cookiesOf(headers: Headers) -> dict[bytes, bytes]:
 
 class EngineIORequest(server.Request):
     """
-    A request whose body, where it is for a server of ours, is counted as it comes and has a deadline.
+    A request whose body, if it is for a server of ours, is counted as it comes and has a deadline.
 
     For what is beside the servers of a L{Site} hold C{maxBodySize} and C{httpRequestBodyTimeout}
     of that.
@@ -145,7 +158,7 @@ class EngineIORequest(server.Request):
 
     # What is made of the head when it is asked for: most of it never is, and it takes several times the memory
 
-    path: Any = Derived(lambda self: self._target and self._target.partition(b"?")[0])
+    path: Any = _Derived(lambda self: self._target and self._target.partition(b"?")[0])
     args: Any = _MadeOfHead(lambda self: self._target and parse_qs(self._target.partition(b"?")[2], True))
     prepath: Any = _MadeOfHead(lambda self: self._segments()[: self._depth])
     postpath: Any = _MadeOfHead(lambda self: self._segments()[self._depth :])
@@ -157,7 +170,7 @@ class EngineIORequest(server.Request):
 
     def cameWhole(self, method: bytes, uri: bytes, head: bytes, body: bytes) -> None:
         """
-        Set what a channel and L{process} set otherwise: the request came whole, for a server whose path was captured.
+        Set what a channel and C{process} set otherwise: the request came whole, for a server whose path was captured.
 
         @param head: the lines of its headers.
         """
@@ -323,7 +336,7 @@ class EngineIORequest(server.Request):
             self._refuse(BodyTimeout(timeout))
 
     def abort(self) -> None:
-        """Cut the connection; of HTTP/2 the stream, which no other request has."""
+        """Abort the connection; of HTTP/2 the stream, which no other request has."""
         connection = self.channel if isStream(self.channel) else self.channel.transport
         connection.abortConnection()
 

@@ -42,7 +42,7 @@ class Site(server.Site):
     A site for L{Server.attach} that stores no more of a body for a server than C{maxHttpBufferSize}.
 
     What is beside the servers may take bodies of any size and in any time, in memory or a file, as twisted.web does it.
-    Where it takes none, as beside a server by L{listen}, C{takesBodies} is False: then the limit of the servers holds
+    If it takes none, as beside a server by L{listen}, C{takesBodies} is False: then the limit of the servers holds
     there too, and their time.
 
     Speaks HTTP/1.1. Parses no forms unless asked to, and writes no access log unless it has a path for it; in that,
@@ -55,13 +55,13 @@ class Site(server.Site):
     @ivar headersTimeout: milliseconds in which those have to come; None is no limit.
     @ivar timeOut: seconds after which a connection is closed on which nothing is asked: C{timeout}, if it was given,
         or else C{keepAliveTimeout} of the servers; None is no limit.
-    @ivar unreadTimeout: milliseconds after which a connection is cut whose client reads nothing of a response.
+    @ivar unreadTimeout: milliseconds after which a connection is aborted whose client reads nothing of a response.
     @ivar accessLog: the access log in place of C{logPath}, open already.
     @ivar takesBodies: whether what is beside the servers does; to be set before a server is attached.
     @ivar maxBodySize: bytes of a body there; None is no limit.
     @ivar httpRequestBodyTimeout: milliseconds in which such a body has to come; None is no limit.
     @ivar servers: those attached.
-    @ivar group: what watches the connections in the reactor's place; None where the reactor does.
+    @ivar group: what watches the connections in the reactor's place; None if the reactor does.
     @ivar throttle: says whether a line that clients can cause may be logged: that of the first server attached.
     """
 
