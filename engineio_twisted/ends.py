@@ -21,7 +21,7 @@ _log = Logger()
 
 CLOSE_TIMEOUT = 3.0
 """
-Seconds from the end of a connection, as far as we are concerned, until it is cut.
+Seconds from the end of a connection, as far as we are concerned, until it is aborted.
 
 Time for a slow network to carry a last answer or a close frame; a client that has gone, or doesn't read, or, over TLS,
 doesn't say goodbye, must not keep a socket open.

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zope.interface import Attribute, Interface
 
 from .protocol.errors import CloseReason, HTTPRefusal
+from .protocol.frames import NORMAL
 from .protocol.packet import Form, Packet
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from .protocol.handshake import WebSocketHandshake
-
-NORMAL = 1000
-"""The code of a close frame that ends a session as usual (RFC 6455, 7.4.1)."""
 
 
 class Closing(NamedTuple):
@@ -62,14 +60,14 @@ class ITransport(Interface):
         """
         Send packets, of at least one, the first of them at least. Only while writable.
 
-        @return: how many were taken: those that come first. It isn't writable any more where that isn't all.
+        @return: how many were taken: those that come first. If that isn't all, it isn't writable any more.
         """
 
     def sendMessage(data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         """
         Send a message, as L{send} sends a packet with it.
 
-        @param utf8: text beyond ASCII in UTF-8, where that is at hand.
+        @param utf8: text beyond ASCII in UTF-8, if that is at hand.
         """
 
     def close(closing: Closing, packets: Sequence[Packet] = ()) -> int:
@@ -147,7 +145,7 @@ class IWebSocketEngine(Interface):
 
     A server makes one instance, as C{wsEngine(clock, options)}, with an C{IReactorTime} and its L{ServerOptions}.
     An engine enforces C{maxHttpBufferSize} on each message before it is stored, with the close code 1009, and
-    C{perMessageDeflate} where it can.
+    C{perMessageDeflate} if it can.
     """
 
     supportsPerMessageDeflate = Attribute("Whether it can compress. Of the class: options that ask for it are refused.")
@@ -212,7 +210,7 @@ class IWebSocket(Interface):
 class IWebSocketReceiver(Interface):
     """What an engine calls. After one of the last two only those may be called again, and change nothing."""
 
-    owner = Attribute("Of the session: what an observer is told of bytes with. None where there is none.")
+    owner = Attribute("Of the session: what an observer is told of bytes with. None if there is none.")
     counters = Attribute("The L{Counters} that bytes are added to.")
 
     def opened(webSocket: Any) -> None:
@@ -295,7 +293,7 @@ class IExchange(Interface):
     """
     A request and its response, whatever carries them.
 
-    An application never sees one: where it is given a request, or asks for one, that is C{request}.
+    An application never sees one: if it is given a request, or asks for one, that is C{request}.
     """
 
     request = Attribute(

@@ -41,7 +41,7 @@ Behind one of them may be a proxy and behind that everybody, as long as C{truste
 """
 
 RETRY_AFTER = "5"
-"""Seconds after which a client may come again where there were too many sessions; as for a server that closes."""
+"""Seconds after which a client may come again if there were too many sessions; as for a server that closes."""
 
 _REMEMBERED = 4096
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how a translator reports clients that come by IPv4
@@ -111,7 +111,7 @@ class SessionLimits:
         """
         Let a handshake in.
 
-        @param address: the client's; None where it has none, or where L{needsAddress} is false.
+        @param address: the client's; None if it has none, or if L{needsAddress} is false.
         @param sessions: how many are open.
         @param now: the time in seconds.
         @raise SessionLimitExceeded: there are too many. Nothing is counted but the handshake.
