@@ -394,7 +394,7 @@ class AutobahnWebSocket(WebSocketConnection):
             size, self._gatheredSize = self._gatheredSize, 0
             counters = self.counters
             counters.bytesSent += size
-            if counters.trafficObservers:
+            if size and counters.trafficObservers:
                 counters.tell("bytesSent", self.receiver.owner, size)
             writeAtOnce(self.transport, gathered[0] if len(gathered) == 1 else b"".join(gathered))
 

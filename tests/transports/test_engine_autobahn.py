@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engineio_twisted import AutobahnEngine, Packet, PacketType
 from engineio_twisted.ends import CLOSE_TIMEOUT
 from engineio_twisted.interfaces import LEFT
+from engineio_twisted.observer import ServerObserver
 from engineio_twisted.protocol.errors import OptionError
 from engineio_twisted.protocol.frame_reader import INTEGER_UNMASKED
 from engineio_twisted.protocol.frames import unmask
@@ -93,6 +94,26 @@ def test_whatGoesOut(size: int, header: bytes) -> None:
     if size:
         peer.transport.send([Packet(PacketType.MESSAGE, "x" * (size - 1))])
         assert peer.connection.value() == b"\x81" + header + b"4" + b"x" * (size - 1)
+
+
+def test_anObserverIsToldOfNothingButBytes() -> None:
+    """A 101 isn't counted: if it goes out alone, as that of an upgrade does, an observer isn't told of 0 bytes."""
+    told: list[int] = []
+
+    class Watch(ServerObserver):
+        def bytesSent(self, socket: Any, size: int) -> None:
+            told.append(size)
+
+    class WatchedPeer(AcceptedPeer):
+        def opened(self) -> None:
+            super().opened()
+            self.transport.counters.add(Watch())
+
+    peer = WatchedPeer(AutobahnEngine, LIMIT)
+    assert peer.answer
+    assert told == []
+    peer.send(0x9, b"ping")
+    assert told == [6]
 
 
 def test_aSmallLimit() -> None:
