@@ -118,7 +118,7 @@ class Decisions:
         """
         exchange, opensSession = decision.exchange, decision.place is not None
         deciding = Deferred.fromCoroutine(ask(decision))
-        deciding.addErrback(self.failed, decision)
+        deciding.addErrback(self.failed, decision).addErrback(self._notRefused)
         if deciding.called:
             return
 
@@ -160,6 +160,11 @@ class Decisions:
                 self._log.failure("A request could not be answered", failure)
             refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
         self._writer.refuse(decision.exchange, refusal, decision.isUpgrade)
+
+    def _notRefused(self, failure: Failure) -> None:
+        """Log why a refusal could not be written, as when a handler of C{headers} has answered the request itself."""
+        if self._server.counters.throttle.allows("requests that could not be refused"):
+            self._log.failure("A request could not be refused", failure)
 
     def refuse(self, isAll: bool) -> None:
         """

@@ -54,6 +54,20 @@ def test_aClientThatGoesBeforeItIsAllowed() -> None:
     assert (len(cancelled), server.clients, errors, clock.getDelayedCalls()) == (1, {}, [], [])
 
 
+def test_aRefusalThatFails(loggedErrors: list[LogEvent]) -> None:
+    """It is logged, and the decision is over: a handler of C{headers} that answers itself makes it fail."""
+    answer: Deferred[bool] = Deferred()
+    server, clock = make(allowRequest=lambda request: answer)
+    server.on("headers", lambda headers, request: request.finish())
+    request = FakeRequest(uri=OPEN)
+    server.handleRequest(request)
+    assert server.stats().undecided == 1
+    answer.callback(False)
+    assert (request.finished, server.stats().undecided, clock.getDelayedCalls()) == (True, 0, [])
+    assert [event["log_format"] for event in loggedErrors] == ["A request could not be refused"]
+    loggedErrors.clear()
+
+
 async def stubborn() -> bool:
     """An answer that comes whether it is still wanted or not."""
     try:
