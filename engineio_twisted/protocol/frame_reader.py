@@ -60,6 +60,8 @@ _integer = int.from_bytes
 _WHOLE = (WHOLE_TEXT, WHOLE_BINARY, FINAL | PING, FINAL | PONG, FINAL | CLOSE)
 """The first byte of frames that are a whole message, or a control frame."""
 
+_MESSAGES = (WHOLE_TEXT, WHOLE_BINARY)
+
 _BEGINNING = 2
 """Bytes of a frame from which the size of its header follows."""
 
@@ -86,9 +88,10 @@ class _Frame:
     @ivar left: bytes of the payload that are missing; None until the header is complete.
     @ivar mask: for the next byte; empty if the frame isn't masked.
     @ivar control: the payload of a control frame.
+    @ivar size: bytes of the pieces that are kept as they came.
     """
 
-    __slots__ = ("control", "header", "headerSize", "left", "mask")
+    __slots__ = ("_pieces", "control", "header", "headerSize", "left", "mask", "size")
 
     def __init__(self) -> None:
         self.header = b""
@@ -96,6 +99,22 @@ class _Frame:
         self.left: int | None = None
         self.mask = b""
         self.control = b""
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def keep(self, payload: bytes) -> None:
+        """Keep a piece of the payload as it came: unmasking all of them at once costs less."""
+        if payload:
+            self.size += len(payload)
+            self._pieces.append(payload)
+            if len(self._pieces) > MANY_PIECES:
+                self._pieces = [b"".join(self._pieces)]
+
+    def taken(self, payload: bytes) -> bytes:
+        """Return what is kept, and a last piece behind it; keep nothing any more."""
+        pieces, self._pieces = self._pieces, []
+        self.size = 0
+        return b"".join([*pieces, payload]) if pieces else payload
 
     @property
     def opcode(self) -> int:
@@ -293,7 +312,11 @@ class FrameReader:
         held = 0 if self._message is None else self._message.size
         incomplete = self._frame
         if incomplete is not None:
-            held += len(incomplete.control) + (0 if incomplete.left is not None else len(incomplete.header))
+            held += (
+                len(incomplete.control)
+                + incomplete.size
+                + (0 if incomplete.left is not None else len(incomplete.header))
+            )
         return held
 
     @property
@@ -309,6 +332,8 @@ class FrameReader:
         self._isClosing = True
         self._isIdle = False
         self._message = None
+        if self._frame is not None:
+            self._frame.taken(b"")
 
     def read(self, data: bytes, position: int) -> tuple[int, Event | None]:
         """
@@ -331,7 +356,7 @@ class FrameReader:
                     length = int.from_bytes(data[start - size - MASK_SIZE : start - MASK_SIZE])
                     if length < least:
                         # What is wrong with it is found out below.
-                        length = available
+                        length = -1
                 end = start + length
                 # Nearly always it is a message, and has come whole.
                 if 0 <= length <= self.limit and end <= available:
@@ -353,7 +378,21 @@ class FrameReader:
                             return end, bytes(payload)
                         elif length <= MAX_CONTROL and (length != 1 or first != FINAL | CLOSE):
                             return end, self._said(first & 0x0F, bytes(payload))
+                elif 0 <= length <= self.limit and start <= available and data[position] in _MESSAGES:
+                    # The beginning of a message that is right so far.
+                    self._begin(data[position:start], length)
+                    position = start
         return self._readOn(data, position)
+
+    def _begin(self, header: bytes, length: int) -> None:
+        """Take the header of a frame that is a whole message, and of which not all has come."""
+        incomplete = self._frame = _Frame()
+        incomplete.header = header
+        incomplete.mask = header[-MASK_SIZE:]
+        incomplete.left = length
+        self._isIdle = False
+        self._isInside = True
+        self._message = (_Text if header[0] == WHOLE_TEXT else _Binary)(self.limit)
 
     def _readOn(self, data: bytes, position: int) -> tuple[int, Event | None]:
         """Read any frame, or what there is of it."""
@@ -379,8 +418,12 @@ class FrameReader:
             if not incomplete.left:
                 self._skipped(incomplete)
             return position, violation
+        if incomplete.left and incomplete.opcode < CLOSE and type(self._message) is not _Text:
+            # Text is looked at as it comes.
+            incomplete.keep(payload)
+            return position, violation
         try:
-            return position, self._take(incomplete, self._unmasked(incomplete, payload))
+            return position, self._take(incomplete, self._unmasked(incomplete, incomplete.taken(payload)))
         except FrameError as error:
             self._isNoText = isinstance(error, _NotTextError)
             violation = self._violate(error.code, error.reason)
