@@ -68,6 +68,9 @@ _BEGINNING = 2
 _SMALLEST = _BEGINNING + MASK_SIZE
 """Bytes of a frame that is masked and empty."""
 
+_LARGEST_HEADER = 14
+"""Bytes of the largest header of a frame (RFC 6455, 5.2)."""
+
 _MUCH_LARGER, _SMALL_TEXT = 2, 1000
 """How many times as large as its UTF-8 a piece of text is kept, and bytes that make no difference."""
 
@@ -99,22 +102,21 @@ class _Frame:
         self.left: int | None = None
         self.mask = b""
         self.control = b""
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self.size = 0
 
-    def keep(self, payload: bytes) -> None:
+    def keep(self, payload: bytes | memoryview) -> None:
         """Keep a piece of the payload as it came: unmasking all of them at once costs less."""
-        if payload:
-            self.size += len(payload)
-            self._pieces.append(payload)
-            if len(self._pieces) > MANY_PIECES:
-                self._pieces = [b"".join(self._pieces)]
+        self.size += len(payload)
+        self._pieces.append(payload)
+        if len(self._pieces) > MANY_PIECES:
+            self._pieces = [b"".join(self._pieces)]
 
-    def taken(self, payload: bytes) -> bytes:
+    def taken(self, payload: bytes) -> bytes | bytearray:
         """Return what is kept, and a last piece behind it; keep nothing any more."""
         pieces, self._pieces = self._pieces, []
         self.size = 0
-        return b"".join([*pieces, payload]) if pieces else payload
+        return bytearray().join([*pieces, payload]) if pieces else payload
 
     @property
     def opcode(self) -> int:
@@ -302,8 +304,8 @@ class FrameReader:
         self._message: _Binary | _Compressed | None = None
 
     @staticmethod
-    def unmaskLong(mask: bytes, payload: bytes) -> bytes | bytearray:
-        """Return what L{unmask} does."""
+    def unmaskLong(mask: bytes, payload: bytes | bytearray) -> bytes | bytearray:
+        """Unmask as L{unmask} does; a C{bytearray} may be changed in place."""
         return unmask(mask, payload)
 
     @property
@@ -407,6 +409,12 @@ class FrameReader:
             position, violation = self._readHeader(incomplete, data, position)
             if incomplete.left is None:
                 return position, violation
+        available = len(data) - position
+        if 0 < available < incomplete.left and self._isGathered(incomplete):
+            # Without a copy if little else is in what came.
+            incomplete.keep(memoryview(data)[position:] if position <= _LARGEST_HEADER else data[position:])
+            incomplete.left -= available
+            return len(data), violation
         payload = data[position : position + incomplete.left]
         position += len(payload)
         incomplete.left -= len(payload)
@@ -418,10 +426,6 @@ class FrameReader:
             if not incomplete.left:
                 self._skipped(incomplete)
             return position, violation
-        if incomplete.left and incomplete.opcode < CLOSE and type(self._message) is not _Text:
-            # Text is looked at as it comes.
-            incomplete.keep(payload)
-            return position, violation
         try:
             return position, self._take(incomplete, self._unmasked(incomplete, incomplete.taken(payload)))
         except FrameError as error:
@@ -430,6 +434,10 @@ class FrameReader:
             if not incomplete.left:
                 self._skipped(incomplete)
             return position, violation
+
+    def _isGathered(self, incomplete: _Frame) -> bool:
+        """Return whether the payload of a frame is kept as it comes; text is looked at as it comes."""
+        return not self._isClosing and incomplete.opcode < CLOSE and type(self._message) is not _Text
 
     def _readHeader(self, incomplete: _Frame, data: bytes, position: int) -> tuple[int, Violation | None]:
         violation = None
@@ -517,7 +525,7 @@ class FrameReader:
             self._isInside = False
             self.isOver = self.isOver or self._isNoText
 
-    def _unmasked(self, incomplete: _Frame, payload: bytes) -> bytes | bytearray:
+    def _unmasked(self, incomplete: _Frame, payload: bytes | bytearray) -> bytes | bytearray:
         mask = incomplete.mask
         if not mask or not payload:
             return payload

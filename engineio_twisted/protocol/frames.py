@@ -135,7 +135,7 @@ def tooLarge(limit: int) -> str:
     return f"a message is larger than maxHttpBufferSize, {limit} bytes"
 
 
-def unmask(mask: bytes, payload: bytes) -> bytes | bytearray:
+def unmask(mask: bytes, payload: bytes | bytearray) -> bytes | bytearray:
     """
     Return a masked payload without its mask, or a payload masked (RFC 6455, 5.3).
 

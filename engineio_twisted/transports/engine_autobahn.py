@@ -216,9 +216,9 @@ class _Nowhere:
     getHost = getPeer
 
 
-def _unmaskNatively(mask: bytes, payload: bytes) -> bytearray:
+def _unmaskNatively(mask: bytes, payload: bytes | bytearray) -> bytearray:
     # Autobahn makes an object for each mask, which takes five times as long as all of this.
-    unmasked = bytearray(payload)
+    unmasked = payload if isinstance(payload, bytearray) else bytearray(payload)
     masker = _native.lib.nvx_xormask_new(mask)
     _native.lib.nvx_xormask_process(masker, _native.ffi.from_buffer(unmasked), len(unmasked))
     _native.lib.nvx_xormask_free(masker)
