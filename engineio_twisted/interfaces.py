@@ -74,8 +74,8 @@ class ITransport(Interface):
         """
         Send some last packets as far as writable, tell the client that this is the end, and let go of the client.
 
-        If the session goes on, on another transport, the client is told of no end. The owner isn't told of what it did
-        itself.
+        If the session goes on on another transport, the client isn't told that anything ended. The owner isn't called
+        back for what it did itself.
 
         @param closing: why. If too much was buffered, a client that doesn't read has no more than L{CLOSE_TIMEOUT}
             seconds to take what it was sent.
@@ -210,7 +210,7 @@ class IWebSocket(Interface):
 class IWebSocketReceiver(Interface):
     """What an engine calls. After one of the last two only those may be called again, and change nothing."""
 
-    owner = Attribute("Of the session: what an observer is told of bytes with. None if there is none.")
+    owner = Attribute("The session, which observers get with the number of bytes. None if there is none.")
     counters = Attribute("The L{Counters} that bytes are added to.")
 
     def opened(webSocket: Any) -> None:

@@ -166,7 +166,7 @@ class ServerOptions:
         "close",
         oneOf("close", "drop", "raise"),
         "What becomes of a message over these limits: close ends the session, drop leaves the message out and tells"
-        " its callback, raise raises BufferLimitExceeded where it is sent.",
+        " its callback, raise raises BufferLimitExceeded in the call that sends it.",
     )
     transports: tuple[str, ...] = option(
         TRANSPORTS, _transportNames, "The transports on which clients may connect.", asTuple

@@ -1,8 +1,8 @@
 """
 What a session has to send and its transport doesn't take yet: the buffer, its limits, and the callbacks.
 
-A session has an L{Outbox} only while there is something in it, or somebody is told of what is sent, or waits for
-C{drain}. docs/architecture.md, "The states of a session".
+A session has an L{Outbox} only while it buffers something, has listeners for what is sent, or owes a C{drain}.
+docs/architecture.md, "The states of a session".
 """
 
 from __future__ import annotations

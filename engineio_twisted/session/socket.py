@@ -342,8 +342,7 @@ class Socket(WorkOwner):
         """
         Close the session because its server is drained: what is buffered goes out first, then the client is told.
 
-        It takes as long as the client does, and what the client sends is received. Whoever calls this ends what is
-        left.
+        It takes as long as the client does, and what the client sends is received. The caller ends what is left.
 
         @param closesBy: the time until which the connection may take what it is sent.
         """

@@ -56,7 +56,7 @@ class PushTransport(Transport):
     The base of the polling transports: it owns the POST whose body is being read or delivered, at most one.
 
     @param clock: the reactor, by which a large payload is delivered in turns.
-    @param writer: writes refusals, and is told of each response before it is written.
+    @param writer: writes refusals, and adds to the headers of each response before it is written.
     @ivar isHeldBack: whether the session has paused receiving.
     """
 

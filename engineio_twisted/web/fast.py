@@ -158,7 +158,7 @@ class FastChannel(Channel):
             super().requestDone(request)
             return
         del self.requests[0]
-        # Whoever looked at the request may have stopped it.
+        # Code that was given the request may have stopped reading.
         if self.group is None or not self.group.isReading(self.transport):
             self._networkProducer.resumeProducing()
         self._handlingRequest = False

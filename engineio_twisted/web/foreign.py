@@ -44,7 +44,7 @@ class ForeignUpgrades:
 
         def destroy() -> None:
             self._calls.discard(call)
-            # Whoever made it a WebSocket put another protocol in the channel's place, or replaced its dataReceived.
+            # Code that serves it puts another protocol in the channel's place, or replaces its dataReceived.
             isServed = request.startedWriting or holder() is not before or "dataReceived" in vars(request.channel)
             if not isServed:
                 connection.loseConnection()
