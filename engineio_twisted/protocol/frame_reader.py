@@ -7,9 +7,7 @@ its caller can stop between two frames.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
-from sys import getsizeof
 from typing import Any, ClassVar
 
 from .frames import (
@@ -42,9 +40,7 @@ from .frames import (
     tooLarge,
     unmask,
 )
-
-MANY_PIECES = 1024
-"""Number of pieces of a message that are joined to one: each takes some fifty bytes more than its content."""
+from .incomplete import BEGINNING, IncompleteBinary, IncompleteCompressed, IncompleteFrame, IncompleteText, NotTextError
 
 INTEGER_UNMASKED = 100
 """Maximum bytes that are unmasked as one integer, which takes 0.3 µs for 32. Above, native code takes less."""
@@ -62,208 +58,16 @@ _WHOLE = (WHOLE_TEXT, WHOLE_BINARY, FINAL | PING, FINAL | PONG, FINAL | CLOSE)
 
 _MESSAGES = (WHOLE_TEXT, WHOLE_BINARY)
 
-_BEGINNING = 2
-"""Bytes of a frame from which the size of its header follows."""
-
-_SMALLEST = _BEGINNING + MASK_SIZE
+_SMALLEST = BEGINNING + MASK_SIZE
 """Bytes of a frame that is masked and empty."""
 
 _LARGEST_HEADER = 14
 """Bytes of the largest header of a frame (RFC 6455, 5.2)."""
 
-_MUCH_LARGER, _SMALL_TEXT = 2, 1000
-"""How many times as large as its UTF-8 a piece of text is kept, and bytes that make no difference."""
-
 _CODES_IN_USE = frozenset({*range(1000, 1004), *range(1007, 1014), *range(3000, 5000)})
 """Codes of close frames that a peer may send (RFC 6455, 7.4)."""
 
 _EXTENSION = "permessage-deflate"
-
-_newDecoder = codecs.getincrementaldecoder("utf-8")
-
-
-class _Frame:
-    """
-    A frame of which not all has come.
-
-    @ivar header: what came of its header.
-    @ivar headerSize: bytes of the header, as far as is known.
-    @ivar left: bytes of the payload that are missing; None until the header is complete.
-    @ivar mask: for the next byte; empty if the frame isn't masked.
-    @ivar control: the payload of a control frame.
-    @ivar size: bytes of the pieces that are kept as they came.
-    """
-
-    __slots__ = ("_pieces", "control", "header", "headerSize", "left", "mask", "size")
-
-    def __init__(self) -> None:
-        self.header = b""
-        self.headerSize = _BEGINNING
-        self.left: int | None = None
-        self.mask = b""
-        self.control = b""
-        self._pieces: list[bytes | memoryview] = []
-        self.size = 0
-
-    def keep(self, payload: bytes | memoryview) -> None:
-        """Keep a piece of the payload as it came: unmasking all of them at once costs less."""
-        self.size += len(payload)
-        self._pieces.append(payload)
-        if len(self._pieces) > MANY_PIECES:
-            self._pieces = [b"".join(self._pieces)]
-
-    def taken(self, payload: bytes) -> bytes | bytearray:
-        """Return what is kept, and a last piece behind it; keep nothing any more."""
-        pieces, self._pieces = self._pieces, []
-        self.size = 0
-        return bytearray().join([*pieces, payload]) if pieces else payload
-
-    @property
-    def opcode(self) -> int:
-        return self.header[0] & 0x0F
-
-    @property
-    def isFinal(self) -> bool:
-        return self.header[0] >= FINAL
-
-
-class _NotTextError(FrameError):
-    """What came of a message of text isn't UTF-8."""
-
-
-class _Binary:
-    """
-    A message of bytes of which not all has come.
-
-    @ivar size: bytes that are kept.
-    """
-
-    __slots__ = ("_limit", "_pieces", "size")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._pieces: list[Any] = []
-        self.size = 0
-
-    def expect(self, length: int) -> None:
-        """
-        Called before a frame of so many bytes.
-
-        @raise FrameError: the message is too large with it.
-        """
-        if self.size + length > self._limit:
-            raise FrameError(TOO_LARGE, tooLarge(self._limit))
-
-    def add(self, payload: bytes | bytearray) -> None:
-        """
-        Take a piece.
-
-        @raise FrameError: it is no text.
-        """
-        # Empty ones don't count against the size of a message, but would take memory without end.
-        if payload:
-            self.size += len(payload)
-            self._pieces.append(self._kept(payload))
-            if len(self._pieces) > MANY_PIECES:
-                self._pieces = [self._joined()]
-
-    def _kept(self, payload: bytes | bytearray) -> str | bytes | bytearray:
-        return payload
-
-    def _joined(self) -> bytes:
-        return b"".join(self._pieces)
-
-    def end(self) -> str | bytes:
-        """
-        Return the message.
-
-        @raise FrameError: it is no text.
-        """
-        return self._joined()
-
-
-class _Text(_Binary):
-    """
-    A message of text of which not all has come.
-
-    It is decoded as it comes, as RFC 6455, 8.1 wants text that isn't UTF-8 to fail at once.
-    """
-
-    __slots__ = ("_decoder",)
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self._decoder = _newDecoder()
-
-    def _kept(self, payload: bytes | bytearray) -> str | bytes:
-        try:
-            text = self._decoder.decode(payload)
-        except UnicodeDecodeError as error:
-            # With what the decoder had kept, the first bytes of a character.
-            begin = self.size - len(error.object)
-            place = begin + (error.start if error.reason == "invalid start byte" else error.end)
-            raise _NotTextError(
-                INVALID_PAYLOAD,
-                f"encountered invalid UTF-8 while processing text message at payload octet index {place}",
-            ) from None
-        # One character that takes four bytes makes text four times as large.
-        isWide = getsizeof(text) > _MUCH_LARGER * len(payload) + _SMALL_TEXT
-        return text.encode() if isWide else text
-
-    def _joined(self) -> bytes:
-        return b"".join([each.encode() if isinstance(each, str) else each for each in self._pieces])
-
-    def end(self) -> str:
-        if self._decoder.getstate()[0]:
-            raise FrameError(
-                INVALID_PAYLOAD,
-                f"UTF-8 text message payload ended within Unicode code point at payload octet index {self.size}",
-            )
-        return "".join([each if isinstance(each, str) else each.decode() for each in self._pieces])
-
-
-class _Compressed:
-    """
-    A compressed message of which not all has come. It is kept as it came: it may inflate to a thousand times as much.
-
-    @ivar size: bytes that are kept.
-    """
-
-    __slots__ = ("_hasBegun", "_inflated", "_inflater", "_limit", "_raw")
-
-    def __init__(self, limit: int, inflater: Inflater, inflated: _Binary) -> None:
-        self._limit = limit
-        self._inflater = inflater
-        self._inflated = inflated
-        self._raw = _Binary(limit)
-        self._hasBegun = False
-
-    @property
-    def size(self) -> int:
-        return self._raw.size + self._inflated.size
-
-    def expect(self, length: int) -> None:
-        if self._raw.size and self.size + length > self._limit:
-            # What is kept counts as it came. Inflated it may be less, and is what has to be within the limit.
-            self._inflate()
-        self._inflated.expect(self._raw.size + length)
-
-    def add(self, payload: bytes | bytearray) -> None:
-        self._raw.add(payload)
-
-    def _inflate(self) -> None:
-        if not self._hasBegun:
-            self._hasBegun = True
-            self._inflater.begin()
-        raw, self._raw = self._raw, _Binary(self._limit)
-        inflated = self._inflater.inflate(bytes(raw.end()), self._limit - self._inflated.size)  # type: ignore[arg-type]
-        self._inflated.expect(len(inflated))
-        self._inflated.add(inflated)
-
-    def end(self) -> str | bytes:
-        self._inflate()
-        self._inflater.end()
-        return self._inflated.end()
 
 
 class FrameReader:
@@ -300,8 +104,8 @@ class FrameReader:
         self._isNoText = False
         # Whether only the close frame is wanted.
         self._isClosing = False
-        self._frame: _Frame | None = None
-        self._message: _Binary | _Compressed | None = None
+        self._frame: IncompleteFrame | None = None
+        self._message: IncompleteBinary | IncompleteCompressed | None = None
 
     @staticmethod
     def unmaskLong(mask: bytes, payload: bytes | bytearray) -> bytes | bytearray:
@@ -388,13 +192,13 @@ class FrameReader:
 
     def _begin(self, header: bytes, length: int) -> None:
         """Take the header of a frame that is a whole message, and of which not all has come."""
-        incomplete = self._frame = _Frame()
+        incomplete = self._frame = IncompleteFrame()
         incomplete.header = header
         incomplete.mask = header[-MASK_SIZE:]
         incomplete.left = length
         self._isIdle = False
         self._isInside = True
-        self._message = (_Text if header[0] == WHOLE_TEXT else _Binary)(self.limit)
+        self._message = (IncompleteText if header[0] == WHOLE_TEXT else IncompleteBinary)(self.limit)
 
     def _readOn(self, data: bytes, position: int) -> tuple[int, Event | None]:
         """Read any frame, or what there is of it."""
@@ -403,7 +207,7 @@ class FrameReader:
         incomplete = self._frame
         if incomplete is None:
             self._isIdle = False
-            incomplete = self._frame = _Frame()
+            incomplete = self._frame = IncompleteFrame()
         violation = None
         if incomplete.left is None:
             position, violation = self._readHeader(incomplete, data, position)
@@ -429,17 +233,17 @@ class FrameReader:
         try:
             return position, self._take(incomplete, self._unmasked(incomplete, incomplete.taken(payload)))
         except FrameError as error:
-            self._isNoText = isinstance(error, _NotTextError)
+            self._isNoText = isinstance(error, NotTextError)
             violation = self._violate(error.code, error.reason)
             if not incomplete.left:
                 self._skipped(incomplete)
             return position, violation
 
-    def _isGathered(self, incomplete: _Frame) -> bool:
+    def _isGathered(self, incomplete: IncompleteFrame) -> bool:
         """Return whether the payload of a frame is kept as it comes; text is looked at as it comes."""
-        return not self._isClosing and incomplete.opcode < CLOSE and type(self._message) is not _Text
+        return not self._isClosing and incomplete.opcode < CLOSE and type(self._message) is not IncompleteText
 
-    def _readHeader(self, incomplete: _Frame, data: bytes, position: int) -> tuple[int, Violation | None]:
+    def _readHeader(self, incomplete: IncompleteFrame, data: bytes, position: int) -> tuple[int, Violation | None]:
         violation = None
         while (missing := incomplete.headerSize - len(incomplete.header)) > 0:
             piece = data[position : position + missing]
@@ -447,7 +251,7 @@ class FrameReader:
                 return position, violation
             incomplete.header += piece
             position += len(piece)
-            if len(incomplete.header) == _BEGINNING:
+            if len(incomplete.header) == BEGINNING:
                 for reason in [*self._faults(incomplete)]:
                     violation = self._violate(PROTOCOL_ERROR, reason) or violation
         try:
@@ -456,7 +260,7 @@ class FrameReader:
             violation = self._violate(error.code, error.reason) or violation
         return position, violation
 
-    def _faults(self, incomplete: _Frame) -> Iterator[str]:
+    def _faults(self, incomplete: IncompleteFrame) -> Iterator[str]:
         """Take the first two bytes of a frame; return what is wrong with them."""
         first, second = incomplete.header
         isMasked = second >= MASKED
@@ -492,7 +296,7 @@ class FrameReader:
         if isCompressed and self._isInside:
             yield f"received continuation data frame with compress bit set [{_EXTENSION}]"
 
-    def _open(self, incomplete: _Frame) -> None:
+    def _open(self, incomplete: IncompleteFrame) -> None:
         """
         Take a complete header.
 
@@ -500,7 +304,7 @@ class FrameReader:
         """
         header = incomplete.header
         short = header[1] & ~MASKED
-        length = short if short <= SHORT else int.from_bytes(header[_BEGINNING : _BEGINNING + LENGTHS[short]])
+        length = short if short <= SHORT else int.from_bytes(header[BEGINNING : BEGINNING + LENGTHS[short]])
         incomplete.left = length
         if header[1] >= MASKED:
             incomplete.mask = header[-MASK_SIZE:]
@@ -512,12 +316,12 @@ class FrameReader:
             raise FrameError(PROTOCOL_ERROR, "invalid data frame length (not using minimal length encoding)")
         if isMessage and not self._isClosing:
             if self._message is None:
-                message = (_Text if incomplete.opcode == TEXT else _Binary)(self.limit)
+                message = (IncompleteText if incomplete.opcode == TEXT else IncompleteBinary)(self.limit)
                 inflater = self._inflater if header[0] & COMPRESSED else None
-                self._message = message if inflater is None else _Compressed(self.limit, inflater, message)
+                self._message = message if inflater is None else IncompleteCompressed(self.limit, inflater, message)
             self._message.expect(length)
 
-    def _skipped(self, incomplete: _Frame) -> None:
+    def _skipped(self, incomplete: IncompleteFrame) -> None:
         """Take the end of a frame that isn't wanted."""
         if incomplete.opcode >= CLOSE:
             self.isOver = self.isOver or incomplete.opcode == CLOSE
@@ -525,7 +329,7 @@ class FrameReader:
             self._isInside = False
             self.isOver = self.isOver or self._isNoText
 
-    def _unmasked(self, incomplete: _Frame, payload: bytes | bytearray) -> bytes | bytearray:
+    def _unmasked(self, incomplete: IncompleteFrame, payload: bytes | bytearray) -> bytes | bytearray:
         mask = incomplete.mask
         if not mask or not payload:
             return payload
@@ -533,7 +337,7 @@ class FrameReader:
         incomplete.mask = mask[turned:] + mask[:turned]
         return self.unmaskLong(mask, payload) if len(payload) > INTEGER_UNMASKED else unmask(mask, payload)
 
-    def _take(self, incomplete: _Frame, payload: bytes | bytearray) -> Event | None:
+    def _take(self, incomplete: IncompleteFrame, payload: bytes | bytearray) -> Event | None:
         """Take a piece of a payload; return what its frame says, if that is known."""
         opcode = incomplete.opcode
         if opcode >= CLOSE:

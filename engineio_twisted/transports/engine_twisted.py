@@ -20,7 +20,6 @@ from zope.interface import implementer
 from twisted import __version__ as twistedVersion
 
 from ..interfaces import IWebSocket, IWebSocketEngine
-from ..protocol.frame_reader import MANY_PIECES
 from ..protocol.frames import (
     CLOSE,
     FINAL,
@@ -33,6 +32,7 @@ from ..protocol.frames import (
     TOO_LARGE,
     tooLarge,
 )
+from ..protocol.incomplete import MANY_PIECES
 from ..turns import TURN
 from .connection import WebSocketConnection, WebSockets, begin
 

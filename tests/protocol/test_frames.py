@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineio_twisted.protocol.frame_reader import INTEGER_UNMASKED, MANY_PIECES, FrameReader
+from engineio_twisted.protocol.frame_reader import INTEGER_UNMASKED, FrameReader
 from engineio_twisted.protocol.frames import (
     BINARY,
     CLOSE,
@@ -42,6 +42,7 @@ from engineio_twisted.protocol.frames import (
     tooLarge,
     unmask,
 )
+from engineio_twisted.protocol.incomplete import MANY_PIECES
 
 from ..kit.rfc6455 import CASES, LIMIT, OPEN, Case, cuts, named
 from ..kit.wire import Frame, framesOf, makeFrame
