@@ -31,6 +31,19 @@ As long as it takes more the response goes on, however slow that is.
 """
 
 
+def _isDirect(connection: Any) -> bool:
+    """Return whether a connection is one of the reactor's without TLS, with nothing to write, and not closing."""
+    return (
+        isinstance(connection, tcp.Connection)
+        and not connection.TLS
+        and not connection.dataBuffer
+        and not connection._tempDataBuffer
+        and bool(connection.connected)
+        and not connection.disconnecting
+        and not connection._aborting
+    )
+
+
 def writeAtOnce(connection: Any, data: bytes) -> bool:
     """
     Write to a connection, and let the system have at once what it takes at once.
@@ -40,15 +53,7 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
 
     @return: whether the system has all of it.
     """
-    if (
-        isinstance(connection, tcp.Connection)
-        and not connection.TLS
-        and not connection.dataBuffer
-        and not connection._tempDataBuffer
-        and connection.connected
-        and not connection.disconnecting
-        and not connection._aborting
-    ):
+    if _isDirect(connection):
         try:
             taken = connection.socket.send(data)
         except OSError:
@@ -73,15 +78,7 @@ def closeAtOnce(connection: Any) -> bool:
 
     @return: whether it is closed. Only one to which L{writeAtOnce} writes at once is.
     """
-    if (
-        isinstance(connection, tcp.Connection)
-        and not connection.TLS
-        and not connection.dataBuffer
-        and not connection._tempDataBuffer
-        and connection.connected
-        and not connection.disconnecting
-        and not connection._aborting
-    ):
+    if _isDirect(connection):
         connection.connectionLost(_DONE)
         return True
     return False

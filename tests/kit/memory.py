@@ -19,46 +19,25 @@ from twisted.web.resource import Resource
 from engineio_twisted import FastSite, Server, Site
 
 
-class Connection(StringTransport):
+class ServerEnd(StringTransport):
     """
-    A connection, from the client's side, that does what one of the reactor does.
+    A connection as a server sees it: it does what one of the reactor does.
 
     @ivar isLost: whether it is closed.
+    @ivar protocol: reads what comes.
+    @ivar inbox: what the client sent and the server hasn't read, piece by piece.
     """
 
     isLost = isAborted = False
     isReading = True
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any = None) -> None:
         super().__init__()
         self.protocol = protocol
-        self._inbox: deque[bytes] = deque()
-        protocol.makeConnection(self)
+        self.inbox: deque[bytes] = deque()
 
-    # What a client does
-
-    def say(self, *pieces: bytes) -> None:
-        """Send bytes, each piece to be read on its own."""
-        self._inbox.extend(pieces)
-        self.turn()
-
-    def lose(self) -> None:
-        """Go away."""
-        self._lostBy(ConnectionLost())
-
-    def turn(self) -> None:
-        """Let the server read what it wants to, and close what it wants to close."""
-        while not self.isLost:
-            if self.isAborted:
-                self._lostBy(ConnectionAborted())
-            elif self.disconnecting:
-                self._lostBy(ConnectionDone())
-            elif self.isReading and self._inbox:
-                self.protocol.dataReceived(self._inbox.popleft())
-            else:
-                return
-
-    def _lostBy(self, reason: Exception) -> None:
+    def isLostBy(self, reason: Exception) -> None:
+        """Close it."""
         if self.isLost:
             return
         self.isLost = self.disconnected = True
@@ -67,14 +46,6 @@ class Connection(StringTransport):
         if producer is not None:
             producer.stopProducing()
         self.protocol.connectionLost(Failure(reason))
-
-    def taken(self) -> bytes:
-        """What the server sent since this was last asked."""
-        data = self.value()
-        self.clear()
-        return data
-
-    # What the server does
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
@@ -102,6 +73,41 @@ class Connection(StringTransport):
 
     def unregisterProducer(self) -> None:
         self.producer = None
+
+
+class Connection(ServerEnd):
+    """A connection with its client, who says something, and to whom everything that follows happens at once."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)
+        protocol.makeConnection(self)
+
+    def say(self, *pieces: bytes) -> None:
+        """Send bytes, each piece to be read on its own."""
+        self.inbox.extend(pieces)
+        self.turn()
+
+    def lose(self) -> None:
+        """Go away."""
+        self.isLostBy(ConnectionLost())
+
+    def turn(self) -> None:
+        """Let the server read what it wants to, and close what it wants to close."""
+        while not self.isLost:
+            if self.isAborted:
+                self.isLostBy(ConnectionAborted())
+            elif self.disconnecting:
+                self.isLostBy(ConnectionDone())
+            elif self.isReading and self.inbox:
+                self.protocol.dataReceived(self.inbox.popleft())
+            else:
+                return
+
+    def taken(self) -> bytes:
+        """What the server sent since this was last asked."""
+        data = self.value()
+        self.clear()
+        return data
 
 
 class Nothing(Resource):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,15 +16,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock, Cooperator
-from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from zope.interface import alsoProvides
 
 from engineio_twisted import Server, Site
 from engineio_twisted.web.fast import FastSite
 from engineio_twisted.web.requests import EngineIORequest
+
+from .memory import ServerEnd
 
 LIMIT = 2000
 """The maxHttpBufferSize of most servers here."""
@@ -43,7 +42,7 @@ def masked(data: bytes) -> bytes:
     return _DATE.sub(b"\r\nDate: now\r\n", data)
 
 
-class Peer(StringTransport):
+class Peer(ServerEnd):
     """
     A connection from the client's side, which does what one of the reactor does.
 
@@ -52,14 +51,11 @@ class Peer(StringTransport):
     @ivar forgets: whether it can't say its own address once it is lost, as one of the reactor can't.
     """
 
-    isStuck = isFull = isLost = isAborted = forgets = False
-    isReading = True
+    isStuck = isFull = forgets = False
 
     def __init__(self, here: Here, isSecure: bool = False) -> None:
         super().__init__()
         self.here = here
-        self.protocol: Any = None
-        self.inbox: deque[bytes] = deque()
         self.seen = 0
         if isSecure:
             alsoProvides(self, ISSLTransport)
@@ -118,25 +114,11 @@ class Peer(StringTransport):
             return False
         return True
 
-    def isLostBy(self, reason: Exception) -> None:
-        if self.isLost:
-            return
-        self.isLost = self.disconnected = True
-        self.connected = False
-        producer, self.producer = self.producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.protocol.connectionLost(Failure(reason))
-
     # The connection
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
     def write(self, data: bytes) -> None:
-        if not self.isLost:
-            super().write(data)
-            self._wrote()
+        super().write(data)
+        self._wrote()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         if not self.isLost:
@@ -144,28 +126,8 @@ class Peer(StringTransport):
             self._wrote()
 
     def _wrote(self) -> None:
-        if self.isFull and self.producer is not None:
+        if self.isFull and not self.isLost and self.producer is not None:
             self.producer.pauseProducing()
-
-    def loseConnection(self) -> None:
-        if not self.isLost:
-            self.disconnecting = True
-            self.isReading = False
-
-    def abortConnection(self) -> None:
-        if not self.isLost:
-            self.isAborted = True
-            self.loseConnection()
-
-    def pauseProducing(self) -> None:
-        self.isReading = False
-
-    def resumeProducing(self) -> None:
-        if not self.isLost and not self.disconnecting:
-            self.isReading = True
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
 
     def getHost(self) -> Any:
         if self.isLost and self.forgets:
