@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?=
+REQUIREMENTS = test lint docs
 # Most tests wait for something: more processes than cores. One that has nothing left to do takes tests over from another.
 PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 
@@ -34,22 +35,22 @@ $(VENV)/run: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --config-settings editable_mode=compat
 	@touch $@
 
-$(VENV)/test: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,docs]' --config-settings editable_mode=compat
+$(VENV)/test: setup.py pyproject.toml $(REQUIREMENTS:%=requirements/%.txt) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(REQUIREMENTS:%=--requirement requirements/%.txt) --config-settings editable_mode=compat
 	@touch $@
 
-$(VENV)-lowest/test: setup.py tests/lowest.txt
+$(VENV)-lowest/test: setup.py requirements/test.txt requirements/lowest.txt
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint tests/lowest.txt --config-settings editable_mode=compat
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable . --requirement requirements/test.txt --constraint requirements/lowest.txt --config-settings editable_mode=compat
 	@touch $@
 
 # Where there is no wheel of atheris, inputs are made without it.
-$(VENV)/fuzz: $(VENV)/test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris --editable '.[test,fuzz]' --config-settings editable_mode=compat || echo "no atheris"
+$(VENV)/fuzz: requirements/fuzz.txt | $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris --requirement requirements/fuzz.txt || echo "no atheris"
 	@touch $@
 
-$(VENV)/bench: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --config-settings editable_mode=compat
+$(VENV)/bench: requirements/bench.txt | $(VENV)/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/bench.txt
 	@touch $@
 
 run: $(VENV)/run

@@ -68,9 +68,9 @@ def found(dist: Path) -> dict[str, Path]:
     return {"wheel": wheel, "sdist": sdist}
 
 
-def install(file: Path, folder: Path, extras: Sequence[str] = ()) -> Path:
+def install(file: Path, folder: Path, extras: Sequence[str] = (), others: Sequence[str] = ()) -> Path:
     """
-    Install a wheel or an sdist into an environment of its own; return its Python.
+    Install a wheel or an sdist, and other requirements, into an environment of its own; return its Python.
 
     What it requires is taken from the environment of the tests, and nothing else that is there can be imported. For
     `make dist` all comes from the registry, as it does for users.
@@ -79,7 +79,7 @@ def install(file: Path, folder: Path, extras: Sequence[str] = ()) -> Path:
     python = folder / "bin" / "python"
     pip = ["-m", "pip", "--disable-pip-version-check", "--quiet"]
     if "DIST" in os.environ:
-        run(python, *pip, "install", f"{file}[{','.join(extras)}]" if extras else file)
+        run(python, *pip, "install", f"{file}[{','.join(extras)}]" if extras else file, *others)
         return python
     if file.suffix != ".whl":
         run(sys.executable, *pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "wheel", file)
@@ -89,7 +89,7 @@ def install(file: Path, folder: Path, extras: Sequence[str] = ()) -> Path:
     required = folder / "required"
     required.mkdir()
     (metadata,) = site.glob("engineio_twisted-*.dist-info")
-    for each in closure(Distribution.at(metadata).requires or [], extras):
+    for each in closure([*(Distribution.at(metadata).requires or []), *others], extras):
         for name in {path.parts[0] for path in each.files or [] if path.parts[0] not in ("..", "__pycache__")}:
             if not (required / name).exists():
                 (required / name).symlink_to(Path(str(each.locate_file(name))))

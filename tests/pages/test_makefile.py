@@ -37,6 +37,7 @@ def test_parts(tmp_path: Path, failing: str, named: str) -> None:
     """All are run, whichever fails; those that failed are named, and the command fails if there are any."""
     for name in ("Makefile", "setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("python", "ruff", "mypy"):

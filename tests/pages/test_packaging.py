@@ -61,7 +61,7 @@ def test_installed(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_everyModule(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
     """With all extras, and pytest for its plugin, every module of the package and both plugins can be imported."""
-    python = install(built[kind], tmp_path / "venv", ["http2", "metrics", "test", "tls", "wsproto"])
+    python = install(built[kind], tmp_path / "venv", ["http2", "metrics", "tls", "wsproto"], ["pytest-twisted"])
     imported = json.loads(run(python, "-c", IMPORT, *MODULES, *PLUGINS, cwd=tmp_path))
     assert imported.keys() == {*MODULES, *PLUGINS}
     assert {name for name, file in imported.items() if not file.startswith(str(tmp_path))} == set()
