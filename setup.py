@@ -1,14 +1,22 @@
 """Metadata and contents of the distribution; the tools are configured in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+
+def description() -> str:
+    """Return the README without its relative links, which lead nowhere on a page of a package index."""
+    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]+\)", r"\1", text)
+
 
 setup(
     name="engineio_twisted",
     version="0.1.0",
     description="The Engine.IO server for Twisted: WebSocket and HTTP long-polling, the transport layer of Socket.IO",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=description(),
     long_description_content_type="text/markdown",
     license="MIT",
     license_files=["LICENSE"],

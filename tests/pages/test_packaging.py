@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_wheelHoldsWhatIsNeeded(built: dict[str, Path]) -> None:
     modules = {str(each.relative_to(ROOT)) for each in (ROOT / "engineio_twisted").rglob("*.py")}
     plugins = {"pytest_engineio_twisted.py", "twisted/plugins/engineio_plugin.py"}
     assert names == {*modules, "engineio_twisted/py.typed", *plugins}
+
+
+def test_theDescriptionHasNoDeadLinks(built: dict[str, Path]) -> None:
+    """The README, on the page of a package index: its text is whole, and each link is an address of the web."""
+    with zipfile.ZipFile(built["wheel"]) as archive:
+        (metadata,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        described = archive.read(metadata).decode()
+    links = re.findall(r"\]\(([^)]*)\)", described)
+    assert links
+    assert [each for each in links if not each.startswith("https://")] == []
+    assert "\nFirst steps leads from an empty folder" in described
+    assert described.endswith("with the API reference.\n")
 
 
 def test_sdistHoldsEverything(built: dict[str, Path]) -> None:
