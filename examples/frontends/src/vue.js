@@ -1,0 +1,6 @@
+import { createApp } from "vue";
+
+import Board from "./Board.vue";
+import "./board.css";
+
+createApp(Board).mount("#app");
