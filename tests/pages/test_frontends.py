@@ -108,7 +108,7 @@ def test_development(folder: Path, freePort: int) -> None:
         # Not by npm, which leaves the server running when it is killed.
         script = json.loads((folder / "package.json").read_text())["scripts"]["dev"]
         command = [str(folder / "node_modules" / ".bin" / script), "--port", str(freePort), "--host", "127.0.0.1"]
-        with running(command, folder) as pages:
+        with running(command, folder):
             with urlopen(f"http://127.0.0.1:{freePort}/react.html", timeout=PATIENCE) as response:
                 assert b"/src/react.jsx" in response.read()
             address = f"http://127.0.0.1:{freePort}/engine.io/?EIO=4&transport=polling"
