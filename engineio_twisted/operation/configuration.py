@@ -59,43 +59,74 @@ def _asTuple(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-def _setting(default: object, validator: Any, help: str, **metadata: Any) -> Any:  # noqa: A002
+def _setting(default: object, validator: Any, help: str, group: str, **metadata: Any) -> Any:  # noqa: A002
     converter = _asTuple if isinstance(default, tuple) else None
-    return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help, **metadata})
+    metadata = {"help": help, "group": group, **metadata}
+    return attrs.field(default=default, validator=validator, converter=converter, metadata=metadata)
 
 
 @attrs.frozen(kw_only=True)
 class ServiceOptions:
-    """The settings of the service that twistd runs, besides the L{ServerOptions}. Each is a flag and a key too."""
+    """The settings of the service that the command runs, besides the L{ServerOptions}. Each is a flag and a key too."""
 
     listen: tuple[str, ...] = _setting(
         ("tcp:3000",),
         _texts,
-        "Where to listen, as an endpoint description; may be given more than once.",
+        "Port number or endpoint description to listen on; repeat it to listen on more than one.",
+        "listening",
+        metavar="ENDPOINT",
         mayHoldCommas=True,
     )
-    app: str = _setting(DEFAULT_APP, _text, "The application, as module:callable; called with the Server.")
-    static: str | None = _setting(
-        None, _path, "A directory whose files are served at /, except names that begin with a dot."
+    app: str = _setting(
+        DEFAULT_APP,
+        _text,
+        "Function that is called with the server to set up the application; by default an echo.",
+        "operation",
+        metavar="MODULE:NAME",
     )
-    accessLog: str | None = _setting(
+    static: str | None = _setting(
         None,
         _path,
-        "A file for a line about each request, in the combined format; of session ids only the beginning. - is standard"
-        " output. SIGUSR1 reopens it.",
+        "Directory whose files are served at /, except names that begin with a dot.",
+        "listening",
+        metavar="DIR",
+    )
+    accessLog: str | None = _setting(
+        None, _path, "File for a line about each request; - is standard output.", "operation", metavar="FILE"
     )
     logSessions: bool = _setting(
-        False, _boolean, "Log the beginning and the end of each session, and each request that is refused."
+        False,
+        _boolean,
+        "Whether the log has a line for each session that begins or ends, and for each refused request.",
+        "operation",
     )
     metrics: str | None = _setting(
         None,
         _text,
-        "Where to serve /metrics for Prometheus, as an endpoint description such as tcp:9100:interface=127.0.0.1; or"
-        " listen, for where sessions are served.",
+        "Endpoint that serves /metrics for Prometheus; 'listen' means where sessions are served.",
+        "operation",
+        metavar="ENDPOINT",
     )
     health: str | None = _setting(
-        None, _text, "Where to serve /health and /ready, in the same way; it may be the same place."
+        None,
+        _text,
+        "Endpoint that serves /health and /ready; 'listen' means where sessions are served.",
+        "operation",
+        metavar="ENDPOINT",
     )
+
+
+GROUPS = {
+    "listening": "Listening",
+    "heartbeat": "Heartbeat",
+    "origins": "Origins and access",
+    "limits": "Limits and timeouts",
+    "proxies": "Proxies and load balancers",
+    "cookie": "Cookie",
+    "compression": "Compression",
+    "operation": "Operation",
+}
+"""The groups of the settings, in their order, each with its title."""
 
 
 def _members(type_: Any) -> Iterator[Any]:
@@ -116,13 +147,27 @@ class Setting:
     @ivar path: the names that lead to it.
     @ivar types: those that its value may have.
     @ivar field: the field of a class of options that it is.
-    @ivar help: what it is, in a sentence.
+    @ivar group: the group it belongs to, one of L{GROUPS}.
+    @ivar default: its value if nothing is given.
     """
 
     path: Path
     types: frozenset[Any]
     field: attrs.Attribute[Any]
-    help: str
+    group: str
+    default: Any
+
+    @property
+    def help(self) -> str:
+        """What it is, in a sentence."""
+        text: str = self.field.metadata["help"]
+        return text
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value in texts, with the unit; empty if its flag takes none."""
+        text: str = self.field.metadata.get("metavar", "")
+        return text
 
     @property
     def name(self) -> str:
@@ -133,6 +178,13 @@ class Setting:
     def flag(self) -> str:
         """Its name on the command line, without what is before it."""
         return "-".join(re.sub("(?<=[a-z0-9])(?=[A-Z])", "-", each).lower() for each in self.path)
+
+    @property
+    def usage(self) -> str:
+        """Its flag as texts show it, such as C{--[no-]allow-upgrades} or C{--ping-interval MS}."""
+        isNegative = self.isSwitch and not self.canBeOn
+        no = "no-" if isNegative else "[no-]" if self.off is not self else ""
+        return f"--{no}{self.flag} {self.metavar}".rstrip()
 
     @property
     def part(self) -> Any:
@@ -277,22 +329,20 @@ _OURS = (os.path.join(os.path.dirname(os.path.dirname(__file__)), ""), importlib
 _LIBRARIES = tuple(os.path.join(path, "") for path in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
 
 
-def _helps(options: Any) -> dict[str, str]:
-    """Return the descriptions of fields in the docstring of a class."""
-    text = re.sub(r"[A-Z]\{([^}]*)\}", r"\1", options.__doc__ or "")
-    found = re.findall(r"@ivar (\w+): (.*?)(?=\n\s*@ivar|\Z)", text, re.DOTALL)
-    return {name: what[0].upper() + " ".join(what[1:].split()) for name, what in found}
-
-
-def _settingsOf(options: Any, above: Path = ()) -> Iterator[Setting]:
+def _settingsOf(options: Any, above: Path = (), group: str = "") -> Iterator[Setting]:
     types = get_type_hints(options)
-    helps = _helps(options)
+    defaults = options()
     for field in attrs.fields(options):
-        what = field.metadata.get("help") or helps.get(field.name, "")
-        setting = Setting((*above, field.name), frozenset(_members(types[field.name])), field, what)
+        setting = Setting(
+            (*above, field.name),
+            frozenset(_members(types[field.name])),
+            field,
+            field.metadata.get("group", group),
+            getattr(defaults, field.name),
+        )
         yield setting
         if setting.part is not None:
-            yield from _settingsOf(setting.part, setting.path)
+            yield from _settingsOf(setting.part, setting.path, setting.group)
 
 
 SETTINGS: Mapping[Path, Setting] = {

@@ -123,7 +123,8 @@ class ServerOptions:
     """
     The options of a L{Server}, under the names and in the units of the reference.
 
-    Immutable; C{attrs.evolve} makes a changed copy. Each field has its description in its metadata, under C{help}.
+    Immutable; C{attrs.evolve} makes a changed copy. Each field has its description in its metadata, under C{help};
+    docs/options.md lists them.
 
     @raise OptionError: an unknown name, a wrong type or a value out of range.
     """
@@ -131,195 +132,252 @@ class ServerOptions:
     pingInterval: int = option(
         25000,
         wholeNumber("milliseconds"),
-        "Milliseconds from a client's pong to the next ping. Keep it below the time after which a proxy in front"
-        " cuts an idle request, often 30 or 60 seconds.",
+        "Milliseconds from a client's pong to the next ping; stay below the idle timeout of every proxy in front.",
+        group="heartbeat",
+        metavar="MS",
     )
     pingTimeout: int = option(
         20000,
         wholeNumber("milliseconds"),
-        "Milliseconds a client has to answer a ping, without those in which receiving is paused. Browsers slow down"
-        " the timers of tabs in the background, so a few seconds are too short. While bytes of a message arrive there"
-        " are 30 seconds more at most.",
+        "Milliseconds a client has to answer a ping before its session ends.",
+        group="heartbeat",
+        metavar="MS",
     )
     upgradeTimeout: int = option(
         10000,
         wholeNumber("milliseconds"),
-        "Milliseconds a WebSocket has to complete the upgrade of a polling session; the session goes on polling.",
+        "Milliseconds a WebSocket has to complete the upgrade of a polling session.",
+        group="listening",
+        metavar="MS",
     )
     maxHttpBufferSize: int = option(
         1_000_000,
         wholeNumber("bytes"),
-        "Bytes of the largest POST body, and of the largest WebSocket message, that a client may send.",
+        "Maximum bytes of one POST body or one WebSocket message from a client.",
+        group="limits",
+        metavar="BYTES",
     )
     maxBufferedPackets: int = option(
         100_000,
         wholeNumber("packets"),
-        "How many packets may wait for a client that doesn't take what it is sent.",
+        "Maximum packets buffered for one session.",
+        group="limits",
+        metavar="PACKETS",
     )
     maxBufferedBytes: int = option(
         32_000_000,
         wholeNumber("bytes"),
-        "How many bytes may, with those that its connection hasn't taken. A message that is larger is sent where"
-        " nothing else waits.",
+        "Maximum bytes buffered for one session, including what its connection has not sent yet.",
+        group="limits",
+        metavar="BYTES",
     )
     bufferLimitAction: str = option(
         "close",
         oneOf("close", "drop", "raise"),
-        "What becomes of a message over these limits: close ends the session, drop leaves the message out and tells"
-        " its callback, raise raises BufferLimitExceeded in the call that sends it.",
+        "What a message beyond the buffer limits does: close the session, drop the message, or raise an error.",
+        group="limits",
+        metavar="ACTION",
     )
     transports: tuple[str, ...] = option(
-        TRANSPORTS, _transportNames, "The transports on which clients may connect.", asTuple
+        TRANSPORTS,
+        _transportNames,
+        "Transports on which clients may connect: polling, websocket or both.",
+        asTuple,
+        group="listening",
+        metavar="NAMES",
     )
-    allowUpgrades: bool = option(True, flag, "Whether a polling session may move to WebSocket.")
+    allowUpgrades: bool = option(True, flag, "Whether a polling session may move to WebSocket.", group="listening")
     allowRequest: Callable[[Any], Any] | None = option(
         None,
         callableOrNone,
-        "Called with the request that wants to open a session. A true answer (plain, from a Deferred or a coroutine)"
-        " lets it, a false one refuses; RequestRefused(text), raised, refuses with that text.",
+        "Function that decides whether a request may open a session.",
+        group="origins",
+        metavar="MODULE:NAME",
     )
     allowedOrigins: OriginRule = option(
         "*",
         allowedOrigins,
-        "Which origins' pages may open a session or a WebSocket; 'self' is that of the server's own,"
-        " 'https://*.example.com' all below a domain, 'http://localhost:*' all ports. A client that sends no Origin"
-        " may, unless it asks for JSONP. Browsers let any page open a WebSocket, with the visitor's cookies, and `cors`"
-        " doesn't change that.",
+        "Origins whose pages may open a session or a WebSocket; 'self' is the server's own.",
         asOriginRule,
+        group="origins",
+        metavar="ORIGINS",
     )
     perMessageDeflate: PerMessageDeflate | None = option(
         None,
         None,
-        "Compression of WebSocket messages: False, True, or PerMessageDeflate settings. Takes memory for each client.",
+        "Whether WebSocket messages are compressed, at a cost of memory for each client.",
         part("perMessageDeflate", PerMessageDeflate),
+        group="compression",
     )
     httpCompression: HttpCompression | None = option(
         HttpCompression(),
         None,
-        "Compression of what polling sends: True, False, or HttpCompression settings.",
+        "Whether responses to polling requests are compressed.",
         part("httpCompression", HttpCompression),
+        group="compression",
     )
     cookie: Cookie | None = option(
         None,
         None,
-        "A cookie with the session's id, for a balancer to route by: False, True, or Cookie settings.",
+        "Whether a cookie holds the session id, for a load balancer to route by.",
         part("cookie", Cookie),
+        group="cookie",
     )
     cors: Cors | None = option(
         None,
         None,
-        "Which pages of other origins may read what the server answers: False for none, or Cors settings.",
+        "Whether responses carry CORS headers, which let pages of other origins read them.",
         part("cors", Cors, hasDefaults=False),
+        group="origins",
     )
     wsEngine: Any = option(
         None,
         orNone(_webSocketEngine),
-        "What implements WebSocket: a class that implements IWebSocketEngine. None is Autobahn.",
+        "Class that implements WebSocket in place of Autobahn.",
+        group="listening",
+        metavar="MODULE:CLASS",
     )
     idPrefix: str = option(
         "",
         matching("[0-9A-Za-z._~-]{0,32}", "up to 32 letters, digits and signs of ._~-"),
-        "What every session id begins with, such as the name of this process: by it a balancer knows from the `sid` of"
-        " a request which process has the session. Ids that a replaced `generateId` makes are left as they are.",
+        "Text that every session id begins with, such as the name of the process, for a load balancer to route by.",
+        group="proxies",
+        metavar="TEXT",
     )
     initialPacket: str | bytes | None = option(
-        None, orNone(_message), "A message for each client that connects, sent with the open packet.", asBytes
+        None,
+        orNone(_message),
+        "Message that each client receives together with the open packet.",
+        asBytes,
+        group="listening",
+        metavar="TEXT",
     )
     allowEIO3: bool = option(
-        False, flag, "Whether clients of revision 3 of the protocol may connect: engine.io-client before version 4."
+        False,
+        flag,
+        "Whether clients of protocol revision 3 may connect, such as engine.io-client before version 4.",
+        group="listening",
     )
     trustedProxies: tuple[str, ...] | None = option(
         None,
         orNone(_proxies),
-        "The proxies in front, by address or network, or 'unix' for who connects to a UNIX socket. From them alone,"
-        " X-Forwarded-For, -Proto, -Host and -Port, or Forwarded, say who a client is.",
+        "Addresses or networks of proxies whose X-Forwarded or Forwarded headers are trusted; 'unix' is any client of"
+        " a UNIX socket.",
         _asProxies,
+        group="proxies",
+        metavar="ADDRESSES",
     )
     maxSessions: int | None = option(
         100_000,
         orNone(wholeNumber("sessions")),
-        "How many sessions there may be; further ones are refused with 503. None is any number.",
+        "Maximum sessions of the server; further ones are refused with 503.",
+        group="limits",
+        metavar="SESSIONS",
     )
     maxSessionsPerAddress: int | None = option(
         10_000,
         orNone(wholeNumber("sessions")),
-        "How many sessions one client's address, or one /64 network of IPv6, may have; further ones are refused with"
-        " 429. Addresses that aren't of the Internet don't count unless `trustedProxies` is set. None is any number.",
+        "Maximum sessions of one client address or IPv6 /64 network; further ones are refused with 429.",
+        group="limits",
+        metavar="SESSIONS",
     )
     maxHandshakesPerSecondPerAddress: int | None = option(
         1000,
         orNone(wholeNumber("handshakes")),
-        "How many sessions one such address may ask for in a second; further ones are refused with 429. None is any"
-        " number.",
+        "Maximum sessions that one client address may request per second; further ones are refused with 429.",
+        group="limits",
+        metavar="SESSIONS",
     )
     maxPacketsPerPayload: int | None = option(
         None,
         orNone(wholeNumber("packets")),
-        "How many packets a POST may hold; one with more is refused with 413, and nothing of it delivered. None is any"
-        " number: a large payload is delivered in turns.",
+        "Maximum packets in one POST body; a body with more is refused with 413.",
+        group="limits",
+        metavar="PACKETS",
     )
     maxMessagesPerSecond: int | None = option(
         None,
         orNone(wholeNumber("packets")),
-        "How many packets a client may send in a second, before its session ends with `rate limit exceeded`. None is"
-        " any number.",
+        "Maximum packets per second from one client; its session ends when it sends more.",
+        group="limits",
+        metavar="PACKETS",
     )
     maxBytesPerSecond: int | None = option(
         None,
         orNone(wholeNumber("bytes")),
-        "How many bytes of packets it may. None is any number.",
+        "Maximum bytes of packets per second from one client; its session ends when it sends more.",
+        group="limits",
+        metavar="BYTES",
     )
     maxHeaderSize: int = option(
         16384,
         wholeNumber("bytes"),
-        "Bytes of a request's line and headers; one with more is refused with 431. Of connections of a Site of ours.",
+        "Maximum bytes of a request line and its headers; a larger request is refused with 431.",
+        group="limits",
+        metavar="BYTES",
     )
     maxUrlLength: int = option(
         8192,
         wholeNumber("bytes"),
-        "Bytes of a request's address; a longer one is refused with 414. Of connections of a Site of ours.",
+        "Maximum bytes of a request's URL; a longer one is refused with 414.",
+        group="limits",
+        metavar="BYTES",
     )
     headersTimeout: int | None = option(
         20000,
         orNone(wholeNumber("milliseconds")),
-        "Milliseconds in which the headers of a request have to come, from its first byte, or, of the first on a"
-        " connection, from the beginning of that; then 408. Of connections of a Site of ours. None is no limit.",
+        "Milliseconds a request has to send all of its headers before it is refused with 408.",
+        group="limits",
+        metavar="MS",
     )
     keepAliveTimeout: int | None = option(
         75000,
         orNone(wholeNumber("milliseconds")),
-        "Milliseconds after which a connection on which nothing is asked is closed: more than a proxy in front keeps"
-        " its own. Of connections of a Site of ours. None is no limit.",
+        "Milliseconds after which an idle HTTP connection is closed; stay above the value of a proxy in front.",
+        group="limits",
+        metavar="MS",
     )
     httpRequestBodyTimeout: int = option(
         30000,
         wholeNumber("milliseconds"),
-        "Milliseconds in which the body of a POST has to come; then it is refused with 408, and its session ends.",
+        "Milliseconds the body of a POST has to arrive before it is refused with 408.",
+        group="limits",
+        metavar="MS",
     )
     firstPacketTimeout: int | None = option(
         None,
         orNone(wholeNumber("milliseconds")),
-        "Milliseconds from the opening of a session to the client's first request or packet, before it ends with"
-        " `ping timeout`. None is as long as heartbeats allow.",
+        "Milliseconds a new session has to send its first request or packet before it ends.",
+        group="heartbeat",
+        metavar="MS",
     )
-    path: str = option("/engine.io", _urlPath, "The path that `attach` and `listen` serve.", withoutTrailingSlash)
+    path: str = option(
+        "/engine.io",
+        _urlPath,
+        "URL path at which sessions are served.",
+        withoutTrailingSlash,
+        group="listening",
+        metavar="PATH",
+    )
     addTrailingSlash: bool = option(
-        True,
-        flag,
-        "Whether `attach` captures everything below the path too, or only the path itself. With or without a"
-        " slash at its end the path is served either way.",
+        True, flag, "Whether everything below the path is captured, or the path alone.", group="listening"
     )
     destroyUpgrade: bool = option(
-        True, flag, "Whether `attach` closes upgrade requests outside the path that nobody answers."
+        True, flag, "Whether upgrade requests outside the path are closed if nothing answers them.", group="listening"
     )
     destroyUpgradeTimeout: int = option(
-        1000, wholeNumber("milliseconds"), "After how many milliseconds `destroyUpgrade` does."
+        1000,
+        wholeNumber("milliseconds"),
+        "Milliseconds after which an unanswered upgrade request outside the path is closed.",
+        group="listening",
+        metavar="MS",
     )
     drainTimeout: int = option(
         5000,
         wholeNumber("milliseconds"),
-        "Milliseconds that sessions have to take what was sent to them, and to end, when the server is drained. Three"
-        " seconds more may pass for connections: keep below the time after which whoever stops the process kills it.",
+        "Milliseconds that sessions have to receive what was sent to them, and to end, when the server stops.",
+        group="operation",
+        metavar="MS",
     )
 
     def __init__(self, **options: Unpack[OptionKeywords]) -> None:

@@ -48,8 +48,20 @@ def withoutTrailingSlash(value: object) -> object:
     return value.rstrip("/") or value if isinstance(value, str) else value
 
 
-def option(default: object, validator: Validator | None, help: str, converter: Any = None) -> Any:  # noqa: A002
-    return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help})
+def option(
+    default: object,
+    validator: Validator | None,
+    help: str,  # noqa: A002
+    converter: Any = None,
+    **metadata: str,
+) -> Any:
+    """
+    Return the field of an option.
+
+    @param help: one sentence that stands alone: the command line and the tables of the documentation show it.
+    @param metadata: C{group}, the heading under which these show it, and C{metavar}, what stands for its value there.
+    """
+    return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help, **metadata})
 
 
 PartT = TypeVar("PartT")

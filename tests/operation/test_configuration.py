@@ -21,6 +21,7 @@ from engineio_twisted.operation.configuration import (
     Setting,
 )
 from engineio_twisted.operation.tap import CommandService, Options
+from engineio_twisted.protocol.validators import part
 
 
 def allow(request: Any) -> bool:
@@ -322,15 +323,15 @@ def test_aNewOption(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @attrs.frozen
     class Parts:
-        """@ivar deep: how deep."""
-
-        deep: float = 1.0
+        deep: float = attrs.field(default=1.0, metadata={"help": "How deep.", "metavar": "METRES"})
 
     @attrs.frozen
     class New:
         share: float | None = attrs.field(default=None, metadata={"help": "A share."})
         policy: Literal["close", "drop"] = attrs.field(default="close", metadata={"help": "What to do."})
-        parts: Parts | None = attrs.field(default=None, metadata={"help": "Parts."})
+        parts: Parts | None = attrs.field(
+            default=None, converter=part("parts", Parts), metadata={"help": "Parts.", "group": "limits"}
+        )
 
     monkeypatch.setattr(configuration, "get_type_hints", lambda of: get_type_hints(of, localns={"Parts": Parts}))
     share, policy, parts, deep = configuration._settingsOf(New)
@@ -343,6 +344,8 @@ def test_aNewOption(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert (policy.flag, policy.fromText("drop"), policy.off) == ("policy", "drop", policy)
     assert (parts.part, deep.flag, deep.help) == (Parts, "parts-deep", "How deep.")
+    assert (parts.usage, deep.usage) == ("--[no-]parts", "--parts-deep METRES")
+    assert (deep.group, deep.default, parts.default) == ("limits", 1.0, None)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,7 +356,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for flag in ("--ping-interval=", "--cookie-http-only", "--no-cookie-http-only", "--cors-origin=", "--config="):
         assert f" {flag} " in text
-    assert "Milliseconds from a client's pong to the next ping." in text
+    assert "Milliseconds from a client's pong to the next ping;" in text
     assert "[default: 25000]" in text
     assert "{" not in text
 
