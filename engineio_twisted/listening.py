@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
@@ -18,7 +18,6 @@ from zope.interface import implementer
 
 from .protocol.options import OptionKeywords
 from .server import Server
-from .session.emitter import Handler
 from .web.descriptions import BACKLOG, describedEndpoint, leavingAlone
 from .web.fast import siteFor
 from .web.ports import Ports
@@ -71,10 +70,10 @@ def listen(
     server.attach(site)
     listenOn(server, endpoint, site)
     if callback is not None:
-        handler: Handler = callback
+        call = callback
 
         def listening(port: IListeningPort) -> IListeningPort:
-            server.callHandler("listening", handler)
+            maybeDeferred(call).addErrback(lambda failure: server.handlerFailed("listening", (), failure))
             return port
 
         server.listening.addCallback(listening)

@@ -33,7 +33,7 @@ from .protocol.origin_rules import SELF
 from .protocol.payload import codecFor
 from .session.factory import SocketFactory
 from .session.limits import Admission
-from .session.socket import Socket
+from .session.session import Session
 from .session.states import ReadyState
 from .transports.jsonp import JSONPTransport
 from .transports.polling import PollingTransport
@@ -181,7 +181,7 @@ class Router:
         except BaseException:
             self.decisions.failed(Failure(), Decision(exchange, isUpgrade))
 
-    def _handshake(self, exchange: Any, wanted: EngineRequest[Socket], isUpgrade: bool) -> None:
+    def _handshake(self, exchange: Any, wanted: EngineRequest[Session], isUpgrade: bool) -> None:
         self._admitting.check(opensSession=True)
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
@@ -199,14 +199,14 @@ class Router:
             decision = Decision(exchange, isUpgrade, admission)
             self.decisions.follow(decision, partial(self._open, wanted, admission), _noDecisionInTime)
 
-    def _classify(self, exchange: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Socket]:
+    def _classify(self, exchange: Any, method: bytes, uri: bytes, isUpgrade: bool) -> EngineRequest[Session]:
         origins = exchange.headerValues(b"origin")
         own = partial(self._ownOrigin, exchange) if self._namesOwnOrigin else noOrigin
         return classify(
             method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server.factory.clients.get, own
         )
 
-    async def _open(self, wanted: EngineRequest[Socket], admission: Admission, decision: Decision) -> None:
+    async def _open(self, wanted: EngineRequest[Session], admission: Admission, decision: Decision) -> None:
         exchange = decision.exchange
         try:
             handshake = self._checkWebSocket(exchange) if decision.isUpgrade else None
@@ -227,7 +227,7 @@ class Router:
     def _openAs(
         self,
         exchange: Any,
-        wanted: EngineRequest[Socket],
+        wanted: EngineRequest[Session],
         handshake: WebSocketHandshake | None,
         sid: str,
         admission: Admission,
@@ -250,7 +250,7 @@ class Router:
     def _openOnWebSocket(
         self,
         exchange: Any,
-        wanted: EngineRequest[Socket],
+        wanted: EngineRequest[Session],
         handshake: WebSocketHandshake,
         sid: str,
         admission: Admission,
@@ -286,7 +286,7 @@ class Router:
                 pingInterval=self.opts.pingInterval,
             )
 
-    def _tell(self, socket: Socket) -> None:
+    def _tell(self, socket: Session) -> None:
         if _debug.enabled:
             _debug.log(f"session {socket.logName} opened on {socket.transport.name}")
         # A handler of flush may have closed it before anybody heard of it, and one of connection may now.
@@ -327,7 +327,7 @@ class Router:
             raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context) from None
         return sid
 
-    def _upgrade(self, exchange: Any, wanted: EngineRequest[Socket], session: Socket) -> None:
+    def _upgrade(self, exchange: Any, wanted: EngineRequest[Session], session: Session) -> None:
         handshake = self._checkWebSocket(exchange)
 
         def begin() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any, Unpack
 
@@ -97,7 +97,7 @@ class Server(EventEmitter):
     # For the application
 
     @property
-    def clients(self) -> dict[str, Socket]:
+    def clients(self) -> Mapping[str, Socket]:
         """The live sessions by id. To look at, not to change."""
         return self.factory.clients
 

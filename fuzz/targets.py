@@ -495,7 +495,7 @@ class _Bystanders:
         assert set(memory.server.clients) == self.ids
         for each in memory.server.clients.values():
             # It is not what is waited for here.
-            each.host.heartbeats.waitFor(each, HeartbeatQueue(memory.server.reactor, 1e6))
+            each._host.heartbeats.waitFor(each, HeartbeatQueue(memory.server.reactor, 1e6))
 
     def check(self) -> None:
         """Each gets an echo of what it says."""

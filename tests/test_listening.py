@@ -143,3 +143,20 @@ def test_aPortThatCanNotBeClosed(loggedErrors: list[LogEvent], monkeypatch: pyte
     assert server.close().called
     assert [event["log_failure"].type for event in loggedErrors] == [OSError]
     loggedErrors.clear()
+
+
+def test_aCallbackThatFails(loggedErrors: list[LogEvent]) -> None:
+    """What it raises, at once or later, is logged; the server listens all the same."""
+
+    async def later() -> None:
+        raise RuntimeError("later")
+
+    def now() -> None:
+        raise RuntimeError("now")
+
+    for callback in (now, later):
+        server = listen("tcp:1", callback, reactor=MemoryReactorClock())
+        assert server.isReady
+        server.close()
+    assert [str(each["log_failure"].value) for each in loggedErrors] == ["now", "later"]
+    loggedErrors.clear()

@@ -755,7 +755,7 @@ def test_anEndInTheMiddleOfAnUpgrade(how: str) -> None:
     posts = memory.connect(postOf(where, b"4a\x1e4b\x1e4c"))
     webSocket.say(makeFrame("5") + makeFrame("4d"))
     if how == "timeout":
-        socket.end(Closing(CloseReason.PING_TIMEOUT, "of the test"))
+        socket._end(Closing(CloseReason.PING_TIMEOUT, "of the test"))
     else:
         socket.close(discard=how == "discard")
     memory.turn(5)

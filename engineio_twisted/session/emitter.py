@@ -26,11 +26,10 @@ class EventEmitter:
     A handler may be a plain function, a coroutine function, or return a Deferred. It is called, never waited for:
     the next handler and the next event don't depend on it. What it raises, at once or later, goes to
     L{handlerFailed} and nowhere else; so do C{SystemExit} and C{KeyboardInterrupt}, which don't end the process.
-
-    @ivar hasSendListeners: whether there ever was a handler of an event in L{SENDING}.
     """
 
-    hasSendListeners = False
+    # Whether there ever was a handler of an event in SENDING.
+    _hasSendListeners = False
     _log = Logger()
     # A tuple of each is never changed, so that nobody who goes through it needs a copy.
     _handlers: dict[str, tuple[Handler, ...]] | None = None
@@ -58,7 +57,7 @@ class EventEmitter:
             self._handlers = {}
         self._handlers[event] = (*self._handlers.get(event, ()), handler)
         if event in SENDING:
-            self.hasSendListeners = True
+            self._hasSendListeners = True
         return handler
 
     @overload
@@ -104,7 +103,7 @@ class EventEmitter:
         if handlers is None or not (wanted := handlers.get(event)):
             return False
         for handler in wanted:
-            # As callHandler does, which would be a call more for each message.
+            # As _callHandler does, which would be a call more for each message.
             try:
                 result = handler(*args)
             except BaseException:
@@ -114,7 +113,7 @@ class EventEmitter:
                 self._follow(result, event, args)
         return True
 
-    def callHandler(self, event: str, handler: Handler, *args: Any) -> None:
+    def _callHandler(self, event: str, handler: Handler, *args: Any) -> None:
         """Call one handler, and follow the coroutine or Deferred that it returns, as L{emit} does."""
         try:
             result = handler(*args)

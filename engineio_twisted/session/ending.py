@@ -29,7 +29,7 @@ class Ending:
     """
     The closing of one session, and its end.
 
-    @param session: the L{Socket}.
+    @param session: the L{Session}.
     @ivar closing: why the server closes the session, or why it has ended.
     @ivar isOver: whether the last step of the end has run.
     """
@@ -58,7 +58,7 @@ class Ending:
     def waitsForClient(self) -> bool:
         """Whether what the client sent is still being delivered, which a server that is drained waits for."""
         session = self._session
-        inbox = session.inbox
+        inbox = session._inbox
         if not self.isDrain or (inbox is not None and inbox.isPaused):
             return False
         return (inbox is not None and inbox.earlier is not None) or bool(session.transport.isDelivering)
@@ -67,21 +67,21 @@ class Ending:
         """Begin to close, or end the session if its transport fails: there is no waiting for that."""
         session = self._session
         if session.readyState is ReadyState.CLOSING and not attempt(self._begin, session=session):
-            session.end(self.closing)
+            session._end(self.closing)
 
     def _begin(self) -> None:
         session = self._session
         isPolled = session.transport.isPolled
         if self.isDrain or not isPolled:
             # It may be taking what is buffered, and no pong is received.
-            session.host.heartbeats.stop(session)
+            session._host.heartbeats.stop(session)
         if not self.isDrain:
             description = NO_POLL if isPolled else "the client did not take what was buffered"
             closing = Closing(CloseReason.FORCED_CLOSE, description)
-            self._deadline = session.host.heartbeats.timeouts.callLater(CLOSING_TIMEOUT, session.end, closing)
+            self._deadline = session._host.heartbeats.timeouts.callLater(CLOSING_TIMEOUT, session._end, closing)
         _stopProducer(session)
-        if not self.isDrain and session.inbox is not None:
-            session.inbox.drop(self.closing)
+        if not self.isDrain and session._inbox is not None:
+            session._inbox.drop(self.closing)
         session.flush()
 
     def closeTransport(self, packets: Sequence[Packet] = ()) -> int:
@@ -102,10 +102,10 @@ class Ending:
     def run(self) -> None:
         """Take all steps of the end, now or behind the end of another session that is running."""
         session = self._session
-        ends = session.host.ends
+        ends = session._host.ends
         ends.add(session, _STEPS)
         # Before the steps: behind the GET that is answered another may come at once, which is to find no session.
-        attempt(session.host.sessionEnded, session, session=session)
+        attempt(session._host.sessionEnded, session, session=session)
         ends.run()
 
     def stopTimer(self) -> None:
@@ -116,54 +116,54 @@ class Ending:
 
 
 def _stopTimers(session: Any) -> None:
-    session.host.heartbeats.stop(session)
-    session.ending.stopTimer()
+    session._host.heartbeats.stop(session)
+    session._ending.stopTimer()
 
 
 def _closeCandidate(session: Any) -> None:
-    if session.upgrade is not None:
-        session.upgrade.abandon(session.ending.closing)
+    if session._upgrade is not None:
+        session._upgrade.abandon(session._ending.closing)
 
 
 def _count(session: Any) -> None:
-    ending = session.ending
-    session.host.counters.sessionClosed(session, ending.reason, ending.closing.description)
+    ending = session._ending
+    session._host.counters.sessionClosed(session, ending.reason, ending.closing.description)
 
 
 def _closeTransport(session: Any) -> None:
-    session.ending.closeTransport()
+    session._ending.closeTransport()
 
 
 def _dropReceived(session: Any) -> None:
-    if session.inbox is not None:
-        session.inbox.drop(session.ending.closing)
+    if session._inbox is not None:
+        session._inbox.drop(session._ending.closing)
 
 
 def _dropCallbacks(session: Any) -> None:
-    if session.outbox is not None:
-        session.outbox.dropCallbacks()
+    if session._outbox is not None:
+        session._outbox.dropCallbacks()
 
 
 def _stopProducer(session: Any) -> None:
-    if session.pace is not None:
-        session.pace.stop()
+    if session._pace is not None:
+        session._pace.stop()
 
 
 def _stopWork(session: Any) -> None:
     # Before the last event: what is cancelled may fail, and nothing of it is to run behind a handler's back.
-    if session.work is not None:
-        session.work.stop()
+    if session._work is not None:
+        session._work.stop()
 
 
 def _emitClose(session: Any) -> None:
-    ending = session.ending
+    ending = session._ending
     session.emit("close", ending.reason, ending.closing.description)
 
 
 def _tellWaiting(session: Any) -> None:
-    session.ending.isOver = True
-    if session.work is not None:
-        session.work.closed(session.ending.reason)
+    session._ending.isOver = True
+    if session._work is not None:
+        session._work.closed(session._ending.reason)
 
 
 _STEPS: tuple[Callable[[Any], object], ...] = (

@@ -20,9 +20,10 @@ from ..protocol.errors import BufferLimitExceeded
 from ..protocol.options import ServerOptions
 from ..protocol.packet import PacketType, SharedPacket
 from .heartbeats import Heartbeats
-from .limited import LimitedSocket
+from .limited import LimitedSession
 from .limits import Admission, SessionLimitExceeded, SessionLimits
 from .outbox import messageOf
+from .session import Session
 from .socket import Socket
 from .states import ReadyState
 
@@ -43,7 +44,7 @@ class SocketFactory:
     _log = Logger()
 
     def __init__(self, server: Any, clock: IReactorTime, addressOf: Callable[[Any], str | None]) -> None:
-        self.clients: dict[str, Socket] = {}
+        self.clients: dict[str, Session] = {}
         self.server = server
         self.clock = clock
         self.addressOf = addressOf
@@ -54,7 +55,7 @@ class SocketFactory:
         self._limits = SessionLimits(self.opts)
         options = self.opts
         isLimited = (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) != (None,) * 3
-        self._class = LimitedSocket if isLimited else Socket
+        self._class = LimitedSession if isLimited else Session
         self._waiting: list[Deferred[None]] = []
 
     def admit(self, exchange: Any) -> Admission:
@@ -74,7 +75,7 @@ class SocketFactory:
 
     def open(
         self, sid: str, transport: Any, exchange: Any, protocol: int, admission: Admission | None = None
-    ) -> Socket:
+    ) -> Session:
         """
         Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs.
 
@@ -93,7 +94,7 @@ class SocketFactory:
             raise
         return socket
 
-    def sessionEnded(self, socket: Socket) -> None:
+    def sessionEnded(self, socket: Session) -> None:
         del self.clients[socket.id]
         self._limits.leave(socket.addressKey)
         if self._waiting and not self.clients:
@@ -135,13 +136,13 @@ class SocketFactory:
 
     def closeAll(self) -> None:
         """End every session, because the server closes."""
-        self._each(Socket.shutDown)
+        self._each(Session.shutDown)
 
     def drainAll(self, closesBy: float) -> None:
-        """Let every session end in its own time, because the server is drained; as L{Socket.goAway}."""
+        """Let every session end in its own time, because the server is drained; as L{Session.goAway}."""
         self._each(lambda socket: socket.goAway(closesBy))
 
-    def _each(self, end: Callable[[Socket], None]) -> None:
+    def _each(self, end: Callable[[Session], None]) -> None:
         for socket in list(self.clients.values()):
             try:
                 end(socket)

@@ -235,7 +235,7 @@ class Heartbeats:
 
         Until it has, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
         """
-        outbox = session.outbox
+        outbox = session._outbox
         return session.readyState is not ReadyState.OPEN or (outbox is not None and outbox.hasHeartbeat)
 
     def start(self, session: Any) -> None:
@@ -294,17 +294,17 @@ class Heartbeats:
     def due(self, session: Any) -> None:
         """Send a ping, or end a session that waited for the client's, or its pong: its time is over."""
         if not attempt(self._due, session, session=session):
-            session.end(Closing(CloseReason.TRANSPORT_ERROR, "the transport failed"))
+            session._end(Closing(CloseReason.TRANSPORT_ERROR, "the transport failed"))
 
     def _due(self, session: Any) -> None:
         timer, session.heartbeatTimer = session.heartbeatTimer, None
         if self._step(session, Input.INTERVAL):
             self.waitFor(session, self.awaiting)
             session.isHeard = False
-            if session.inbox is not None:
+            if session._inbox is not None:
                 self._patienceWith(session).pause(self._clock.seconds(), self._timeout(session))
             session.sendPacket(Packet(PacketType.PING))
-        elif (session.inbox is not None or self._isAnswerDelayed(session)) and not self._isUnsent(session):
+        elif (session._inbox is not None or self._isAnswerDelayed(session)) and not self._isUnsent(session):
             # The client is to hear of us, but what it answers isn't read.
             self._waitOn(session, self._untilNext(session))
             interval = self._options.pingInterval / 1000
@@ -335,7 +335,7 @@ class Heartbeats:
             if seconds > 0:
                 self._waitMore(session, seconds)
             else:
-                session.end(Closing(CloseReason.PING_TIMEOUT, self._whyTimedOut(session)))
+                session._end(Closing(CloseReason.PING_TIMEOUT, self._whyTimedOut(session)))
             return
         self._waitOn(session, self.reading)
 
@@ -353,7 +353,7 @@ class Heartbeats:
             return
         isPing = type_ is PacketType.PING
         if isPing is not (session.protocol == 3):
-            session.end(Closing(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction"))
+            session._end(Closing(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction"))
         elif not self._isUnsent(session) and self._step(session, Input.PING if isPing else Input.PONG):
             self.waitFor(session, self._untilNext(session))
             if isPing:

@@ -10,24 +10,24 @@ from ..protocol.errors import CloseReason, HTTPRefusal, RateLimitExceeded
 from ..protocol.packet import Packet
 from .limits import Meter
 from .outbox import sizeOf
-from .socket import Socket
+from .session import Session
 from .states import ReadyState
 
 
-class LimitedSocket(Socket):
+class LimitedSession(Session):
     """A session whose client may send only so much in a second, or has to send something soon after its opening."""
 
     _firstDeadline: Timeout | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        options = self.host.opts
+        options = self._host.opts
         self._meter = Meter(options.maxMessagesPerSecond, options.maxBytesPerSecond)
 
     def open(self) -> None:
-        timeout = self.host.opts.firstPacketTimeout
+        timeout = self._host.opts.firstPacketTimeout
         if timeout is not None:
-            timeouts = self.host.heartbeats.timeouts
+            timeouts = self._host.heartbeats.timeouts
             self._firstDeadline = timeouts.callLater(timeout / 1000, self._nothingCame, timeout)
         super().open()
 
@@ -48,15 +48,15 @@ class LimitedSocket(Socket):
 
     def _refusalOf(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         """Count a packet, and end the session if it is one too many; return why it isn't taken then."""
-        if self.readyState is ReadyState.CLOSED or not self.isFrom(transport):
+        if self._readyState is ReadyState.CLOSED or not self.isFrom(transport):
             return None
         cancel(self._firstDeadline)
-        exceeded = self._meter.count(sizeOf(data) + 1, self.host.clock.seconds())
+        exceeded = self._meter.count(sizeOf(data) + 1, self._host.clock.seconds())
         if exceeded is None:
             return None
         option, limit = exceeded
         refusal = RateLimitExceeded(option, limit)
-        counters = self.host.counters
+        counters = self._host.counters
         if counters.throttle.allows(option):
             self._log.warn(
                 "Session {session} ends: {reason}", session=self.logName, reason=refusal.message, name=option
@@ -64,13 +64,13 @@ class LimitedSocket(Socket):
         if self.transport.name != "polling":
             # There the request is refused, and counted by that.
             counters.limitReached(self, option)
-        self.end(Closing(CloseReason.RATE_LIMIT_EXCEEDED, refusal.message, refusal=refusal))
+        self._end(Closing(CloseReason.RATE_LIMIT_EXCEEDED, refusal.message, refusal=refusal))
         return refusal
 
     def _nothingCame(self, timeout: int) -> None:
-        self.host.counters.limitReached(self, "firstPacketTimeout")
-        self.end(Closing(CloseReason.PING_TIMEOUT, f"nothing came within firstPacketTimeout, {timeout} ms"))
+        self._host.counters.limitReached(self, "firstPacketTimeout")
+        self._end(Closing(CloseReason.PING_TIMEOUT, f"nothing came within firstPacketTimeout, {timeout} ms"))
 
-    def end(self, closing: Closing) -> None:
+    def _end(self, closing: Closing) -> None:
         cancel(self._firstDeadline)
-        super().end(closing)
+        super()._end(closing)

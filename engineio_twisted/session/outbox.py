@@ -58,7 +58,7 @@ class Outbox:
     """
     The buffer of one session.
 
-    @param session: the L{Socket}, which makes this when it is needed. This removes itself from it when it is empty.
+    @param session: the L{Session}, which makes this when it is needed. This removes itself from it when it is empty.
     @ivar packets: those that the transport hasn't taken.
     @ivar size: the bytes of their data.
     @ivar hasHeartbeat: whether a packet of L{HEARTBEATS} is among them.
@@ -106,7 +106,7 @@ class Outbox:
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
         self.put(packet, callback)
         session.flush()
-        counters = session.host.counters
+        counters = session._host.counters
         # What is sent from inside a flush goes out in its next round, if the transport takes that too.
         if counters.trafficObservers and self.packets and not self._canFlush():
             counters.tell("buffered", session, len(self.packets), session.bufferedAmount)
@@ -129,7 +129,7 @@ class Outbox:
     def _limitExceededBy(self, packet: Packet) -> BufferLimitExceeded | None:
         """Return which limit a message that has to wait would exceed, if any."""
         session = self._session
-        options = session.host.opts
+        options = session._host.opts
         if len(self.packets) >= options.maxBufferedPackets:
             return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets)
         amount = session.bufferedAmount
@@ -140,9 +140,9 @@ class Outbox:
     def _refuse(self, exceeded: BufferLimitExceeded, callback: SendCallback | None) -> None:
         """Do with a message over a limit what C{bufferLimitAction} says: the one place where that happens."""
         session = self._session
-        counters = session.host.counters
+        counters = session._host.counters
         counters.limitReached(session, exceeded.option)
-        action = session.host.opts.bufferLimitAction
+        action = session._host.opts.bufferLimitAction
         if action == "raise":
             raise exceeded
         if action == "drop":
@@ -154,11 +154,11 @@ class Outbox:
                         "Messages to {session} dropped: {reason}", session=session.logName, reason=str(exceeded)
                     )
             if callback is not None:
-                session.callHandler("send callback", callback, exceeded)
+                session._callHandler("send callback", callback, exceeded)
             return
         if counters.throttle.allows(exceeded.option):
             self._log.warn("Session {session} closed: {reason}", session=session.logName, reason=str(exceeded))
-        session.end(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED, str(exceeded)))
+        session._end(Closing(CloseReason.BUFFER_LIMIT_EXCEEDED, str(exceeded)))
 
     def flush(self) -> None:
         """Give the transport what it takes, and close it behind the last of it if the session is closing."""
@@ -176,7 +176,7 @@ class Outbox:
     def _canFlush(self) -> bool:
         session = self._session
         if session.readyState is ReadyState.CLOSING:
-            return bool(session.transport.writable) and not session.ending.waitsForClient
+            return bool(session.transport.writable) and not session._ending.waitsForClient
         return bool(self.packets and session.readyState is ReadyState.OPEN and session.transport.writable)
 
     def _flushOnce(self) -> None:
@@ -185,7 +185,7 @@ class Outbox:
             self._emitWithServer("flush", self.packets)
             if not self._canFlush():
                 return
-        transport, ending = session.transport, session.ending
+        transport, ending = session.transport, session._ending
         # A WebSocket is closed only after its last buffered packet was taken.
         isLast = session.readyState is ReadyState.CLOSING and (transport.isPolled or not self.packets)
         hadPackets = bool(self.packets)
@@ -197,11 +197,11 @@ class Outbox:
             self.isAwaited = self.isAwaited and not transport.writable
             self._emitWithServer("drain")
         if isLast:
-            session.end(ending.closing)
+            session._end(ending.closing)
 
     def ready(self) -> None:
         """Called when the transport takes packets again, and was given those that waited."""
-        if self.isAwaited and self._session.isDrained:
+        if self.isAwaited and self._session._isDrained:
             self.isAwaited = False
             self._leaveIfEmpty()
             self._emitWithServer("drain")
@@ -212,13 +212,13 @@ class Outbox:
         if session.readyState is not ReadyState.CLOSED:
             session.emit(event, *args)
         if session.readyState is not ReadyState.CLOSED:
-            session.host.server.emit(event, session, *args)
+            session._host.server.emit(event, session, *args)
 
     def closeTransport(self) -> None:
         """Give the transport what it takes at once, and close it."""
         session = self._session
         if session.transport.writable:
-            self._callBack(self._give(session.ending.closeTransport), session.transport)
+            self._callBack(self._give(session._ending.closeTransport), session.transport)
 
     def _give(self, take: Callable[[Sequence[Packet]], int]) -> list[tuple[Packet, SendCallback]]:
         """Give the transport what it takes of the buffer, and return the callbacks of that."""
@@ -242,7 +242,7 @@ class Outbox:
 
     def _callBack(self, callbacks: list[tuple[Packet, SendCallback]], transport: Any) -> None:
         for _, callback in callbacks:
-            self._session.callHandler("send callback", callback, transport)
+            self._session._callHandler("send callback", callback, transport)
 
     def dropCallbacks(self) -> None:
         """Call no callback any more: what is buffered isn't sent. It can still be looked at."""
@@ -257,5 +257,5 @@ class Outbox:
 
     def _leaveIfEmpty(self) -> None:
         isNeeded = self.packets or self.isAwaited or self.isFlushing or self._hasDropped
-        if not isNeeded and self._session.outbox is self:
-            self._session.outbox = None
+        if not isNeeded and self._session._outbox is self:
+            self._session._outbox = None

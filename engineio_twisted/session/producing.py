@@ -16,7 +16,7 @@ class Pace:
     """
     The producer of one session, and whether it is to write.
 
-    @param session: the L{Socket}.
+    @param session: the L{Session}.
     @param producer: an C{IPushProducer}, or, if not C{isStreaming}, an C{IPullProducer}.
     """
 
@@ -36,20 +36,20 @@ class Pace:
             self.resume()
         elif not session.transport.writable and session.bufferedAmount > HIGH_MARK:
             self._isPaused = True
-            session.callHandler("producer", self.producer.pauseProducing)
+            session._callHandler("producer", self.producer.pauseProducing)
 
     def resume(self) -> None:
         """Let a paused producer write, if there is room."""
         session = self._session
-        outbox = session.outbox
+        outbox = session._outbox
         if not self._isPaused or (outbox is not None and outbox.isFlushing):
             return
         if self._isStreaming:
-            if session.isDrained:
+            if session._isDrained:
                 self._isPaused = False
-                session.callHandler("producer", self.producer.resumeProducing)
+                session._callHandler("producer", self.producer.resumeProducing)
         elif self._call is None and self._hasRoom:
-            self._call = session.host.clock.callLater(0, self._pull)
+            self._call = session._host.clock.callLater(0, self._pull)
 
     @property
     def _hasRoom(self) -> bool:
@@ -58,12 +58,12 @@ class Pace:
     def _pull(self) -> None:
         self._call = None
         if self._hasRoom:
-            self._session.callHandler("producer", self.producer.resumeProducing)
+            self._session._callHandler("producer", self.producer.resumeProducing)
 
     def stop(self) -> None:
         """Let go of the producer, and tell it that nothing more is written."""
         self._session.unregisterProducer()
-        self._session.callHandler("producer", self.producer.stopProducing)
+        self._session._callHandler("producer", self.producer.stopProducing)
 
     def leave(self) -> None:
         """Ask the producer for nothing more."""

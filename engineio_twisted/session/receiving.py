@@ -16,7 +16,7 @@ class Inbox:
     """
     What is held while the application receives nothing, or while what came by an earlier transport is delivered.
 
-    @param session: the L{Socket}. This removes itself from it when nothing has to wait any more.
+    @param session: the L{Session}. This removes itself from it when nothing has to wait any more.
     @ivar isPaused: whether the application receives nothing.
     @ivar earlier: the transport before an upgrade, until what came by it is delivered; None if there is none.
     """
@@ -86,13 +86,13 @@ class Inbox:
                 session.receive(self._packets.popleft())
         finally:
             self._isDelivering = False
-        if session.inbox is self and not self.isPaused:
-            session.inbox = None
+        if session._inbox is self and not self.isPaused:
+            session._inbox = None
             session.transport.resumeReceiving()
             if self._end is not None:
-                session.end(self._end)
+                session._end(self._end)
                 return
-            session.host.heartbeats.resume(session)
+            session._host.heartbeats.resume(session)
             if session.readyState is ReadyState.CLOSING:
                 # What the last of it came with may have been all that was waited for.
                 session.flush()
@@ -100,7 +100,7 @@ class Inbox:
     def drop(self, closing: Closing) -> None:
         """Drop what is held: the server is ending the session."""
         session = self._session
-        session.inbox = None
+        session._inbox = None
         earlier, self.earlier = self.earlier, None
         if earlier is not None:
             attempt(earlier.close, closing, session=session)

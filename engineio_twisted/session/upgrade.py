@@ -28,7 +28,7 @@ class Upgrade:
     The client goes on only when none of its GETs waits: one that does when the probe comes, and one that arrives
     later, are answered with a noop.
 
-    @param session: the L{Socket}.
+    @param session: the L{Session}.
     @param candidate: the transport that is that WebSocket.
     """
 
@@ -39,7 +39,7 @@ class Upgrade:
         self.candidate = candidate
         self._nextNoop = 0.0
         self._call: IDelayedCall | None = None
-        host = session.host
+        host = session._host
         self._deadline = host.heartbeats.timeouts.callLater(host.opts.upgradeTimeout / 1000, self.abandon)
 
     def received(self, packet: Packet) -> None:
@@ -55,14 +55,14 @@ class Upgrade:
             self.abandon()
 
     def _step(self, given: Input) -> bool:
-        return change(self._session, "upgradeState", given, self._session)
+        return change(self._session, "_upgradeState", given, self._session)
 
     def pollWaits(self) -> None:
         """Called when a GET waits, or may: it is answered with a noop, once the WebSocket was tried out."""
         session = self._session
-        if session.upgradeState is not UpgradeState.PROBED or not session.transport.writable:
+        if session._upgradeState is not UpgradeState.PROBED or not session.transport.writable:
             return
-        clock = session.host.clock
+        clock = session._host.clock
         left = self._nextNoop - clock.seconds()
         if left <= 0:
             self._nextNoop = clock.seconds() + NOOP_INTERVAL
@@ -80,19 +80,19 @@ class Upgrade:
         polling, session.transport = session.transport, self.candidate
         self._leave()
         if session.readyState is ReadyState.CLOSING:
-            session.host.heartbeats.stop(session)
+            session._host.heartbeats.stop(session)
         attempt(polling.close, LEFT, session=session)
         if polling.isDelivering:
             # What came by polling comes first.
-            if session.inbox is None:
-                session.inbox = Inbox(session)
-            session.inbox.earlier = polling
+            if session._inbox is None:
+                session._inbox = Inbox(session)
+            session._inbox.earlier = polling
             session.transport.pauseReceiving()
-        elif session.inbox is not None:
+        elif session._inbox is not None:
             # What came by polling is held here; for its response the client needs to wait no longer.
             polling.resumeReceiving()
             session.transport.pauseReceiving()
-        session.host.counters.sessionUpgraded(session, polling.name)
+        session._host.counters.sessionUpgraded(session, polling.name)
         session.emit("upgrade", session.transport)
         session.transportReady(session.transport)
 
@@ -107,6 +107,6 @@ class Upgrade:
         attempt(self.candidate.close, closing, session=self._session)
 
     def _leave(self) -> None:
-        self._session.upgrade = None
+        self._session._upgrade = None
         cancel(self._deadline)
         cancel(self._call)

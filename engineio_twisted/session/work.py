@@ -153,19 +153,14 @@ def _duration(seconds: float) -> float:
 
 
 class WorkOwner(EventEmitter):
-    """
-    The half of a session to which an application gives what is to end with the session, or to be remembered with it.
+    """The half of a session to which an application gives what ends with it, or is to be remembered with it."""
 
-    @ivar host: an L{ISessionHost}.
-    @ivar readyState: the L{ReadyState} of the session.
-    @ivar ending: an L{Ending} if the session is closing or closed, otherwise None.
-    @ivar work: the L{SessionWork} that ends with it, None if there is none.
-    """
-
-    host: Any
-    readyState: Any
-    ending: Any
-    work: SessionWork | None = None
+    # An ISessionHost.
+    _host: Any
+    _readyState: ReadyState
+    _ending: Any
+    # While the application has begun something.
+    _work: SessionWork | None = None
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -178,8 +173,8 @@ class WorkOwner(EventEmitter):
 
         It fires after the handlers of C{close}; at once, if the session has ended already.
         """
-        if self.ending is not None and self.ending.isOver:
-            return succeed(self.ending.reason)
+        if self._ending is not None and self._ending.isOver:
+            return succeed(self._ending.reason)
         return self._workOfSession().whenClosed()
 
     def follow(self, work: Work) -> Deferred[Any]:
@@ -222,7 +217,7 @@ class WorkOwner(EventEmitter):
         return self._workOfSession().callEvery(seconds, partial(function, *args), now)
 
     def _workOfSession(self) -> SessionWork:
-        if self.work is None:
-            self.work = SessionWork(self, self.host.clock)
-            self.work.isOver = self.readyState is ReadyState.CLOSED
-        return self.work
+        if self._work is None:
+            self._work = SessionWork(self, self._host.clock)
+            self._work.isOver = self._readyState is ReadyState.CLOSED
+        return self._work

@@ -174,7 +174,7 @@ class Talker(Client):
 
 def due(socket: Any) -> None:
     """Have what the heartbeat of a session waits for be over."""
-    socket.host.heartbeats.waitFor(socket, HeartbeatQueue(socket.server.reactor, 0))
+    socket._host.heartbeats.waitFor(socket, HeartbeatQueue(socket.server.reactor, 0))
 
 
 async def forget(record: Record) -> None:

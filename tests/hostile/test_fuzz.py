@@ -145,7 +145,7 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (fast.FastChannel, "requestDone", lambda *_: None),
     ],
     "server": [
-        (socket.Socket, "end", _raise),
+        (socket.Socket, "_end", _raise),
         (fast.FastChannel, "connectionLost", lambda *_: None),
         (targets.Memory, "_opened", lambda *_: None),
     ],

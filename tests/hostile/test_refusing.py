@@ -67,7 +67,7 @@ async def test_aSessionThatFailsBehindThe101(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If what opens or upgrades the session itself fails, the client gets a close frame; nothing is left."""
-    from engineio_twisted.session.socket import Socket
+    from engineio_twisted.session.session import Session
 
     async with hostile(wsEngine=engine) as here:
 
@@ -76,7 +76,7 @@ async def test_aSessionThatFailsBehindThe101(
 
         sid = await here.open()
         with monkeypatch.context() as patch:
-            patch.setattr(Socket, "tryUpgrade" if isUpgrade else "open", fail)
+            patch.setattr(Session, "tryUpgrade" if isUpgrade else "open", fail)
             known = {"sid": sid} if isUpgrade else {}
             wire = await here.webSocket(upgrade(target(transport="websocket", **known)))
             frame = await wire.frame()

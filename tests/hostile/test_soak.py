@@ -61,7 +61,7 @@ def test_notices() -> None:
     program = f"import sys; from tests.soak.__main__ import main; sys.exit(main('-c', {SABOTAGED!r}))"
     ended = soak(6, "-c", program)
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    for wrong in ("messages came", "was to come, and", "objects of engineio_twisted.session.socket.Socket: "):
+    for wrong in ("messages came", "was to come, and", "objects of engineio_twisted.session.session.Session: "):
         assert wrong in ended.stdout, ended.stdout + ended.stderr
 
 

@@ -156,7 +156,7 @@ class FakeWriter(ResponseWriter):
 class FakeHost:
     """A server, as far as a session knows it."""
 
-    hasSendListeners = True
+    _hasSendListeners = True
 
     def __init__(self, clock: Any = None, **options: Any) -> None:
         self.server = self

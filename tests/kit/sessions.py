@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from engineio_twisted.protocol.packet import PacketType
-from engineio_twisted.session.socket import Socket
+from engineio_twisted.session import session
 
 from .fakes import FakeHost, FakeRequest, FakeTransport
 
@@ -40,7 +40,7 @@ class Session:
         self.transport = FakeTransport(transport, writable=transport == "websocket")
         self.ended = self.host.ended
         self.events: list[tuple[Any, ...]] = []
-        self.socket = Socket("sid-12345678", self.host, self.transport, FakeRequest().exchange, protocol)
+        self.socket = session.Session("sid-12345678", self.host, self.transport, FakeRequest().exchange, protocol)
         if isOpen:
             self.socket.open()
             if transport == "polling":

@@ -599,7 +599,7 @@ Start = Callable[..., Any]
 def patiently(socket: Any) -> None:
     """Don't ping a session where the times are short: they are for the test's own, and others are to outlive it."""
     if socket.server.opts.pingTimeout < SAFE_TIMEOUT:
-        socket.host.heartbeats.waitFor(socket, HeartbeatQueue(socket.server.reactor, DEADLINE))
+        socket._host.heartbeats.waitFor(socket, HeartbeatQueue(socket.server.reactor, DEADLINE))
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ PARTS = {
     "cors": Cors,
 }
 CLASSES = [Server, Socket]
-INHERITED = {"on", "once", "removeListener", "listeners", "emit"}
+INHERITED = {"on", "once", "removeListener", "listeners", "emit", "hears", "handlerFailed"}
 """What servers and sockets have in common, which the page says once."""
 
 
@@ -111,7 +111,7 @@ def emitters(function: ast.Attribute, around: Sequence[ast.AST], where: str) -> 
         owner = next(each.name for each in around if isinstance(each, ast.ClassDef))
     owner = owner.removeprefix("self.").lstrip("_")
     # The parts of a session know it as that.
-    owner = "socket" if owner == "session" else owner
+    owner = "socket" if owner.lower() == "session" else owner
     found = [each for each in CLASSES if owner in (each.__name__, each.__name__.lower())]
     assert found, f"{where}: this test can't tell what {owner} is, which emits an event"
     return found
@@ -181,6 +181,13 @@ def test_everyMethodAndAttributeIsNamed(subject: type[Any]) -> None:
     """What a server or a socket has is written down, be it only as none of an application's business."""
     page = section(REFERENCE, f"## {subject.__name__}")
     assert publicNames(subject) - INHERITED - names(page) == set()
+
+
+def test_nothingOfASocketIsForThePackageAlone() -> None:
+    """Whatever completion shows of a socket is described for applications."""
+    page = (DOCS / "interface.md").read_text(encoding="utf-8")
+    described = names(section(page, "## Server")) | names(section(page, "## Socket"))
+    assert publicNames(Socket) - described == set()
 
 
 def test_whatBothHaveIsNamed() -> None:

@@ -13,7 +13,7 @@ from ..kit.fakes import FakeHost
 @pytest.fixture(params=[True, False], ids=["heard", "unheard"])
 def isServerHeard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether anybody listens to what the server emits while sending, the same comes of it."""
-    monkeypatch.setattr(FakeHost, "hasSendListeners", request.param)
+    monkeypatch.setattr(FakeHost, "_hasSendListeners", request.param)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ Engine = Callable[..., MemoryServer]
 @pytest.fixture(autouse=True)
 def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listen to nothing that happens while a message is sent: it would take another way."""
-    monkeypatch.setattr(FakeHost, "hasSendListeners", False)
+    monkeypatch.setattr(FakeHost, "_hasSendListeners", False)
 
 
 @pytest.mark.parametrize("data", ["text", "€ 😀", b"\x00\x01", ""])

@@ -14,14 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from engineio_twisted import CloseReason, Server, Socket
+from engineio_twisted import CloseReason, Server
 from engineio_twisted.logs import LogThrottle
 from engineio_twisted.observer import Counters
 from engineio_twisted.protocol import options
 from engineio_twisted.protocol.errors import RateLimitExceeded
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType
-from engineio_twisted.session.limited import LimitedSocket
+from engineio_twisted.session.limited import LimitedSession
 from engineio_twisted.session.limits import Meter, SessionLimitExceeded, SessionLimits
 from engineio_twisted.testing import MemoryServer
 from engineio_twisted.web.decisions import DECISION_TIMEOUT
@@ -411,7 +411,7 @@ class Session:
         self.transport = FakeTransport(transport)
         self.host = FakeHost(self.clock, **given) if host is None else host
         self.ended = self.host.ended
-        self.socket = LimitedSocket("sid-1234567", self.host, self.transport, FakeRequest().exchange, 4)
+        self.socket = LimitedSession("sid-1234567", self.host, self.transport, FakeRequest().exchange, 4)
         self.socket.on("close", lambda *args: self.closes.append(args))
         self.messages: list[Any] = []
         self.socket.on("message", self.messages.append)
@@ -545,12 +545,12 @@ def test_plainSessionsHaveNoLimits() -> None:
     """Without the options, sessions are of the class that knows nothing of them."""
     server, _ = make()
     ask(server)
-    assert [type(each) for each in server.clients.values()] == [Socket]
+    assert [isinstance(each, LimitedSession) for each in server.clients.values()] == [False]
     server.close()
     for name in ("maxMessagesPerSecond", "maxBytesPerSecond", "firstPacketTimeout"):
         limited, _ = make(**{name: 5})
         ask(limited)
-        assert [type(each) for each in limited.clients.values()] == [LimitedSocket]
+        assert [type(each) for each in limited.clients.values()] == [LimitedSession]
         limited.close()
 
 

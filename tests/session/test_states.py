@@ -23,7 +23,7 @@ def test_everyPairOfStateAndInput(state: Any, given: Input) -> None:
     socket = Session().socket
     machines: dict[type[Any], tuple[Any, str]] = {
         ReadyState: (socket, "_readyState"),
-        UpgradeState: (socket, "upgradeState"),
+        UpgradeState: (socket, "_upgradeState"),
         HeartbeatState: (socket, "heartbeatState"),
     }
     before = {kind: getattr(*machine) for kind, machine in machines.items()}

@@ -82,7 +82,7 @@ def test_drainAfterAnUpgrade() -> None:
     session.events.clear()
     candidate.receive(PacketType.UPGRADE)
     assert session.events == [("upgrade", candidate), ("drain",)]
-    assert session.socket.outbox is None
+    assert session.socket._outbox is None
 
 
 def test_callbacksAcrossAnUpgrade() -> None:

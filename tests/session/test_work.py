@@ -342,8 +342,8 @@ def test_callLaterMoved() -> None:
     session.socket.callLater(1, happened.append, "moved").reset(2)
     for _ in range(FEW * 50):
         session.socket.callLater(1, happened.append, "cancelled").cancel()
-    assert session.socket.work is not None
-    assert len(session.socket.work._calls) <= FEW
+    assert session.socket._work is not None
+    assert len(session.socket._work._calls) <= FEW
     session.clock.advance(1)
     assert happened == []
     session.clock.advance(1)
@@ -510,6 +510,6 @@ def test_nothingIsKept() -> None:
     socket.follow(Deferred())
     socket.whenClosed().addCallback(lambda _: None)
     socket.close()
-    work = socket.work
+    work = socket._work
     assert work is not None
     assert not any((work._calls, work._loops, work._pending, work._waiting))

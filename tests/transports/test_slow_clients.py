@@ -164,7 +164,7 @@ async def test_compressedMessagesOfOneThatIsHeldBack(hostile: Any) -> None:
             assert len(record.messages) == number
             assert 0 < socket.heldBytes < 2 * 65536
             assert here.server.stats().heldBytes == socket.heldBytes
-            assert socket.inbox is None or not socket.inbox.heldBytes
+            assert socket._inbox is None or not socket._inbox.heldBytes
             socket.resumeReceiving()
         hold = int
         socket.resumeReceiving()
