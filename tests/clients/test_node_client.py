@@ -1,4 +1,4 @@
-"""The stock JavaScript client, engine.io-client 6 under Node.js, against the server."""
+"""The stock JavaScript clients, engine.io-client under Node.js, against the server: what is the same with each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ import pytest_twisted
 from twisted.internet.task import Cooperator
 
 from ..kit.clients import (
+    BOTH,
+    FORMS_OF_3,
     INTEROP,
-    TRANSPORTS,
+    LARGE,
+    MIXED,
     Application,
+    Kind,
     Message,
     Run,
     assertTransport,
     assertUneventful,
+    assertWentWell,
+    echoed,
     firstDifference,
+    heard,
+    ofKinds,
+    ofKindsOverTransports,
+    onceSettled,
     overEveryTransport,
     pack,
     pythonPath,
@@ -36,8 +46,7 @@ MESSAGES: dict[str, Message] = {
     "empty binary": b"",
     # Two, three and four bytes of UTF-8, a sequence of code points, and what separates packets elsewhere.
     "multi-byte": "é € 😀 👩‍👩‍👧‍👦 日本語 \u2028\u2029 \\n \n \x00",
-    "large text": "0123456789abcdé" * 33_333,
-    "large binary": bytes(range(250)) * 2_000,
+    **{f"large {name}": message for name, message in LARGE.items()},
 }
 
 
@@ -46,33 +55,17 @@ MESSAGES: dict[str, Message] = {
 @pytest_twisted.ensureDeferred
 async def test_echo(serve: Any, client: Run, transports: list[str], message: Message) -> None:
     """Whatever a client sends arrives unchanged and of the same kind, and so does what the server sends back."""
-    application = Application()
-    running = await serve(application)
-    program = client(running.url, "echo", transports, messages=[pack(message)])
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, [message]) is None
-    assert firstDifference(program.messages, [message]) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    session, program = await echoed(serve, client, transports, [message])
+    assertWentWell(program, session, transports)
 
 
 @overEveryTransport
 @pytest_twisted.ensureDeferred
 async def test_protocols(serve: Any, client: Run, transports: list[str]) -> None:
     """A client that offers subprotocols for its WebSocket gets the first: without one it would fail the connection."""
-    application = Application()
-    running = await serve(application)
-    program = client(
-        running.url, "echo", transports, messages=[pack("hello")], options={"protocols": ["chat", "other"]}
-    )
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.messages == ["hello"]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    given = {"options": {"protocols": ["chat", "other"]}}
+    session, program = await echoed(serve, client, transports, ["hello"], given=given)
+    assertWentWell(program, session, transports)
 
 
 def manyMessages() -> list[Message]:
@@ -86,17 +79,8 @@ def manyMessages() -> list[Message]:
 @pytest_twisted.ensureDeferred
 async def test_manyFromClient(serve: Any, client: Run, transports: list[str]) -> None:
     """Ten thousand messages sent in one go reach the server in order, and their echoes reach the client in order."""
-    application = Application()
-    running = await serve(application)
-    many = manyMessages()
-    program = client(running.url, "echo", transports, messages=[pack(message) for message in many])
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, many) is None
-    assert firstDifference(program.messages, many) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    session, program = await echoed(serve, client, transports, manyMessages())
+    assertWentWell(program, session, transports)
 
 
 @pytest.mark.parametrize("package", ["engine.io-client", "engine.io-client-5", "engine.io-client-3"])
@@ -118,9 +102,7 @@ async def test_manyInOnePost(serve: Any, anyClient: Run, package: str) -> None:
     application = Application(counting, echo=False)
     running = await serve(application, allowEIO3=True)
     program = anyClient(running.url, "burst", ["polling"], message="x", count=count, client=package)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    await application.ended(program)
     assert (len(came), set(came), program.messages) == (count, {"x"}, ["all"])
     assert running.server.stats().refused == {}
     assertUneventful(program, ["polling"])
@@ -132,85 +114,70 @@ async def test_manyInOnePost(serve: Any, anyClient: Run, package: str) -> None:
 async def test_manyFromServer(serve: Any, client: Run, transports: list[str]) -> None:
     """Ten thousand messages that the server sends right at the connection reach the client, once and in order."""
     many = manyMessages()
+    # Before the upgrade, where there is one, its client leaves only after it.
+    sendLast = onceSettled(transports, lambda socket: socket.send("last"))
 
     def sendAll(socket: Any) -> None:
         for message in many:
             socket.send(message)
-        # Before the upgrade, where there is one, its client leaves only after it.
-        if len(transports) > 1:
-            socket.on("upgrade", lambda transport: socket.send("last"))
-        else:
-            socket.send("last")
+        sendLast(socket)
 
-    application = Application(sendAll, echo=False)
-    running = await serve(application)
-    program = client(running.url, "listen", transports, last="last")
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    session, program = await heard(serve, client, transports, sendAll)
     assert firstDifference(program.messages, [*many, "last"]) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
 
 
-@overEveryTransport
+@ofKindsOverTransports("client 6", "client 3", "twisted")
 @pytest_twisted.ensureDeferred
-async def test_clientCloses(serve: Any, client: Run, transports: list[str]) -> None:
+async def test_clientCloses(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
     """A client that leaves is gone from the server at once, for the reason `transport close`, told once."""
     application = Application()
-    running = await serve(application)
+    running = await serve(application, **kind.options)
     when = "upgrade" if len(transports) > 1 else "open"
-    program = client(running.url, "leave", transports, when=when)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    # Ends by itself: the server has ended the request that waited, or its side of the WebSocket.
-    await program.finish()
+    program = client(running.url, "leave", transports, when=when, **kind.given)
+    # It ends by itself: the server has ended the request that waited, or its side of the WebSocket.
+    session = await application.ended(program)
     assert program.named("close") == [{"event": "close", "reason": "forced close"}]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
     assert session.socket.readyState == "closed"
     assert running.server.clientsCount == 0
     assert session.happened.count("close: transport close") == 1
 
 
-@pytest.mark.parametrize(
-    ("close", "ending"),
-    [
-        (lambda socket: socket.close(), "forced close"),
-        (lambda socket: socket.server.drain(), "server shutting down"),
-    ],
-    ids=["session", "server"],
-)
-@overEveryTransport
-@pytest_twisted.ensureDeferred
-async def test_serverCloses(
-    serve: Any, client: Run, transports: list[str], close: Callable[[Any], object], ending: str
+async def assertGoodbyesCome(
+    serve: Any, client: Run, transports: list[str], kind: Kind, close: Callable[[Any], object], ending: str
 ) -> None:
-    """When the server closes, or is drained, the client still gets what was sent before, and then notices the end."""
-    goodbyes: list[Message] = [f"goodbye {number}" for number in range(100)]
+    """What the server sends in one go before it closes reaches the client, which then notices the end."""
+    goodbyes: list[Message] = [*(f"goodbye {number}" for number in range(100)), *MIXED, *LARGE.values()]
 
-    def leave(socket: Any, *_: object) -> None:
+    def leave(socket: Any) -> None:
         for message in goodbyes:
             socket.send(message)
         close(socket)
 
-    def handler(socket: Any) -> None:
-        if len(transports) > 1:
-            socket.on("upgrade", lambda transport: leave(socket))
-        else:
-            leave(socket)
-
-    application = Application(handler)
-    running = await serve(application)
-    program = client(running.url, "listen", transports)
-    session = await application.session()
-    assert await session.closed() == ending
-    await program.finish()
-    assert program.messages == goodbyes
+    application = Application(onceSettled(transports, leave))
+    running = await serve(application, **kind.options)
+    program = client(running.url, "listen", transports, **kind.given)
+    session = await application.ended(program, ending)
+    assert firstDifference(program.messages, goodbyes) is None
     assert program.named("close") == [{"event": "close", "reason": "transport close"}]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
     assert running.server.clientsCount == 0
+
+
+@ofKindsOverTransports("client 6", *FORMS_OF_3, "twisted", "deflated")
+@pytest_twisted.ensureDeferred
+async def test_serverCloses(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
+    """When the server closes a session, the client still gets what was sent before, and then notices the end."""
+    await assertGoodbyesCome(serve, client, transports, kind, lambda socket: socket.close(), "forced close")
+
+
+@ofKindsOverTransports("client 6")
+@pytest_twisted.ensureDeferred
+async def test_serverDrains(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
+    """So it is when the server is drained."""
+    ending = "server shutting down"
+    await assertGoodbyesCome(serve, client, transports, kind, lambda socket: socket.server.drain(), ending)
 
 
 @overEveryTransport
@@ -229,9 +196,7 @@ async def test_reconnect(serve: Any, client: Run, freePort: int, transports: lis
 
     application = Application()
     await serve(application, port=freePort)
-    second = await application.session()
-    assert await second.closed() == "transport close"
-    await program.finish()
+    second = await application.ended(program)
     assert second.messages == ["again"]
     assert program.messages == ["again"]
     before, after = program.named("open")
@@ -240,16 +205,14 @@ async def test_reconnect(serve: Any, client: Run, freePort: int, transports: lis
     assertTransport(second, transports)
 
 
-@overEveryTransport
+@ofKindsOverTransports("client 6", "twisted")
 @pytest_twisted.ensureDeferred
-async def test_clientStopsAnswering(serve: Any, client: Run, transports: list[str]) -> None:
+async def test_clientStopsAnswering(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
     """A client that answers no ping is closed by the server for the reason `ping timeout`, and notices."""
     application = Application()
-    running = await serve(application, pingInterval=300, pingTimeout=200)
-    program = client(running.url, "mute", transports)
-    session = await application.session()
-    assert await session.closed() == "ping timeout"
-    await program.finish()
+    running = await serve(application, pingInterval=300, pingTimeout=200, **kind.options)
+    program = client(running.url, "mute", transports, **kind.given)
+    await application.ended(program, "ping timeout")
     assert len(program.named("close")) == 1
     assert running.server.clientsCount == 0
 
@@ -275,43 +238,34 @@ async def test_serverStopsPinging(client: Run, start: Run, transports: list[str]
     await server.finish()
 
 
-@overEveryTransport
-@pytest.mark.slow
+@ofKindsOverTransports("client 6", "twisted", "twisted, client 3")
 @pytest_twisted.ensureDeferred
-async def test_pingsKeepSessionAlive(serve: Any, client: Run, transports: list[str]) -> None:
+async def test_pingsKeepSessionAlive(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
     """A client that says nothing for many ping intervals stays connected."""
-    application = Application()
-    running = await serve(application, pingInterval=50, pingTimeout=10_000)
-    program = client(running.url, "listen", transports, last="last")
-    session = await application.session()
-    heartbeats: list[None] = []
+    heartbeats: list[str] = []
 
-    def heartbeat() -> None:
-        if session.socket.transport.name == transports[-1]:
-            heartbeats.append(None)
-        if len(heartbeats) == 10:
-            session.socket.send("last")
+    def handler(socket: Any) -> None:
+        def heartbeat() -> None:
+            heartbeats.append(socket.transport.name)
+            if heartbeats.count(transports[-1]) == 10:
+                socket.send("last")
 
-    session.socket.on("heartbeat", heartbeat)
-    assert await session.closed() == "transport close"
-    await program.finish()
+        socket.on("heartbeat", heartbeat)
+
+    options = {"pingInterval": 50, "pingTimeout": 10_000, **kind.options}
+    session, program = await heard(serve, client, transports, handler, given=kind.given, **options)
     assert program.messages == ["last"]
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
 
 
-BOTH = TRANSPORTS["upgrade"]
-
-
-@pytest.mark.slow
+@ofKinds("client 6", *FORMS_OF_3, "twisted", "twisted, client 3", "all compressed")
 @pytest_twisted.ensureDeferred
-async def test_sendDuringUpgrade(serve: Any, client: Run) -> None:
+async def test_sendDuringUpgrade(serve: Any, client: Run, kind: Kind) -> None:
     """A client that sends all through the upgrade, and gets everything echoed, loses nothing and sees nothing twice."""
     application = Application()
-    running = await serve(application)
-    program = client(running.url, "during", BOTH)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    running = await serve(application, **kind.options)
+    program = client(running.url, "during", BOTH, **kind.given)
+    session = await application.ended(program)
     wanted = sentDuring(program)
     assert firstDifference(session.messages, wanted) is None
     assert firstDifference(program.messages, wanted) is None
@@ -336,15 +290,9 @@ async def test_manyFromServerDuringUpgrade(serve: Any, client: Run, event: str) 
 
         socket.on(event, sendAll)
 
-    application = Application(handler, echo=False)
-    running = await serve(application)
-    program = client(running.url, "listen", BOTH, last="last")
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    session, program = await heard(serve, client, BOTH, handler)
     assert firstDifference(program.messages, many) is None
-    assertUneventful(program, BOTH)
-    assertTransport(session, BOTH)
+    assertWentWell(program, session, BOTH)
 
 
 @pytest.mark.slow
@@ -375,28 +323,21 @@ async def test_serverSendsThroughUpgrade(serve: Any, client: Run) -> None:
         socket.on("upgrade", lambda transport: before.append(len(sent)))
         cooperator.cooperate(send())
 
-    application = Application(handler, echo=False)
-    running = await serve(application)
-    program = client(running.url, "listen", BOTH, last="last")
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    session, program = await heard(serve, client, BOTH, handler)
     assert before[0] > 0
     assert firstDifference(program.messages, sent) is None
-    assertUneventful(program, BOTH)
-    assertTransport(session, BOTH)
+    assertWentWell(program, session, BOTH)
 
 
 @pytest.mark.parametrize("when", ["open", "upgrading"])
+@ofKinds("client 6", "client 3")
 @pytest_twisted.ensureDeferred
-async def test_clientClosesBeforeUpgrade(serve: Any, client: Run, when: str) -> None:
+async def test_clientClosesBeforeUpgrade(serve: Any, client: Run, when: str, kind: Kind) -> None:
     """A client that leaves while it would upgrade is gone from the server, for the reason `transport close`."""
     application = Application()
-    running = await serve(application)
-    program = client(running.url, "leave", BOTH, when=when)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    running = await serve(application, **kind.options)
+    program = client(running.url, "leave", BOTH, when=when, **kind.given)
+    session = await application.ended(program)
     assert program.named("close") == [{"event": "close", "reason": "forced close"}]
     assert session.happened.count("close: transport close") == 1
     assert running.server.clientsCount == 0
@@ -412,9 +353,7 @@ async def test_serverClosesDuringUpgrade(serve: Any, client: Run) -> None:
     application = Application(handler)
     running = await serve(application)
     program = client(running.url, "listen", BOTH)
-    session = await application.session()
-    assert await session.closed() == "forced close"
-    await program.finish()
+    await application.ended(program, "forced close")
     assert len(program.named("close")) == 1
     assert running.server.clientsCount == 0
 
@@ -422,15 +361,9 @@ async def test_serverClosesDuringUpgrade(serve: Any, client: Run) -> None:
 @pytest_twisted.ensureDeferred
 async def test_noUpgradesOffered(serve: Any, client: Run) -> None:
     """With `allowUpgrades` off, a client that could upgrade stays on polling and works there."""
-    application = Application(lambda socket: socket.send("hello") and None)
-    running = await serve(application, allowUpgrades=False)
-    program = client(running.url, "listen", BOTH, last="hello")
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.messages == ["hello"]
-    assertUneventful(program, ["polling"])
-    assertTransport(session, ["polling"])
+    session, program = await heard(serve, client, BOTH, lambda socket: socket.send("last"), allowUpgrades=False)
+    assert program.messages == ["last"]
+    assertWentWell(program, session, ["polling"])
 
 
 @pytest.mark.parametrize("package", ["engine.io-client", "engine.io-client-5", "engine.io-client-3"])
@@ -441,9 +374,7 @@ async def test_tooLargeToPost(serve: Any, anyClient: Run, package: str, message:
     application = Application()
     running = await serve(application, maxHttpBufferSize=1000, allowEIO3=True)
     program = anyClient(running.url, "echo", ["polling"], messages=[pack(message)], client=package)
-    session = await application.session()
-    assert await session.closed() == "transport error"
-    await program.finish()
+    session = await application.ended(program, "transport error")
     (close,) = program.named("close")
     # The refusal and the close packet come on two connections.
     assert close["reason"] in ("transport error", "transport close")
@@ -458,9 +389,7 @@ async def test_tooManyToPost(serve: Any, anyClient: Run, package: str) -> None:
     running = await serve(application, maxPacketsPerPayload=10, allowEIO3=True)
     messages = [pack(f"message {number}") for number in range(20)]
     program = anyClient(running.url, "echo", ["polling"], messages=messages, client=package)
-    session = await application.session()
-    assert await session.closed() == "transport error"
-    await program.finish()
+    session = await application.ended(program, "transport error")
     (close,) = program.named("close")
     # The refusal and the close packet come on two connections.
     assert close["reason"] in ("transport error", "transport close")

@@ -11,6 +11,10 @@ import pytest_twisted
 import treq
 
 from ..kit.clients import (
+    BOTH,
+    CLIENT_3,
+    LARGE,
+    MIXED,
     TRANSPORTS,
     Application,
     Message,
@@ -18,17 +22,17 @@ from ..kit.clients import (
     Run,
     assertTransport,
     assertUneventful,
+    assertWentWell,
+    calledWith,
+    echoed,
     firstDifference,
+    heard,
+    onceSettled,
     overEveryTransport,
     pack,
-    sentDuring,
     within,
 )
 from ..kit.engines import TwistedEngine, needsTwistedEngine
-
-BOTH = TRANSPORTS["upgrade"]
-
-CLIENT_3 = {"client": "engine.io-client-3"}
 
 # On which there is a WebSocket.
 withWebSocket = pytest.mark.parametrize("transports", [["websocket"], BOTH], ids=["websocket", "upgrade"])
@@ -42,20 +46,14 @@ def packed(messages: list[Message]) -> list[dict[str, str]]:
     return [pack(message) for message in messages]
 
 
-def setUp(application: Callable[[Any], None], **handlers: Callable[..., object]) -> Callable[[Any], None]:
-    """For `serve`: an application, and handlers of the server's events."""
+def hears(**handlers: Callable[..., object]) -> Callable[[Any], None]:
+    """For `serve`: handlers of the server's events."""
 
-    def setup(server: Any) -> None:
-        application(server)
+    def setUp(server: Any) -> None:
         for event, handler in handlers.items():
             server.on(event, handler)
 
-    return setup
-
-
-MIXED: list[Message] = ["hello", bytes(range(256)), "", b"", "é € 😀 \u2028 \x00", b"\x00\xff", "last"]
-
-LARGE: dict[str, Message] = {"text": "0123456789abcdé" * 33_333, "binary": bytes(range(250)) * 2_000}
+    return setUp
 
 
 def noise(size: int) -> bytes:
@@ -97,12 +95,8 @@ async def test_httpCompression(serve: Any, client: Run, messages: list[Message])
         for message in [*messages, "last"]:
             socket.send(message)
 
-    application, codings = Application(sendAll), Codings()
-    running = await serve(setUp(application, headers=codings))
-    program = client(running.url, "listen", ["polling"], last="last", fetch=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    codings, given = Codings(), {"fetch": True}
+    _, program = await heard(serve, client, ["polling"], sendAll, hears(headers=codings), given=given)
     assert firstDifference(program.messages, [*messages, "last"]) is None
     # The handshake is too short to be worth it.
     assert codings.seen[:2] == [None, "gzip"]
@@ -127,12 +121,8 @@ async def test_noHttpCompression(serve: Any, client: Run, options: dict[str, Any
         socket.send(message, compress=compress)
         socket.send("last", compress=compress)
 
-    application, codings = Application(sendBoth), Codings()
-    running = await serve(setUp(application, headers=codings), **options)
-    program = client(running.url, "listen", ["polling"], last="last", fetch=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    codings, given = Codings(), {"fetch": True}
+    _, program = await heard(serve, client, ["polling"], sendBoth, hears(headers=codings), given=given, **options)
     assert firstDifference(program.messages, [message, "last"]) is None
     assert set(codings.seen) == {None}
 
@@ -154,17 +144,12 @@ async def test_httpCompressionThroughUpgrade(serve: Any, client: Run) -> None:
         socket.on("upgrade", burst)
         socket.on("upgrade", lambda transport: socket.send("last"))
 
-    application, codings = Application(handler, echo=False), Codings()
-    running = await serve(setUp(application, headers=codings))
-    program = client(running.url, "listen", BOTH, last="last", fetch=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    codings, given = Codings(), {"fetch": True}
+    session, program = await heard(serve, client, BOTH, handler, hears(headers=codings), given=given)
     assert len(sent) == 15
     assert firstDifference(program.messages, [*sent, "last"]) is None
     assert "gzip" in codings.seen
-    assertUneventful(program, BOTH)
-    assertTransport(session, BOTH)
+    assertWentWell(program, session, BOTH)
 
 
 CLOSES: dict[str, tuple[Callable[[Any], object], str]] = {
@@ -188,11 +173,9 @@ async def test_closeWhileCompressing(serve: Any, client: Run, close: Callable[[A
         socket.send(message)
 
     application, codings = Application(handler), Codings()
-    running = await serve(setUp(application, headers=codings))
+    running = await serve(calledWith(application, hears(headers=codings)))
     program = client(running.url, "listen", ["polling"], fetch=True)
-    session = await application.session()
-    assert await session.closed() == reason
-    await program.finish()
+    await application.ended(program, reason)
     assert firstDifference(program.messages, [message]) is None
     assert "gzip" in codings.seen
     assert len(program.named("close")) == 1
@@ -203,7 +186,7 @@ async def test_httpCompressionInRevision3(serve: Any) -> None:
     """A payload of revision 3 that holds bytes is compressed as well."""
     message = bytes(range(250)) * 1_000
     codings = Codings()
-    running = await serve(setUp(Application(), headers=codings), allowEIO3=True, initialPacket=message)
+    running = await serve(hears(headers=codings), allowEIO3=True, initialPacket=message)
     query = {"EIO": "3", "transport": "polling"}
     response = await within(treq.get(f"{running.url}/engine.io/", params=query, persistent=False), "the answer")
     body = await response.content()
@@ -256,14 +239,9 @@ def assertCompressed(program: Program, messages: list[Message]) -> None:
 @pytest_twisted.ensureDeferred
 async def test_perMessageDeflate(serve: Any, client: Run, setting: Any, answer: str) -> None:
     """Messages arrive unchanged both ways while far less than their size goes over the wire."""
-    application = Application()
-    running = await serve(application, perMessageDeflate=setting)
-    program = client(running.url, "echo", ["websocket"], messages=packed(COMPRESSIBLE), answers=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, COMPRESSIBLE) is None
-    assert firstDifference(program.messages, COMPRESSIBLE) is None
+    _, program = await echoed(
+        serve, client, ["websocket"], COMPRESSIBLE, given={"answers": True}, perMessageDeflate=setting
+    )
     assert extensions(program) == [answer]
     assertCompressed(program, COMPRESSIBLE)
     assertUneventful(program, ["websocket"])
@@ -283,18 +261,11 @@ async def test_perMessageDeflateWithEachClient(
     serve: Any, client: Run, transports: list[str], given: dict[str, Any]
 ) -> None:
     """Messages are compressed after an upgrade too, and those of revision 3."""
-    application = Application()
-    running = await serve(application, perMessageDeflate=True, allowEIO3=True)
-    program = client(running.url, "echo", transports, messages=packed(COMPRESSIBLE), answers=True, **given)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, COMPRESSIBLE) is None
-    assert firstDifference(program.messages, COMPRESSIBLE) is None
+    given, options = {"answers": True, **given}, {"perMessageDeflate": True, "allowEIO3": True}
+    session, program = await echoed(serve, client, transports, COMPRESSIBLE, given=given, **options)
     assert extensions(program) == ["permessage-deflate"]
     assertCompressed(program, COMPRESSIBLE)
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
 
 
 # With whether what comes in at the client is compressed, and what goes out from it.
@@ -313,16 +284,11 @@ async def test_perMessageDeflateMemory(
     serve: Any, client: Run, setting: dict[str, Any], incoming: bool, outgoing: bool
 ) -> None:
     """Who is to remember less, server or client, finds fewer repetitions, and the other finds all."""
-    application = Application()
-    running = await serve(application, perMessageDeflate=setting)
     # Repetitions that are far from each other, and in different messages.
     messages: list[Message] = [noise(5_000)] * 40
-    program = client(running.url, "echo", ["websocket"], messages=packed(messages), answers=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, messages) is None
-    assert firstDifference(program.messages, messages) is None
+    _, program = await echoed(
+        serve, client, ["websocket"], messages, given={"answers": True}, perMessageDeflate=setting
+    )
     (carried,) = program.named("carried")
     assert (carried["in"] < 200_000 / 5, carried["out"] < 200_000 / 5) == (incoming, outgoing)
 
@@ -332,18 +298,10 @@ async def test_perMessageDeflateMemory(
 @pytest_twisted.ensureDeferred
 async def test_perMessageDeflateNotOffered(serve: Any, client: Run, given: dict[str, Any]) -> None:
     """A client that offers no compression gets none."""
-    application = Application()
-    running = await serve(application, perMessageDeflate=True, allowEIO3=True)
     messages = [*MIXED, *LARGE.values()]
-    options = {"perMessageDeflate": False}
-    program = client(
-        running.url, "echo", ["websocket"], messages=packed(messages), answers=True, options=options, **given
-    )
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, messages) is None
-    assert firstDifference(program.messages, messages) is None
+    given = {"answers": True, "options": {"perMessageDeflate": False}, **given}
+    options = {"perMessageDeflate": True, "allowEIO3": True}
+    _, program = await echoed(serve, client, ["websocket"], messages, given=given, **options)
     assert extensions(program) == [None]
 
 
@@ -360,12 +318,8 @@ async def test_perMessageDeflateOfSome(serve: Any, client: Run, threshold: int, 
             socket.send(message, compress=compress)
         socket.send("last")
 
-    application = Application(sendAll)
-    running = await serve(application, perMessageDeflate={"threshold": threshold})
-    program = client(running.url, "listen", ["websocket"], last="last", answers=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    setting, given = {"threshold": threshold}, {"answers": True}
+    _, program = await heard(serve, client, ["websocket"], sendAll, given=given, perMessageDeflate=setting)
     assert firstDifference(program.messages, [*messages, "last"]) is None
     assert extensions(program) == ["permessage-deflate"]
     (carried,) = program.named("carried")
@@ -394,9 +348,7 @@ async def test_maxHttpBufferSize(serve: Any, client: Run, options: dict[str, Any
     running = await serve(application, maxHttpBufferSize=300_000, **options)
     message = bytes(300_000 + excess)
     program = client(running.url, "echo", ["websocket"], messages=packed([message]), answers=True)
-    session = await application.session()
-    assert await session.closed() == ("transport error" if excess else "transport close")
-    await program.finish()
+    session = await application.ended(program, "transport error" if excess else "transport close")
     wanted = [] if excess else [message]
     assert firstDifference(session.messages, wanted) is None
     assert firstDifference(program.messages, wanted) is None
@@ -434,25 +386,17 @@ COOKIES: dict[str, tuple[Any, str, str]] = {
 @pytest_twisted.ensureDeferred
 async def test_cookie(serve: Any, client: Run, transports: list[str], setting: Any, name: str, attributes: str) -> None:
     """The first answer has a cookie with the session's id, and a client that keeps it sends it ever after."""
-    application, cookies = Application(), Cookies()
-
-    def setup(server: Any) -> None:
-        application(server)
-        server.use(cookies)
-
-    running = await serve(setup, cookie=setting)
-    options = {"withCredentials": True}
-    program = client(running.url, "echo", transports, messages=packed(MIXED), answers=True, options=options)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    cookies = Cookies()
+    given = {"answers": True, "options": {"withCredentials": True}}
+    session, program = await echoed(
+        serve, client, transports, MIXED, lambda server: server.use(cookies), given=given, cookie=setting
+    )
     pair = f"{name}={session.socket.id}"
     first, *others = program.named("answer")
     assert first["headers"]["set-cookie"] == [pair + attributes]
     assert [each for each in others if "set-cookie" in each["headers"]] == []
     assert cookies.seen == [None, *[pair] * len(others)]
     assert bool(others) is (transports != ["websocket"])
-    assert program.messages == MIXED
     assertUneventful(program, transports)
 
 
@@ -479,20 +423,12 @@ async def test_initialPacket(
 
     def handler(socket: Any) -> None:
         socket.send("second")
-        if len(transports) > 1:
-            socket.on("upgrade", lambda transport: socket.send("last"))
-        else:
-            socket.send("last")
+        onceSettled(transports, lambda socket: socket.send("last"))(socket)
 
-    application = Application(handler)
-    running = await serve(application, initialPacket=initial, allowEIO3=True)
-    program = client(running.url, "listen", transports, last="last", **given)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    options = {"initialPacket": initial, "allowEIO3": True}
+    session, program = await heard(serve, client, transports, handler, given=given, **options)
     assert firstDifference(program.messages, [initial, "second", "last"]) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
 
 
 # wsEngine
@@ -504,17 +440,11 @@ async def test_initialPacket(
 @pytest_twisted.ensureDeferred
 async def test_twistedEngine(serve: Any, client: Run, transports: list[str], given: dict[str, Any]) -> None:
     """On Twisted's WebSocket too, all messages, small and large, arrive unchanged and in order both ways."""
-    application = Application()
-    running = await serve(application, wsEngine=TwistedEngine, allowEIO3=True)
     messages = [*MIXED, *LARGE.values(), *(f"message {number}" for number in range(1_000)), *MIXED]
-    program = client(running.url, "echo", transports, messages=packed(messages), **given)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, messages) is None
-    assert firstDifference(program.messages, messages) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    session, program = await echoed(
+        serve, client, transports, messages, given=given, wsEngine=TwistedEngine, allowEIO3=True
+    )
+    assertWentWell(program, session, transports)
 
 
 @withWebSocket
@@ -522,146 +452,18 @@ async def test_twistedEngine(serve: Any, client: Run, transports: list[str], giv
 @pytest_twisted.ensureDeferred
 async def test_twistedEngineWithPythonsClient(serve: Any, python: Run, transports: list[str]) -> None:
     """The client of python-engineio talks to Twisted's WebSocket."""
-    application = Application()
-    running = await serve(application, wsEngine=TwistedEngine)
     messages = [*MIXED, *LARGE.values()]
-    program = python(running.url, "echo", transports, messages=packed(messages))
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, messages) is None
-    assert firstDifference(program.messages, messages) is None
+    session, program = await echoed(serve, python, transports, messages, wsEngine=TwistedEngine)
     assert program.named("disconnect") == [{"event": "disconnect", "reason": "client disconnect"}]
     assertTransport(session, transports)
-
-
-# For whatever goes on in an upgrade.
-UPGRADES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "twisted": ({"wsEngine": TwistedEngine}, {}),
-    "twisted, client 3": ({"wsEngine": TwistedEngine}, CLIENT_3),
-    "compressed": ({"httpCompression": {"threshold": 0}, "perMessageDeflate": {"threshold": 0}}, {"fetch": True}),
-}
-
-
-@pytest.mark.node
-@pytest.mark.parametrize(("options", "given"), UPGRADES.values(), ids=UPGRADES)
-@pytest_twisted.ensureDeferred
-async def test_sendDuringUpgrade(serve: Any, client: Run, options: dict[str, Any], given: dict[str, Any]) -> None:
-    """A client that sends all through the upgrade, and gets everything echoed, loses nothing and sees nothing twice."""
-    application = Application()
-    running = await serve(application, allowEIO3=True, **options)
-    program = client(running.url, "during", BOTH, **given)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    wanted = sentDuring(program)
-    assert firstDifference(session.messages, wanted) is None
-    assert firstDifference(program.messages, wanted) is None
-    assert 0 < session.beforeUpgrade < len(wanted)
-    assertTransport(session, BOTH)
-
-
-@pytest.mark.node
-@withWebSocket
-@pytest_twisted.ensureDeferred
-async def test_clientClosesTwistedEngine(serve: Any, client: Run, transports: list[str]) -> None:
-    """A client that leaves Twisted's WebSocket is gone from the server at once, and gets its goodbye."""
-    application = Application()
-    running = await serve(application, wsEngine=TwistedEngine)
-    program = client(running.url, "leave", transports, when="upgrade" if len(transports) > 1 else "open")
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.named("close") == [{"event": "close", "reason": "forced close"}]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
-    assert running.server.clientsCount == 0
-
-
-@pytest.mark.node
-@withWebSocket
-@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
-@pytest_twisted.ensureDeferred
-async def test_serverCloses(serve: Any, client: Run, transports: list[str], options: dict[str, Any]) -> None:
-    """When the server closes a session on a WebSocket, the client gets what was sent, and notices the end."""
-    goodbyes = [*MIXED, *LARGE.values()]
-
-    def leave(socket: Any) -> None:
-        for message in goodbyes:
-            socket.send(message)
-        socket.close()
-
-    def handler(socket: Any) -> None:
-        if len(transports) > 1:
-            socket.on("upgrade", lambda transport: leave(socket))
-        else:
-            leave(socket)
-
-    application = Application(handler)
-    running = await serve(application, **options)
-    program = client(running.url, "listen", transports)
-    session = await application.session()
-    assert await session.closed() == "forced close"
-    await program.finish()
-    assert firstDifference(program.messages, goodbyes) is None
-    assert program.named("close") == [{"event": "close", "reason": "transport close"}]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
-    assert running.server.clientsCount == 0
-
-
-@pytest.mark.node
-@withWebSocket
-@pytest.mark.parametrize("given", [{}, CLIENT_3], ids=["client 6", "client 3"])
-@pytest_twisted.ensureDeferred
-async def test_heartbeatOnTwistedEngine(serve: Any, client: Run, transports: list[str], given: dict[str, Any]) -> None:
-    """A client on Twisted's WebSocket that says nothing stays connected for many ping intervals."""
-    application = Application()
-    running = await serve(application, wsEngine=TwistedEngine, allowEIO3=True, pingInterval=50, pingTimeout=10_000)
-    program = client(running.url, "listen", transports, last="last", **given)
-    session = await application.session()
-    heartbeats: list[str] = []
-
-    def heartbeat() -> None:
-        heartbeats.append(session.socket.transport.name)
-        if heartbeats.count("websocket") == 5:
-            session.socket.send("last")
-
-    session.socket.on("heartbeat", heartbeat)
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.messages == ["last"]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
-
-
-@pytest.mark.node
-@withWebSocket
-@pytest_twisted.ensureDeferred
-async def test_clientStopsAnsweringOnTwistedEngine(serve: Any, client: Run, transports: list[str]) -> None:
-    """A client on Twisted's WebSocket that answers no ping is closed for the reason `ping timeout`, and notices."""
-    application = Application()
-    running = await serve(application, wsEngine=TwistedEngine, pingInterval=300, pingTimeout=200)
-    program = client(running.url, "mute", transports)
-    session = await application.session()
-    assert await session.closed() == "ping timeout"
-    await program.finish()
-    assert len(program.named("close")) == 1
-    assert running.server.clientsCount == 0
 
 
 @pytest.mark.node
 @pytest_twisted.ensureDeferred
 async def test_subprotocolsOnTwistedEngine(serve: Any, client: Run) -> None:
     """A client that offers subprotocols gets the first on Twisted's WebSocket too."""
-    application = Application()
-    running = await serve(application, wsEngine=TwistedEngine)
-    options = {"protocols": ["chat", "other"]}
-    program = client(running.url, "echo", ["websocket"], messages=packed(["hello"]), answers=True, options=options)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.messages == ["hello"]
+    given = {"answers": True, "options": {"protocols": ["chat", "other"]}}
+    _, program = await echoed(serve, client, ["websocket"], ["hello"], given=given, wsEngine=TwistedEngine)
     assert [each["headers"]["sec-websocket-protocol"] for each in program.named("answer")] == ["chat"]
     assertUneventful(program, ["websocket"])
 
@@ -689,20 +491,9 @@ async def test_headers(serve: Any, client: Run, transports: list[str], engine: A
         request.setHeader("X-Changed", "set")
         request.setHeader("X-Middleware", "set")
 
-    application = Application()
-
-    def setup(server: Any) -> None:
-        application(server)
-        server.use(middleware)
-        server.on("initial_headers", initial)
-        server.on("headers", every)
-
-    running = await serve(setup, wsEngine=engine)
-    program = client(running.url, "echo", transports, messages=packed(MIXED), answers=True)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.messages == MIXED
+    setUps = hears(initial_headers=initial, headers=every), lambda server: server.use(middleware)
+    given = {"answers": True}
+    _, program = await echoed(serve, client, transports, MIXED, *setUps, given=given, wsEngine=engine)
     assertUneventful(program, transports)
     first, *others = program.named("answer")
     assert first["headers"]["x-first"] == "yes"
@@ -747,16 +538,10 @@ ORIGIN = "https://example.com"
 @pytest_twisted.ensureDeferred
 async def test_allowedOrigin(serve: Any, client: Run, transports: list[str], origin: str | None) -> None:
     """A client from an allowed origin, or from none, is served as ever, and each answer says so."""
-    application = Application()
-    running = await serve(application, allowedOrigins=[ORIGIN], cors={"origin": [ORIGIN], "credentials": True})
-    options = {"extraHeaders": {"Origin": origin}} if origin else {}
-    program = client(running.url, "echo", transports, messages=packed(MIXED), answers=True, options=options)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.messages == MIXED
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    given = {"answers": True, "options": {"extraHeaders": {"Origin": origin}} if origin else {}}
+    options = {"allowedOrigins": [ORIGIN], "cors": {"origin": [ORIGIN], "credentials": True}}
+    session, program = await echoed(serve, client, transports, MIXED, given=given, **options)
+    assertWentWell(program, session, transports)
     for answer in program.named("answer"):
         assert answer["headers"].get("access-control-allow-origin") == origin
         assert answer["headers"].get("access-control-allow-credentials") == ("true" if origin else None)
@@ -810,14 +595,11 @@ async def test_allOptions(serve: Any, client: Run, transports: list[str], given:
     messages = [*LARGE.values(), *MIXED]
     options = {"extraHeaders": {"Origin": ORIGIN}, "withCredentials": True}
     program = client(running.url, "echo", transports, messages=packed(messages), answers=True, options=options, **given)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    session = await application.ended(program)
     assert firstDifference(session.messages, messages) is None
     # The client leaves after as many as it sent, and gets the initial one as well.
     assert firstDifference(program.messages, [b"welcome", *messages[:-1]]) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
     assert origins == {ORIGIN}
     # Client 3 keeps no cookies, and takes no compressed answers, under Node.js.
     isLatest = session.socket.protocol == 4

@@ -9,42 +9,28 @@ import pytest
 import pytest_twisted
 
 from ..kit.clients import (
-    TRANSPORTS,
+    BOTH,
+    FORMS_OF_3,
+    KINDS,
+    LARGE,
     Application,
+    Kind,
     Message,
     Run,
-    assertTransport,
     assertUneventful,
+    assertWentWell,
+    echoed,
     firstDifference,
+    heard,
+    ofKindsOverTransports,
+    onceSettled,
     overEveryTransport,
     pack,
-    sentDuring,
 )
 
 pytestmark = pytest.mark.node
 
-BOTH = TRANSPORTS["upgrade"]
-
-# How a client takes binary. Under Node.js client 3 does so over WebSocket alone, and asks for base64 where it polls;
-# in browsers it polls in bytes too, and so it does here with requests that can carry them.
-FORMS: dict[str, dict[str, Any]] = {
-    "node": {},
-    "bytes": {"xhr2": True},
-    "base64": {"options": {"forceBase64": True}},
-}
-
-inEveryForm = pytest.mark.parametrize("form", FORMS)
-
-# What differs between transports: WebSocket alone is the same under Node.js and in browsers.
-overEveryTransportInEveryForm = pytest.mark.parametrize(
-    ("transports", "form"),
-    [
-        pytest.param(transports, form, id=f"{name}-{form}")
-        for name, transports in TRANSPORTS.items()
-        for form in FORMS
-        if (name, form) != ("websocket", "bytes")
-    ],
-)
+inEveryForm = ofKindsOverTransports(*FORMS_OF_3)
 
 
 @pytest.fixture
@@ -54,15 +40,13 @@ def client(anyClient: Run) -> Run:
 
 
 class Traffic:
-    """The types of content that a server's requests and answers had; give it to `serve` with an application."""
+    """The types of content that a server's requests and answers had; called with the server."""
 
-    def __init__(self, application: Application) -> None:
-        self._application = application
+    def __init__(self) -> None:
         self.posted: set[str] = set()
         self.polled: set[str] = set()
 
     def __call__(self, server: Any) -> None:
-        self._application(server)
         server.on("headers", self._answered)
 
     def _answered(self, headers: Any, request: Any) -> None:
@@ -88,56 +72,34 @@ MIXED: list[Message] = [
 ]
 
 
-@overEveryTransportInEveryForm
+@inEveryForm
 @pytest_twisted.ensureDeferred
-async def test_echo(serve: Any, client: Run, transports: list[str], form: str) -> None:
+async def test_echo(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
     """Texts and bytes that a client sends in one go arrive unchanged and in order, and so does what comes back."""
-    application = Application()
-    traffic = Traffic(application)
-    running = await serve(traffic, allowEIO3=True)
-    program = client(running.url, "echo", transports, messages=[pack(message) for message in MIXED], **FORMS[form])
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    traffic = Traffic()
+    session, program = await echoed(serve, client, transports, MIXED, traffic, given=kind.given, **kind.options)
     assert session.socket.protocol == 3
-    assert firstDifference(session.messages, MIXED) is None
-    assert firstDifference(program.messages, MIXED) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
     if transports == ["polling"]:
         # Texts and bytes went together, in both directions, in the form that this is about.
-        isBinary = form == "bytes"
+        isBinary = kind is KINDS["client 3 in bytes"]
         assert ("application/octet-stream" in traffic.posted) is isBinary
         assert ("application/octet-stream" in traffic.polled) is isBinary
 
 
-LARGE: dict[str, Message] = {
-    # Five of JavaScript's characters, four of Unicode's, nine bytes.
-    "text": "aé€😀" * 50_000,
-    "binary": bytes(range(250)) * 2_000,
-}
-
-
-@overEveryTransportInEveryForm
-@pytest.mark.parametrize("message", LARGE.values(), ids=LARGE)
+# Five of JavaScript's characters, four of Unicode's, nine bytes.
+@pytest.mark.parametrize("message", ["aé€😀" * 50_000, LARGE["binary"]], ids=["text", "binary"])
+@inEveryForm
 @pytest_twisted.ensureDeferred
-async def test_large(serve: Any, client: Run, transports: list[str], form: str, message: Message) -> None:
+async def test_large(serve: Any, client: Run, transports: list[str], kind: Kind, message: Message) -> None:
     """A message of several hundred kilobytes arrives whole, and so does its echo."""
-    application = Application()
-    running = await serve(application, allowEIO3=True)
-    program = client(running.url, "echo", transports, messages=[pack(message)], **FORMS[form])
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, [message]) is None
-    assert firstDifference(program.messages, [message]) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    session, program = await echoed(serve, client, transports, [message], given=kind.given, **kind.options)
+    assertWentWell(program, session, transports)
 
 
-@overEveryTransportInEveryForm
+@inEveryForm
 @pytest_twisted.ensureDeferred
-async def test_burstFromServer(serve: Any, client: Run, transports: list[str], form: str) -> None:
+async def test_burstFromServer(serve: Any, client: Run, transports: list[str], kind: Kind) -> None:
     """Texts and bytes that the server sends at the connection, in the upgrade and after it arrive once, in order."""
     sent: list[Message] = []
 
@@ -150,74 +112,42 @@ async def test_burstFromServer(serve: Any, client: Run, transports: list[str], f
         burst()
         socket.on("upgrading", burst)
         socket.on("upgrade", burst)
-        if len(transports) > 1:
-            socket.on("upgrade", lambda transport: socket.send("last"))
-        else:
-            socket.send("last")
+        onceSettled(transports, lambda socket: socket.send("last"))(socket)
 
-    application = Application(handler, echo=False)
-    traffic = Traffic(application)
-    running = await serve(traffic, allowEIO3=True)
-    program = client(running.url, "listen", transports, last="last", **FORMS[form])
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    traffic = Traffic()
+    session, program = await heard(serve, client, transports, handler, traffic, given=kind.given, **kind.options)
     assert len(sent) == len(MIXED) * (3 if len(transports) > 1 else 1)
     assert firstDifference(program.messages, [*sent, "last"]) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
     if transports[0] == "polling":
-        assert ("application/octet-stream" in traffic.polled) is (form == "bytes")
-
-
-@inEveryForm
-@pytest_twisted.ensureDeferred
-async def test_sendDuringUpgrade(serve: Any, client: Run, form: str) -> None:
-    """A client that sends all through the upgrade, and gets everything echoed, loses nothing and sees nothing twice."""
-    application = Application()
-    running = await serve(application, allowEIO3=True)
-    program = client(running.url, "during", BOTH, **FORMS[form])
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    wanted = sentDuring(program)
-    assert firstDifference(session.messages, wanted) is None
-    assert firstDifference(program.messages, wanted) is None
-    assert program.names == ["open", "upgrading", "upgrade", "sent", "close"]
-    # Otherwise this would have tested something else.
-    assert 0 < session.beforeUpgrade < len(wanted)
-    assertTransport(session, BOTH)
+        assert ("application/octet-stream" in traffic.polled) is (kind is KINDS["client 3 in bytes"])
 
 
 @overEveryTransport
 @pytest_twisted.ensureDeferred
 async def test_clientPings(serve: Any, client: Run, transports: list[str]) -> None:
     """A client that says nothing stays connected by its own pings, which the server answers."""
-    application = Application(echo=False)
-    running = await serve(application, allowEIO3=True, pingInterval=50, pingTimeout=10_000)
-    program = client(running.url, "listen", transports, last="last")
-    session = await application.session()
-    socket = session.socket
     heartbeats: list[str] = []
     packets: list[str] = []
 
-    def heartbeat() -> None:
-        heartbeats.append(socket.transport.name)
-        # This client sends no second ping without an answer to the first.
-        if heartbeats.count(transports[-1]) == 5:
-            socket.send("last")
+    def handler(socket: Any) -> None:
+        def heartbeat() -> None:
+            heartbeats.append(socket.transport.name)
+            # This client sends no second ping without an answer to the first.
+            if heartbeats.count(transports[-1]) == 5:
+                socket.send("last")
 
-    socket.on("heartbeat", heartbeat)
-    socket.on("packet", lambda packet: packets.append(f"in {packet.type.name}"))
-    socket.on("packetCreate", lambda packet: packets.append(f"out {packet.type.name}"))
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert socket.protocol == 3
+        socket.on("heartbeat", heartbeat)
+        socket.on("packet", lambda packet: packets.append(f"in {packet.type.name}"))
+        socket.on("packetCreate", lambda packet: packets.append(f"out {packet.type.name}"))
+
+    options = {"allowEIO3": True, "pingInterval": 50, "pingTimeout": 10_000}
+    session, program = await heard(serve, client, transports, handler, **options)
+    assert session.socket.protocol == 3
     assert program.messages == ["last"]
     pings = len(heartbeats)
     assert packets == ["in PING", "out PONG"] * (pings - 1) + ["in PING", "out PONG", "out MESSAGE"]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)
 
 
 @pytest.mark.slow
@@ -226,19 +156,13 @@ async def test_pingsKeepSessionAlive(serve: Any, client: Run) -> None:
     """A client that pings outlives the time in which one that doesn't is closed."""
     from twisted.internet import reactor
 
-    application = Application(echo=False)
-    running = await serve(application, allowEIO3=True, pingInterval=100, pingTimeout=3000)
-    program = client(running.url, "listen", BOTH, last="last")
-    session = await application.session()
     end = reactor.seconds() + 3.3
 
-    def heartbeat() -> None:
-        if reactor.seconds() > end:
-            session.socket.send("last")
+    def handler(socket: Any) -> None:
+        socket.on("heartbeat", lambda: socket.send("last") and None if reactor.seconds() > end else None)
 
-    session.socket.on("heartbeat", heartbeat)
-    assert await session.closed() == "transport close"
-    await program.finish()
+    options = {"allowEIO3": True, "pingInterval": 100, "pingTimeout": 3000}
+    _, program = await heard(serve, client, BOTH, handler, **options)
     assert program.messages == ["last"]
     assertUneventful(program, BOTH)
 
@@ -259,70 +183,6 @@ async def test_clientStopsPinging(serve: Any, client: Run, transports: list[str]
     assert reactor.seconds() - opened[0] > 0.4
     await program.finish()
     assert [each["reason"] for each in program.named("close")] == ["transport close"]
-    assert running.server.clientsCount == 0
-
-
-@overEveryTransport
-@pytest_twisted.ensureDeferred
-async def test_clientCloses(serve: Any, client: Run, transports: list[str]) -> None:
-    """A client that leaves is gone from the server at once, for the reason `transport close`, told once."""
-    application = Application()
-    running = await serve(application, allowEIO3=True)
-    when = "upgrade" if len(transports) > 1 else "open"
-    program = client(running.url, "leave", transports, when=when)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    # Ends by itself: the server has ended the request that waited, or its side of the WebSocket.
-    await program.finish()
-    assert program.named("close") == [{"event": "close", "reason": "forced close"}]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
-    assert session.happened.count("close: transport close") == 1
-    assert running.server.clientsCount == 0
-
-
-@pytest.mark.parametrize("when", ["open", "upgrading"])
-@pytest_twisted.ensureDeferred
-async def test_clientClosesBeforeUpgrade(serve: Any, client: Run, when: str) -> None:
-    """A client that leaves while it would upgrade is gone from the server, for the reason `transport close`."""
-    application = Application()
-    running = await serve(application, allowEIO3=True)
-    program = client(running.url, "leave", BOTH, when=when)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert program.named("close") == [{"event": "close", "reason": "forced close"}]
-    assert session.happened.count("close: transport close") == 1
-    assert running.server.clientsCount == 0
-
-
-@overEveryTransportInEveryForm
-@pytest_twisted.ensureDeferred
-async def test_serverCloses(serve: Any, client: Run, transports: list[str], form: str) -> None:
-    """When the server closes, the client still gets what was sent before, and then notices the end."""
-    goodbyes: list[Message] = ["goodbye 😀", b"goodbye", "", b"", "last"]
-
-    def leave(socket: Any, *_: object) -> None:
-        for message in goodbyes:
-            socket.send(message)
-        socket.close()
-
-    def handler(socket: Any) -> None:
-        if len(transports) > 1:
-            socket.on("upgrade", lambda transport: leave(socket))
-        else:
-            leave(socket)
-
-    application = Application(handler)
-    running = await serve(application, allowEIO3=True)
-    program = client(running.url, "listen", transports, **FORMS[form])
-    session = await application.session()
-    assert await session.closed() == "forced close"
-    await program.finish()
-    assert program.messages == goodbyes
-    assert program.named("close") == [{"event": "close", "reason": "transport close"}]
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
     assert running.server.clientsCount == 0
 
 
@@ -382,8 +242,7 @@ async def test_bothRevisions(serve: Any, client: Run, anyClient: Run, transports
     for program, session in ((three, sessions[3]), (six, sessions[4])):
         assert await session.closed() == "transport close"
         await program.finish()
-        assertUneventful(program, transports)
-        assertTransport(session, transports)
+        assertWentWell(program, session, transports)
     assert relay.together == [3, 4]
     assert three.messages[0] == "from 6"
     assert six.messages[0] == "from 3"
@@ -396,17 +255,8 @@ async def test_bothRevisions(serve: Any, client: Run, anyClient: Run, transports
 @pytest_twisted.ensureDeferred
 async def test_client5(serve: Any, anyClient: Run, transports: list[str]) -> None:
     """Client 5, of revision 4, gets its texts and bytes back where revision 3 is allowed as well."""
-    application = Application()
-    running = await serve(application, allowEIO3=True)
     messages: list[Message] = ["hello 😀", bytes(range(256)), "", b"", "0123456789abcdé" * 20_000]
-    program = anyClient(
-        running.url, "echo", transports, messages=[pack(each) for each in messages], client="engine.io-client-5"
-    )
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
+    given = {"client": "engine.io-client-5"}
+    session, program = await echoed(serve, anyClient, transports, messages, given=given, allowEIO3=True)
     assert session.socket.protocol == 4
-    assert firstDifference(session.messages, messages) is None
-    assert firstDifference(program.messages, messages) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    assertWentWell(program, session, transports)

@@ -8,17 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from ..kit.clients import Application, Message, Program, Run, Session, firstDifference, overEveryTransport, pack
-
-
-@pytest.fixture
-def client(python: Run) -> Run:
-    """Start the client: `client(url, "echo", transports, messages)`."""
-
-    def run(url: str, scenario: str, transports: list[str], messages: list[Message]) -> Program:
-        return python(url, scenario, transports, messages=[pack(message) for message in messages])
-
-    return run
+from ..kit.clients import Application, Message, Program, Run, Session, echoed, overEveryTransport, pack
 
 
 def assertTransport(session: Session, program: Program, transports: list[str]) -> None:
@@ -46,19 +36,11 @@ MESSAGES: dict[str, list[Message]] = {
 @overEveryTransport
 @pytest.mark.parametrize("messages", MESSAGES.values(), ids=MESSAGES)
 @pytest_twisted.ensureDeferred
-async def test_echo(serve: Any, client: Run, transports: list[str], messages: list[Message]) -> None:
+async def test_echo(serve: Any, python: Run, transports: list[str], messages: list[Message]) -> None:
     """What this client sends arrives unchanged and in order, and so does the echo; then the client leaves."""
-    application = Application()
-    running = await serve(application)
-    program = client(running.url, "echo", transports, messages)
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, messages) is None
-    assert firstDifference(program.messages, messages) is None
+    session, program = await echoed(serve, python, transports, messages)
     assert program.named("disconnect") == [{"event": "disconnect", "reason": "client disconnect"}]
     assertTransport(session, program, transports)
-    assert running.server.clientsCount == 0
 
 
 @pytest.mark.parametrize(
@@ -72,7 +54,7 @@ async def test_echo(serve: Any, client: Run, transports: list[str], messages: li
 @overEveryTransport
 @pytest_twisted.ensureDeferred
 async def test_serverCloses(
-    serve: Any, client: Run, transports: list[str], close: Callable[[Any], object], ending: str
+    serve: Any, python: Run, transports: list[str], close: Callable[[Any], object], ending: str
 ) -> None:
     """When the server closes, or is drained, this client gets what was sent before, and notices the end."""
 
@@ -85,10 +67,8 @@ async def test_serverCloses(
 
     application = Application(handler, echo=False)
     running = await serve(application)
-    program = client(running.url, "listen", transports, ["hello"])
-    session = await application.session()
-    assert await session.closed() == ending
-    await program.finish()
+    program = python(running.url, "listen", transports, messages=[pack("hello")])
+    session = await application.ended(program, ending)
     assert session.messages == ["hello"]
     assert program.messages == ["goodbye"]
     # The close packet is told as it is; a closed WebSocket this client calls an error, clean as it may be.
@@ -99,11 +79,11 @@ async def test_serverCloses(
 
 
 @pytest_twisted.ensureDeferred
-async def test_lost(serve: Any, client: Run) -> None:
+async def test_lost(serve: Any, python: Run) -> None:
     """This client's program fails at once, and says why, when it loses the connection in the middle of an echo."""
     application = Application(lambda socket: socket.on("message", lambda message: socket.close()))
     running = await serve(application)
-    program = client(running.url, "echo", ["websocket"], ["one", "two"])
+    program = python(running.url, "echo", ["websocket"], messages=[pack("one"), pack("two")])
     with pytest.raises(AssertionError, match=r"the connection was lost \(transport error\), \d messages had not come"):
         await program.finish()
     assert "Timeout" not in str(program)

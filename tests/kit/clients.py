@@ -11,12 +11,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
+
+from .engines import TwistedEngine
 
 INTEROP = Path(__file__).parents[1] / "interop"
 
@@ -25,6 +28,7 @@ DEADLINE = 75
 
 # What the parametrized tests go through: the transports that a client is allowed.
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": ["polling", "websocket"]}
+BOTH = TRANSPORTS["upgrade"]
 
 Message: TypeAlias = str | bytes
 Event: TypeAlias = dict[str, Any]
@@ -43,6 +47,11 @@ def unpack(event: Event) -> Message:
         return b64decode(event["binary"])
     text: str = event["text"]
     return text
+
+
+MIXED: list[Message] = ["hello", bytes(range(256)), "", b"", "é € 😀 \u2028 \x00", b"\x00\xff", "last"]
+
+LARGE: dict[str, Message] = {"text": "0123456789abcdé" * 33_333, "binary": bytes(range(250)) * 2_000}
 
 
 def firstDifference(got: Sequence[Message], wanted: Sequence[Message]) -> str | None:
@@ -174,6 +183,59 @@ Run: TypeAlias = Callable[..., Program]
 overEveryTransport = pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS)
 
 
+@attrs.frozen
+class Kind:
+    """
+    A JavaScript client against a server with certain options.
+
+    @ivar given: what the client's program is given.
+    @ivar options: of the server.
+    @ivar transports: the names of those on which it differs from others.
+    """
+
+    given: dict[str, Any] = attrs.Factory(dict)
+    options: dict[str, Any] = attrs.Factory(dict)
+    transports: tuple[str, ...] = tuple(TRANSPORTS)
+
+
+CLIENT_3 = {"client": "engine.io-client-3"}
+_ALLOWED_3 = {"allowEIO3": True}
+_WEBSOCKET = ("websocket", "upgrade")
+
+# How client 3 takes binary. Under Node.js it does so over WebSocket alone, and asks for base64 if it polls; in browsers
+# it polls in bytes too, and so it does here with requests that can carry them. WebSocket alone is the same in both.
+KINDS: dict[str, Kind] = {
+    "client 6": Kind(),
+    "client 3": Kind(CLIENT_3, _ALLOWED_3),
+    "client 3 in bytes": Kind({**CLIENT_3, "xhr2": True}, _ALLOWED_3, ("polling", "upgrade")),
+    "client 3 in base64": Kind({**CLIENT_3, "options": {"forceBase64": True}}, _ALLOWED_3),
+    "twisted": Kind({}, {"wsEngine": TwistedEngine}, _WEBSOCKET),
+    "twisted, client 3": Kind(CLIENT_3, {"wsEngine": TwistedEngine, **_ALLOWED_3}, _WEBSOCKET),
+    "deflated": Kind({}, {"perMessageDeflate": True}, _WEBSOCKET),
+    "all compressed": Kind(
+        {"fetch": True}, {"httpCompression": {"threshold": 0}, "perMessageDeflate": {"threshold": 0}}
+    ),
+}
+
+FORMS_OF_3 = ("client 3", "client 3 in bytes", "client 3 in base64")
+
+
+def ofKinds(*names: str) -> pytest.MarkDecorator:
+    """Have a test run with clients of these kinds."""
+    return pytest.mark.parametrize("kind", [KINDS[each] for each in names], ids=names)
+
+
+def ofKindsOverTransports(*names: str) -> pytest.MarkDecorator:
+    """Have a test run with clients of these kinds, over each of the transports on which they differ."""
+    cases = [
+        pytest.param(transports, KINDS[name], id=f"{each}-{name}")
+        for name in names
+        for each, transports in TRANSPORTS.items()
+        if each in KINDS[name].transports
+    ]
+    return pytest.mark.parametrize(("transports", "kind"), cases)
+
+
 def scenarios(start: Run, interpreter: str, program: str) -> Run:
     """
     A function that starts a client in a scenario of its program, with the input that is described there:
@@ -277,3 +339,84 @@ class Application:
         """Wait for the next session."""
         session: Session = await within(self._sessions.get(), "a session on the server")
         return session
+
+    async def ended(self, program: Program, reason: str = "transport close") -> Session:
+        """Wait for the end of the next session, which has to be for this reason, and of its client's program."""
+        session = await self.session()
+        assert await session.closed() == reason
+        await program.finish()
+        return session
+
+
+def assertWentWell(program: Program, session: Session, transports: list[str]) -> None:
+    """Neither the JavaScript client nor the application noticed any trouble."""
+    assertUneventful(program, transports)
+    assertTransport(session, transports)
+
+
+def calledWith(*setUps: Callable[[Any], object]) -> Callable[[Any], None]:
+    """For `serve`: applications, and whatever else is called with the server."""
+
+    def setUp(server: Any) -> None:
+        for each in setUps:
+            each(server)
+
+    return setUp
+
+
+async def echoed(
+    serve: Callable[..., Any],
+    client: Run,
+    transports: list[str],
+    messages: Sequence[Message],
+    *setUps: Callable[[Any], object],
+    given: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Session, Program]:
+    """
+    Have a client send messages to an application that sends them back, and make sure that both got them, in order.
+
+    @param setUps: called with the server as well.
+    @param given: what the client's program is given besides.
+    @param options: of the server.
+    """
+    application = Application()
+    running = await serve(calledWith(application, *setUps), **options)
+    program = client(running.url, "echo", transports, messages=[pack(each) for each in messages], **(given or {}))
+    session = await application.ended(program)
+    assert firstDifference(session.messages, messages) is None
+    assert firstDifference(program.messages, messages) is None
+    assert running.server.clientsCount == 0
+    return session, program
+
+
+async def heard(
+    serve: Callable[..., Any],
+    client: Run,
+    transports: list[str],
+    handler: Callable[[Any], object],
+    *setUps: Callable[[Any], object],
+    given: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Session, Program]:
+    """
+    Have a client listen until `last` comes from an application whose handler of sessions is given, and leave.
+
+    The other parameters are those of L{echoed}.
+    """
+    application = Application(handler, echo=False)
+    running = await serve(calledWith(application, *setUps), **options)
+    program = client(running.url, "listen", transports, last="last", **(given or {}))
+    return await application.ended(program), program
+
+
+def onceSettled(transports: list[str], what: Callable[[Any], object]) -> Callable[[Any], None]:
+    """A handler of sessions that calls `what` with each as soon as it is on the transport that it is to stay on."""
+
+    def handler(socket: Any) -> None:
+        if len(transports) > 1:
+            socket.on("upgrade", lambda transport: what(socket) and None)
+        else:
+            what(socket)
+
+    return handler

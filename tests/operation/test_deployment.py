@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
@@ -28,7 +29,8 @@ from ..kit.clients import (
     Run,
     assertTransport,
     assertUneventful,
-    firstDifference,
+    assertWentWell,
+    echoed,
     overEveryTransport,
     pack,
 )
@@ -87,6 +89,16 @@ def through(serve: Any, tmp_path: Path, certificate: Certificate) -> Iterator[Th
                     wire.drop()
 
 
+def behind(serve: Any, through: Through, name: str) -> Callable[..., Any]:
+    """Start a server as `serve` does, to be reached through a proxy."""
+
+    async def start(setUp: Callable[[Server], object]) -> Any:
+        running = await serve(setUp, idPrefix="1-")
+        return SimpleNamespace(server=running.server, url=through(name, [running]).url)
+
+    return start
+
+
 def all_(coroutines: Any) -> Deferred[Any]:
     """Wait for all of several."""
     return gatherResults([Deferred.fromCoroutine(each) for each in coroutines], consumeErrors=True)
@@ -109,23 +121,9 @@ MESSAGES = ["hello", bytes(range(256)), "é € 😀", "0123456789abcdé" * 20_0
 @pytest_twisted.ensureDeferred
 async def test_javaScript(serve: Any, through: Through, client: Run, name: str, transports: list[str]) -> None:
     """engine.io-client: messages in both directions, of every kind and size, and the upgrade where it makes one."""
-    application = Application()
-    running = await serve(application, idPrefix="1-")
-    here = through(name, [running])
-    program = client(
-        here.url,
-        "echo",
-        transports,
-        messages=[pack(each) for each in MESSAGES],
-        options={"rejectUnauthorized": False, "withCredentials": True},
-    )
-    session = await application.session()
-    assert await session.closed() == "transport close"
-    await program.finish()
-    assert firstDifference(session.messages, MESSAGES) is None
-    assert firstDifference(program.messages, MESSAGES) is None
-    assertUneventful(program, transports)
-    assertTransport(session, transports)
+    given = {"options": {"rejectUnauthorized": False, "withCredentials": True}}
+    session, program = await echoed(behind(serve, through, name), client, transports, MESSAGES, given=given)
+    assertWentWell(program, session, transports)
 
 
 @overEveryTransport
@@ -143,14 +141,7 @@ async def test_python(
     """The client of python-engineio, which checks the certificate."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.chain))
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(certificate.chain))
-    application = Application()
-    running = await serve(application, idPrefix="1-")
-    program = python(through(name, [running]).url, "echo", transports, messages=[pack(each) for each in MESSAGES])
-    session = await application.session()
-    await session.closed()
-    await program.finish()
-    assert firstDifference(session.messages, MESSAGES) is None
-    assert firstDifference(program.messages, MESSAGES) is None
+    session, _ = await echoed(behind(serve, through, name), python, transports, MESSAGES)
     assertTransport(session, transports)
 
 
