@@ -58,7 +58,7 @@ run: $(VENV)/run
 	@echo 'Try in another terminal:'
 	@echo '  curl "http://localhost:$(PORT)/engine.io/?EIO=4&transport=polling"    # opens a session by hand'
 	@echo '  cd examples/latency && npm ci && ../../$(BIN)/python latency.py tcp:3001  # plots the round trip in a browser'
-	@echo 'Read next: docs/interface.md, examples/README.md'
+	@echo 'Read next: docs/index.md, examples/README.md'
 	@$(BIN)/twistd -n --pidfile= engineio --listen tcp:$(PORT)
 
 lint: $(VENV)/test

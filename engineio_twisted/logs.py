@@ -1,7 +1,7 @@
 """
 Lines of the log that clients can cause: at most one a second of each kind, and a count of those that are left out.
 
-docs/operation.md, "Logs".
+docs/logging.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 The events of a server, counted, and reported to observers.
 
 Every part counts into the L{Counters} of its server, always; each observer is told the same. This
-knows no part of the server, and nothing here changes what the server does. docs/operation.md.
+knows no part of the server, and nothing here changes what the server does. docs/monitoring.md.
 """
 
 from __future__ import annotations

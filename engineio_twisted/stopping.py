@@ -1,5 +1,5 @@
 """
-The stop of a server: in which order everything ends, and when. docs/operation.md, "Stopping".
+The stop of a server: in which order everything ends, and when. docs/graceful-shutdown.md.
 
 There is one deadline for all of it. Clients have until C{drainTimeout} to take what they are sent, without a drain no
 time at all. What is left three seconds later is aborted, and waited for no longer.

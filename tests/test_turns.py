@@ -514,7 +514,7 @@ def test_anIncompleteMessage(engine: Any, size: int, inflated: list[int]) -> Non
 
 @pytest.mark.parametrize("engine", DEFLATING)
 def test_memory(engine: Any) -> None:
-    """What is held takes as much memory as came, and little more; docs/interface.md says what compression takes."""
+    """What is held takes as much memory as came, and little more; docs/options.md says what compression takes."""
     peer = DeflatingPeer(engine, 1_000_000)
 
     def taken(does: Callable[[], object]) -> int:

@@ -1,7 +1,7 @@
 """
 Whether the process works and the server is ready, for whatever starts processes and chooses among them.
 
-docs/operation.md, "Health".
+docs/monitoring.md, "Health checks".
 """
 
 from __future__ import annotations

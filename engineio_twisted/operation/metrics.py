@@ -1,7 +1,7 @@
 """
 The numbers of a server for Prometheus, by prometheus_client; needs the extra C{metrics}.
 
-What is asked for is L{Server.stats}, when it is asked for: no message costs more because of it. docs/operation.md,
+What is asked for is L{Server.stats}, when it is asked for: no message costs more because of it. docs/monitoring.md,
 "Prometheus".
 """
 

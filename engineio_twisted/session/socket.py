@@ -1,5 +1,5 @@
 """
-One session, as its application sees it. docs/interface.md, "Socket".
+One session, as its application sees it. docs/sessions.md.
 
 No name without an underscore is here that isn't for applications; what else a session does is in L{Session}.
 """

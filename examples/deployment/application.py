@@ -1,4 +1,4 @@
-"""The application that the units start: every message comes back."""
+"""The application of the units: an echo."""
 
 
 def application(server):

@@ -81,7 +81,7 @@ FILES = {
     ("docs/embedding.md", "python"): "test_embedding.py::test_quotations",
     ("docs/http2.md", "python"): "test_streams.py::test_reproductions",
     ("docs/http2.md", "text"): "test_streams.py::test_reproductions",
-    ("docs/guides/limits.md", "toml"): "test_docs.py::test_theSameInAFile",
+    ("docs/limits.md", "toml"): "test_docs.py::test_theSameInAFile",
     ("docs/protocols.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "text"): "test_docs.py::test_description",
     ("examples/echo/README.md", "js"): "test_docs.py::test_clients",
@@ -169,6 +169,31 @@ def test_theTestsAreThere() -> None:
     assert [each for each in COMMANDS if not any(re.fullmatch(each, line) for line in commands)] == []
     kinds = {(nameOf(block.page), block.language) for block in BLOCKS}
     assert FILES.keys() - kinds == set()
+
+
+# Links
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as code hosts and Sphinx make it."""
+    return re.sub(r"[^\w -]", "", re.sub(r"[`*]|\[|\]\(.*?\)", "", heading).lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {anchor(each) for each in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=nameOf)
+def test_linksLeadSomewhere(page: Path) -> None:
+    """Each relative link leads to a file that is there, and to a heading of it."""
+    dead = []
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for where, heading in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", text):
+        path = page.parent / where if where else page
+        if not path.exists() or (heading and heading not in anchors(path)):
+            dead.append(f"{where}#{heading}")
+    assert dead == []
 
 
 # Python
@@ -459,8 +484,8 @@ def test_benchmarksAreNamed() -> None:
 
 
 def test_theSameInAFile(tmp_path: Path, reactor: Reactor) -> None:
-    """The options of the guide, in Python and in a file."""
-    page = DOCS / "guides" / "limits.md"
+    """The options of the page, in Python and in a file."""
+    page = DOCS / "limits.md"
     (python,) = (block for block in PYTHON if block.page == page)
     (toml,) = (block for block in blocksOf(page) if block.language == "toml")
     made: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The programs of docs/guides do what the guides say of them: each is served in memory, to clients that talk."""
+"""The programs of the guides do what the guides say of them: each is served in memory, to clients that talk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..kit.markdown import blocksOf
 from ..kit.memory import Connection, Memory
 from ..kit.wire import TEXT, framesOf, http, makeFrame, target, upgrade
 
-GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+GUIDES = Path(__file__).parents[2] / "docs"
 
 
 def program(page: str, heading: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Poller:
 
 def test_toOneAndToAll() -> None:
     """A newcomer is greeted, others hear of them; text goes to everybody, and bytes back."""
-    memory = serve(program("messages.md", "To one, and to all")["application"])
+    memory = serve(program("messages.md", "Send, receive, broadcast")["application"])
     first, second = Talker(memory), Talker(memory)
     assert first.heard() == ["for you alone", "somebody has come"]
     assert second.heard() == ["for you alone"]
@@ -109,13 +109,22 @@ def test_rooms() -> None:
     assert (again.heard(), carl.heard()) == ([], [])
 
 
+def test_periodic() -> None:
+    """Each client hears how many there are, as long as it is there."""
+    memory = serve(program("messages.md", "Periodic messages")["application"])
+    first, second = Talker(memory), Talker(memory)
+    memory.advance(10)
+    assert (first.heard(), second.heard()) == (["2 online"], ["2 online"])
+    second.connection.lose()
+    memory.advance(10)
+    assert (first.heard(), second.heard()) == (["1 online"], [])
+
+
 def test_whoIsSlowGetsFewer() -> None:
     """Who takes what comes gets each; who doesn't ask gets the newest alone. It ends with the session."""
-    application = program("slow-clients.md", "Leave out what is old when it arrives")["application"]
+    application = program("backpressure.md", "Send only the newest value")["application"]
     numbers = iter(range(1000))
-    memory = Memory()
-    memory.server.removeListener("connection", memory._opened)
-    application(memory.server, lambda: str(next(numbers)), memory.clock)
+    memory = serve(application, lambda: str(next(numbers)))
     talker = Talker(memory)
     memory.advance(1)
     memory.advance(1)
@@ -137,7 +146,7 @@ def test_allOfIt() -> None:
     """Every page arrives, in order, whatever the pace; and no more waits than the client takes."""
     pages = [f"page {number} " + "x" * 1000 for number in range(500)]
     memory = serve(
-        program("slow-clients.md", "Send all of it, at the client's pace")["application"], lambda: iter(pages)
+        program("backpressure.md", "Send everything at the client's pace")["application"], lambda: iter(pages)
     )
     poller = Poller(memory)
     (socket,) = memory.server.clients.values()
@@ -154,16 +163,16 @@ def test_aFile(tmp_path: Path) -> None:
     """The file arrives whole, and then what is said behind it."""
     data = bytes(range(256)) * 2000
     (tmp_path / "large.bin").write_bytes(data)
-    application = program("slow-clients.md", "A file, or another connection")["application"]
+    application = program("backpressure.md", "Stream a file or another connection")["application"]
     memory = serve(application, str(tmp_path / "large.bin"))
     talker = Talker(memory)
     heard: list[str | bytes] = []
     for _ in range(100):
         memory.advance(0)
         heard += talker.heard()
-        if heard and heard[-1] == "that was all":
+        if heard and heard[-1] == "end of file":
             break
-    assert heard.pop() == "that was all"
+    assert heard.pop() == "end of file"
     assert b"".join(each for each in heard if isinstance(each, bytes)) == data
 
 
@@ -175,7 +184,7 @@ def test_heldBack() -> None:
         stored.append((data, Deferred()))
         return stored[-1][1]
 
-    memory = serve(program("slow-clients.md", "Hold a client back")["application"], store)
+    memory = serve(program("backpressure.md", "Slow down a client")["application"], store)
     talker = Talker(memory)
     talker.say("one")
     talker.say("two")
@@ -198,7 +207,7 @@ def reactor(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
 
 def test_byACookie(reactor: Any) -> None:
     """Without the cookie 403 and the reason, with it a session that knows who it is."""
-    program("authentication.md", "By a cookie")
+    program("authentication.md", "Cookies")
     site = reactor.tcpServers[0][1]
     for cookie, status, said in (
         ("", b" 403 ", b'{"code":4,"message":"log in first"}'),
@@ -218,34 +227,30 @@ def test_byACookie(reactor: Any) -> None:
 
 def test_byAToken() -> None:
     """Only the token opens."""
-    memory = Memory(allowRequest=program("authentication.md", "By a token")["allowRequest"])
+    memory = Memory(allowRequest=program("authentication.md", "Tokens")["allowRequest"])
     for sent, status in (("Bearer ef92b778bafe771e", b" 200 "), ("Bearer other", b" 403 "), ("é", b" 403 ")):
         connection = memory.connect(http("GET", target(), [("Authorization", sent)]))
         assert status in connection.taken().partition(b"\r\n")[0]
 
 
-def test_byTheFirstMessage(reactor: Any) -> None:
+def test_byTheFirstMessage() -> None:
     """Who says the right thing stays, who says another or nothing goes."""
-    path = GUIDES / "authentication.md"
-    block = next(each for each in blocksOf(path) if "isKnown" in each.text)
-    made: dict[str, Any] = {}
-    exec(block.text, made)
-    memory = serve(made["application"], lambda data: data == "right")
+    application = program("authentication.md", "The first message")["application"]
+    memory = serve(application, lambda data: data == "right")
     known, unknown, silent = Talker(memory), Talker(memory), Talker(memory)
     known.say("right")
     unknown.say("wrong")
     assert len(memory.server.clients) == 2
-    reactor.advance(10)
+    memory.advance(10)
     assert [socket.readyState for socket in memory.server.clients.values()] == ["open"]
     for each in (known, unknown, silent):
         each.connection.lose()
-    assert reactor.getDelayedCalls() == []
 
 
-def test_shutOut() -> None:
+def test_loggedOut() -> None:
     """All sessions of one user end, and nobody else's."""
     given: list[Callable[[str], None]] = []
-    made = program("authentication.md", "Whoever has been shut out since")
+    made = program("authentication.md", "Disconnecting a user who has logged out")
     users = iter(["ann", "bob", "ann"])
     memory = serve(lambda server: given.append(made["application"](server, lambda request: next(users))))
     for _ in range(3):

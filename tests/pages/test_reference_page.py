@@ -185,9 +185,7 @@ def test_everyMethodAndAttributeIsNamed(subject: type[Any]) -> None:
 
 def test_nothingOfASocketIsForThePackageAlone() -> None:
     """Whatever completion shows of a socket is described for applications."""
-    page = (DOCS / "interface.md").read_text(encoding="utf-8")
-    described = names(section(page, "## Server")) | names(section(page, "## Socket"))
-    assert publicNames(Socket) - described == set()
+    assert publicNames(Socket) - names((DOCS / "sessions.md").read_text(encoding="utf-8")) == set()
 
 
 def test_whatBothHaveIsNamed() -> None:
