@@ -24,7 +24,7 @@ from .server import Server
 from .session.factory import SocketFactory
 from .session.socket import Socket
 from .session.states import ReadyState
-from .transports.base import Transport
+from .transport import Transport
 from .transports.engine_autobahn import AutobahnEngine
 from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport

@@ -12,7 +12,8 @@ from .protocol.frames import NORMAL
 from .protocol.packet import Form, Packet
 
 if TYPE_CHECKING:
-    from twisted.web.server import Request
+    # For sessions too, whose modules import nothing of twisted.web.
+    from twisted.web.server import Request as Request
 
     from .protocol.handshake import WebSocketHandshake
 

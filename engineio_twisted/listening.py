@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 from twisted.web import resource
 from twisted.web import server as web
@@ -34,7 +34,7 @@ class NotImplementedResource(resource.Resource):
         return errorPage(501, "Not Implemented", "Only Engine.IO is served here.").render(request)
 
 
-def attach(site: web.Site, *, reactor: IReactorTime | None = None, **options: Unpack[OptionKeywords]) -> Server:
+def attach(site: web.Site, *, reactor: Any = None, **options: Unpack[OptionKeywords]) -> Server:
     """
     Make a server that captures its path on a site.
 

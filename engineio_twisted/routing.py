@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -77,7 +77,7 @@ class RoutedServer(Protocol):
         """Return the id of a new session."""
         ...
 
-    def emit(self, event: str, *args: Any) -> bool:
+    def emit(self, event: Literal["connection"], *args: Any) -> bool:
         """Call the handlers of an event; return whether there was one."""
         ...
 

@@ -8,7 +8,6 @@ from typing import Any, Unpack
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
@@ -16,15 +15,15 @@ from zope.interface.interface import InterfaceClass
 
 from .clock import steadyClock
 from .ends import Connections
+from .events import ServerEvents
 from .interfaces import IEngineServer
 from .logs import LogThrottle
-from .observer import Counters, ServerStats
+from .observer import Counters, IServerObserver, ServerObserver, ServerStats
 from .protocol.errors import OptionError
 from .protocol.handshake import upgradesOf
 from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import Client
 from .routing import Router
-from .session.emitter import EventEmitter
 from .session.factory import SocketFactory, generateId
 from .session.socket import Socket
 from .stopping import Stop
@@ -39,7 +38,7 @@ from .web.site import Site
 from .web.writer import ResponseWriter
 
 
-class Server(EventEmitter):
+class Server(ServerEvents):
     """
     An Engine.IO server: its options, its handlers, its sessions.
 
@@ -54,7 +53,7 @@ class Server(EventEmitter):
     @param keywords: options by name, as in L{ServerOptions}.
     @raise OptionError: an option is unknown, of a wrong type or out of range.
     @ivar opts: the L{ServerOptions}.
-    @ivar listening: of a server made by L{listen}, a Deferred of the port.
+    @ivar listening: of a server made by L{listen}, a Deferred of the port, an C{IListeningPort}.
     @ivar ownPorts: of a server made by L{listen}, its L{Ports}; None otherwise.
     @ivar stopping: how the server stops, and how far it is.
     @ivar counters: what has happened, for those parts that count; an application asks L{stats}.
@@ -64,7 +63,7 @@ class Server(EventEmitter):
     """
 
     _log = Logger()
-    listening: Deferred[IListeningPort]
+    listening: Deferred[Any]
     ownPorts: Ports | None = None
 
     def __init__(
@@ -72,7 +71,7 @@ class Server(EventEmitter):
         site: server.Site | None = None,
         options: ServerOptions | None = None,
         *,
-        reactor: IReactorTime | None = None,
+        reactor: Any = None,
         **keywords: Unpack[OptionKeywords],
     ) -> None:
         if options is not None and keywords:
@@ -114,7 +113,7 @@ class Server(EventEmitter):
         """
         return upgradesOf(transport, self.opts)
 
-    def use(self, middleware: Callable[[Any], Any]) -> None:
+    def use(self, middleware: Callable[[server.Request], object]) -> None:
         """
         Have a middleware called with each request, plain or for a WebSocket, before anything about it is checked.
 
@@ -124,7 +123,7 @@ class Server(EventEmitter):
         """
         self.router.middlewares.append(lambda exchange: middleware(exchange.request))
 
-    def generateId(self, request: Any) -> str | Awaitable[str]:
+    def generateId(self, request: server.Request) -> str | Awaitable[str]:
         """
         Return the id of a new session, which begins with C{idPrefix}; replace it in a subclass or on the instance.
 
@@ -133,7 +132,7 @@ class Server(EventEmitter):
         """
         return self.opts.idPrefix + generateId()
 
-    def clientOf(self, request: Any) -> Client:
+    def clientOf(self, request: server.Request) -> Client:
         """
         Return who sent a request: its C{address}, and the C{scheme} and C{host} by which it addressed this server.
 
@@ -185,7 +184,7 @@ class Server(EventEmitter):
         """
         return self.factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)
 
-    def addObserver(self, observer: Any) -> None:
+    def addObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """
         Tell an observer of what happens from now on.
 
@@ -194,7 +193,7 @@ class Server(EventEmitter):
         """
         self.counters.add(observer)
 
-    def removeObserver(self, observer: Any) -> None:
+    def removeObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """Tell an observer nothing more. One that wasn't added is no error."""
         self.counters.remove(observer)
 
@@ -273,7 +272,7 @@ class Server(EventEmitter):
         """
         return self.stopping.close(drain)
 
-    def handleRequest(self, request: Any) -> None:
+    def handleRequest(self, request: server.Request) -> None:
         """
         Answer a plain request, now or later.
 
@@ -281,7 +280,7 @@ class Server(EventEmitter):
         """
         self._serve(request, isUpgrade=False)
 
-    def handleUpgrade(self, request: Any) -> None:
+    def handleUpgrade(self, request: server.Request) -> None:
         """
         Answer a request for a WebSocket: take its connection over, or refuse it.
 
@@ -289,7 +288,7 @@ class Server(EventEmitter):
         """
         self._serve(request, isUpgrade=True)
 
-    def _serve(self, request: Any, isUpgrade: bool) -> None:
+    def _serve(self, request: server.Request, isUpgrade: bool) -> None:
         exchange = RequestExchange(request)
         # An application that calls this after some time may find the client gone.
         if not exchange.isAnswered:

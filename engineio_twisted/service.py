@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 
 from .ends import attempt
 from .listening import NotImplementedResource, endpointOf
@@ -120,7 +120,7 @@ class EngineIOService(SiteService):
     def __init__(
         self,
         *endpoints: int | str | IStreamServerEndpoint,
-        root: IResource | None = None,
+        root: IResource | Resource | None = None,
         reactor: Any = None,
         **options: Unpack[OptionKeywords],
     ) -> None:

@@ -15,7 +15,7 @@ from .kit.engines import TwistedEngine
 
 PACKAGE = Path(engineio_twisted.__file__).parent
 
-COMMON = {"interfaces", "observer", "logs", "clock", "turns", "ends"}
+COMMON = {"interfaces", "transport", "observer", "logs", "clock", "turns", "ends"}
 # Each room may import itself and the rooms named here, whether at run time or for types alone.
 FLOORS: dict[str, set[str]] = {
     "protocol": set(),
@@ -24,8 +24,9 @@ FLOORS: dict[str, set[str]] = {
     "web": {"protocol", *COMMON},
     "transports": {"protocol", "web", *COMMON},
 }
-FLOORS["server"] = set(FLOORS) | {"routing", "stopping"}
-FLOORS["routing"] = FLOORS["server"] - {"routing", "stopping"}
+FLOORS["server"] = set(FLOORS) | {"events", "routing", "stopping"}
+FLOORS["routing"] = FLOORS["server"] - {"events", "routing", "stopping"}
+FLOORS["events"] = {"protocol", "session", "web", *COMMON}
 FLOORS["stopping"] = {"protocol", "web", *COMMON}
 FLOORS["listening"] = FLOORS["server"] | {"server"}
 ABOVE = {"endpoints", "service", "operation", "testing"}

@@ -41,6 +41,8 @@ class Session(Socket):
     @ivar addressKey: under which its factory counts it by address; None if it doesn't.
     """
 
+    # A Transport that is an ITransport, too.
+    transport: Any
     heartbeatState = HeartbeatState.STOPPED
     heartbeatTimer: HeartbeatTimer | None = None
     isHeard = True

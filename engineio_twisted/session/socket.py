@@ -7,7 +7,7 @@ No name without an underscore is here that isn't for applications; what else a s
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
@@ -25,6 +25,10 @@ from .receiving import Inbox
 from .states import Input, ReadyState, UpgradeState, change
 from .upgrade import Upgrade
 from .work import WorkOwner
+
+if TYPE_CHECKING:
+    from ..interfaces import Request
+    from ..transport import Transport
 
 # Asked for with each message, which this makes a little shorter.
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
@@ -70,15 +74,16 @@ class Socket(WorkOwner):
     def __init__(self, sid: str, host: Any, transport: Any, exchange: Any, protocol: int) -> None:
         self.id = sid
         self._host = host
-        self.transport = transport
+        self.transport: Transport = transport
         self._exchange = exchange
         self.protocol = protocol
         transport.owner = self
 
     @property
-    def request(self) -> Any:
+    def request(self) -> Request:
         """The session's first request, a L{twisted.web.server.Request}, made of what came when it is asked for."""
-        return self._exchange.request
+        request: Request = self._exchange.request
+        return request
 
     @property
     def server(self) -> Any:
@@ -114,7 +119,8 @@ class Socket(WorkOwner):
     @property
     def bufferedAmount(self) -> int:
         """How many bytes wait for the client: of messages in the buffer, and those that its connection hasn't taken."""
-        amount: int = self.transport.bufferedAmount
+        transport: Any = self.transport
+        amount: int = transport.bufferedAmount
         return amount if self._outbox is None else amount + self._outbox.size
 
     @property
@@ -125,7 +131,8 @@ class Socket(WorkOwner):
         They are of a message or a POST that isn't complete, wait for their turn, or are held while receiving is paused.
         What is compressed counts as it came.
         """
-        amount: int = self.transport.heldBytes
+        transport: Any = self.transport
+        amount: int = transport.heldBytes
         if self._inbox is not None:
             amount += self._inbox.heldBytes
         if self._upgrade is not None:
@@ -148,7 +155,8 @@ class Socket(WorkOwner):
     def _isDrained(self) -> bool:
         """Whether nothing waits for the client, and a message would not have to."""
         isEmpty = self._outbox is None or not self._outbox.packets
-        return self._readyState is _OPEN and isEmpty and bool(self.transport.writable)
+        transport: Any = self.transport
+        return self._readyState is _OPEN and isEmpty and bool(transport.writable)
 
     def send(  # type: ignore[override]
         self, data: object, callback: SendCallback | None = None, *, compress: bool = True
@@ -171,15 +179,16 @@ class Socket(WorkOwner):
         """
         message, utf8 = messageOf(data)
         if self._readyState is _OPEN:
+            transport: Any = self.transport
             if (
                 self._outbox is None
                 and callback is None
                 and not self._hasSendListeners
                 and not self._host.server._hasSendListeners
-                and self.transport.writable
+                and transport.writable
             ):
                 # Nearly always. By the outbox it comes to the same, as nobody is told anything.
-                self.transport.sendMessage(message, utf8, compress)
+                transport.sendMessage(message, utf8, compress)
             else:
                 self._neededOutbox().send(Packet(_MESSAGE, message, compress), callback)
         if self._pace is not None:
@@ -225,7 +234,8 @@ class Socket(WorkOwner):
         if inbox is None:
             self._inbox = Inbox(self, isPaused=True)
             self._host.heartbeats.pause(self)
-            self.transport.pauseReceiving()
+            transport: Any = self.transport
+            transport.pauseReceiving()
         else:
             self._host.heartbeats.pause(self)
             inbox.pause()

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from ..clock import cancel
 from ..protocol.errors import CloseReason
 from .emitter import EventEmitter
+from .events import SocketEvents
 from .states import ReadyState
 
 Work = Coroutine[Any, Any, Any] | Deferred[Any]
@@ -152,7 +153,7 @@ def _duration(seconds: float) -> float:
     return seconds
 
 
-class WorkOwner(EventEmitter):
+class WorkOwner(SocketEvents):
     """The half of a session to which an application gives what ends with it, or is to be remembered with it."""
 
     # An ISessionHost.

@@ -15,9 +15,9 @@ from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, SessionClosing, TooManyPackets
 from ..protocol.packet import decodeText
 from ..protocol.payload import Codec
+from ..transport import Transport
 from ..web.answers import AnswerHeaders
 from ..web.writer import ResponseWriter
-from .base import Transport
 from .pushes import Push, packetsOf
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ..protocol.errors import CloseReason, DecodeError
 from ..protocol.frames import GOING_AWAY, NORMAL, POLICY_VIOLATION
 from ..protocol.packet import Form, Packet, PacketType, SharedPacket, describe
 from ..protocol.payload import Codec
-from .base import Transport
+from ..transport import Transport
 
 if TYPE_CHECKING:
     from ..observer import Counters

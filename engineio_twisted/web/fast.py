@@ -176,7 +176,9 @@ class FastSite(Site):
 
     protocol = FastChannel
 
-    def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
+    def __init__(
+        self, root: resource.IResource | resource.Resource, requestFactory: Any = None, **options: Any
+    ) -> None:
         super().__init__(root, requestFactory, **options)
         self.group = ConnectionGroup(self.reactor)
         self._isPlainClass = (
@@ -197,7 +199,9 @@ class FastSite(Site):
         return self.accessLog is not None or self.logPath is not None or self._hasOwnLog or "log" in self.__dict__
 
 
-def siteFor(root: resource.IResource, reactor: Any, takesBodies: bool = False, **arguments: Any) -> FastSite:
+def siteFor(
+    root: resource.IResource | resource.Resource, reactor: Any, takesBodies: bool = False, **arguments: Any
+) -> FastSite:
     """
     Return a site of ours for a server.
 

@@ -75,7 +75,9 @@ class Site(server.Site):
     maxBodySize: int | None = None
     httpRequestBodyTimeout: int | None = None
 
-    def __init__(self, root: resource.IResource, requestFactory: Any = None, **options: Any) -> None:
+    def __init__(
+        self, root: resource.IResource | resource.Resource, requestFactory: Any = None, **options: Any
+    ) -> None:
         ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}
         super().__init__(root, requestFactory, **{**ours, **options})
         self.channels: Connections[Channel] = Connections()

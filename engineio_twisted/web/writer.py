@@ -7,7 +7,7 @@ Every response passes L{ResponseWriter.announce} with its headers set and not wr
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 from twisted.logger import Logger
@@ -22,6 +22,9 @@ from ..protocol.origin_rules import OriginRule, originRule
 from .answers import ResponseHeaders, headerOf, settled
 from .refusals import plainForm, upgradeForm
 
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
 _debug = DebugScope("engine")
 
 
@@ -32,7 +35,7 @@ class Emitter(Protocol):
         """Return whether an event has handlers."""
         ...
 
-    def emit(self, event: str, *args: Any) -> bool:
+    def emit(self, event: Literal["headers", "initial_headers", "connection_error"], *args: Any) -> bool:
         """Call the handlers of an event; return whether there was one."""
         ...
 
@@ -48,7 +51,7 @@ class ConnectionErrorEvent:
     @ivar context: what made the server refuse, by name.
     """
 
-    req: Any
+    req: Request
     code: ErrorCode
     message: str
     context: dict[str, object]
