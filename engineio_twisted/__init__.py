@@ -16,11 +16,13 @@ from .protocol.errors import (
     ErrorCode,
     OptionError,
     RequestRefused,
+    UnknownEvent,
 )
 from .protocol.option_parts import Cookie, Cors, HttpCompression, PerMessageDeflate
 from .protocol.options import ServerOptions
 from .protocol.packet import Packet, PacketType
 from .server import Server
+from .session.emitter import EventEmitter
 from .session.factory import SocketFactory
 from .session.socket import Socket
 from .session.states import ReadyState
@@ -59,6 +61,7 @@ __all__ = [
     "EngineIOError",
     "EngineIOResource",
     "ErrorCode",
+    "EventEmitter",
     "ITransport",
     "LogObserver",
     "OptionError",
@@ -75,6 +78,7 @@ __all__ = [
     "Socket",
     "SocketFactory",
     "Transport",
+    "UnknownEvent",
     "WebSocketTransport",
     "attach",
     "listen",

@@ -25,6 +25,7 @@ from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import Client
 from .routing import Router
 from .session.factory import SocketFactory, generateId
+from .session.handlers import SERVER_EVENTS
 from .session.socket import Socket
 from .stopping import Stop
 from .transports.engine_autobahn import AutobahnEngine
@@ -63,6 +64,7 @@ class Server(ServerEvents):
     """
 
     _log = Logger()
+    _events = SERVER_EVENTS
     listening: Deferred[Any]
     ownPorts: Ports | None = None
 

@@ -5,6 +5,7 @@ What can go wrong, and what is answered.
 
     EngineIOError
     ├── OptionError           an option with an unknown name, a wrong type or a value out of range
+    ├── UnknownEvent          an event that a server or a socket doesn't have
     ├── DecodeError           text or bytes of a peer that are not a packet or a payload
     ├── BufferLimitExceeded   a message for a client that doesn't take what it is sent
     ├── RequestRefused        raised by an application's allowRequest
@@ -81,6 +82,19 @@ class OptionError(EngineIOError, ValueError):
     def __init__(self, name: str, value: object, problem: str) -> None:
         super().__init__(f"{name}={value!r}: {problem}")
         self.name, self.value, self.problem = name, value, problem
+
+
+class UnknownEvent(EngineIOError, ValueError):
+    """
+    A server or a socket has no event of that name.
+
+    @ivar event: the name.
+    @ivar cure: what to do instead: the name that was meant, if there is one.
+    """
+
+    def __init__(self, event: str, owner: str, cure: str) -> None:
+        super().__init__(f"{event!r:.100} is not an event of {owner}: {cure}")
+        self.event, self.cure = event, cure
 
 
 class DecodeError(EngineIOError, ValueError):

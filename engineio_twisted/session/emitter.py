@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from .handlers import EventSet, checkHandler, checkName
 
 Handler = Callable[..., Any]
 HandlerT = TypeVar("HandlerT", bound=Handler)
@@ -18,10 +20,15 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 SENDING = frozenset({"packetCreate", "flush", "drain"})
 """Events of each packet sent. There are so many that they are emitted only if one of them has a listener."""
 
+_DECORATED: Any = object()
+"""In place of the handler that a decorator gets later."""
+
 
 class EventEmitter:
     """
     Handlers by the name of an event.
+
+    A server and its sockets have a fixed set of events. Make an instance of this class for events of your own.
 
     A handler may be a plain function, a coroutine function, or return a Deferred. It is called, never waited for:
     the next handler and the next event don't depend on it. What it raises, at once or later, goes to
@@ -33,6 +40,8 @@ class EventEmitter:
     _log = Logger()
     # A tuple of each is never changed, so that nobody who goes through it needs a copy.
     _handlers: dict[str, tuple[Handler, ...]] | None = None
+    # The events that there are; None if there may be any.
+    _events: ClassVar[EventSet | None] = None
 
     @overload
     def on(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
@@ -40,22 +49,32 @@ class EventEmitter:
     @overload
     def on(self, event: str, handler: HandlerT) -> HandlerT: ...
 
-    def on(self, event: str, handler: HandlerT | None = None) -> HandlerT | Callable[[HandlerT], HandlerT]:
+    def on(self, event: str, handler: HandlerT = _DECORATED) -> HandlerT | Callable[[HandlerT], HandlerT]:
         """
         Call a handler at every event of a name, after those added before it.
 
         @param handler: what is called, with the event's arguments. Without it this is a decorator:
             C{@server.on("connection")}.
         @return: the handler, for L{removeListener}.
-        @raise TypeError: the handler can't be called.
+        @raise UnknownEvent: a server or a socket has no such event.
+        @raise TypeError: the handler can't be called, or not with the arguments of the event; or the event isn't text.
         """
-        if handler is None:
+        if handler is _DECORATED:
+            self._checkEvent(event)
             return lambda decorated: self.on(event, decorated)
-        if not callable(handler):
-            raise TypeError(f"handler {handler!r} of the event {event!r}: expected something to call")
-        if self._handlers is None:
-            self._handlers = {}
-        self._handlers[event] = (*self._handlers.get(event, ()), handler)
+        known: Any = handler
+        try:
+            # Nearly always a function that was added before. This is called in each session.
+            isChecked = self._events.fitting.get(id(known.__code__)) == event  # type: ignore[union-attr]
+        except AttributeError:
+            isChecked = type(handler) is _Once
+        if not isChecked:
+            checkHandler(self._events, event, handler)
+        handlers = self._handlers
+        if handlers is None:
+            self._handlers = {event: (handler,)}
+        else:
+            handlers[event] = (*handlers[event], handler) if event in handlers else (handler,)
         if event in SENDING:
             self._hasSendListeners = True
         return handler
@@ -66,15 +85,28 @@ class EventEmitter:
     @overload
     def once(self, event: str, handler: HandlerT) -> HandlerT: ...
 
-    def once(self, event: str, handler: HandlerT | None = None) -> HandlerT | Callable[[HandlerT], HandlerT]:
+    def once(self, event: str, handler: HandlerT = _DECORATED) -> HandlerT | Callable[[HandlerT], HandlerT]:
         """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
-        if handler is None:
+        if handler is _DECORATED:
+            self._checkEvent(event)
             return lambda decorated: self.once(event, decorated)
+        checkHandler(self._events, event, handler)
         self.on(event, _Once(self, event, handler))
         return handler
 
+    def _checkEvent(self, event: str) -> None:
+        if self._events is None:
+            checkName(event)
+        else:
+            self._events.check(event)
+
     def removeListener(self, event: str, handler: Handler) -> None:
-        """Stop calling a handler, the one added last if it was added more than once. One not there is no error."""
+        """
+        Stop calling a handler, the one added last if it was added more than once. One not there is no error.
+
+        @raise UnknownEvent: a server or a socket has no such event.
+        """
+        self._checkEvent(event)
         handlers = () if self._handlers is None else self._handlers.get(event, ())
         for index in range(len(handlers) - 1, -1, -1):
             each = handlers[index]
@@ -85,7 +117,12 @@ class EventEmitter:
                 return
 
     def listeners(self, event: str) -> list[Handler]:
-        """Return the handlers of an event, in the order in which they are called."""
+        """
+        Return the handlers of an event, in the order in which they are called.
+
+        @raise UnknownEvent: a server or a socket has no such event.
+        """
+        self._checkEvent(event)
         handlers = (self._handlers or {}).get(event, ())
         return [each.handler if isinstance(each, _Once) else each for each in handlers]
 
@@ -95,12 +132,16 @@ class EventEmitter:
 
     def emit(self, event: str, *args: Any) -> bool:
         """
-        Call the handlers of an event.
+        Call the handlers of an event. This sends nothing to a client.
 
         @return: whether there was one.
+        @raise UnknownEvent: a server or a socket has no such event.
         """
         handlers = self._handlers
         if handlers is None or not (wanted := handlers.get(event)):
+            # There are handlers of known events alone.
+            if self._events is not None and event not in self._events:
+                raise self._events.unknownSent(event)
             return False
         for handler in wanted:
             # As _callHandler does, which would be a call more for each message.

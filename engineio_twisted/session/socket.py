@@ -19,6 +19,7 @@ from ..interfaces import Closing
 from ..logs import beginningOfId
 from ..protocol.packet import Packet, PacketType
 from .ending import CLOSED_BY_SERVER, Ending
+from .handlers import SOCKET_EVENTS
 from .outbox import Outbox, SendCallback, messageOf
 from .producing import Pace
 from .receiving import Inbox
@@ -58,6 +59,7 @@ class Socket(WorkOwner):
     """
 
     _log = Logger()
+    _events = SOCKET_EVENTS
     _readyState = ReadyState.OPENING
     _upgradeState = UpgradeState.NONE
     # While something waits for the transport.
