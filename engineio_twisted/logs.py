@@ -131,7 +131,7 @@ class DebugScope:
     One scope.
 
     @param name: such as C{engine:socket}.
-    @param wanted: what DEBUG says; by default, what it said when the process started.
+    @param wanted: what DEBUG says; by default, what the environment says.
     @ivar enabled: whether anybody wants to see it.
     """
 
@@ -146,10 +146,12 @@ class DebugScope:
 
     def log(self, message: str) -> None:
         """
-        Write a line, whether enabled or not.
+        Write a line, if the scope is enabled.
 
         A stderr that fails stops nothing: that is logged once, and the scope is off from then on.
         """
+        if not self.enabled:
+            return
         try:
             sys.stderr.write(f"{self.name} {message}\n")
         except BaseException:

@@ -7,15 +7,16 @@ knows no part of the server, and nothing here changes what the server does. docs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
-from .logs import LogThrottle
+from .logs import DebugScope, LogThrottle
 from .protocol.errors import CloseReason, HTTPRefusal
+from .protocol.packet import Packet, describe
 
 
 class IServerObserver(Interface):
@@ -53,11 +54,30 @@ class IServerObserver(Interface):
         @param option: the name of the option that sets the limit.
         """
 
-    def packetsReceived(socket: Any, count: int) -> None:
-        """Called when packets of any type came from a client; they are delivered next, or were just now."""
+    def stateChanged(socket: Any, before: Any, after: Any) -> None:
+        """
+        Called when one of the states of a session has changed.
 
-    def packetsSent(socket: Any, count: int) -> None:
-        """Called when packets of any type are being given to a transport that can take them."""
+        @param before: a member of the enumeration of its readyState, of its upgrade or of its heartbeat; the C{value}
+            says in words which.
+        @param after: another one of the same enumeration.
+        """
+
+    def packetsReceived(socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+        """
+        Called when packets of any type came from a client; they are delivered next, or were just now.
+
+        @param packets: what came, which is not to be changed.
+        @param transport: by which it came. During an upgrade that may be another than the session's.
+        """
+
+    def packetsSent(socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+        """
+        Called when packets of any type are being given to a transport that can take them.
+
+        @param packets: what is sent, which is not to be changed.
+        @param transport: by which it is sent. During an upgrade that may be another than the session's.
+        """
 
     def bytesReceived(socket: Any, size: int) -> None:
         """Called when bytes came from a client, as L{ServerStats.bytesReceived} counts them."""
@@ -97,10 +117,13 @@ class ServerObserver:
     def limited(self, socket: Any, option: str) -> None:
         pass
 
-    def packetsReceived(self, socket: Any, count: int) -> None:
+    def stateChanged(self, socket: Any, before: Any, after: Any) -> None:
         pass
 
-    def packetsSent(self, socket: Any, count: int) -> None:
+    def packetsReceived(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+        pass
+
+    def packetsSent(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
         pass
 
     def bytesReceived(self, socket: Any, size: int) -> None:
@@ -167,8 +190,8 @@ TRAFFIC = ("packetsReceived", "packetsSent", "bytesReceived", "bytesSent", "buff
 """The methods that may be called with each message: only observers that override one are called."""
 
 
-def _wantsTraffic(observer: Any) -> bool:
-    return any(getattr(getattr(observer, each), "__func__", None) is not vars(ServerObserver)[each] for each in TRAFFIC)
+def _overrides(observer: Any, methods: Iterable[str]) -> bool:
+    return any(getattr(getattr(observer, each), "__func__", None) is not vars(ServerObserver)[each] for each in methods)
 
 
 class Counters:
@@ -182,6 +205,7 @@ class Counters:
     @ivar throttle: says whether a line that clients can cause may be logged.
     @ivar observers: all observers. Never changed in place, so that a loop over it needs no copy.
     @ivar trafficObservers: those of them that override a method of L{TRAFFIC}.
+    @ivar stateObservers: those of them that override C{stateChanged}.
     @ivar sessions: as in L{ServerStats}; so are the others.
     """
 
@@ -197,6 +221,7 @@ class Counters:
         "packetsSent",
         "refused",
         "sessions",
+        "stateObservers",
         "throttle",
         "trafficObservers",
         "upgraded",
@@ -206,6 +231,7 @@ class Counters:
         self.throttle = LogThrottle() if throttle is None else throttle
         self.observers: tuple[Any, ...] = ()
         self.trafficObservers: tuple[Any, ...] = ()
+        self.stateObservers: tuple[Any, ...] = ()
         self.sessions: dict[str, int] = {}
         self.opened = 0
         self.upgraded = 0
@@ -233,7 +259,8 @@ class Counters:
 
     def _setObservers(self, observers: tuple[Any, ...]) -> None:
         self.observers = observers
-        self.trafficObservers = tuple(each for each in observers if _wantsTraffic(each))
+        self.trafficObservers = tuple(each for each in observers if _overrides(each, TRAFFIC))
+        self.stateObservers = tuple(each for each in observers if _overrides(each, ("stateChanged",)))
 
     def sessionOpened(self, socket: Any) -> None:
         """Count a session, which is on the transport it was opened on."""
@@ -357,3 +384,64 @@ class LogObserver(ServerObserver):
     def limited(self, socket: Any, option: str) -> None:
         session = None if socket is None else socket.logName
         self._log.info("Session {session} reached {option}", session=session, option=option)
+
+
+class DebugRequests(ServerObserver):
+    """Shows the sessions that are opened and the requests that are refused."""
+
+    def __init__(self) -> None:
+        self._scope = DebugScope("engine")
+
+    @property
+    def isWanted(self) -> bool:
+        """Whether DEBUG asks for it."""
+        return self._scope.enabled
+
+    def opened(self, socket: Any) -> None:
+        self._scope.log(f"session {socket.logName} opened on {socket.transport.name}")
+
+    def refused(self, request: Any, refusal: HTTPRefusal) -> None:
+        # No more: what is in the query and in the body, and so in the context and the message, may be a secret.
+        path = request.uri.partition(b"?")[0]
+        self._scope.log(f"refused {request.method!r} {path!r}: {refusal.name}")
+
+
+class DebugStates(ServerObserver):
+    """Shows how the states of sessions change."""
+
+    def __init__(self) -> None:
+        self._scope = DebugScope("engine:socket")
+
+    @property
+    def isWanted(self) -> bool:
+        """Whether DEBUG asks for it."""
+        return self._scope.enabled
+
+    def stateChanged(self, socket: Any, before: Any, after: Any) -> None:
+        self._scope.log(f"{socket.logName}: {before.value} -> {after.value}")
+
+
+class DebugPackets(ServerObserver):
+    """Shows the packets that come and go, by type and size."""
+
+    def __init__(self) -> None:
+        self._scopes = {"polling": DebugScope("engine:polling"), "websocket": DebugScope("engine:ws")}
+
+    @property
+    def isWanted(self) -> bool:
+        """Whether DEBUG asks for it."""
+        return any(each.enabled for each in self._scopes.values())
+
+    def packetsReceived(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+        self._show(f"{socket.logName}: received", packets, transport)
+
+    def packetsSent(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+        self._show(f"{socket.logName}: sending", packets, transport)
+
+    def _show(self, what: str, packets: Sequence[Packet], transport: Any) -> None:
+        self._scopes[transport.name].log(f"{what} {'; '.join(map(describe, packets))}")
+
+
+def debugObservers() -> list[ServerObserver]:
+    """Return the observers that show on stderr what C{DEBUG} in the environment asks for."""
+    return [each for each in (DebugRequests(), DebugStates(), DebugPackets()) if each.isWanted]

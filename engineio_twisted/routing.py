@@ -17,7 +17,6 @@ from zope.interface import implementer
 
 from .ends import Connections, attempt
 from .interfaces import LEFT, IEngineServer
-from .logs import DebugScope
 from .observer import Counters
 from .protocol.errors import ConnectionRefusal, ErrorCode, HTTPRefusal, RequestRefused, ServerClosing
 from .protocol.handshake import (
@@ -43,8 +42,6 @@ from .web.clients import Clients
 from .web.decisions import Admitting, Decision, Decisions
 from .web.requests import EngineIORequest
 from .web.writer import ResponseWriter
-
-_debug = DebugScope("engine")
 
 
 class RoutedServer(Protocol):
@@ -287,8 +284,6 @@ class Router:
             )
 
     def _tell(self, socket: Session) -> None:
-        if _debug.enabled:
-            _debug.log(f"session {socket.logName} opened on {socket.transport.name}")
         # A handler of flush may have closed it before anybody heard of it, and one of connection may now.
         if socket.readyState is not ReadyState.CLOSED:
             self._server.emit("connection", socket)

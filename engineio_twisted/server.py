@@ -18,7 +18,7 @@ from .ends import Connections
 from .events import ServerEvents
 from .interfaces import IEngineServer
 from .logs import LogThrottle
-from .observer import Counters, IServerObserver, ServerObserver, ServerStats
+from .observer import Counters, IServerObserver, ServerObserver, ServerStats, debugObservers
 from .protocol.errors import OptionError
 from .protocol.handshake import upgradesOf
 from .protocol.options import OptionKeywords, ServerOptions
@@ -81,6 +81,8 @@ class Server(ServerEvents):
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
         self.counters = Counters(LogThrottle(lambda: self.clock))
+        for observer in debugObservers():
+            self.counters.add(observer)
         self.streams: Connections[Any] = Connections()
         self.foreignUpgrades = ForeignUpgrades(self)
         self.stopping = Stop(self)

@@ -17,7 +17,6 @@ from twisted.logger import globalLogPublisher
 from engineio_twisted import Server
 from engineio_twisted.ends import Ends, attempt, attemptLater
 from engineio_twisted.interfaces import Closing
-from engineio_twisted.logs import DebugScope
 from engineio_twisted.observer import ServerObserver
 from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.packet import PROBE, Packet, PacketType
@@ -553,11 +552,7 @@ def test_brokenStderr(monkeypatch: pytest.MonkeyPatch, raised: type[BaseExceptio
         def write(self, text: str) -> None:
             raise raised
 
-    from engineio_twisted.session import states
-    from engineio_twisted.transports import polling, websocket
-
-    for each in (states, polling, websocket):
-        monkeypatch.setattr(each, "_debug", DebugScope("engine:x", "*"))
+    monkeypatch.setenv("DEBUG", "engine:*")
     memory = Memory()
     monkeypatch.setattr(sys, "stderr", Broken() if raised is not AttributeError else None)
     memory.connect(http("GET", target()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from engineio_twisted import IServerObserver, Server, ServerObserver, ServerStats
 from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason, ErrorCode
-from engineio_twisted.protocol.packet import PacketType
+from engineio_twisted.protocol.packet import Packet, PacketType
 
 from .kit.asking import OPEN, make, opened
 from .kit.engines import ENGINES
@@ -70,12 +70,12 @@ class Watch(ServerObserver):
     def limited(self, socket: Any, option: str) -> None:
         self.limits[option] += 1
 
-    def packetsReceived(self, socket: Any, count: int) -> None:
-        self.sums["packetsReceived"] += count
+    def packetsReceived(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+        self.sums["packetsReceived"] += len(packets)
 
-    def packetsSent(self, socket: Any, count: int) -> None:
+    def packetsSent(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
         assert socket is not None
-        self.sums["packetsSent"] += count
+        self.sums["packetsSent"] += len(packets)
 
     def bytesReceived(self, socket: Any, size: int) -> None:
         assert socket is not None
@@ -133,8 +133,8 @@ def test_whatIsNotOverridden() -> None:
     class One(ServerObserver):
         sent = 0
 
-        def packetsSent(self, socket: Any, count: int) -> None:
-            self.sent += count
+        def packetsSent(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+            self.sent += len(packets)
 
     server, _ = make(maxHttpBufferSize=10)
     observer = One()
@@ -175,6 +175,49 @@ def test_theLifeOfASession() -> None:
     address = session(server)
     ask(server, address, b"1")
     assert order == ["opened", "packetsSent", "connection", "closed"]
+
+
+def test_packetsAndStates() -> None:
+    """An observer is given the packets with the transport of each, and the states before and after each change."""
+
+    class Trace(ServerObserver):
+        def __init__(self) -> None:
+            self.packets: list[tuple[str, str, str, str | bytes]] = []
+            self.states: list[tuple[str, str]] = []
+
+        def packetsReceived(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+            self.packets += [("in", transport.name, each.type.name, each.data) for each in packets]
+
+        def packetsSent(self, socket: Any, packets: Sequence[Packet], transport: Any) -> None:
+            self.packets += [("out", transport.name, each.type.name, each.data) for each in packets]
+
+        def stateChanged(self, socket: Any, before: Any, after: Any) -> None:
+            assert (type(before), socket.server) == (type(after), server)
+            self.states.append((before.value, after.value))
+
+    server, _ = make()
+    trace = Trace()
+    server.addObserver(trace)
+    address = session(server)
+    del trace.packets[:]
+    socket = next(iter(server.clients.values()))
+    ask(server, address, "4é\x1ebAQI=".encode())
+    socket.send("one")
+    socket.send(b"two")
+    ask(server, address)
+    server.close()
+    assert trace.packets == [
+        ("in", "polling", "MESSAGE", "é"),
+        ("in", "polling", "MESSAGE", b"\1\2"),
+        ("out", "polling", "MESSAGE", "one"),
+        ("out", "polling", "MESSAGE", b"two"),
+    ]
+    assert trace.states == [
+        ("opening", "open"),
+        ("nothing", "the next ping"),
+        ("open", "closed"),
+        ("the next ping", "nothing"),
+    ]
 
 
 def test_removed() -> None:

@@ -252,7 +252,7 @@ class Heartbeats:
 
     @staticmethod
     def _step(session: Any, given: Input) -> bool:
-        return change(session, "heartbeatState", given, session)
+        return change(session, "heartbeatState", given)
 
     def waitFor(self, session: Any, timer: HeartbeatTimer) -> None:
         """Let a session begin to wait, for something else or anew."""

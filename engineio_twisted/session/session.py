@@ -119,7 +119,7 @@ class Session(Socket):
         """
         if self._readyState is _CLOSED or not upgradesOf(self.transport.name, self._host.opts):
             return False
-        if not change(self, "_upgradeState", Input.CANDIDATE, self):
+        if not change(self, "_upgradeState", Input.CANDIDATE):
             return False
         candidate.owner = self
         self._upgrade = Upgrade(self, candidate)

@@ -327,7 +327,7 @@ class Socket(WorkOwner):
         return self._ending
 
     def _step(self, given: Input) -> bool:
-        return change(self, "_readyState", given, self)
+        return change(self, "_readyState", given)
 
     @property
     def logName(self) -> str:

@@ -11,10 +11,6 @@ from collections.abc import Mapping
 from enum import Enum, StrEnum
 from typing import Any
 
-from ..logs import DebugScope
-
-_debug = DebugScope("engine:socket")
-
 
 class ReadyState(StrEnum):
     """The state of a session, as its C{readyState}. Equal to its text."""
@@ -90,20 +86,19 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
 }
 
 
-def change(holder: Any, machine: str, given: Input, session: Any) -> bool:
+def change(session: Any, machine: str, given: Input) -> bool:
     """
-    Change a state by an input, if the input means anything in it.
+    Change a state of a session by an input, if the input means anything in it.
 
-    @param holder: what has the state.
     @param machine: the name of the attribute that is the state.
-    @param session: the session that it is a state of, for the log.
     @return: whether the input means anything in the present state.
     """
-    old: State = getattr(holder, machine)
+    old: State = getattr(session, machine)
     new = TRANSITIONS.get((old, given))
     if new is None:
         return False
-    setattr(holder, machine, new)
-    if _debug.enabled:
-        _debug.log(f"{session.logName}: {old.value} -> {new.value}")
+    setattr(session, machine, new)
+    counters = session._host.counters
+    if counters.stateObservers:
+        counters.tell("stateChanged", session, old, new)
     return True

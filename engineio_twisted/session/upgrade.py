@@ -55,7 +55,7 @@ class Upgrade:
             self.abandon()
 
     def _step(self, given: Input) -> bool:
-        return change(self._session, "_upgradeState", given, self._session)
+        return change(self._session, "_upgradeState", given)
 
     def pollWaits(self) -> None:
         """Called when a GET waits, or may: it is answered with a noop, once the WebSocket was tried out."""

@@ -14,10 +14,9 @@ from zope.interface import implementer
 
 from ..ends import attempt
 from ..interfaces import Closing, ITransport
-from ..logs import DebugScope
 from ..protocol.errors import CloseReason, HTTPRefusal
 from ..protocol.headers import contentCoding
-from ..protocol.packet import Packet, PacketType, describe
+from ..protocol.packet import Packet, PacketType
 from ..web.answers import AnswerHeaders
 from ..web.connections import unsent
 from .compression import CompressedBody, compressedAtOnce, compressorFor
@@ -27,7 +26,6 @@ from .unread import UnreadAnswer, UntakenResponses
 if TYPE_CHECKING:
     from ..protocol.option_parts import HttpCompression
 
-_debug = DebugScope("engine:polling")
 
 _TEXT_HEADERS = AnswerHeaders({"Content-Type": "text/plain; charset=UTF-8", "Cache-Control": "no-store"})
 _BINARY_HEADERS = AnswerHeaders({"Content-Type": "application/octet-stream", "Cache-Control": "no-store"})
@@ -101,11 +99,13 @@ class PollingTransport(PushTransport):
     # Sending
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
-        payload = None if _debug.enabled else self.codec.messagePayload(data)
+        counters = self.counters
+        payload = None if counters.trafficObservers else self.codec.messagePayload(data)
         if payload is None:
             self.send((Packet(PacketType.MESSAGE, data, compress),))
         else:
-            self._answer(payload, 1, self._options.httpCompression if compress else None)
+            counters.packetsSent += 1
+            self._answer(payload, self._options.httpCompression if compress else None)
 
     def send(self, packets: Sequence[Packet]) -> int:
         compression = None
@@ -117,16 +117,18 @@ class PollingTransport(PushTransport):
         return len(packets)
 
     def _send(self, packets: Sequence[Packet], compression: HttpCompression | None) -> None:
-        if _debug.enabled:
-            _debug.log(f"{self.owner.logName}: sending {'; '.join(map(describe, packets))}")
         if self._poll is not None and not self._poll.isAnswered:
-            self._answer(self.codec.encodePayload(packets, self.supportsBinary), len(packets), compression)
+            payload = self.codec.encodePayload(packets, self.supportsBinary)
+            counters = self.counters
+            counters.packetsSent += len(packets)
+            if counters.trafficObservers:
+                counters.tell("packetsSent", self.owner, packets, self)
+            self._answer(payload, compression)
 
-    def _answer(self, payload: str | bytes, count: int, compression: HttpCompression | None) -> None:
+    def _answer(self, payload: str | bytes, compression: HttpCompression | None) -> None:
         """
         Answer the GET that waits.
 
-        @param count: the number of packets in the payload.
         @param compression: the settings; None if nobody asked for compression.
         """
         exchange, self._poll = self._poll, None
@@ -138,9 +140,6 @@ class PollingTransport(PushTransport):
         if agents and looksForScripts(agents[-1]):
             headers = {**headers, **XSS_PROTECTION}
         counters = self.counters
-        counters.packetsSent += count
-        if counters.trafficObservers:
-            counters.tell("packetsSent", self.owner, count)
         size = len(body)
         if (
             compression is not None

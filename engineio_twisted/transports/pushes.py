@@ -12,14 +12,11 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from ..interfaces import Closing
-from ..logs import DebugScope
 from ..observer import Counters
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, TooManyPackets
-from ..protocol.packet import Packet, PacketType, describe
+from ..protocol.packet import Packet, PacketType
 from ..protocol.payload import Codec
 from ..turns import TURN, inLaterTurn
-
-_debug = DebugScope("engine:polling")
 
 
 class PushOwner(Protocol):
@@ -165,9 +162,7 @@ class Push:
             if packet is not None:
                 counters.packetsReceived += 1
                 if counters.trafficObservers:
-                    counters.tell("packetsReceived", owner, 1)
-                if _debug.enabled:
-                    _debug.log(f"{owner.logName}: received {describe(packet)}")
+                    counters.tell("packetsReceived", owner, (packet,), receiver)
                 if packet.type is PacketType.CLOSE:
                     owner.transportClosed(receiver, Closing(CloseReason.TRANSPORT_CLOSE, "close packet"))
                     return False

@@ -11,7 +11,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..interfaces import Closing, IPushReceiver
-from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, SessionClosing, TooManyPackets
 from ..protocol.packet import decodeText
 from ..protocol.payload import Codec
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ..observer import Counters
     from ..protocol.options import ServerOptions
 
-_debug = DebugScope("engine:polling")
 
 _OK_HEADERS = AnswerHeaders({"Content-Type": "text/html", "Cache-Control": "no-store"})
 
@@ -161,7 +159,7 @@ class PushTransport(Transport):
                 self._isBroken(exchange, error)
                 return
             counters = self.counters
-            message = None if counters.trafficObservers or _debug.enabled else self.codec.onlyMessage(payload)
+            message = None if counters.trafficObservers else self.codec.onlyMessage(payload)
             if message is not None:
                 # Nearly always.
                 counters.bytesReceived += len(body)

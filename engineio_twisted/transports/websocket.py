@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from ..interfaces import Closing, ITransport, IWebSocketReceiver
-from ..logs import DebugScope
 from ..protocol.errors import CloseReason, DecodeError
 from ..protocol.frames import GOING_AWAY, NORMAL, POLICY_VIOLATION
-from ..protocol.packet import Form, Packet, PacketType, SharedPacket, describe
+from ..protocol.packet import Form, Packet, PacketType, SharedPacket
 from ..protocol.payload import Codec
 from ..transport import Transport
 
 if TYPE_CHECKING:
     from ..observer import Counters
-
-_debug = DebugScope("engine:ws")
 
 _CLOSE = PacketType.CLOSE
 _MESSAGE_DIGIT = b"%d" % PacketType.MESSAGE
@@ -100,11 +97,9 @@ class WebSocketTransport(Transport):
             if not webSocket.writable and (taken or not webSocket.isOpen):
                 return taken
             taken += 1
-            if _debug.enabled:
-                _debug.log(f"{self.owner.logName}: sending {describe(packet)}")
             counters.packetsSent += 1
             if counters.trafficObservers:
-                counters.tell("packetsSent", self.owner, 1)
+                counters.tell("packetsSent", self.owner, (packet,), self)
             if isinstance(packet, SharedPacket):
                 key = (self.codec, self.supportsBinary)
                 form = packet.forms.get(key)
@@ -123,7 +118,7 @@ class WebSocketTransport(Transport):
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         counters = self.counters
-        if not self._isPlain or _debug.enabled or counters.trafficObservers:
+        if not self._isPlain or counters.trafficObservers:
             self.send((Packet(PacketType.MESSAGE, data, compress),))
             return
         counters.packetsSent += 1
@@ -156,7 +151,7 @@ class WebSocketTransport(Transport):
         if self._ended:
             return
         counters = self.counters
-        if self._isPlain and not counters.trafficObservers and not _debug.enabled:
+        if self._isPlain and not counters.trafficObservers:
             # Nearly always a message.
             if not isinstance(data, str):
                 counters.packetsReceived += 1
@@ -173,9 +168,7 @@ class WebSocketTransport(Transport):
             return
         counters.packetsReceived += 1
         if counters.trafficObservers:
-            counters.tell("packetsReceived", self.owner, 1)
-        if _debug.enabled:
-            _debug.log(f"{self.owner.logName}: received {describe(packet)}")
+            counters.tell("packetsReceived", self.owner, (packet,), self)
         if packet.type is _CLOSE:
             self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
         elif packet.type is PacketType.MESSAGE:

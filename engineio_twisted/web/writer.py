@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import attrs
 from twisted.logger import Logger
 
-from ..logs import DebugScope
 from ..observer import Counters
 from ..protocol.errors import ERROR_MESSAGES, ConnectionRefusal, ErrorCode, HTTPRefusal
 from ..protocol.headers import cookieHeader, corsHeaders
@@ -24,8 +23,6 @@ from .refusals import plainForm, upgradeForm
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
-
-_debug = DebugScope("engine")
 
 
 class Emitter(Protocol):
@@ -111,7 +108,7 @@ class ResponseWriter:
             # A middleware may have begun to answer, and will not go on.
             exchange.drop()
             return
-        self._count(exchange, refusal)
+        self._counters.requestRefused(exchange, refusal)
         if isinstance(refusal, ConnectionRefusal) and self._server.hears("connection_error"):
             context = dict(refusal.context)
             error = ConnectionErrorEvent(exchange.request, refusal.code, ERROR_MESSAGES[refusal.code], context)
@@ -136,19 +133,12 @@ class ResponseWriter:
                 reason=refusal.message,
                 name=refusal.name,
             )
-        self._count(exchange, refusal)
+        self._counters.requestRefused(exchange, refusal)
         try:
             if cors is not None:
                 self._addCorsHeaders(exchange, cors, await self._originRule(exchange, cors))
         finally:
             self.announce(exchange)
-
-    def _count(self, exchange: Any, refusal: HTTPRefusal) -> None:
-        self._counters.requestRefused(exchange, refusal)
-        if _debug.enabled:
-            # No more: what is in the query and in the body, and so in the context and the message, may be a secret.
-            path = exchange.uri.partition(b"?")[0]
-            _debug.log(f"refused {exchange.method!r} {path!r}: {refusal.name}")
 
     # CORS
 

@@ -21,18 +21,18 @@ STATES = [*ReadyState, *UpgradeState, *HeartbeatState]
 def test_everyPairOfStateAndInput(state: Any, given: Input) -> None:
     """An input leads to the one state that the table says, or changes nothing and is known to."""
     socket = Session().socket
-    machines: dict[type[Any], tuple[Any, str]] = {
-        ReadyState: (socket, "_readyState"),
-        UpgradeState: (socket, "_upgradeState"),
-        HeartbeatState: (socket, "heartbeatState"),
+    machines: dict[type[Any], str] = {
+        ReadyState: "_readyState",
+        UpgradeState: "_upgradeState",
+        HeartbeatState: "heartbeatState",
     }
-    before = {kind: getattr(*machine) for kind, machine in machines.items()}
-    holder, machine = machines[type(state)]
-    setattr(holder, machine, state)
+    before = {kind: getattr(socket, machine) for kind, machine in machines.items()}
+    machine = machines[type(state)]
+    setattr(socket, machine, state)
     expected = TRANSITIONS.get((state, given))
-    assert change(holder, machine, given, socket) is (expected is not None)
+    assert change(socket, machine, given) is (expected is not None)
     before[type(state)] = expected or state
-    assert {kind: getattr(*machine) for kind, machine in machines.items()} == before
+    assert {kind: getattr(socket, machine) for kind, machine in machines.items()} == before
 
 
 def test_theTableItself() -> None:
