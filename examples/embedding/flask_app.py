@@ -26,19 +26,19 @@ reactor: Any = running
 
 @app.post("/say")
 def say() -> str:
-    # In a thread of the pool: sessions belong to the thread of the reactor, which is asked to send.
+    # This runs in a thread of the pool. Sessions belong to the reactor's thread, so ask that to send.
     reactor.callFromThread(server.broadcast, request.get_data(as_text=True))
-    return "it is on its way"
+    return "sent"
 
 
 @app.get("/sessions")
 def sessions() -> str:
-    # The same, and waits for what it returns.
+    # The same, but wait for the result.
     return f"{blockingCallFromThread(reactor, lambda: server.clientsCount)} sessions are open"
 
 
 async def start(reactor: Any, endpoint: str) -> Any:
-    # From here on the site passes what is for /engine.io/ to the server, and everything else to Flask.
+    # The server gets the requests to /engine.io/, and Flask all others.
     site = Site(WSGIResource(reactor, reactor.getThreadPool(), app))
     server.attach(site)
     port = await serverFromString(reactor, endpoint).listen(site)

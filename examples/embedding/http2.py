@@ -19,8 +19,8 @@ from engineio_twisted import attach
 
 
 async def start(reactor: Any, endpoint: str) -> Any:
-    # A connection of HTTP/2 on which nothing is sent is closed after `timeout` seconds, also where GETs wait on it: it
-    # has to be more than pingInterval, in milliseconds.
+    # An HTTP/2 connection closes after `timeout` seconds in which nothing is sent, even if GETs wait on it. So the
+    # timeout must be more than pingInterval, which is in milliseconds.
     site = Site(File(str(Path(__file__).parent / "public")), timeout=60)
     server = attach(site, reactor=reactor, pingInterval=25000)
     port = await serverFromString(reactor, endpoint).listen(site)

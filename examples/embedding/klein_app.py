@@ -39,9 +39,9 @@ def engine(_request: Request) -> EngineIOResource:
 async def start(reactor: Any, endpoint: str) -> Any:
     echo(server)
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
-    # app.run() makes twisted.web's own site, which serves Engine.IO as well. On the one of engineio_twisted deadlines
-    # and limits hold for everything. Where the body of a POST is to be counted as it comes, attach a server to it in
-    # place of the route: nobody but Klein knows beforehand what a route leads to.
+    # app.run() makes a site of twisted.web, which serves Engine.IO too. On a Site of engineio_twisted, deadlines and
+    # limits apply to all requests. To check the size of a POST while it arrives, attach a server to the site instead of
+    # using a route: only Klein knows where a route leads.
     return await serverFromString(reactor, endpoint).listen(Site(app.resource()))
 
 

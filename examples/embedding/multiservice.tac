@@ -26,5 +26,5 @@ def connected(socket):
     socket.on("message", socket.send)
 
 
-# It starts and stops with the rest.
+# It starts and stops with the other services.
 TimerService(0.5, engine.server.broadcast, "tick").setServiceParent(services)

@@ -21,14 +21,14 @@ async def start(reactor: Any, endpoint: str) -> Any:
     site = Site(notFound())
     visitors = Server(site, reactor=reactor)
     staff = Server(site, reactor=reactor, path="/staff/engine.io", pingInterval=5000, maxHttpBufferSize=10_000_000)
-    # Programs of this machine connect to another port.
+    # Programs on this machine connect to another port.
     programs = listen("tcp:0:interface=127.0.0.1", reactor=reactor, transports=["websocket"])
     port = await serverFromString(reactor, endpoint).listen(site)
     echo(visitors)
 
     @staff.on("connection")
     def connected(socket: Any) -> None:
-        # They know nothing of each other but what the application tells them.
+        # The servers share nothing except what the application passes on.
         socket.on("message", lambda data: socket.send(f"{data} to {visitors.broadcast(data)} visitors"))
 
     echo(programs)

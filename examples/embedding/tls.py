@@ -15,7 +15,7 @@ from engineio_twisted import listen
 
 
 async def start(reactor: Any, endpoint: str) -> Any:
-    # TLS is a matter of the endpoint: "tls-files:tcp:443:certificate=fullchain.pem:key=privkey.pem".
+    # The endpoint has the TLS settings: "tls-files:tcp:443:certificate=fullchain.pem:key=privkey.pem".
     server = listen(endpoint, reactor=reactor)
     port = await server.listening
     echo(server)

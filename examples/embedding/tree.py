@@ -24,8 +24,8 @@ async def start(reactor: Any, endpoint: str) -> Any:
     root.putChild(b"engine.io", EngineIOResource(server))
     port = await serverFromString(reactor, endpoint).listen(Site(root))
     echo(server)
-    # A site of twisted.web's own stores a body whole, however large, before a resource is asked. With
-    # engineio_twisted.Site in its place, or attach(site), it is counted as it comes.
+    # The Site of twisted.web stores a whole body before it asks a resource. With engineio_twisted.Site instead, or with
+    # attach(site), the size of a body is checked while it arrives.
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
     return port
 
