@@ -77,6 +77,10 @@ FILES = {
     ("docs/deployment/systemd.md", "ini"): "test_systemd.py::test_thePagesShowTheFiles",
     ("docs/deployment/tls.md", "ini"): "test_systemd.py::test_thePagesShowTheFiles",
     ("docs/deployment/tls.md", "sh"): "test_systemd.py::test_tls",
+    ("docs/docker.md", "dockerfile"): "test_containers.py::test_image",
+    ("docs/docker.md", "text"): "test_containers.py::test_image",
+    ("docs/docker.md", "python"): "test_containers.py::test_image",
+    ("docs/docker.md", "yaml"): "test_containers.py::test_manifest",
     # Word for word from examples that are run.
     ("docs/embedding.md", "python"): "test_embedding.py::test_quotations",
     ("docs/http2.md", "python"): "test_streams.py::test_reproductions",
@@ -106,6 +110,7 @@ COMMANDS = {
     r"npm ci|cd examples/(chat|frontends|latency)": CI,
     r"npm run build|python frontends\.py": "test_frontends.py::test_board",
     r"npm run dev": "test_frontends.py::test_development",
+    r"docker (build|run) .*": "needs a daemon; test_containers.py runs each step of the image",
     r"python (chat|latency)\.py( \S+)?": "test_examples.py::test_pageRuns",
     r"python examples/echo/echo\.py( \S+)?": "test_examples.py::test_echoRuns",
     r"python examples/embedding/tls\.py tls-files:.*": "test_embedding.py::test_tls",
