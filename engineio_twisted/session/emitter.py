@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,9 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 
 SENDING = frozenset({"packetCreate", "flush", "drain"})
 """Events of each packet sent. There are so many that they are emitted only if one of them has a listener."""
+
+CANCELLED = (CancelledError, asyncio.CancelledError)
+"""With what work fails that was cancelled; the second one if a task of asyncio was awaited."""
 
 _DECORATED: Any = object()
 """In place of the handler that a decorator gets later."""
@@ -171,7 +175,7 @@ class EventEmitter:
             result.addErrback(self._failedLater, event, args)
 
     def _failedLater(self, failure: Failure, event: str, args: tuple[Any, ...]) -> None:
-        if not failure.check(CancelledError):
+        if not failure.check(*CANCELLED):
             self.handlerFailed(event, args, failure)
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:

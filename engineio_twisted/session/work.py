@@ -7,14 +7,14 @@ from collections.abc import Callable, Coroutine
 from functools import cached_property, partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from ..clock import cancel
 from ..protocol.errors import CloseReason
-from .emitter import EventEmitter
+from .emitter import CANCELLED, EventEmitter
 from .events import SocketEvents
 from .states import ReadyState
 
@@ -143,7 +143,7 @@ class SessionWork:
             self._session.handlerFailed("canceller", (), Failure())
 
     def _failed(self, failure: Failure, what: str) -> None:
-        if not failure.check(CancelledError):
+        if not failure.check(*CANCELLED):
             self._session.handlerFailed(what, (), failure)
 
 

@@ -66,6 +66,7 @@ def nameOf(page: Path) -> str:
 
 
 WHOLE = {
+    "docs/asyncio-and-threads.md": "test_asyncio_page.py::test_onAsyncio",
     "docs/first-steps.md": "test_newcomer.py::test_firstSteps",
     "docs/testing.md": "test_testing_page.py::test_parts",
 }

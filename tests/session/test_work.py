@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from engineio_twisted.session.socket import Socket
 from engineio_twisted.session.work import FEW
 from engineio_twisted.testing import MemoryServer
 
-from ..kit.sessions import Session
+from ..kit.sessions import Session, arrive
 
 END = [
     pytest.param(lambda session: session.socket.close(discard=True), "forced close", id="close"),
@@ -191,6 +192,32 @@ def test_followCancelled() -> None:
     assert happened == ["over"]
     session.socket.close()
     assert (happened, errors(session)) == (["over"], [])
+
+
+@pytest.mark.parametrize("given", ["Deferred", "coroutine", "handler"])
+def test_followedTaskOfAsyncio(given: str) -> None:
+    """A task of asyncio is cancelled with its Deferred, and fails with an exception of its own, which is no fault."""
+    session = Session()
+    future: asyncio.Future[Any] = asyncio.Future(loop=(loop := asyncio.new_event_loop()))
+    deferred = Deferred.fromFuture(future)
+
+    async def work() -> None:
+        await deferred
+
+    if given == "handler":
+
+        async def received(_data: str) -> None:
+            await deferred
+
+        session.socket.on("message", received)
+        arrive(session, "hello")
+        deferred.cancel()
+    else:
+        session.socket.follow(deferred if given == "Deferred" else work())
+    session.socket.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert (future.cancelled(), errors(session)) == (True, [])
 
 
 def test_followThatFails(loggedErrors: Any) -> None:
