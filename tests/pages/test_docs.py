@@ -83,6 +83,7 @@ FILES = {
     ("docs/docker.md", "python"): "test_containers.py::test_image",
     ("docs/docker.md", "yaml"): "test_containers.py::test_manifest",
     # Word for word from examples that are run.
+    ("docs/frameworks.md", "python"): "test_embedding.py::test_quotations",
     ("docs/embedding.md", "python"): "test_embedding.py::test_quotations",
     ("docs/http2.md", "python"): "test_streams.py::test_reproductions",
     ("docs/http2.md", "text"): "test_streams.py::test_reproductions",

@@ -26,7 +26,7 @@ from ..kit.tools import require
 
 HERE = Path(__file__).parents[2]
 EXAMPLES = HERE / "examples" / "embedding"
-GUIDE = HERE / "docs" / "embedding.md"
+GUIDES = [HERE / "docs" / "embedding.md", HERE / "docs" / "frameworks.md"]
 HELLO = ["hello", b"\x00\x01\xff", "schön"]
 
 Start = Callable[..., Running]
@@ -241,19 +241,65 @@ def test_badEndpoint(name: str) -> None:
     assert "pigeon" in refusal([sys.executable, str(EXAMPLES / f"{name}.py"), "pigeon:post"])
 
 
+@pytest.mark.node
+@pytest_twisted.ensureDeferred
+async def test_django(example: Start, client: Run) -> None:
+    """Beside Django, whose login decides who may open a session."""
+    here = example("django_app", needs="django")
+
+    def login() -> str:
+        with urlopen(urljoin(here.url, "/login?name=ann"), timeout=PATIENCE) as response:
+            cookie: str = response.headers["Set-Cookie"].partition(";")[0]
+        return cookie
+
+    refused = client(here.url, "listen", ["polling"])
+    await refused.saw("error")
+    assert not refused.named("open")
+    forged = client(here.url, "listen", ["polling"], options={"extraHeaders": {"Cookie": "sessionid=ann"}})
+    await forged.saw("error")
+    assert not forged.named("open")
+    cookie = {"extraHeaders": {"Cookie": await deferToThread(login)}}
+    for transports in (["polling"], ["websocket"]):
+        program = client(here.url, "echo", transports, messages=["hello"], options=cookie, last="ann: hello")
+        await program.saw("message")
+        assert await ask(urljoin(here.url, "/sessions")) == "1 sessions are open"
+        await program.kill()
+
+
+@pytest.mark.node
+@overEveryTransport
+@pytest_twisted.ensureDeferred
+async def test_fastapi(
+    example: Start, client: Run, transports: list[str], freePort: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside FastAPI on one event loop: its endpoints count the sessions, and send to them."""
+    require(importlib.util.find_spec("hypercorn") is not None, "hypercorn")
+    monkeypatch.setenv("API", f"127.0.0.1:{freePort}")
+    here = example("fastapi_app", needs="fastapi")
+    await echoes(client, here.url, transports)
+    listener = client(here.url, "listen", transports, last="from FastAPI")
+    await listener.saw("upgrade" if len(transports) > 1 else "open")
+    api = f"http://127.0.0.1:{freePort}"
+    assert json.loads(await ask(f"{api}/sessions")) == {"open": 1}
+    assert json.loads(await ask(f"{api}/say?text=from%20FastAPI", b"")) == {"told": 1}
+    await listener.finish()
+    assert listener.messages == ["from FastAPI"]
+
+
 # The guide
 
 
 def test_quotations() -> None:
-    """What the guide shows of an example is in it, word for word; each example is shown, and named in its README."""
+    """What the guides show of an example is in it, word for word; each example is shown, and named in its README."""
     sources = {each.name: each.read_text() for each in EXAMPLES.iterdir() if each.suffix in (".py", ".tac")}
     shown: set[str] = set()
-    for section in GUIDE.read_text().split("\n## ")[1:]:
+    for section in [each for guide in GUIDES for each in guide.read_text().split("\n## ")[1:]]:
+        blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+        if not blocks:
+            continue
         named = re.search(r"examples/embedding/(\w+\.\w+)", section)
         assert named is not None, section
         shown.add(named[1])
-        blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-        assert blocks, section
         for block in blocks:
             assert block in unindented(sources[named[1]], block), block
     assert shown == {*sources} - {"common.py"}
