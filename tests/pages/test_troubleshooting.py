@@ -1,0 +1,66 @@
+"""docs/troubleshooting.md quotes what a client really gets."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engineio_twisted.protocol.errors import ERROR_MESSAGES
+from engineio_twisted.testing import HandshakeRefused, MemoryServer
+
+PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+
+def quoted() -> dict[int, tuple[int, str]]:
+    """Return the refusals in the headings by their codes, each with its status and its text."""
+    found = re.findall(r'^## (\d{3}) `(\{"code".*\})`$', PAGE, re.MULTILINE)
+    bodies = [(int(status), json.loads(body)) for status, body in found]
+    return {body["code"]: (status, body["message"]) for status, body in bodies}
+
+
+def test_everyCode() -> None:
+    """The page has a heading for each code of the protocol."""
+    assert {code: text for code, (_, text) in quoted().items()} == dict(ERROR_MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "options"),
+    [
+        (0, {"query": {"transport": "pigeon"}}, {}),
+        (0, {"transport": "polling"}, {"transports": ["websocket"]}),
+        (1, {"query": {"sid": "gone"}}, {}),
+        (2, {"method": "POST"}, {}),
+        (3, {"query": {"transport": "websocket"}}, {}),
+        (4, {"headers": {"Origin": "https://elsewhere.example"}}, {"allowedOrigins": "self"}),
+        (4, {}, {"allowRequest": lambda request: False}),
+        (5, {"query": {"EIO": "3"}}, {}),
+    ],
+)
+def test_refusals(code: int, arguments: dict[str, Any], options: dict[str, Any]) -> None:
+    """What the page gives as the cause of a refusal causes it."""
+    query = {"EIO": "4", "transport": "polling", **arguments.get("query", {})}
+    address = "/engine.io/?" + "&".join(f"{name}={value}" for name, value in query.items())
+    with MemoryServer(lambda server: None, **options) as kit:
+        response = kit.request(arguments.get("method", "GET"), address, headers=arguments.get("headers", {}))
+    assert (response.status, json.loads(response.body)) == (
+        quoted()[code][0],
+        {"code": code, "message": quoted()[code][1]},
+    )
+
+
+def test_full() -> None:
+    """A server with `maxSessions` sessions answers 503 with the name of the option; one that closes says so."""
+    with MemoryServer(lambda server: None, maxSessions=1) as kit:
+        kit.connect()
+        with pytest.raises(HandshakeRefused) as refused:
+            kit.connect()
+        assert refused.value.status == 503
+        assert "maxSessions" in refused.value.message
+        kit.server.drain()
+        with pytest.raises(HandshakeRefused) as refused:
+            kit.connect()
+    assert f'{refused.value.status} `{{"message":"{refused.value.message}"}}`' in PAGE
