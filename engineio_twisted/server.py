@@ -184,6 +184,7 @@ class Server(ServerEvents):
         @param exclude: a socket, or several, that don't get it, such as the one whose message it is.
         @param compress: whether it may be compressed.
         @return: to how many sessions it goes.
+        @raise TypeError: the data can't be sent, or what is excluded isn't a socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
         return self.factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)

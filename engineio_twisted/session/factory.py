@@ -115,6 +115,10 @@ class SocketFactory:
         """Send a message to every session but some, and return to how many."""
         message, _ = messageOf(data)
         exclude = frozenset(exclude)
+        for each in exclude:
+            if not isinstance(each, Socket):
+                # Not the thing itself, which may be an id.
+                raise TypeError(f"exclude with something of type {type(each).__name__}: expected a socket, or several")
         packet = SharedPacket(PacketType.MESSAGE, message, compress)
         count = 0
         for socket in tuple(self.clients.values()):

@@ -7,6 +7,7 @@ docs/architecture.md, "The states of a session".
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def messageOf(data: object) -> tuple[str | bytes, bytes | None]:
     """
     Return what is sent of what L{Socket.send} is given, and the UTF-8 of text that isn't ASCII.
 
+    @raise TypeError: it is something else than bytes or text, of which C{str} makes no text meant for others.
     @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
     """
     if isinstance(data, bytes):
@@ -37,7 +39,7 @@ def messageOf(data: object) -> tuple[str | bytes, bytes | None]:
         try:
             return memoryview(data).tobytes(), None  # type: ignore[arg-type]
         except TypeError:
-            data = str(data)
+            data = _textOf(data)
     if data.isascii():
         return data, None
     try:
@@ -47,6 +49,17 @@ def messageOf(data: object) -> tuple[str | bytes, bytes | None]:
             f"message text with {data[error.start]!r} at index {error.start}: expected text that UTF-8 can"
             " carry, which a lone surrogate is not"
         ) from None
+
+
+def _textOf(data: object) -> str:
+    kind = type(data)
+    isNumber = isinstance(data, int | float | complex) and kind is not bool
+    isLater = inspect.isawaitable(data)
+    if isNumber or (kind.__str__ is not object.__str__ and not isLater):
+        return str(data)
+    what = repr(data) if data is None or kind is bool else f"of type {kind.__name__}"
+    cure = "await it, and send its result" if isLater else "encode it first, for example with json.dumps()"
+    raise TypeError(f"message {what}: expected text, bytes or a number; {cure}") from None
 
 
 def sizeOf(data: str | bytes) -> int:

@@ -170,12 +170,13 @@ class Socket(WorkOwner):
         with more than C{maxBufferedPackets} and C{maxBufferedBytes} allow isn't sent: by C{bufferLimitAction} the
         session ends with C{buffer limit exceeded}, or the callback is told, or this raises.
 
-        @param data: text as str; binary as bytes, bytearray, memoryview or array, copied at once; anything else
-            is sent as the text that C{str} makes of it.
+        @param data: text as str; binary as bytes, bytearray, memoryview or array, copied at once. Numbers, and objects
+            of classes with a C{__str__} of their own, are sent as text.
         @param callback: called with the transport when it has taken the message, in the order of sending; or at once
             with a L{BufferLimitExceeded}, if the message is dropped; otherwise never for one that wasn't sent.
         @param compress: whether the message may be compressed.
         @return: this socket.
+        @raise TypeError: the data is something else, such as None, a bool or a dict; or the callback can't be called.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         @raise BufferLimitExceeded: more is buffered than may be, and C{bufferLimitAction} is C{"raise"}.
         """
@@ -192,6 +193,11 @@ class Socket(WorkOwner):
                 # Nearly always. By the outbox it comes to the same, as nobody is told anything.
                 transport.sendMessage(message, utf8, compress)
             else:
+                if callback is not None and not callable(callback):
+                    raise TypeError(
+                        f"callback of type {type(callback).__name__}: expected something to call; a message is one"
+                        " argument, so encode what belongs to it together, for example with json.dumps()"
+                    )
                 self._neededOutbox().send(Packet(_MESSAGE, message, compress), callback)
         if self._pace is not None:
             self._pace.wrote()

@@ -14,6 +14,7 @@ from ..clock import cancel
 from ..protocol.errors import DecodeError
 from ..protocol.packet import PROBE, Packet, PacketType
 from ..protocol.payload import codecFor
+from ..session.outbox import messageOf
 from ..session.socket import Socket
 from ..session.states import ReadyState
 from .network import Line, MemoryNetwork
@@ -132,17 +133,19 @@ class MemoryClient:
         assert socket is not None, f"no session was opened for {self!r}"
         return socket
 
-    def send(self, data: str | bytes) -> None:
+    def send(self, data: object) -> None:
         """
         Send a message. When this returns, the application's handler was called, unless something is late on its way.
 
-        @param data: text, or bytes.
+        @param data: text, bytes or a number, as for L{Socket.send}.
+        @raise TypeError: it is something else.
         @raise AssertionError: the session isn't open.
         """
+        message, _ = messageOf(data)
         self._settle()
         if self.readyState is not ReadyState.OPEN:
             raise AssertionError(f"{data!r:.100} can't be sent: {self!r}")
-        self._send(Packet(PacketType.MESSAGE, data))
+        self._send(Packet(PacketType.MESSAGE, message))
         self._settle()
 
     @property

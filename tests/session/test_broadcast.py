@@ -56,6 +56,19 @@ def test_everybodyGetsIt(engineio: Engine, data: str | bytes) -> None:
     assert room.got() == [[data]] * 3
 
 
+@pytest.mark.parametrize("exclude", ["id", {"a": 1}, [None]])
+def test_whatIsNoSocketCannotBeExcluded(engineio: Engine, exclude: Any) -> None:
+    """An id isn't one, nor is the data of an event behind its name; the error shows neither, and nothing is sent."""
+    room = Room(engineio)
+    if exclude == "id":
+        exclude = [room.sockets[0].id]
+    with pytest.raises(TypeError) as caught:
+        room.broadcast("hello", exclude)
+    kind = "NoneType" if exclude == [None] else "str"
+    assert str(caught.value) == f"exclude with something of type {kind}: expected a socket, or several"
+    assert room.got() == [[], [], []]
+
+
 def test_notThoseExcluded(engineio: Engine) -> None:
     """One or several, by whatever collection."""
     room = Room(engineio, 4)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import array
+import asyncio
+from collections import Counter, deque
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
+from engineio_twisted import Server
 from engineio_twisted.protocol.errors import BufferLimitExceeded, EngineIOError
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.session.ending import CLOSING_TIMEOUT
@@ -16,6 +24,13 @@ from engineio_twisted.session.factory import SocketFactory
 
 from ..kit.fakes import FakeHost, FakeRequest, FakeTransport
 from ..kit.sessions import Session, onEachTransport, polling, slow
+
+
+class Color(Enum):
+    """A class with a text of its own."""
+
+    RED = 1
+
 
 pytestmark = pytest.mark.usefixtures("isServerHeard")
 
@@ -31,16 +46,85 @@ pytestmark = pytest.mark.usefixtures("isServerHeard")
         (memoryview(b"\x01\x02")[1:], b"\x02"),
         (array.array("H", [1]), array.array("H", [1]).tobytes()),
         (42, "42"),
-        (None, "None"),
-        ([1, "a"], "[1, 'a']"),
+        (-0.5, "-0.5"),
+        (1j, "1j"),
+        (Decimal("1.50"), "1.50"),
+        (date(2030, 1, 2), "2030-01-02"),
+        (PurePosixPath("a/b"), "a/b"),
+        (ValueError("no"), "no"),
+        (Color.RED, "Color.RED"),
     ],
 )
 def test_whatCanBeSent(data: object, sent: str | bytes) -> None:
-    """str as text, bytes-like as binary, anything else by str()."""
+    """str as text, bytes-like as binary; numbers, and what has a text of its own, as that text."""
     session = Session()
     assert session.socket.send(data) is session.socket
     assert session.transport.texts() == [sent]
     assert type(session.transport.texts()[0]) is type(sent)
+
+
+class Plain:
+    """An object whose text says only where it is in memory."""
+
+
+async def aCoroutine() -> None:
+    pass
+
+
+ENCODE = "expected text, bytes or a number; encode it first, for example with json.dumps()"
+AWAIT = "expected text, bytes or a number; await it, and send its result"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (None, f"message None: {ENCODE}"),
+        (True, f"message True: {ENCODE}"),
+        ({"secret": 1}, f"message of type dict: {ENCODE}"),
+        ([1, "a"], f"message of type list: {ENCODE}"),
+        ((1, 2), f"message of type tuple: {ENCODE}"),
+        ({1, 2}, f"message of type set: {ENCODE}"),
+        (deque([1]), f"message of type deque: {ENCODE}"),
+        (Counter("a"), f"message of type Counter: {ENCODE}"),
+        (range(3), f"message of type range: {ENCODE}"),
+        (Plain(), f"message of type Plain: {ENCODE}"),
+        (Plain, f"message of type type: {ENCODE}"),
+        (len, f"message of type builtin_function_or_method: {ENCODE}"),
+        (Packet(PacketType.MESSAGE, "a"), f"message of type Packet: {ENCODE}"),
+        (Deferred(), f"message of type Deferred: {AWAIT}"),
+        (aCoroutine(), f"message of type coroutine: {AWAIT}"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatCannotBeSent(data: Any, text: str) -> None:
+    """What no client could read is an error where it is sent, open session or not; nothing is sent."""
+    session = Session()
+    host = Server(reactor=session.host.clock)
+    for _ in range(2):
+        for send in (session.socket.send, session.socket.write, host.broadcast):
+            with pytest.raises(TypeError) as caught:
+                send(data)
+            assert str(caught.value) == text
+            assert caught.value.__cause__ is None
+            assert caught.value.__suppress_context__
+        session.socket.close()
+    assert session.transport.texts() == []
+    if asyncio.iscoroutine(data):
+        data.close()
+
+
+def test_whatIsNoCallback() -> None:
+    """Such as the data of an event behind its name, as a Socket.IO server sends them."""
+    session: Any = Session()
+    with pytest.raises(TypeError) as caught:
+        session.socket.send("hello", {"a": 1})
+    assert str(caught.value) == (
+        "callback of type dict: expected something to call; a message is one argument, so encode what belongs to it "
+        "together, for example with json.dumps()"
+    )
+    assert session.transport.texts() == []
+    session.socket.send("next")
+    assert session.transport.texts() == ["next"]
 
 
 def test_mutableDataIsCopied() -> None:

@@ -312,6 +312,25 @@ def test_refusedByTheEndOfTheConnection(engineio: Engine) -> None:
             kit.connect(transport)
 
 
+def test_whatAClientSends(engineio: Engine) -> None:
+    """Is what a socket can send; anything else is an error in the test that sends it."""
+    received: list[object] = []
+
+    def application(server: Server) -> None:
+        server.on("connection", lambda socket: socket.on("message", received.append))
+
+    client = engineio(application).connect()
+    for data in ("text", b"bytes", bytearray(b"more"), 5, 1.5):
+        client.send(data)
+    assert received == ["text", b"bytes", b"more", "5", "1.5"]
+    for wrong, what in ((None, "None"), (True, "True"), ({"a": 1}, "of type dict"), ([], "of type list")):
+        with pytest.raises(TypeError) as caught:
+            client.send(wrong)
+        cure = "expected text, bytes or a number; encode it first, for example with json.dumps()"
+        assert str(caught.value) == f"message {what}: {cure}"
+    assert len(received) == 5
+
+
 def test_decisionsThatTakeTime(engineio: Engine) -> None:
     """Nothing waits: it is said what to do, and then time decides."""
     kit = engineio(nothing, allowRequest=lambda request: deferLater(kit.clock, 5, lambda: True))
