@@ -81,4 +81,5 @@ class ServerEvents(EventEmitter):
 
         def removeListener(self, event: ServerEvent, handler: Handler) -> None: ...  # type: ignore[override]
         def listeners(self, event: ServerEvent) -> list[Handler]: ...  # type: ignore[override]
+        def hears(self, event: ServerEvent) -> bool: ...  # type: ignore[override]
         def emit(self, event: ServerEvent, *args: Any) -> bool: ...  # type: ignore[override]

@@ -119,4 +119,5 @@ class SocketEvents(EventEmitter):
 
         def removeListener(self, event: SocketEvent, handler: Handler) -> None: ...  # type: ignore[override]
         def listeners(self, event: SocketEvent) -> list[Handler]: ...  # type: ignore[override]
+        def hears(self, event: SocketEvent) -> bool: ...  # type: ignore[override]
         def emit(self, event: SocketEvent, *args: Any) -> bool: ...  # type: ignore[override]

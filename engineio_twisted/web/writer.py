@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Emitter(Protocol):
     """A server, as far as it matters here: what emits its events."""
 
-    def hears(self, event: str) -> bool:
+    def hears(self, event: Literal["headers", "initial_headers", "connection_error"]) -> bool:
         """Return whether an event has handlers."""
         ...
 

@@ -91,6 +91,8 @@ FILES = {
     ("docs/clients.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "text"): "test_docs.py::test_description",
+    ("docs/type-checking.md", "python"): "test_type_checking.py::test_mypy",
+    ("docs/type-checking.md", "toml"): "test_type_checking.py::test_mypy",
     ("examples/echo/README.md", "js"): "test_docs.py::test_clients",
     ("examples/lines/README.md", "js"): "test_examples.py::test_linesOfNode",
 }
@@ -125,6 +127,7 @@ COMMANDS = {
     r"twistd? .*": "test_docs.py::test_twistd",
     r"pip install \"python-engineio\[client\]\"": CI,
     r"pip install (engineio_twisted|\"engineio_twisted\[tls\]\")": "test_packaging.py::test_installed",
+    r"pip install mypy mypy-zope": "test_type_checking.py::test_mypy",
     r"(mkdir -p|cat \S+ \S+ >) /etc/haproxy/certs\S*": "test_docs.py::test_haproxysCertificate",
     r"(haproxy|nginx) .*-?[tc]\b.* && systemctl reload (haproxy|nginx)": "test_deployment.py::test_checked",
     r"echo .* \| socat .*": "test_deployment.py::test_takingAProcessOut",
