@@ -213,20 +213,41 @@ class Timeout:
     """
     What L{AfterReading.callLater} returns.
 
-    @ivar call: what is waited for at present.
+    @param queue: in which it waits for its time.
     """
 
-    __slots__ = ("call",)
+    __slots__ = ("_args", "_call", "_function", "_queue")
 
-    call: IDelayedCall
+    def __init__(self, queue: DeadlineQueue, function: Callable[..., object], args: tuple[object, ...]) -> None:
+        self._queue: DeadlineQueue | None = queue
+        self._function: Callable[..., object] | None = function
+        self._args = args
+        # What is waited for once the time is over.
+        self._call: IDelayedCall | None = None
 
     def active(self) -> bool:
         """Return whether the function is still to be called."""
-        return bool(self.call.active())
+        return self._queue is not None or (self._call is not None and bool(self._call.active()))
 
     def cancel(self) -> None:
         """Don't call the function."""
-        self.call.cancel()
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.remove(self)
+            self._forget()
+        elif self._call is not None:
+            self._call.cancel()
+
+    def due(self, reading: AfterReading) -> None:
+        """Called when the time is over."""
+        assert self._function is not None
+        self._queue = None
+        self._call = reading.call(self._function, *self._args)
+        self._forget()
+
+    def _forget(self) -> None:
+        # What is called mostly has this.
+        self._function, self._args = None, ()
 
 
 class AfterReading:
@@ -247,6 +268,8 @@ class AfterReading:
         self._waiting: dict[DelayedCall, None] = {}
         self._last = 0
         self._timer: IDelayedCall | None = None
+        # What waits for its time, by seconds.
+        self._queues: dict[float, DeadlineQueue] = {}
 
     def call(self, function: Callable[..., object], *args: object, turns: int = TURNS) -> IDelayedCall:
         """
@@ -266,14 +289,18 @@ class AfterReading:
         """
         Call a function when some time has passed, and the reactor has read what came in it.
 
+        @param seconds: one of few values, as each has a L{DeadlineQueue} that stays.
         @return: what may be cancelled.
         """
-        timeout = Timeout()
-        timeout.call = self._clock.callLater(seconds, self._due, timeout, function, args)
+        queue = self._queues.get(seconds)
+        if queue is None:
+            queue = self._queues[seconds] = DeadlineQueue(self._clock, seconds, self._due)
+        timeout = Timeout(queue, function, args)
+        queue.add(timeout)
         return timeout
 
-    def _due(self, timeout: Timeout, function: Callable[..., object], args: tuple[object, ...]) -> None:
-        timeout.call = self.call(function, *args)
+    def _due(self, timeout: Timeout) -> None:
+        timeout.due(self)
 
     def _seconds(self) -> float:
         return self._turn

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Callable, Iterator
 from threading import enumerate as threads
 from typing import Any, ClassVar
@@ -306,6 +307,56 @@ def test_aTimeoutThatFails(raised: type[BaseException], loggedErrors: Any) -> No
     (event,) = loggedErrors
     assert event["log_failure"].check(raised)
     loggedErrors.clear()
+
+
+def test_timeoutsOfTheSameTime() -> None:
+    """They share a timer; each is called when its time is over and the reactor has read, unless it is cancelled."""
+    clock, told = Clock(), list[str]()
+    reading = AfterReading(clock)
+    cancelled, *late = [reading.callLater(5, told.append, each) for each in ("cancelled", "a", "b", "read meanwhile")]
+    other = reading.callLater(3, told.append, "other")
+    assert len(clock.getDelayedCalls()) == 2
+    cancelled.cancel()
+    other.cancel()
+    assert (cancelled.active(), other.active(), len(clock.getDelayedCalls())) == (False, False, 1)
+    # Not before the reactor has read, when one of them may be cancelled still.
+    clock.callLater(5, late[2].cancel)
+    clock.advance(4.9)
+    assert told == []
+    assert all(each.active() for each in late)
+    clock.advance(0.1)
+    assert told == ["a", "b"]
+    assert not any(each.active() for each in late)
+    assert clock.getDelayedCalls() == []
+    # The time runs from when it was asked for.
+    reading.callLater(5, told.append, "c")
+    clock.advance(2)
+    reading.callLater(5, told.append, "d")
+    clock.advance(3)
+    assert told == ["a", "b", "c"]
+    clock.advance(2)
+    assert told == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("isDue", [True, False])
+def test_aCancelledTimeoutKeepsNothing(isDue: bool) -> None:
+    """It lets go of what was to be called, which mostly keeps the timeout in turn."""
+
+    class Caller:
+        def call(self) -> None:
+            """Be what is to be called."""
+
+    clock = Clock()
+    caller = Caller()
+    gone = weakref.ref(caller)
+    timeout = AfterReading(clock).callLater(5, caller.call)
+    del caller
+    if isDue:
+        clock.callLater(5, timeout.cancel)
+        clock.advance(5)
+    else:
+        timeout.cancel()
+    assert gone() is None
 
 
 READS_BETWEEN = """
