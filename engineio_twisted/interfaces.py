@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
@@ -345,8 +345,12 @@ class IExchange(Interface):
     def joinCookies() -> None:
         """Move the cookies that an application has added to the request to the headers of the response."""
 
-    def responseHeaders() -> Iterable[tuple[bytes, Sequence[bytes]]]:
-        """Return the headers of the response so far."""
+    def upgradeHeaders() -> Mapping[str, Sequence[str]]:
+        """
+        Return the headers of the response so far, without those that a 101 has of its own.
+
+        @return: the values by name, as text for engines, which write it as UTF-8. Not to be changed.
+        """
 
     def respond(status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
         """

@@ -6,7 +6,6 @@ The decisions that take time, of middlewares, C{allowRequest} and C{generateId},
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -349,15 +348,9 @@ class Router:
         except ServerClosing:
             exchange.removeHeader("Set-Cookie")
             raise
-        # As text for engines, which write it as UTF-8.
-        headers = {
-            name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
-            for name, values in exchange.responseHeaders()
-            if not _OF_A_HANDSHAKE.fullmatch(name)
-        }
         connection = exchange.connection
         try:
-            self._server.webSockets.accept(exchange, handshake, headers, transport)
+            self._server.webSockets.accept(exchange, handshake, exchange.upgradeHeaders(), transport)
         except BaseException:
             if not exchange.isAnswered:
                 if opensSession:
@@ -378,10 +371,6 @@ class Router:
 
     def _ownOrigin(self, exchange: Any) -> str | None:
         return self._clients.clientOf(exchange).origin
-
-
-_OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
-"""Headers that have a meaning of their own in a 101, in which those of other responses would break it."""
 
 
 def _middlewareFailure() -> HTTPRefusal:

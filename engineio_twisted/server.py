@@ -115,7 +115,7 @@ class Server(ServerEvents):
 
         @param transport: the name of the one it is on.
         """
-        return upgradesOf(transport, self.opts)
+        return [*upgradesOf(transport, self.opts)]
 
     def use(self, middleware: Callable[[server.Request], object]) -> None:
         """

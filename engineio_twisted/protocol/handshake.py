@@ -332,20 +332,23 @@ def checkWebSocketHeaders(method: str, headers: Mapping[bytes, Sequence[bytes]])
     return WebSocketHandshake(key, version, offered[0].decode("ascii") if offered else None, extensions)
 
 
-def upgradesOf(transport: str, options: ServerOptions) -> list[str]:
+def upgradesOf(transport: str, options: ServerOptions) -> tuple[str, ...]:
     """Return the transports, of those enabled, to which a session on the given one may move."""
-    if not options.allowUpgrades:
-        return []
-    return [each for each in UPGRADES[transport] if each in options.transports]
+    return _upgradesOf(transport, options.transports) if options.allowUpgrades else ()
 
 
-def openPacket(sid: str, upgrades: Sequence[str], options: ServerOptions) -> Packet:
+@cache
+def _upgradesOf(transport: str, enabled: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([each for each in UPGRADES[transport] if each in enabled])
+
+
+def openPacket(sid: str, upgrades: tuple[str, ...], options: ServerOptions) -> Packet:
     """Return the packet that opens a session: its id, and what the client needs to know of the options."""
-    rest = _opening(tuple(upgrades), options.pingInterval, options.pingTimeout, options.maxHttpBufferSize)
+    rest = _opening(upgrades, options.pingInterval, options.pingTimeout, options.maxHttpBufferSize)
     return Packet(PacketType.OPEN, f'{{"sid":{_quoted(sid)},{rest}')
 
 
-_quoted = json.JSONEncoder().encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 @cache

@@ -29,6 +29,9 @@ class UpgradeState(Enum):
     PROBED = "the WebSocket was tried out"
     DONE = "upgraded"
 
+    # There is one of each; that of Enum takes a call in Python.
+    __hash__ = object.__hash__
+
 
 class HeartbeatState(Enum):
     """What the heartbeat of a session waits for."""
@@ -37,6 +40,8 @@ class HeartbeatState(Enum):
     RESTING = "the next ping"
     AWAITING = "a pong"
     LISTENING = "a ping"
+
+    __hash__ = object.__hash__
 
 
 State = ReadyState | UpgradeState | HeartbeatState
@@ -58,7 +63,6 @@ class Input(Enum):
     PING = "ping"
     STOP = "no pings any more"
 
-    # There is one of each; that of Enum takes a call in Python.
     __hash__ = object.__hash__
 
 

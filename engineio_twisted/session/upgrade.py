@@ -63,12 +63,12 @@ class Upgrade:
         if session._upgradeState is not UpgradeState.PROBED or not session.transport.writable:
             return
         clock = session._host.clock
-        left = self._nextNoop - clock.seconds()
-        if left <= 0:
-            self._nextNoop = clock.seconds() + NOOP_INTERVAL
+        now = clock.seconds()
+        if now >= self._nextNoop:
+            self._nextNoop = now + NOOP_INTERVAL
             session.transport.send([Packet(PacketType.NOOP)])
         elif self._call is None:
-            self._call = clock.callLater(left, self._intervalOver)
+            self._call = clock.callLater(self._nextNoop - now, self._intervalOver)
 
     def _intervalOver(self) -> None:
         self._call = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
@@ -35,6 +36,19 @@ def linesOf(headers: Iterable[tuple[str, str]]) -> bytes:
 def writtenHeaders(headers: Headers) -> bytes:
     """Return the lines of headers."""
     return b"".join([b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values])
+
+
+_OF_A_HANDSHAKE = re.compile(rb"connection|upgrade|content-length|transfer-encoding|sec-websocket-.*", re.IGNORECASE)
+"""Headers that have a meaning of their own in a 101, in which those of other responses would break it."""
+
+
+def upgradeHeaders(headers: Iterable[tuple[bytes, Sequence[bytes]]]) -> Mapping[str, Sequence[str]]:
+    """Return the headers of a response as a 101 has them, as text: those of L{_OF_A_HANDSHAKE} are left out."""
+    return {
+        name.decode("ascii"): [value.decode("utf-8", "replace") for value in values]
+        for name, values in headers
+        if not _OF_A_HANDSHAKE.fullmatch(name)
+    }
 
 
 def headerOf(exchange: Any, name: bytes) -> str | None:

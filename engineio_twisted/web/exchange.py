@@ -6,13 +6,14 @@ L{engineio_twisted.web.fast_exchange.FastExchange} is the same for a request tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer
 
 from ..interfaces import IExchange, IRequestWatcher
+from .answers import upgradeHeaders
 from .connections import connectionOf, handOver, isStream
 from .streams import adapt
 
@@ -102,9 +103,8 @@ class RequestExchange:
         for cookie in cookies:
             self.request.responseHeaders.addRawHeader(b"Set-Cookie", cookie)
 
-    def responseHeaders(self) -> Iterable[tuple[bytes, Sequence[bytes]]]:
-        headers: Iterable[tuple[bytes, Sequence[bytes]]] = self.request.responseHeaders.getAllRawHeaders()
-        return headers
+    def upgradeHeaders(self) -> Mapping[str, Sequence[str]]:
+        return upgradeHeaders(self.request.responseHeaders.getAllRawHeaders())
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
         request = self.request

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
@@ -14,7 +15,7 @@ from zope.interface import implementer
 
 from ..ends import attempt
 from ..interfaces import IExchange, IRequestWatcher
-from .answers import AnswerHeaders, linesOf
+from .answers import AnswerHeaders, linesOf, upgradeHeaders
 from .connections import handOver, writeAtOnce
 from .exchange import RequestExchange
 from .heads import CACHED_HEADERS, RequestHead, headersOf
@@ -27,6 +28,7 @@ class _Present:
     _second = 0
     _date = b""
     _beginning = b""
+    _headers: Mapping[str, Sequence[str]] = {}
 
     def date(self) -> bytes:
         """Return the value of the header Date."""
@@ -40,10 +42,17 @@ class _Present:
             self._begin()
         return self._beginning if status == OK else self._beginningOf(status)
 
+    def headers(self) -> Mapping[str, Sequence[str]]:
+        """Return the headers that all responses have, as text by name."""
+        if int(time()) != self._second:
+            self._begin()
+        return self._headers
+
     def _begin(self) -> None:
         self._second = int(time())
         self._date = datetimeToString(self._second)
         self._beginning = self._beginningOf(OK)
+        self._headers = MappingProxyType({"Server": (server.version.decode(),), "Date": (self._date.decode(),)})
 
     def _beginningOf(self, status: int) -> bytes:
         reason = RESPONSES.get(status, b"Unknown Status")
@@ -80,6 +89,7 @@ class FastExchange:
         "_head",
         "_headers",
         "_host",
+        "_isAllKnown",
         "_known",
         "_length",
         "_made",
@@ -111,6 +121,7 @@ class FastExchange:
         self._host = channel.localAddress
         self._head = head.whole
         self._known: Mapping[bytes, Sequence[bytes]] | None = head.known
+        self._isAllKnown = head.isUpgrade
         self._body = body
         self._client: Any = None
         self._watcher: IRequestWatcher | None = None
@@ -199,12 +210,14 @@ class FastExchange:
     def headerValues(self, name: bytes) -> Sequence[bytes]:
         if self._made is not None:
             return self._made.headerValues(name)
-        if self._known is not None and name in CACHED_HEADERS:
+        if self._known is not None and (self._isAllKnown or name in CACHED_HEADERS):
             return self._known.get(name, ())
         return headersOf(self._head).get(name, ())
 
     def allHeaderValues(self) -> Mapping[bytes, Sequence[bytes]]:
-        return headersOf(self._head) if self._made is None else self._made.allHeaderValues()
+        if self._made is not None:
+            return self._made.allHeaderValues()
+        return self._known if self._known is not None and self._isAllKnown else headersOf(self._head)
 
     def bodyUpTo(self, size: int) -> bytes:
         return self._body[:size] if self._made is None else self._made.bodyUpTo(size)
@@ -243,13 +256,15 @@ class FastExchange:
         if self._made is not None:
             self._made.joinCookies()
 
-    def responseHeaders(self) -> Iterable[tuple[bytes, Sequence[bytes]]]:
+    def upgradeHeaders(self) -> Mapping[str, Sequence[str]]:
         if self._made is not None:
-            return self._made.responseHeaders()
-        headers: dict[bytes, list[bytes]] = {b"Server": [server.version], b"Date": [_present.date()]}
+            return self._made.upgradeHeaders()
+        if self._set is None and self._added is None:
+            return _present.headers()
+        headers = {b"Server": [server.version], b"Date": [_present.date()]}
         for name, value in [*(self._set or {}).items(), *(self._added or ())]:
             headers.setdefault(name.encode(), []).append(value.encode())
-        return headers.items()
+        return upgradeHeaders(headers.items())
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes, announce: Callable[[Any], object]) -> bool:
         if self._made is not None:

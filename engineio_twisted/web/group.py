@@ -55,6 +55,7 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self._isPossible = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
         # There only while something is watched.
         self._poll: Any = None
         # Each with the context in which it is called.
@@ -67,20 +68,37 @@ class ConnectionGroup(_PollLikeMixin, _DisconnectSelectableMixin):
         # All else that a connection may want of a reactor.
         return getattr(self._reactor, name)
 
+    def serve(self, port: Any) -> None:
+        """
+        Watch all connections that come by a port from the first on, if that comes to the same.
+
+        @param port: one that is open; all but a plain C{tcp.Port} of the reactor is left as it is.
+        """
+        if self._isPossible and type(port) is tcp.Port and port.reactor is self._reactor:
+            # What is to be a class makes connections, and is asked for nothing else.
+            port.transport = cast("Any", self._connect)
+
+    def _connect(self, socket: Any, protocol: Any, client: Any, port: Any, number: int, reactor: Any) -> tcp.Server:
+        """Make a connection of a port. It asks its reactor at once to be watched; that is this, if there is room."""
+        own: Any = self
+        try:
+            return tcp.Server(socket, protocol, client, port, number, own)
+        except OSError:
+            return tcp.Server(socket, protocol, client, port, number, reactor)
+
     def adopt(self, connection: Any) -> bool:
         """
-        Watch a connection in the reactor's place, if that comes to the same.
+        Watch a connection in the reactor's place, if that comes to the same, unless it was made so.
 
         @param connection: a transport that has just been made; all but a plain C{tcp.Server} is left to its reactor.
         @return: whether it is watched here. If the system has no file descriptor or memory left for that, it isn't.
         """
-        if not (
-            hasattr(select, "epoll")
-            and type(connection) is tcp.Server
-            and not connection.TLS
-            and connection.reactor is self._reactor
-            and IReactorFDSet.providedBy(self._reactor)
-        ):
+        if not self._isPossible or type(connection) is not tcp.Server or connection.TLS:
+            return False
+        reactor: Any = connection.reactor
+        if reactor is self:
+            return True
+        if reactor is not self._reactor:
             return False
         try:
             self.addReader(connection)

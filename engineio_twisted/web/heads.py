@@ -61,7 +61,8 @@ class RequestHead:
     Those that come on one connection are mostly the same: what was found out about one head serves the next too.
 
     @param whole: the lines of L{HEADERS}.
-    @ivar known: the values of those of L{CACHED_HEADERS} that there are, by name.
+    @ivar known: the values of those of L{CACHED_HEADERS} that there are, by name; of all headers if they ask for a
+        WebSocket, as all are looked at then.
     @ivar mayTake: whether a request with these headers can be one that L{FastChannel} takes.
     @ivar length: the length of the body; None without one.
     @ivar isUpgrade: whether they ask for a WebSocket.
@@ -71,33 +72,32 @@ class RequestHead:
 
     def __init__(self, whole: bytes, maxHeaders: int) -> None:
         self.whole = whole
-        lines = _HEADER.findall(whole)
-        known: dict[bytes, list[bytes]] = {}
-        for written, value in lines:
-            name = written.lower()
-            if name in CACHED_HEADERS:
-                known.setdefault(name, []).append(value.strip(b" \t"))
-        # Requests share it, and change nothing in it.
-        self.known: Mapping[bytes, Sequence[bytes]] = known
-        lengths = known.get(b"content-length", _NONE)
-        connection = known.get(b"connection", _NONE)
-        hosts = known.get(b"host", _NONE)
+        headers = headersOf(whole)
+        lengths = headers.get(b"content-length", _NONE)
+        connection = headers.get(b"connection", _NONE)
+        hosts = headers.get(b"host", _NONE)
         # Python refuses to read numbers of thousands of digits.
         isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
         self.length = int(lengths[0]) if isLength else None
-        self.isUpgrade = b"upgrade" in known and asksForWebSocket(known[b"upgrade"], connection)
+        self.isUpgrade = b"upgrade" in headers and asksForWebSocket(headers[b"upgrade"], connection)
+        # Requests share it, and change nothing in it.
+        self.known: Mapping[bytes, Sequence[bytes]] = (
+            headers if self.isUpgrade else {name: headers[name] for name in CACHED_HEADERS & headers.keys()}
+        )
         self.mayTake = (
-            b"transfer-encoding" not in known
-            and b"expect" not in known
+            b"transfer-encoding" not in headers
+            and b"expect" not in headers
             and len(connection) < 2
             and (not connection or b"close" not in connection[0].lower())
             and (isLength or not lengths)
             and len(hosts) == 1
             and isHost(hosts[0])
-            and len(lines) <= maxHeaders
+            # Behind each header, and behind all.
+            and whole.count(b"\r\n") - 1 <= maxHeaders
         )
 
     @property
     def mayBeKept(self) -> bool:
-        """Whether a connection may keep it: it takes little more memory than what was sent."""
-        return len(self.whole) <= LARGEST_KEPT and all(len(values) < 2 for values in self.known.values())
+        """Whether a connection may keep it: another request may come, and it takes little more memory than was sent."""
+        known = self.known
+        return not self.isUpgrade and len(self.whole) <= LARGEST_KEPT and sum(map(len, known.values())) == len(known)

@@ -203,8 +203,9 @@ class PacedChannel(HTTPChannel):
         """Set the seconds in which something has to happen, or None; return what they were."""
         previous, self.timeOut = self.timeOut, period
         if period is not None and not self._isReleased:
-            cancel(self._idleReading)
-            self._idleReading = None
+            if self._idleReading is not None:
+                cancel(self._idleReading)
+                self._idleReading = None
             if self._idles is None or self._idles.seconds != period:
                 if self._idles is not None:
                     self._idles.remove(self)

@@ -52,8 +52,14 @@ class Ports:
             raise CancelledError
         _throttle(port, self.site.throttle)
         _takeWrongHeaders(port)
+        self._watchTogether(port)
         self.open.append(port)
         return port
+
+    def _watchTogether(self, port: Any) -> None:
+        """Let the group of the site watch the connections of a port, if they are of the site alone."""
+        if self.site.group is not None and getattr(port, "factory", None) is self.site:
+            self.site.group.serve(port)
 
     def stop(self) -> Deferred[None]:
         """

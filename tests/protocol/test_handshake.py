@@ -435,7 +435,7 @@ def test_theShortWayLeadsWhereTheLongOneDoes(
 def test_openPacket() -> None:
     """It holds the id, and what the client needs to know of the options."""
     options = ServerOptions(pingInterval=1, pingTimeout=2, maxHttpBufferSize=3)
-    packet = openPacket("me", ["websocket"], options)
+    packet = openPacket("me", ("websocket",), options)
     assert packet.type is PacketType.OPEN
     expected = {"sid": "me", "upgrades": ["websocket"], "pingInterval": 1, "pingTimeout": 2, "maxPayload": 3}
     assert json.loads(packet.data) == expected
@@ -443,7 +443,7 @@ def test_openPacket() -> None:
 
 def test_upgradesOf() -> None:
     """Only to a transport that is enabled, and only where upgrades are."""
-    assert upgradesOf("polling", ServerOptions()) == ["websocket"]
-    assert upgradesOf("websocket", ServerOptions()) == []
-    assert upgradesOf("polling", ServerOptions(allowUpgrades=False)) == []
-    assert upgradesOf("polling", ServerOptions(transports=["polling"])) == []
+    assert upgradesOf("polling", ServerOptions()) == ("websocket",)
+    assert upgradesOf("websocket", ServerOptions()) == ()
+    assert upgradesOf("polling", ServerOptions(allowUpgrades=False)) == ()
+    assert upgradesOf("polling", ServerOptions(transports=["polling"])) == ()

@@ -21,7 +21,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_LOST
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -32,7 +32,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
-from engineio_twisted import Server
+from engineio_twisted import Server, listen
 from engineio_twisted.web.fast import siteFor
 from engineio_twisted.web.group import ConnectionGroup
 
@@ -415,6 +415,67 @@ def test_noRoomForAConnection(
     grouped.turn()
     assert [each.protocol.lost for each in (one, other)] == [[ConnectionDone], [ConnectionDone]]
     assert grouped.readers == []
+
+
+@pytest.mark.parametrize("call", [None, "epoll", "register"])
+def test_aPortOfTheGroup(grouped: Bench, monkeypatch: pytest.MonkeyPatch, call: str | None) -> None:
+    """The reactor never watches connections of such a port, unless the system doesn't watch them for the group."""
+    assert grouped.group is not None
+    asked: list[Any] = []
+    addReader = grouped.reactor.addReader
+    monkeypatch.setattr(grouped.reactor, "addReader", lambda reader: (asked.append(reader), addReader(reader)))
+    made: list[Recorder] = []
+
+    class Recorders(Factory):
+        def buildProtocol(self, _: Any) -> Recorder:
+            made.append(Recorder())
+            return made[-1]
+
+    port = grouped.reactor.listenTCP(0, Recorders(), interface="127.0.0.1")
+    grouped.group.serve(port)
+    refusing = Refusing(monkeypatch, errno.ENOSPC)
+    refusing.calls = {call} if call is not None else set()
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as peer:
+        grouped.turn()
+        transport: Any = made[0].transport
+        isWatched = call is None
+        assert transport.reactor is (grouped.group if isWatched else grouped.reactor)
+        assert (transport not in asked) is isWatched
+        assert grouped.group.adopt(transport) is isWatched
+        peer.sendall(b"x")
+        grouped.turn()
+        assert made[0].received == [b"x"]
+        made[0].transport.write(b"y")  # type: ignore[union-attr]
+        grouped.turn()
+        assert peer.recv(10) == b"y"
+    grouped.turn()
+    assert made[0].lost == [ConnectionDone]
+    port.stopListening()
+    grouped.turn()
+    assert grouped.readers == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_portsOfAServer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that listen opens give their connections to the group at once; those around other protocols can't."""
+    from twisted.internet import reactor
+
+    asked: list[Any] = []
+    ofReactor: Any = reactor
+    addReader = ofReactor.addReader
+    monkeypatch.setattr(ofReactor, "addReader", lambda reader: (asked.append(reader), addReader(reader)))
+    for description, isWatched in (("tcp:0", True), ("haproxy:tcp:0", False)):
+        server = listen(f"{description}:interface=127.0.0.1")
+        port = await server.listening
+        wire = Wire()
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), wire)
+        if not isWatched:
+            wire.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+        wire.send(http("GET", target()))
+        assert (await wire.response()).status == 200
+        assert any(isinstance(each, tcp.Server) for each in asked) is not isWatched
+        await server.close()
+        await wire.lost()
 
 
 def test_theReactorHasNoRoom(grouped: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
