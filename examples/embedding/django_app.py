@@ -72,7 +72,7 @@ def connected(socket: Socket) -> None:
 
 
 async def start(reactor: Any, endpoint: str) -> Any:
-    # From here on the site passes what is for /engine.io/ to the server, and everything else to Django.
+    # The server gets the requests to /engine.io/, and Django all others.
     site = Site(WSGIResource(reactor, reactor.getThreadPool(), get_wsgi_application()))
     server.attach(site)
     reactor.addSystemEventTrigger("before", "shutdown", server.close)

@@ -24,9 +24,9 @@ MAX_NAME = 20
 
 
 class Visitor(LineOnlyReceiver):
-    """Somebody in the room, or at its door; nothing in here knows by which way he came."""
+    """A visitor of the room, before and after giving a name. The class does not know how the client is connected."""
 
-    # Whoever ends lines by \r\n, as telnet does, is understood too.
+    # Lines that end with \r\n, as those of telnet, are accepted too.
     delimiter = b"\n"
     MAX_LENGTH = 1000
     name = ""

@@ -112,6 +112,8 @@ COMMANDS = {
     r"make (bench|bench-quick)\b.*": BENCHMARK,
     r"python benchmarks/bench\.py .*": "test_docs.py::test_benchmarksAreNamed",
     r"python benchmarks/extras\.py": BENCHMARK,
+    r"python3 -m venv \.venv|\. \.venv/bin/activate|pip install \.": "test_newcomer.py::test_examplesAreSetUp",
+    r"pip install pytest|python -m (pytest|twisted\.trial) test_chat\S*": "test_chat_tests.py::test_trial",
     r"npm install engine\.io-client|npm ci|cd examples/(chat|frontends|latency)": CI,
     r"npm run build|python frontends\.py": "test_frontends.py::test_board",
     r"npm run dev": "test_frontends.py::test_development",

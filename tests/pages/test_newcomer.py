@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PACKAGES = sysconfig.get_path("purelib")
 CLIENT = ROOT / "tests" / "interop" / "node_modules" / "engine.io-client"
 PATIENCE = 60
 
@@ -250,6 +252,30 @@ def test_firstSteps(chromium: Chromium, built: dict[str, Path], tmp_path: Path) 
         chat(driver, f"http://127.0.0.1:{public}/")
         assert " 101 " in (system / "access.log").read_text()
         assert "sid=" not in (system / "access.log").read_text()
+
+
+def test_examplesAreSetUp(built: dict[str, Path], tmp_path: Path) -> None:
+    """The commands of the page make an environment whose `python` runs the examples, with the plugin for twistd."""
+    (block,) = (each for each in blocksOf(ROOT / "examples" / "README.md") if each.isCommands)
+    shutil.copytree(ROOT / "examples" / "echo", tmp_path / "examples" / "echo")
+    changes = {
+        "pip install .": f"pip install --quiet --disable-pip-version-check --no-deps '{built['wheel']}'",
+        "python3 -m venv": f"{sys.executable} -m venv",
+    }
+    # What the package requires is borrowed from here.
+    borrow = f"echo {PACKAGES} > $(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')/borrowed.pth"
+    lines = [
+        *block.text.splitlines(),
+        borrow,
+        "! python examples/echo/echo.py pigeon:post 2>&1",
+        "python -c 'import engineio_twisted; print(engineio_twisted.__file__)'",
+        "python -m twisted --help",
+    ]
+    with ExitStack() as stack:
+        said = Newcomer(tmp_path, changes, stack).type(" &&\n".join(lines))
+    assert "pigeon" in said
+    assert f"\n{tmp_path}/.venv/" in said
+    assert re.search(r"^ +engineio +", said, re.MULTILINE)
 
 
 def test_whatThePagesInstall(built: dict[str, Path], tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ..kit.markdown import blocksOf
+
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 
 # Runs a module with the rest of the command line, and lets it neither connect nor wait.
@@ -69,7 +71,16 @@ def run(folder: Path, *command: str) -> tuple[int, str]:
     return process.returncode, (process.stdout + process.stderr).decode()
 
 
-PYTEST = ("pytest", "-q", "-x", *WARNINGS, "-p", "no:cacheprovider", "test_chat.py")
+COMMANDS = {
+    line.split()[2]: line.split()[2:]
+    for block in blocksOf(CHAT / "README.md")
+    if block.isCommands
+    for line in block.text.splitlines()
+    if line.startswith("python -m ")
+}
+"""What the README says to type, by its module."""
+
+PYTEST = (*COMMANDS["pytest"], "-q", "-x", *WARNINGS, "-p", "no:cacheprovider")
 
 
 @pytest.fixture
@@ -90,7 +101,7 @@ def test_pytest(folder: Path, plugin: tuple[str, ...]) -> None:
 
 def test_trial(folder: Path) -> None:
     """And under trial."""
-    status, said = run(folder, "twisted.trial", "test_chat")
+    status, said = run(folder, *COMMANDS["twisted.trial"])
     assert status == 0, said
     assert "PASSED (successes=36)" in said
 
