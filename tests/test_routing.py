@@ -430,7 +430,7 @@ def test_anEngineThatFails(site: str, loggedErrors: list[LogEvent]) -> None:
 
     here = Here(site, wsEngine=Failing, cookie=True)
     here.server.use(lambda seen: seen.setHeader("X", "y"))
-    written = here.say(request(b"websocket")).taken().lower()
+    written = here.connect(request(b"websocket")).taken().lower()
     assert written.startswith(b"http/1.1 500 ")
     assert b"\r\nx: y\r\n" in written
     assert b"set-cookie" not in written

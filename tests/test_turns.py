@@ -631,8 +631,7 @@ class Slow(Memory):
     def turn(self, count: int = 1) -> None:
         for _ in range(count):
             turn(self.clock)
-            for each in self.connections:
-                each.turn()
+            self.settle()
 
 
 def probe(memory: Memory, where: bytes) -> Any:

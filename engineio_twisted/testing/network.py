@@ -102,6 +102,7 @@ class MemoryConnection:
 
     @ivar toServer: what the client has sent.
     @ivar toClient: what the server has sent.
+    @ivar isReading: whether the server reads what has arrived.
     @ivar isOver: whether it is closed, at both ends.
     """
 
@@ -114,7 +115,7 @@ class MemoryConnection:
     producerPaused = False
     isOver = False
     protocol: Any = None
-    _isReading = True
+    isReading = True
     _isWriting = False
     _isVanished = False
     # What it is lost by, at the server's next turn.
@@ -195,7 +196,7 @@ class MemoryConnection:
             if self.disconnecting:
                 self._isLost(ConnectionDone())
                 return True
-        piece = self.toServer.take() if self._isReading else None
+        piece = self.toServer.take() if self.isReading else None
         if piece is None:
             return False
         if piece == _END:
@@ -206,7 +207,7 @@ class MemoryConnection:
 
     def _isLost(self, reason: Exception) -> None:
         self.connected, self.disconnected = 0, 1
-        self._isReading = False
+        self.isReading = False
         self.toServer.clear()
         if not isinstance(reason, ConnectionDone):
             self.toClient.clear()
@@ -255,13 +256,13 @@ class MemoryConnection:
         """Close the connection when the client has been sent all, and no producer is left that waits to send more."""
         if not self.disconnected:
             self.disconnecting = True
-            self._isReading = False
+            self.isReading = False
             self._startWriting()
 
     def abortConnection(self) -> None:
         """Cut the connection; what is under way doesn't arrive."""
         if not self.disconnected and self._lostBy is None:
-            self._isReading = False
+            self.isReading = False
             self._lostBy = ConnectionAborted()
             self._network.wake(self)
 
@@ -292,12 +293,12 @@ class MemoryConnection:
 
     def pauseProducing(self) -> None:
         """Read no more of what the client sends."""
-        self._isReading = False
+        self.isReading = False
 
     def resumeProducing(self) -> None:
         """Read again what the client sends."""
         if not self.disconnected and not self.disconnecting and self._lostBy is None:
-            self._isReading = True
+            self.isReading = True
             self._network.wake(self)
 
     def stopProducing(self) -> None:
@@ -323,8 +324,10 @@ class MemoryNetwork:
     @param clock: the clock of all that serves.
     @param site: what makes the protocol of a connection.
     @ivar connections: those that are open.
+    @ivar connectionClass: the class of connections, a L{MemoryConnection}; one of your own may watch what is written.
     """
 
+    connectionClass: type[MemoryConnection] = MemoryConnection
     _firstPort = 49152
 
     def __init__(self, clock: Clock, site: Any) -> None:
@@ -345,7 +348,7 @@ class MemoryNetwork:
         @param address: the client's IP address.
         """
         self._port += 1
-        connection = MemoryConnection(self, receiver, address, self._port)
+        connection = self.connectionClass(self, receiver, address, self._port)
         self.connections[connection] = None
         connection.protocol = self._site.buildProtocol(connection.getPeer())
         connection.protocol.makeConnection(connection)
@@ -373,7 +376,7 @@ class MemoryNetwork:
         try:
             for _ in range(ROUNDS):
                 happened = [self._turn(each) for each in list(self._awake)]
-                if not self._runDue() and not any(happened):
+                if not self.runDue() and not any(happened):
                     if not self._whenQuiet:
                         return
                     self._whenQuiet.popleft()()
@@ -389,8 +392,12 @@ class MemoryNetwork:
             self._awake.pop(connection, None)
         return happened
 
-    def _runDue(self) -> bool:
-        """Run the calls that are due, and not those that come to be by it: C{Clock.advance} might never end."""
+    def runDue(self) -> bool:
+        """
+        Run the calls that are due, and not those that come to be by it: C{Clock.advance} might never end.
+
+        @return: whether there were any.
+        """
         due = [each for each in self.clock.calls if each.getTime() <= self.clock.seconds()]
         for call in due:
             if call.active():

@@ -18,7 +18,7 @@ from engineio_twisted.web.fast import FastSite
 from engineio_twisted.web.group import ConnectionGroup
 from engineio_twisted.web.site import Site
 
-from ..kit.memory import Connection
+from ..kit.memory import connectTo
 from ..kit.wire import eventually
 
 PAGE = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -46,14 +46,14 @@ def test_anIdleConnection(
     site = kind(Resource(), reactor=clock, **given)
     for number, options in enumerate(servers):
         Server(site, reactor=clock, path=f"/{number}", **options)
-    connection = Connection(site.buildProtocol(None))
+    connection = connectTo(site, clock)
     connection.say(PAGE)
     assert connection.taken().startswith(b"HTTP/1.1 404 ")
     clock.advance((seconds or 100_000) - 0.01)
-    connection.turn()
+    connection.network.settle()
     assert not connection.isLost
     clock.advance(0.02)
-    connection.turn()
+    connection.network.settle()
     assert connection.isLost is (seconds is not None)
     connection.lose()
 

@@ -1,113 +1,96 @@
 """
-A whole server in memory, on a clock: what serves is all there, and between it and a client are nothing but bytes.
+A whole server in memory, on a clock that stands still: the network of `engineio_twisted.testing`, and exact bytes.
 
 What a client says is read when it is said, in the pieces in which it is said: a test knows what had come when
-something happened.
+something happened. What is to be called later is called when the test advances the clock, and not before.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from engineio_twisted import FastSite, Server, Site
+from engineio_twisted import FastSite, Server
+from engineio_twisted.testing import MemoryConnection, MemoryNetwork
+
+LOOPBACK = "127.0.0.1"
 
 
-class ServerEnd(StringTransport):
-    """
-    A connection as a server sees it: it does what one of the reactor does.
+class Unheard:
+    """At the client's end of a connection: a test looks at what was written instead."""
 
-    @ivar isLost: whether it is closed.
-    @ivar protocol: reads what comes.
-    @ivar inbox: what the client sent and the server hasn't read, piece by piece.
-    """
-
-    isLost = isAborted = False
-    isReading = True
-
-    def __init__(self, protocol: Any = None) -> None:
-        super().__init__()
-        self.protocol = protocol
-        self.inbox: deque[bytes] = deque()
-
-    def isLostBy(self, reason: Exception) -> None:
-        """Close it."""
-        if self.isLost:
-            return
-        self.isLost = self.disconnected = True
-        self.connected = False
-        producer, self.producer = self.producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.protocol.connectionLost(Failure(reason))
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
+    def dataReceived(self, data: bytes) -> None:
         pass
 
-    def write(self, data: bytes) -> None:
-        if not self.isLost:
-            super().write(data)
-
-    def loseConnection(self) -> None:
-        if not self.isLost:
-            self.disconnecting = True
-            self.isReading = False
-
-    def abortConnection(self) -> None:
-        if not self.isLost:
-            self.isAborted = True
-            self.loseConnection()
-
-    def pauseProducing(self) -> None:
-        self.isReading = False
-
-    def resumeProducing(self) -> None:
-        if not self.isLost and not self.disconnecting:
-            self.isReading = True
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
+    def connectionLost(self) -> None:
+        pass
 
 
-class Connection(ServerEnd):
-    """A connection with its client, who says something, and to whom everything that follows happens at once."""
+class Connection(MemoryConnection):
+    """A connection on which a client says exact bytes, and that remembers what the server has written."""
 
-    def __init__(self, protocol: Any) -> None:
-        super().__init__(protocol)
-        protocol.makeConnection(self)
+    def __init__(self, network: StillNetwork, receiver: Any, address: str, port: int) -> None:
+        super().__init__(network, receiver, address, port)
+        self.network = network
+        self.written = bytearray()
 
     def say(self, *pieces: bytes) -> None:
         """Send bytes, each piece to be read on its own."""
-        self.inbox.extend(pieces)
-        self.turn()
+        for each in pieces:
+            self.send(each)
+        self.network.settle()
 
     def lose(self) -> None:
         """Go away."""
-        self.isLostBy(ConnectionLost())
+        super().lose()
+        self.network.settle()
 
-    def turn(self) -> None:
-        """Let the server read what it wants to, and close what it wants to close."""
-        while not self.isLost:
-            if self.isAborted:
-                self.isLostBy(ConnectionAborted())
-            elif self.disconnecting:
-                self.isLostBy(ConnectionDone())
-            elif self.isReading and self.inbox:
-                self.protocol.dataReceived(self.inbox.popleft())
-            else:
-                return
+    def write(self, data: bytes) -> None:
+        if not self.isLost:
+            self.written += data
+        super().write(data)
+
+    @property
+    def isLost(self) -> bool:
+        """Whether it is closed, as far as the server is concerned."""
+        return bool(self.disconnected)
+
+    @property
+    def isAborted(self) -> bool:
+        """Whether the server has cut it."""
+        return isinstance(self._lostBy, ConnectionAborted)
+
+    def value(self) -> bytes:
+        """What the server has written."""
+        return bytes(self.written)
 
     def taken(self) -> bytes:
-        """What the server sent since this was last asked."""
+        """What the server has written since this was last asked."""
         data = self.value()
-        self.clear()
+        self.written.clear()
         return data
+
+
+class StillNetwork(MemoryNetwork):
+    """A network to which nothing happens but what a test has happen."""
+
+    connectionClass = Connection
+
+    def runDue(self) -> bool:
+        return False
+
+    def begin(self) -> Any:
+        """Connect a client."""
+        return self.connect(Unheard(), LOOPBACK)
+
+
+def connectTo(factory: Any, clock: Clock | None = None) -> Connection:
+    """Connect to what isn't the site of a L{Memory}."""
+    connection: Connection = StillNetwork(clock or Clock(), factory).begin()
+    return connection
 
 
 class Nothing(Resource):
@@ -121,31 +104,41 @@ class Nothing(Resource):
 
 
 class Memory:
-    """A server whose application sends back each message, and connections to it."""
+    """
+    A server whose application sends back each message, and connections to it.
 
-    def __init__(self, siteClass: type[Site] = FastSite, **options: Any) -> None:
+    @ivar sockets: the sessions that were opened.
+    """
+
+    def __init__(self, siteClass: Any = FastSite, root: Resource | None = None, **options: Any) -> None:
         self.clock = Clock()
         self.connections: list[Connection] = []
+        self.sockets: list[Any] = []
         self.server = Server(reactor=self.clock, **options)
-        self.site = siteClass(Nothing(), reactor=self.clock)
+        self.site: Any = siteClass(Nothing() if root is None else root, reactor=self.clock)
         self.server.attach(self.site)
+        self.network = StillNetwork(self.clock, self.site)
         self.server.on("connection", self._opened)
 
     def _opened(self, socket: Any) -> None:
+        self.sockets.append(socket)
         socket.on("message", lambda data: socket.send(data) and None)
 
     def connect(self, *pieces: bytes) -> Connection:
         """Connect, and send bytes, each piece to be read on its own."""
-        connection = Connection(self.site.buildProtocol(None))
+        connection: Connection = self.network.begin()
         self.connections.append(connection)
         connection.say(*pieces)
         return connection
 
+    def settle(self) -> None:
+        """Let the server read what it wants to, and close what it wants to close."""
+        self.network.settle()
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)
-        for each in self.connections:
-            each.turn()
+        self.settle()
 
     def end(self) -> None:
         """Lose all connections; make sure that of what had no sessions but theirs nothing is left."""

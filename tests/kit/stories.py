@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock, Cooperator
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
@@ -21,10 +20,11 @@ from twisted.web.resource import Resource
 from zope.interface import alsoProvides
 
 from engineio_twisted import Server, Site
+from engineio_twisted.testing import MemoryConnection
 from engineio_twisted.web.fast import FastSite
 from engineio_twisted.web.requests import EngineIORequest
 
-from .memory import ServerEnd
+from .memory import Connection, StillNetwork
 
 LIMIT = 2000
 """The maxHttpBufferSize of most servers here."""
@@ -42,91 +42,76 @@ def masked(data: bytes) -> bytes:
     return _DATE.sub(b"\r\nDate: now\r\n", data)
 
 
-class Peer(ServerEnd):
+class Peer(Connection):
     """
-    A connection from the client's side, which does what one of the reactor does.
+    A connection after each of whose steps a story goes on.
 
-    @ivar isStuck: whether the client takes nothing that is sent, so that a connection that is closed stays.
-    @ivar isFull: whether all that is written finds the buffer full.
+    @ivar isFull: whether the client takes nothing, and all that is written finds the buffer full.
     @ivar forgets: whether it can't say its own address once it is lost, as one of the reactor can't.
     """
 
-    isStuck = isFull = forgets = False
+    isFull = forgets = False
 
-    def __init__(self, here: Here, isSecure: bool = False) -> None:
-        super().__init__()
-        self.here = here
+    def __init__(self, network: PeerNetwork, *arguments: Any) -> None:
+        super().__init__(network, *arguments)
+        self.here = network.here
         self.seen = 0
-        if isSecure:
+        if network.isSecure:
             alsoProvides(self, ISSLTransport)
 
     # What a client does
 
     def say(self, *pieces: bytes) -> Peer:
         """Send bytes, each piece to be read on its own."""
-        self.inbox.extend(pieces)
+        for each in pieces:
+            self.send(each)
         self.here.step("said")
         return self
 
     def lose(self, reason: Exception | None = None) -> None:
         """Go away."""
-        self.isLostBy(reason or ConnectionLost())
+        MemoryConnection.lose(self)
+        if reason is not None:
+            self._lostBy = reason
         self.here.step("lost")
+
+    def holds(self) -> None:
+        """Take nothing more: with something to send, a connection that is closed stays."""
+        self.toClient.isHeld = True
 
     def fills(self) -> None:
         """Take nothing more, so that the buffer gets full."""
+        self.holds()
         self.isFull = True
-        if self.producer is not None:
-            self.producer.pauseProducing()
+        self._pauses()
         self.here.step("full")
 
     def drains(self) -> None:
         """Take all that is there."""
-        self.isFull = False
-        if self.producer is not None:
-            self.producer.resumeProducing()
+        self.isFull = self.toClient.isHeld = False
+        self._startWriting()
         self.here.step("drained")
-
-    def closes(self) -> None:
-        """Let go of a connection that is closed."""
-        self.isStuck = False
-        self.here.step("let go")
 
     # What the reactor does
 
-    def goOn(self) -> bool:
-        """Read a piece, or close what is to be closed; return whether there was anything to do."""
-        if self.isLost:
-            return False
-        if self.isAborted:
-            self.isLostBy(ConnectionAborted())
-        elif self.disconnecting:
-            if self.isStuck:
-                return False
-            self.isLostBy(ConnectionDone())
-        elif self.isReading and self.inbox:
-            try:
-                self.protocol.dataReceived(self.inbox.popleft())
-            except Exception as error:
-                self.here.note("the connection failed", type(error))
-                self.isLostBy(error)
-        else:
-            return False
-        return True
+    def turn(self) -> bool:
+        try:
+            return super().turn()
+        except Exception as error:
+            self.here.note("the connection failed", type(error))
+            self._isLost(error)
+            return True
 
     # The connection
 
     def write(self, data: bytes) -> None:
         super().write(data)
-        self._wrote()
+        if self.isFull and not self.isLost:
+            self._pauses()
 
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        if not self.isLost:
-            super().writeSequence(data)
-            self._wrote()
-
-    def _wrote(self) -> None:
-        if self.isFull and not self.isLost and self.producer is not None:
+    def _pauses(self) -> None:
+        if self.producer is not None:
+            self.producerPaused = True
             self.producer.pauseProducing()
 
     def getHost(self) -> Any:
@@ -139,6 +124,17 @@ class Peer(ServerEnd):
         data = self.value()[self.seen :]
         self.seen += len(data)
         return masked(data)
+
+
+class PeerNetwork(StillNetwork):
+    """The network of a story."""
+
+    connectionClass = Peer
+    isSecure = False
+
+    def __init__(self, here: Here) -> None:
+        super().__init__(here.clock, here.site)
+        self.here = here
 
 
 class Hello(Resource):
@@ -187,6 +183,7 @@ class Here:
             self.server.generateId = lambda request: next(self.ids)  # type: ignore[method-assign]
         self.site = kind(Hello() if root is None else root, reactor=self.clock, **(of or {}))
         self.server.attach(self.site)
+        self.network = PeerNetwork(self)
         self.server.on("connection", self._connected)
         for event in ("connection_error", *events):
             self.server.on(event, lambda *args, event=event: self.note(event, *[self._told(each) for each in args]))
@@ -219,10 +216,9 @@ class Here:
     # What a test does
 
     def connect(self, isSecure: bool = False) -> Peer:
-        peer = Peer(self, isSecure)
-        peer.protocol = self.site.buildProtocol(peer.getPeer())
+        self.network.isSecure = isSecure
+        peer: Peer = self.network.begin()
         self.peers.append(peer)
-        peer.protocol.makeConnection(peer)
         self.step("connected")
         return peer
 
@@ -259,11 +255,10 @@ class Here:
 
     def step(self, what: str) -> None:
         """Let all that is due happen, and note what there is to see."""
-        while sum(peer.goOn() for peer in self.peers):
-            pass
+        self.network.settle()
         self.note(
             what,
-            [(peer.news(), peer.isReading, peer.disconnecting, peer.isLost, len(peer.inbox)) for peer in self.peers],
+            [(peer.news(), peer.isReading, peer.disconnecting, peer.isLost, peer.toServer.size) for peer in self.peers],
             [
                 (socket.id, socket.readyState, socket.transport.name, [self._told(each) for each in socket.writeBuffer])
                 for socket in self.sockets
@@ -288,7 +283,7 @@ class Here:
         """Wait for all timeouts, close all there is, and make sure that nothing is left."""
         self.advance(3, 62, 15.5)
         for peer in self.peers:
-            peer.isStuck = False
+            peer.toClient.isHeld = False
         if self.closed is None:
             self.close()
         for peer in self.peers:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 
 from ..kit.markdown import blocksOf
-from ..kit.memory import Connection, Memory
+from ..kit.memory import Memory, connectTo
 from ..kit.wire import TEXT, framesOf, http, makeFrame, target, upgrade
 
 GUIDES = Path(__file__).parents[2] / "docs"
@@ -191,7 +191,7 @@ def test_heldBack() -> None:
     assert [data for data, _ in stored] == ["one"]
     stored[0][1].callback(None)
     memory.advance(0)
-    talker.connection.turn()
+    memory.settle()
     assert [data for data, _ in stored] == ["one", "two"]
     stored[1][1].callback(None)
     memory.advance(0)
@@ -214,7 +214,7 @@ def test_byACookie(reactor: Any) -> None:
         ("login=other", b" 403 ", b'{"code":4,"message":"log in first"}'),
         ("login=5f1c0e", b" 200 ", b"4hello, ann"),
     ):
-        connection = Connection(site.buildProtocol(None))
+        connection = connectTo(site)
         connection.say(http("GET", target(), [("Cookie", cookie)] if cookie else []))
         head, _, body = connection.taken().partition(b"\r\n\r\n")
         assert status in head

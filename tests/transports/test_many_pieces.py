@@ -38,7 +38,7 @@ def costOfAMillion(here: Here, connection: Connection, piece: bytes) -> float:
 def test_fragments(site: str, engine: Any, opcode: int) -> None:
     """Of one message on a WebSocket."""
     here = Here(site, wsEngine=engine)
-    connection = here.say(request(b"websocket"))
+    connection = here.connect(request(b"websocket"))
     mask = bytes(4)
     connection.say(bytes([opcode, 0x81]) + mask + b"4")
     assert costOfAMillion(here, connection, b"\0\x81" + mask + b"x") < MOST
@@ -54,12 +54,12 @@ def test_fragments(site: str, engine: Any, opcode: int) -> None:
 def test_chunks(site: str) -> None:
     """Of the body of one POST."""
     here = Here(site)
-    here.say(request(b"polling"))
+    here.connect(request(b"polling"))
     sid = here.sockets[0].id.encode()
     got: list[Any] = []
     here.sockets[0].on("message", got.append)
     post = request(b"polling", query=b"&sid=" + sid, method=b"POST", lines=[b"Transfer-Encoding: chunked"])
-    connection = here.say(post, b"1\r\n4\r\n")
+    connection = here.connect(post, b"1\r\n4\r\n")
     assert costOfAMillion(here, connection, b"1\r\nx\r\n") < MOST
     connection.say(b"0\r\n\r\n")
     assert [len(each) for each in got] == [PIECES // 30 * 30]

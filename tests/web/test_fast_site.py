@@ -300,7 +300,7 @@ def test_aClientThatDoesNotLetGo(first: bytes) -> None:
     def play(here: Here) -> None:
         here.say(OPEN)
         peer = here.say(first) if first else here.connect()
-        peer.isStuck = True
+        peer.holds()
         here.advance(44.9, 0.2, 29.8, 0.2, 2.8, 0.2)
         assert peer.isLost
         here.advance(20)
@@ -313,9 +313,9 @@ def test_aClientThatLetsGo() -> None:
 
     def play(here: Here) -> None:
         peer = here.say(OPEN)
-        peer.isStuck = True
+        peer.holds()
         here.advance(60, 1)
-        peer.closes()
+        peer.drains()
         here.advance(2, 14)
 
     compare(play)
@@ -423,13 +423,14 @@ def test_theServerCloses(name: str) -> None:
     def play(here: Here, isStuck: bool) -> None:
         first = here.say(OPEN)
         peer = MOMENTS[name](here)
-        peer.isStuck = isStuck
+        if isStuck:
+            peer.holds()
         here.close()
         for each in (PUSH[-3:], OPEN, POLL, webSocket()):
             peer.say(each)
         first.say(OPEN, POLL)
         here.advance(0.01, 3, 2, 30)
-        peer.closes()
+        peer.drains()
 
     for isStuck in (False, True):
         compare(partial(play, isStuck=isStuck))
@@ -469,7 +470,7 @@ def test_theConnectionsAreClosed(name: str) -> None:
         here.say(OPEN)
         peer = MOMENTS[name](here)
         here.site.closeConnections().addCallback(lambda _: here.note("none left"))
-        peer.isStuck = True
+        peer.holds()
         here.step("closed")
         here.send("x")
         here.advance(2.9, 0.2)

@@ -104,7 +104,7 @@ def test_aSession(make: Callable[..., Here], kind: tuple[str, Any], site: str, o
     def opened(cut: str, large: dict[str, Any]) -> tuple[int, int]:
         data = request(transport, **large)
         here = make(site, wsEngine=engine, **OPTIONS[options])
-        connection = here.say(*CUTS[cut](data))
+        connection = here.connect(*CUTS[cut](data))
         assert here.sockets, (cut, large, connection.taken())
         return len(data), here.kept(here.sockets[0], connection)
 
@@ -146,7 +146,7 @@ def test_whatAnApplicationHasRead(make: Callable[..., Here], site: str, transpor
             here.server.use(later)
         elif when == "connection":
             here.server.on("connection", lambda socket: read(socket.request) and None)
-        connection = here.say(data)
+        connection = here.connect(data)
         if when == "later":
             wait.callback(None)
         return len(data), here.kept(here.sockets[0], connection)
@@ -185,7 +185,7 @@ def test_theRequestOfASession(make: Callable[..., Here], site: str, transport: b
         here = make(site)
         before: list[dict[str, Any]] = []
         here.server.use(lambda seen, before=before: before.append(everythingOf(seen)))
-        connection = here.say(*CUTS[cut](request(transport, **large)))
+        connection = here.connect(*CUTS[cut](request(transport, **large)))
         [socket] = here.sockets
         for _ in range(2):
             assert everythingOf(socket.request) == before[0], name
@@ -223,7 +223,7 @@ def test_whatAMiddlewareChanges(make: Callable[..., Here], site: str, transport:
         before: list[dict[str, Any]] = []
         here.server.use(lambda seen: CHANGES[change](seen) and None)
         here.server.use(lambda seen, before=before: before.append(everythingOf(seen)))
-        here.say(*CUTS[cut](request(transport, lines=lines, query=b"&a=b")))
+        here.connect(*CUTS[cut](request(transport, lines=lines, query=b"&a=b")))
         [socket] = here.sockets
         for _ in range(2):
             assert everythingOf(socket.request) == before[0]
@@ -233,7 +233,7 @@ def test_whatAMiddlewareChanges(make: Callable[..., Here], site: str, transport:
 def test_whatAnApplicationChangesLater(make: Callable[..., Here]) -> None:
     """Stays as well: what a handler makes of the request of its session is the session's."""
     here = make("FastSite")
-    here.say(request(b"polling"))
+    here.connect(request(b"polling"))
     [socket] = here.sockets
     socket.request.args[b"room"] = [b"1"]
     socket.request.requestHeaders.setRawHeaders("x", ["y"])
@@ -252,8 +252,8 @@ def test_halfAHead(make: Callable[..., Here], site: str) -> None:
             data = whole[: int(len(whole) * share) - 1]
             for size in (len(data), 100, 7):
                 here = make(site)
-                plain = here.kept(here.say(request(b"polling")[:-4]))
-                connection = here.say(*[data[start : start + size] for start in range(0, len(data), size)])
+                plain = here.kept(here.connect(request(b"polling")[:-4]))
+                connection = here.connect(*[data[start : start + size] for start in range(0, len(data), size)])
                 kept = here.kept(connection) - plain
                 assert kept <= min(TIMES * len(data), MOST), (name, share, size, len(data), kept)
 
@@ -275,7 +275,7 @@ def test_anIdleConnection(make: Callable[..., Here], site: str, rest: dict[str, 
 
     def idle(*lines: bytes) -> int:
         for cut in ("whole", "in two"):
-            connection = here.say(
+            connection = here.connect(
                 *CUTS[cut](request(b"polling", **{**rest, "lines": [*rest.get("lines", ()), *lines]}))
             )
             assert not connection.isLost
@@ -298,9 +298,9 @@ def test_anIdleConnection(make: Callable[..., Here], site: str, rest: dict[str, 
 def test_whatComesBehindAPoll(make: Callable[..., Here], site: str, size: int) -> None:
     """As long as a request isn't answered, what comes behind it waits, in however small pieces."""
     here = make(site)
-    here.say(request(b"polling"))
+    here.connect(request(b"polling"))
     sid = here.sockets[0].id.encode()
-    connection = here.say(request(b"polling", query=b"&sid=" + sid))
+    connection = here.connect(request(b"polling", query=b"&sid=" + sid))
     plain = here.kept(connection)
     behind = b"x" * 16_384
     connection.say(*[behind[start : start + size] for start in range(0, len(behind), size)])
@@ -318,12 +318,12 @@ def test_theConnectionOfTheFirstRequest(
     here = make(site, **options)
     cooperator = Cooperator(lambda: lambda: True, lambda each: here.clock.callLater(0.001, each))
     monkeypatch.setattr("twisted.internet._producer_helpers.cooperate", cooperator.cooperate)
-    connection = here.say(request(b"polling", lines=[b"Accept-Encoding: gzip"]))
+    connection = here.connect(request(b"polling", lines=[b"Accept-Encoding: gzip"]))
     [socket] = here.sockets
     here.clock.pump([0.001] * 20)
     channel = weakref.ref(connection.protocol)
     # Who sends next looks at earlier responses, and forgets those that are read.
-    here.say(request(b"polling", query=b"&sid=" + socket.id.encode()))
+    here.connect(request(b"polling", query=b"&sid=" + socket.id.encode()))
     socket.send("hello")
     connection.lose()
     # As one of the reactor does.
@@ -367,11 +367,11 @@ def test_longNames(make: Callable[..., Here], site: str, cut: str) -> None:
     """A name of a header that is longer than any is refused: those that came are remembered by twisted.web."""
     name = b"X-" + b"a" * 254
     here = make(site)
-    here.say(*CUTS[cut](request(b"polling", lines=[name + b": a"])))
+    here.connect(*CUTS[cut](request(b"polling", lines=[name + b": a"])))
     assert len(here.sockets) == 1
     for longer in (b"b" * 257, b"c" * 10_000):
         for lines in ([longer + b": a"], [b"A: b", longer + b": a", b"C: d"], [longer]):
-            answer = here.say(*CUTS[cut](request(b"polling", lines=lines))).taken()
+            answer = here.connect(*CUTS[cut](request(b"polling", lines=lines))).taken()
             assert answer.startswith(b"HTTP/1.1 431 "), answer
     assert len(here.sockets) == 1
     gc.collect()
@@ -388,7 +388,7 @@ def test_aThousandSessions() -> None:
     def taken(what: bytes) -> int:
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(200):
-            here.say(what[:50], what[50:]).taken()
+            here.connect(what[:50], what[50:]).taken()
         return tracemalloc.get_traced_memory()[0] - before
 
     tracemalloc.start()
@@ -403,7 +403,7 @@ def test_aThousandSessions() -> None:
 def test_whatIsMeasured(make: Callable[..., Here]) -> None:
     """All that is there: what a session is made to keep, its footprint has."""
     here = make("FastSite")
-    connection = here.say(request(b"polling"))
+    connection = here.connect(request(b"polling"))
     [socket] = here.sockets
     socket.request.something = {"a": [], "b": lambda: connection}
     before = here.kept(socket, connection)

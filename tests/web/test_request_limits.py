@@ -324,7 +324,7 @@ def test_aBadHeadEndsTheTime() -> None:
 
     def play(here: Here) -> None:
         peer = here.connect()
-        peer.isStuck = True
+        peer.holds()
         peer.say(b"nonsense\r\n")
         here.advance(2.9, 30)
         assert limited(here) == {}
