@@ -242,7 +242,7 @@ def test_faultsOfOurs(lines: list[str], loggedErrors: list[LogEvent], monkeypatc
     rig = Rig()
     monkeypatch.setattr(rig.server.router, "_classify", fail)
     for _ in range(3):
-        connection = rig.ask(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection = rig.connect(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
         assert status(connection) == 500
     assert [each["log_failure"].type for each in loggedErrors] == [ZeroDivisionError, KeyError]
     loggedErrors.clear()
@@ -316,7 +316,7 @@ def test_closingTheServer(lines: list[str]) -> None:
     """A server that closes logs what was suppressed, and leaves no timer behind."""
     rig = Rig(maxUrlLength=100)
     for _ in range(3):
-        rig.ask(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 200)).channel.connectionLost(None)
+        rig.connect(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 200)).lose()
     rig.server.close()
     assert lines[-1] == "maxUrlLength: 2 more lines were suppressed"
 
@@ -330,7 +330,7 @@ def test_methods(lines: list[str], monkeypatch: pytest.MonkeyPatch, method: byte
     rig.site.resource.putChild(b"get", OnlyGET())  # type: ignore[attr-defined]
     for _ in range(5):
         for path in (b"page", b"get"):
-            assert status(rig.ask(b"%b /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))) == 200
+            assert status(rig.connect(b"%b /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))) == 200
     assert len(lines) == (method == b"HEAD")
 
 

@@ -257,16 +257,16 @@ def test_anAnswerThatDoesNotGoOn() -> None:
     late = Late()
     rig.site.resource.putChild(b"late", late)  # type: ignore[attr-defined]
     for pieces in range(3):
-        connection = rig.ask(b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        connection.channel.readConnectionLost()
-        connection.channel.readConnectionLost()
+        connection = rig.connect(b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.protocol.readConnectionLost()
+        connection.protocol.readConnectionLost()
         for _ in range(pieces):
             late.requests[-1].write(b"x")
             rig.clock.advance(PROGRESS_TIMEOUT)
-            assert not connection.aborted
+            assert not connection.isAborted
         rig.clock.advance(PROGRESS_TIMEOUT)
-        assert connection.aborted
-        connection.channel.connectionLost(None)
+        assert connection.isAborted
+        connection.lose()
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -364,12 +364,12 @@ async def test_hosts(site: str, host: Hosts, where: str) -> None:
 def test_aBodyBehindABadHost() -> None:
     """What comes behind is dropped for a time, so that the answer can be read."""
     rig = Rig()
-    connection = rig.ask(b"POST /form HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
+    connection = rig.connect(b"POST /form HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
     assert status(connection) == 400
     assert not connection.disconnecting
-    connection.channel.dataReceived(b"x" * 100 + b"GET /form HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection.say(b"x" * 100 + b"GET /form HTTP/1.1\r\nHost: a\r\n\r\n")
     rig.clock.advance(LINGER_TIME)
-    assert connection.aborted
+    assert connection.isAborted
     assert connection.value().count(b"HTTP/1.1") == 1
 
 
@@ -508,10 +508,10 @@ def test_whatNobodyHasThoughtOf(
     monkeypatch.setattr("twisted.web.http.HTTPChannel.headerReceived", fail)
     rig = Rig()
     for _ in range(3):
-        connection = rig.ask(b"GET /form HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection = rig.connect(b"GET /form HTTP/1.1\r\nHost: a\r\n\r\n")
         assert status(connection) == 400
         assert connection.disconnecting
-        connection.channel.dataReceived(b"more")
+        connection.protocol.dataReceived(b"more")
     assert [each["log_failure"].type for each in lines] == [ZeroDivisionError]
     rig.clock.advance(1)
     assert lines[1]["count"] == 2
@@ -526,7 +526,7 @@ def test_idleConnections() -> None:
         found.append(formatEvent(event))
 
     rig = Rig()
-    connection = rig.ask(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection = rig.connect(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
     globalLogPublisher.addObserver(observe)
     try:
         rig.clock.advance(rig.site.timeOut or 0)

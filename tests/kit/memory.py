@@ -43,6 +43,10 @@ class Connection(MemoryConnection):
             self.send(each)
         self.network.settle()
 
+    def holds(self) -> None:
+        """Take nothing more: with something to send, a connection that is closed stays."""
+        self.toClient.isHeld = True
+
     def lose(self) -> None:
         """Go away."""
         super().lose()

@@ -75,10 +75,6 @@ class Peer(Connection):
             self._lostBy = reason
         self.here.step("lost")
 
-    def holds(self) -> None:
-        """Take nothing more: with something to send, a connection that is closed stays."""
-        self.toClient.isHeld = True
-
     def fills(self) -> None:
         """Take nothing more, so that the buffer gets full."""
         self.holds()

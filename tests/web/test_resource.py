@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 
@@ -20,7 +18,8 @@ from engineio_twisted.web.fast import siteFor
 from engineio_twisted.web.requests import LINGER_TIME
 from engineio_twisted.web.resource import CapturedPath, serverAt
 
-from ..kit.resources import HEAD, Connection, Rig, status
+from ..kit.memory import connectTo
+from ..kit.resources import HEAD, Rig, status
 
 
 @pytest.fixture
@@ -41,22 +40,22 @@ def test_aBodyThatSaysItIsTooLarge() -> None:
     """413 before a byte of it is read; the session ends."""
     rig = Rig(maxHttpBufferSize=10)
     sid = rig.open()
-    connection = rig.ask(rig.post(sid, b"Content-Length: 11\r\nExpect: 100-continue\r\n"))
+    connection = rig.connect(rig.post(sid, b"Content-Length: 11\r\nExpect: 100-continue\r\n"))
     assert status(connection) == 413
     assert b"100 Continue" not in connection.value()
     assert b"maxHttpBufferSize, 10 bytes" in connection.value()
     assert b"Connection: close" in connection.value()
-    (request,) = connection.channel.requests
-    connection.channel.dataReceived(b"4" + b"a" * 9)
+    (request,) = connection.protocol.requests
+    connection.say(b"4" + b"a" * 9)
     assert request.content.getvalue() == b""
-    connection.channel.dataReceived(b"a")
+    connection.say(b"a")
     assert connection.disconnecting, "the body is complete"
     rig.clock.advance(LINGER_TIME)
-    assert connection.aborted, "also where the client doesn't let go, as it may over TLS"
+    assert connection.isAborted, "also where the client doesn't let go, as it may over TLS"
     assert (rig.messages, list(rig.server.clients)) == ([], [])
     assert rig.closes == [("transport error", "the body is larger than maxHttpBufferSize, 10 bytes")]
     sid = rig.open()
-    assert status(rig.ask(rig.post(sid, b"Content-Length: 10\r\n") + b"4" + b"a" * 9)) == 200
+    assert status(rig.connect(rig.post(sid, b"Content-Length: 10\r\n") + b"4" + b"a" * 9)) == 200
     assert rig.messages == ["a" * 9]
 
 
@@ -65,11 +64,11 @@ def test_aWaitingGetIsTold(isChunked: bool) -> None:
     """The session of a body that is too large ends with a close packet for the GET that waits."""
     rig = Rig(maxHttpBufferSize=10)
     sid = rig.open()
-    poll = rig.ask(b"GET /engine.io/?EIO=4&transport=polling&sid=%b " % sid.encode() + HEAD + b"\r\n")
+    poll = rig.connect(b"GET /engine.io/?EIO=4&transport=polling&sid=%b " % sid.encode() + HEAD + b"\r\n")
     if isChunked:
-        rig.ask(rig.post(sid, b"Transfer-Encoding: chunked\r\n"), b"b\r\n4aaaaaaaaaa\r\n")
+        rig.connect(rig.post(sid, b"Transfer-Encoding: chunked\r\n"), b"b\r\n4aaaaaaaaaa\r\n")
     else:
-        rig.ask(rig.post(sid, b"Content-Length: 11\r\n"))
+        rig.connect(rig.post(sid, b"Content-Length: 11\r\n"))
     assert poll.value().endswith(b"\r\n\r\n1")
     assert len(rig.closes) == 1
 
@@ -78,31 +77,31 @@ def test_aChunkedBodyThatGrowsTooLarge() -> None:
     """413 as soon as it does; no more of it than the limit was ever stored."""
     rig = Rig(maxHttpBufferSize=10)
     sid = rig.open()
-    connection = rig.ask(rig.post(sid, b"Transfer-Encoding: chunked\r\n"), b"6\r\n4aaaaa\r\n")
-    (request,) = connection.channel.requests
+    connection = rig.connect(rig.post(sid, b"Transfer-Encoding: chunked\r\n"), b"6\r\n4aaaaa\r\n")
+    (request,) = connection.protocol.requests
     assert (connection.value(), request.content.getvalue()) == (b"", b"4aaaaa")
-    connection.channel.dataReceived(b"5\r\naaaaa\r\n")
+    connection.say(b"5\r\naaaaa\r\n")
     assert (status(connection), request.content.getvalue()) == (413, b"4aaaaa")
-    connection.channel.dataReceived(b"ffff\r\n" + b"a" * 0xFFFF + b"\r\n")
+    connection.say(b"ffff\r\n" + b"a" * 0xFFFF + b"\r\n")
     assert request.content.getvalue() == b"4aaaaa"
     assert not connection.disconnecting
-    connection.channel.dataReceived(b"0\r\n\r\n")
+    connection.say(b"0\r\n\r\n")
     assert connection.disconnecting
     assert rig.messages == []
     assert rig.closes == [("transport error", "the body is larger than maxHttpBufferSize, 10 bytes")]
     chunked = rig.post(rig.open(), b"Transfer-Encoding: chunked\r\n")
-    assert status(rig.ask(chunked, b"5\r\n4aaaa\r\n5\r\naaaaa\r\n0\r\n\r\n")) == 200
+    assert status(rig.connect(chunked, b"5\r\n4aaaa\r\n5\r\naaaaa\r\n0\r\n\r\n")) == 200
 
 
 def test_aRefusedBodyIsNotReadForEver() -> None:
     """A client that sends on after the refusal is left a moment to see it, no more."""
     rig = Rig(maxHttpBufferSize=10)
-    connection = rig.ask(rig.post(rig.open(), b"Content-Length: 1000000000\r\n"))
+    connection = rig.connect(rig.post(rig.open(), b"Content-Length: 1000000000\r\n"))
     rig.clock.advance(LINGER_TIME - 0.1)
-    connection.channel.dataReceived(b"x" * 1000)
-    assert not connection.aborted
+    connection.say(b"x" * 1000)
+    assert not connection.isAborted
     rig.clock.advance(0.1)
-    assert connection.aborted
+    assert connection.isAborted
 
 
 @pytest.mark.parametrize("site", [Site, StockSite], ids=["ours", "stock"])
@@ -110,9 +109,9 @@ def test_aSlowBody(site: Any) -> None:
     """It has httpRequestBodyTimeout. Then it gets 408, the session ends, and the connection is closed."""
     rig = Rig(site, httpRequestBodyTimeout=1500)
     sid = rig.open()
-    connection = rig.ask(rig.post(sid, b"Content-Length: 100\r\n"))
+    connection = rig.connect(rig.post(sid, b"Content-Length: 100\r\n"))
     for _ in range(14):
-        connection.channel.dataReceived(b"4")
+        connection.say(b"4")
         rig.clock.advance(0.1)
     assert (connection.value(), rig.closes) == (b"", [])
     rig.clock.advance(0.11)
@@ -120,10 +119,10 @@ def test_aSlowBody(site: Any) -> None:
     assert b"Connection: close" in connection.value()
     assert b"httpRequestBodyTimeout, 1500 ms" in connection.value()
     assert rig.closes == [("transport error", "the body did not come within httpRequestBodyTimeout, 1500 ms")]
-    connection.channel.dataReceived(b"4")
+    connection.say(b"4")
     rig.clock.advance(LINGER_TIME)
-    assert connection.aborted
-    connection.channel.connectionLost(Failure(ConnectionDone()))
+    assert connection.isAborted
+    connection.lose()
     assert len(rig.server.router.reading) == 0
     assert len(rig.closes) == 1
 
@@ -131,13 +130,13 @@ def test_aSlowBody(site: Any) -> None:
 def test_aSlowBodyWithoutASession() -> None:
     """It has the same time."""
     rig = Rig()
-    connection = rig.ask(rig.post("nobody", b"Content-Length: 100\r\n"), b"4")
+    connection = rig.connect(rig.post("nobody", b"Content-Length: 100\r\n"), b"4")
     rig.clock.advance(29.9)
     assert connection.value() == b""
     rig.clock.advance(0.1)
     assert status(connection) == 408
     rig.clock.advance(LINGER_TIME)
-    assert connection.aborted
+    assert connection.isAborted
 
 
 def test_bodiesLeaveNoTimer() -> None:
@@ -151,8 +150,8 @@ def test_bodiesLeaveNoTimer() -> None:
         [rig.post(sid, b"Transfer-Encoding: chunked\r\n"), b"1\r\n4\r\n", b"1\r\na\r\n0\r\n\r\n"],
         [rig.post("nobody", b"Content-Length: 2\r\n"), b"4"],
     ):
-        connection = rig.ask(*pieces)
-        connection.channel.connectionLost(Failure(ConnectionDone()))
+        connection = rig.connect(*pieces)
+        connection.lose()
         # The GET that opened the session has a connection with an idle timer of its own.
         assert len(rig.clock.getDelayedCalls()) == before
     assert rig.messages == ["a"] * 3
@@ -162,8 +161,8 @@ def test_overlappingBodies() -> None:
     """The second POST is refused as soon as its headers are there, and the session ends."""
     rig = Rig()
     sid = rig.open()
-    first = rig.ask(rig.post(sid, b"Content-Length: 10\r\n"), b"4a")
-    second = rig.ask(rig.post(sid, b"Content-Length: 10\r\n"))
+    first = rig.connect(rig.post(sid, b"Content-Length: 10\r\n"), b"4a")
+    second = rig.connect(rig.post(sid, b"Content-Length: 10\r\n"))
     assert status(second) == 400
     assert first.disconnecting
     assert rig.closes == [("transport error", "overlapping POST requests")]
@@ -173,8 +172,8 @@ def test_overlappingBodies() -> None:
 def test_aBodyWhoseConnectionIsLost() -> None:
     """The session ends at once."""
     rig = Rig()
-    connection = rig.ask(rig.post(rig.open(), b"Content-Length: 10\r\n"), b"4a")
-    connection.channel.connectionLost(Failure(ConnectionDone()))
+    connection = rig.connect(rig.post(rig.open(), b"Content-Length: 10\r\n"), b"4a")
+    connection.lose()
     assert rig.closes == [("transport error", "data request connection closed prematurely")]
 
 
@@ -183,8 +182,8 @@ def test_aRefusedPostIsNoBodyBeingRead() -> None:
     rig = Rig()
     sid = rig.open()
     wrong = b"POST /engine.io/?EIO=3&transport=polling&sid=%b " % sid.encode() + HEAD
-    assert status(rig.ask(wrong + b"Content-Length: 2\r\n\r\n4a")) == 400
-    assert status(rig.ask(rig.post(sid, b"Content-Length: 2\r\n") + b"4b")) == 200
+    assert status(rig.connect(wrong + b"Content-Length: 2\r\n\r\n4a")) == 400
+    assert status(rig.connect(rig.post(sid, b"Content-Length: 2\r\n") + b"4b")) == 200
     assert (rig.messages, rig.closes) == (["b"], [])
 
 
@@ -192,7 +191,7 @@ def test_otherBodiesOnTheSite() -> None:
     """A form elsewhere on the site may be as large as it likes."""
     rig = Rig(maxHttpBufferSize=10)
     body = b"x" * 1000
-    connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 1000\r\n\r\n" + body)
+    connection = rig.connect(b"POST /form " + HEAD + b"Content-Length: 1000\r\n\r\n" + body)
     assert connection.value().endswith(b"\r\n\r\n1000")
 
 
@@ -206,35 +205,35 @@ def test_bodiesBesideTheServer() -> None:
     Where nothing beside the server takes a body, the limit of the server holds there too, before a byte is stored.
     """
     rig = onlyEngineIO(maxHttpBufferSize=10)
-    connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n")
+    connection = rig.connect(b"POST /form " + HEAD + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n")
     assert status(connection) == 413
     assert b"100 Continue" not in connection.value()
     assert connection.value().endswith(b'\r\n\r\n{"message":"the body is larger than maxHttpBufferSize, 10 bytes"}')
-    chunked = rig.ask(b"PUT /x " + HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"6\r\naaaaaa\r\n")
-    (request,) = chunked.channel.requests
+    chunked = rig.connect(b"PUT /x " + HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"6\r\naaaaaa\r\n")
+    (request,) = chunked.protocol.requests
     assert chunked.value() == b""
-    chunked.channel.dataReceived(b"5\r\naaaaa\r\n")
+    chunked.say(b"5\r\naaaaa\r\n")
     assert status(chunked) == 413
     assert request.content.getvalue() == b"aaaaaa"
-    whole = rig.ask(b"POST /form " + HEAD + b"Content-Length: 10\r\n\r\n" + b"x" * 10)
+    whole = rig.connect(b"POST /form " + HEAD + b"Content-Length: 10\r\n\r\n" + b"x" * 10)
     assert whole.value().endswith(b"\r\n\r\n10")
     assert rig.server.stats().limited == {"maxHttpBufferSize": 2}
     rig.clock.advance(LINGER_TIME)
-    assert (connection.aborted, chunked.aborted, whole.aborted) == (True, True, False)
+    assert (connection.isAborted, chunked.isAborted, whole.isAborted) == (True, True, False)
 
 
 def test_slowBodiesBesideTheServer() -> None:
     """There they have as long as one of a session; then they get 408."""
     rig = onlyEngineIO(httpRequestBodyTimeout=1500)
-    connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
+    connection = rig.connect(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
     rig.clock.advance(1.4)
-    connection.channel.dataReceived(b"x")
+    connection.say(b"x")
     assert connection.value() == b""
     rig.clock.advance(0.1)
     assert status(connection) == 408
     assert rig.server.stats().limited == {"httpRequestBodyTimeout": 1}
     rig.clock.advance(LINGER_TIME)
-    assert connection.aborted
+    assert connection.isAborted
 
 
 def test_slowBodiesOfAnApplication() -> None:
@@ -242,13 +241,13 @@ def test_slowBodiesOfAnApplication() -> None:
     for timeout in (None, 2000):
         rig = Rig(httpRequestBodyTimeout=1000)
         rig.site.httpRequestBodyTimeout = timeout
-        connection = rig.ask(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
+        connection = rig.connect(b"POST /form " + HEAD + b"Content-Length: 100\r\n\r\n", b"x")
         rig.clock.advance(1.9)
         assert connection.value() == b""
         rig.clock.advance(0.1)
         assert connection.value()[:12] == (b"" if timeout is None else b"HTTP/1.1 408")
         rig.clock.advance(LINGER_TIME)
-        assert connection.aborted is (timeout is not None)
+        assert connection.isAborted is (timeout is not None)
 
 
 def test_whereNothingBesideTheServerTakesBodies() -> None:
@@ -262,11 +261,11 @@ def test_bodiesDoNotFloodTheLog(lines: list[str]) -> None:
     """One line a second of those that are refused, and of those that take too long; all are counted."""
     rig = Rig(maxHttpBufferSize=10, maxPacketsPerPayload=1, httpRequestBodyTimeout=5000)
     for _ in range(3):
-        rig.ask(rig.post(rig.open(), b"Content-Length: 5\r\n") + b"4a\x1e4b")
-        rig.ask(rig.post(rig.open(), b"Content-Length: 11\r\n"))
-        rig.ask(rig.post("nobody", b"Content-Length: 10\r\n"), b"4")
+        rig.connect(rig.post(rig.open(), b"Content-Length: 5\r\n") + b"4a\x1e4b")
+        rig.connect(rig.post(rig.open(), b"Content-Length: 11\r\n"))
+        rig.connect(rig.post("nobody", b"Content-Length: 10\r\n"), b"4")
     rig.clock.advance(1)
-    rig.ask(rig.post(rig.open(), b"Content-Length: 11\r\n"))
+    rig.connect(rig.post(rig.open(), b"Content-Length: 11\r\n"))
     rig.clock.advance(4)
     assert [each[:6] + each[-10:] for each in lines] == [
         "POST oPayload, 1",
@@ -297,14 +296,14 @@ def test_serverAt() -> None:
 def test_closeConnections() -> None:
     """Every connection is closed, and cut when it can't be."""
     rig = Rig()
-    idle = rig.ask()
+    idle = rig.connect()
     closed = rig.site.closeConnections()
     assert idle.disconnecting
     rig.clock.advance(CLOSE_TIMEOUT - 0.1)
-    assert (closed.called, idle.aborted) == (False, False)
+    assert (closed.called, idle.isAborted) == (False, False)
     rig.clock.advance(0.1)
-    assert idle.aborted
-    idle.channel.connectionLost(Failure(ConnectionDone()))
+    assert idle.isAborted
+    idle.lose()
     assert closed.called
     assert rig.site.closeConnections().called
 
@@ -312,21 +311,21 @@ def test_closeConnections() -> None:
 def test_bodiesEndWithTheServer() -> None:
     """Closing the server cuts off who is sending one, whatever it is for; nothing is left."""
     rig = Rig()
-    connections = [rig.ask(rig.post(sid, b"Content-Length: 10\r\n"), b"4a") for sid in (rig.open(), "nobody")]
+    connections = [rig.connect(rig.post(sid, b"Content-Length: 10\r\n"), b"4a") for sid in (rig.open(), "nobody")]
     closed = rig.server.close()
     assert not closed.called
     for connection in connections:
-        assert connection.aborted or connection.disconnecting
-        connection.channel.connectionLost(Failure(ConnectionDone()))
+        assert connection.isAborted or connection.disconnecting
+        connection.lose()
     assert closed.called
 
 
 def test_noConnectionTimersStay() -> None:
     """A closed site leaves no timer."""
     rig = Rig()
-    connection = rig.ask()
+    connection = rig.connect()
     rig.site.closeConnections()
-    connection.channel.connectionLost(Failure(ConnectionDone()))
+    connection.lose()
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -347,10 +346,7 @@ def test_accessLog(withLog: bool, tmp_path: Any) -> None:
 
     site = Site(Resource(), logPath=path, logFormatter=line, reactor=Clock())
     site.doStart()
-    channel, connection = site.buildProtocol(None), Connection()
-    assert channel is not None
-    channel.makeConnection(connection)
-    channel.dataReceived(b"GET / " + HEAD + b"\r\n")
+    connectTo(site).say(b"GET / " + HEAD + b"\r\n")
     site.doStop()
     assert len(formatted) == withLog
     if withLog:
@@ -361,6 +357,6 @@ def test_upgradeByHTTP10IsNone() -> None:
     """The Upgrade header means nothing in HTTP/1.0: the request is plain, and on the wrong transport."""
     rig = Rig()
     request = b"GET /engine.io/?EIO=4&transport=websocket HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-    connection = rig.ask(request)
+    connection = rig.connect(request)
     assert status(connection) == 400
     assert b'{"code":3,"message":"Bad request"}' in connection.value()

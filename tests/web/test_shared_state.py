@@ -38,11 +38,11 @@ def test_whatAnApplicationChanges(site: Any) -> None:
 
     rig.server.use(change)
     rig.server.once("headers", changeResponse)
-    connection = rig.ask(OPEN)
+    connection = rig.connect(OPEN)
     first = connection.value()
     assert b"X-More: changed" in first
-    connection.clear()
-    connection.channel.dataReceived(OPEN)
+    connection.taken()
+    connection.say(OPEN)
     second = connection.value()
     assert b"changed" not in second
     assert b"Content-Type: text/plain; charset=UTF-8" in second
