@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
+from twisted.internet.testing import MemoryReactorClock
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -27,6 +27,7 @@ from .kit.draining import stopping as stopping
 from .kit.encrypted import connect as connect
 from .kit.encrypted import opened
 from .kit.engines import ENGINES
+from .kit.memory import Connection, StillNetwork
 from .kit.services import talking, waitUntil
 from .kit.sessions import Session
 from .kit.wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within
@@ -463,16 +464,13 @@ def site(request: pytest.FixtureRequest) -> Any:
     clock = Clock()
     site = request.param(Slow(), reactor=clock)
     site.clock = clock
+    site.network = StillNetwork(clock, site)
     return site
 
 
-def connectedTo(site: Any, data: bytes = b"") -> Any:
-    channel = site.buildProtocol(None)
-    connection = StringTransportWithDisconnection()
-    connection.protocol = channel
-    connection.abortConnection = connection.loseConnection
-    channel.makeConnection(connection)
-    channel.dataReceived(data)
+def connectedTo(site: Any, *pieces: bytes) -> Connection:
+    connection: Connection = site.network.begin()
+    connection.say(*pieces)
     return connection
 
 
@@ -482,13 +480,15 @@ def test_connectionsInUse(site: Any) -> None:
     asking = connectedTo(site, http("GET", "/slow"))
     sending = connectedTo(site, http("POST", "/slow", body=b"ab")[:-1])
     closed = site.closeConnections(10)
-    assert (idle.connected, asking.connected, sending.connected) == (False, True, True)
-    sending.protocol.dataReceived(b"b")
+    site.network.settle()
+    assert (idle.isLost, asking.isLost, sending.isLost) == (True, False, False)
+    sending.say(b"b")
     for request in site.resource.requests:
         request.write(b"answer")
         request.finish()
+    site.network.settle()
     for connection in (asking, sending):
-        assert (b"answer" in connection.value(), connection.connected) == (True, False)
+        assert (b"answer" in connection.value(), connection.isLost) == (True, True)
     assert (closed.called, site.clock.getDelayedCalls()) == (True, [])
 
 
@@ -497,15 +497,22 @@ def test_connectionsInUseForTooLong(site: Any) -> None:
     asking = connectedTo(site, http("GET", "/slow"))
     closed = site.closeConnections(10)
     site.clock.advance(9.9)
-    assert (asking.connected, closed.called) == (True, False)
+    site.network.settle()
+    assert (asking.isLost, closed.called) == (False, False)
     site.clock.advance(0.1)
-    assert (asking.connected, closed.called) == (False, True)
+    site.network.settle()
+    assert (asking.isLost, closed.called) == (True, True)
 
-    stuck = connectedTo(site, http("GET", "/slow"))
-    stuck.loseConnection = lambda: None
+    stuck = connectedTo(site)
+    stuck.holds()
+    stuck.say(http("GET", "/slow"))
+    site.resource.requests[-1].write(b"what isn't taken")
     site.closeConnections(20)
     closed = site.closeConnections()
+    site.network.settle()
+    assert not closed.called
     site.clock.advance(CLOSE_TIMEOUT)
+    site.network.settle()
     assert closed.called
 
 

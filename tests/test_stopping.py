@@ -22,8 +22,7 @@ from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.python.failure import Failure
+from twisted.internet.testing import MemoryReactorClock
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
@@ -40,7 +39,7 @@ from .kit.commandline import parse
 from .kit.draining import openedWebSocket
 from .kit.draining import stopping as stopping
 from .kit.fakes import FakeRequest
-from .kit.memory import Memory
+from .kit.memory import Connection, Memory, connectTo
 from .kit.ports import TakenPort
 from .kit.services import environment, services, talking, waitUntil
 from .kit.wire import CLOSE, http, makeFrame, target, upgrade, within
@@ -142,39 +141,19 @@ class Never(Resource):
         return NOT_DONE_YET
 
 
-class Stubborn(StringTransport):
-    """A connection whose client takes nothing: it is lost by being aborted alone."""
-
-    isAborted = False
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__()
-        self.reactor = reactor
-
-    def abortConnection(self) -> None:
-        if not self.isAborted:
-            self.isAborted = True
-            self.reactor.callLater(0, lambda: self.protocol.connectionLost(Failure(ConnectionError())))
-
-    def loseConnection(self) -> None:
-        self.disconnecting = True
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
+def connect(reactor: Any, factory: Any, data: bytes) -> Connection:
+    """A connection whose client takes nothing: with something to send, it is lost by being aborted alone."""
+    return connectTo(factory, reactor, data, holds=True)
 
 
-def connect(reactor: Any, factory: Any, data: bytes) -> Stubborn:
-    connection = Stubborn(reactor)
-    connection.protocol = factory.buildProtocol(None)
-    connection.protocol.makeConnection(connection)
-    connection.protocol.dataReceived(data)
-    return connection
+def turnOf(reactor: Any, *connections: Connection) -> None:
+    """Let a turn of the reactor pass, in which connections that are aborted are lost."""
+    for each in connections:
+        each.network.settle()
+    turn(reactor)
 
 
-def stubbornClients(reactor: Any, site: Any) -> list[Stubborn]:
+def stubbornClients(reactor: Any, site: Any) -> list[Connection]:
     """Of every kind: idle, polling, on WebSocket, in the middle of a POST, a head or an answer of a page."""
     asked = [
         http("GET", target()),
@@ -205,7 +184,7 @@ def test_stubbornClients(drain: bool, drainTimeout: int, siteClass: Any) -> None
     reactor.advance(whole - 0.01)
     assert not closed.called
     reactor.advance(0.01)
-    turn(reactor)
+    turnOf(reactor, *clients)
     assert closed.called
     assert all(each.isAborted or each.disconnecting for each in clients)
     assert (server.clientsCount, len(site.channels), len(server.webSockets.connections)) == (0, 0, 0)
@@ -218,7 +197,7 @@ def test_aHurriedStop() -> None:
     server = listen("tcp:1", reactor=reactor, drainTimeout=60_000)
     site = reactor.tcpServers[0][1]
     site.resource.rest = Never()
-    stubbornClients(reactor, site)
+    clients = stubbornClients(reactor, site)
     drained, closed = server.drain(), server.close(drain=True)
     reactor.advance(10)
     assert not closed.called
@@ -227,7 +206,7 @@ def test_aHurriedStop() -> None:
     again = server.close()
     assert not hurried.called
     reactor.advance(1)
-    turn(reactor)
+    turnOf(reactor, *clients)
     assert [each.called for each in (drained, closed, hurried, again)] == [True] * 4
     assert reactor.getDelayedCalls() == []
 
@@ -244,7 +223,7 @@ def test_hurriedWhileItCloses() -> None:
     assert (closed.called, page.isAborted) == (False, False)
     server.close()
     reactor.advance(3)
-    turn(reactor)
+    turnOf(reactor, page)
     assert (closed.called, page.isAborted) == (True, True)
 
 
@@ -278,7 +257,7 @@ def test_theCommand(metrics: list[str]) -> None:
     reactor.advance(7.99)
     assert not stopped.called
     reactor.advance(0.01)
-    turn(reactor)
+    turnOf(reactor, *clients)
     assert stopped.called
     assert all(each.isAborted for each in clients[1:3])
     assert reactor.getDelayedCalls() == []
@@ -300,7 +279,7 @@ def test_operatorsLookOn() -> None:
     socket.close(discard=True)
     assert watching.disconnecting
     reactor.advance(3)
-    turn(reactor)
+    turnOf(reactor, watching)
     assert (stopped.called, watching.isAborted) == (True, True)
 
 
@@ -343,7 +322,7 @@ def test_aPortThatDoesNotClose(stop: str, drain: bool, loggedErrors: list[Any]) 
     service.startService()
     site = reactor.tcpServers[0][1]
     wire = connect(reactor, site, upgrade())
-    wire.clear()
+    wire.taken()
     (socket,) = service.server.clients.values()
     socket.send("last")
     stopped = service.stopService()
@@ -351,8 +330,8 @@ def test_aPortThatDoesNotClose(stop: str, drain: bool, loggedErrors: list[Any]) 
         service.server.close()
     assert wire.value().startswith(b"\x81\x054last\x88\x02\x03\xe9")
     assert [each.disconnecting for each in service.ports] == []
-    wire.protocol.dataReceived(makeFrame(b"\x03\xe9", CLOSE))
-    wire.protocol.connectionLost(Failure(ConnectionError()))
+    wire.say(makeFrame(b"\x03\xe9", CLOSE))
+    wire.lose()
     reactor.advance(12 if drain else 3)
     turn(reactor)
     assert (stopped.called, service.server.clientsCount, len(service.site.channels)) == (True, 0, 0)
@@ -469,13 +448,13 @@ def test_portsOfAClosedServer() -> None:
         idle, wire = connect(reactor, site, b""), connect(reactor, site, upgrade())
         closed = service.server.close()
         if isOver:
-            wire.protocol.connectionLost(Failure(ConnectionError()))
+            wire.lose()
         assert (closed.called, idle.disconnecting) == (isOver, False)
         stopped = service.stopService()
         assert idle.disconnecting
         assert service.ports == []
         reactor.advance(8)
-        turn(reactor)
+        turnOf(reactor, idle, wire)
         assert (closed.called, stopped.called, len(site.channels)) == (True, True, 0)
 
 

@@ -39,7 +39,7 @@ class Connection(MemoryConnection):
 
     def say(self, *pieces: bytes) -> None:
         """Send bytes, each piece to be read on its own."""
-        for each in pieces:
+        for each in filter(None, pieces):
             self.send(each)
         self.network.settle()
 
@@ -91,9 +91,16 @@ class StillNetwork(MemoryNetwork):
         return self.connect(Unheard(), LOOPBACK)
 
 
-def connectTo(factory: Any, clock: Clock | None = None) -> Connection:
-    """Connect to what isn't the site of a L{Memory}."""
+def connectTo(factory: Any, clock: Clock | None = None, *pieces: bytes, holds: bool = False) -> Connection:
+    """
+    Connect to what isn't the site of a L{Memory}, and send bytes.
+
+    @param holds: whether the client takes nothing.
+    """
     connection: Connection = StillNetwork(clock or Clock(), factory).begin()
+    if holds:
+        connection.holds()
+    connection.say(*pieces)
     return connection
 
 
