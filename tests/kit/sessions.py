@@ -83,16 +83,6 @@ def slow(room: int = 0, **options: Any) -> Session:
     return session
 
 
-def turn(session: Session, times: int = 1) -> None:
-    """Let the reactor go round: what is asked for on the way is left for the next time."""
-    clock = session.clock
-    for _ in range(times):
-        for call in [each for each in clock.calls if each.getTime() <= clock.seconds()]:
-            clock.calls.remove(call)
-            call.called = True
-            call.func(*call.args, **call.kw)
-
-
 def texts(session: Session) -> list[Any]:
     return [each[1] for each in session.events if each[0] == "message"]
 

@@ -18,7 +18,8 @@ from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.producing import HIGH_MARK
 
 from ..kit.fakes import Pusher
-from ..kit.sessions import Session, onEachTransport, slow, turn
+from ..kit.sessions import Session, onEachTransport, slow
+from ..kit.turns import turn
 
 
 @implementer(IPullProducer)
@@ -110,19 +111,19 @@ def test_aPullProducer(name: str) -> None:
     producer = Puller(session.socket, 20_000)
     session.socket.registerProducer(producer, False)
     assert producer.asked == 0
-    turn(session)
+    turn(session.clock)
     assert producer.asked == 1
-    turn(session, 20)
+    turn(session.clock, 20)
     # Those that the transport took, and those that fit into 64 KiB.
     waiting = producer.asked
     assert waiting == (4 if name == "polling" else 2 + 4)
-    turn(session, 20)
+    turn(session.clock, 20)
     assert producer.asked == waiting
     session.transport.ready()
-    turn(session)
+    turn(session.clock)
     assert producer.asked == waiting + 1
     session.socket.unregisterProducer()
-    turn(session, 20)
+    turn(session.clock, 20)
     assert producer.asked == waiting + 1
     session.socket.close(discard=True)
     assert not producer.isStopped
@@ -133,10 +134,10 @@ def test_aPullProducerThatHasNothingNow() -> None:
     session = Session()
     producer = Puller(session.socket, 0)
     session.socket.registerProducer(producer, False)
-    turn(session, 5)
+    turn(session.clock, 5)
     assert producer.asked == 1
     session.socket.write(b"late")
-    turn(session, 5)
+    turn(session.clock, 5)
     assert producer.asked == 2
     session.socket.close(discard=True)
 
@@ -148,11 +149,11 @@ def test_aPullProducerAndAClientThatStopsReading() -> None:
     session.socket.registerProducer(producer, False)
     session.transport.writable = False
     session.transport.bufferedAmount = 100_000
-    turn(session)
+    turn(session.clock)
     assert producer.asked == 0
     session.transport.bufferedAmount = 0
     session.transport.ready()
-    turn(session)
+    turn(session.clock)
     assert producer.asked == 1
     session.socket.close(discard=True)
 
@@ -169,7 +170,7 @@ def test_aFile(name: str) -> None:
         taken = sum(map(len, session.transport.texts()))
         assert file.tell() <= taken + HIGH_MARK + FileSender.CHUNK_SIZE
         session.transport.ready(room=1)
-        turn(session, 20)
+        turn(session.clock, 20)
     assert b"".join(session.transport.texts()) == content  # type: ignore[arg-type]
     assert done == [content[-1:]]
     assert session.closes == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h2.config
@@ -15,7 +16,6 @@ import h2.events
 import h2.settings
 import pytest
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent
 from twisted.web._http2 import H2Connection
 from twisted.web.resource import Resource
@@ -28,21 +28,12 @@ from engineio_twisted.web.connections import UNREAD_CHECKS, UNREAD_TIMEOUT
 from engineio_twisted.web.streams import LOOK_INTERVAL, PIECE
 
 from ..kit.markdown import blocksOf
+from ..kit.memory import connectTo
+from ..kit.turns import turn
 from ..kit.wire import target
 
 SECONDS = UNREAD_TIMEOUT / 1000 * (1 + 1 / UNREAD_CHECKS)
 BODY = random.Random(1).randbytes(300_000)
-
-
-class Transport(StringTransport):
-    isAborted = False
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    def abortConnection(self) -> None:
-        self.isAborted = True
-        self.loseConnection()
 
 
 class Page(Resource):
@@ -81,12 +72,11 @@ class Rig:
         self.connection.site = self.connection.factory = self.site
         self.connection.requestFactory = self.site.requestFactory
         self.connection.timeOut = None
-        self.transport = Transport()
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.reads = True
         self.bodies: dict[int, bytes] = {}
         self.ends: dict[int, int | None] = {}
-        self.connection.makeConnection(self.transport)
+        self.transport = connectTo(SimpleNamespace(buildProtocol=lambda _: self.connection), self.clock)
         self.h2.initiate_connection()
         self.turn()
 
@@ -108,10 +98,7 @@ class Rig:
                 self.clock.calls.remove(call)
                 call.called = 1
                 call.func(*call.args, **call.kw)
-            answer = self.transport.value()
-            self.transport.clear()
-            for event in self.h2.receive_data(answer) if answer else ():
-                self._happened(event)
+            answer = self._hear()
             if not said and not answer:
                 return
 
@@ -120,15 +107,14 @@ class Rig:
         said = self.h2.data_to_send()
         if said:
             self.connection.dataReceived(said)
-        for call in self.clock.getDelayedCalls():
-            if call.getTime() <= self.clock.seconds() and call.active():
-                self.clock.calls.remove(call)
-                call.called = 1
-                call.func(*call.args, **call.kw)
-        answer = self.transport.value()
-        self.transport.clear()
+        turn(self.clock)
+        self._hear()
+
+    def _hear(self) -> bytes:
+        answer = self.transport.taken()
         for event in self.h2.receive_data(answer) if answer else ():
             self._happened(event)
+        return answer
 
     def wait(self, seconds: float) -> None:
         """Let time pass, in which nothing is due again and again."""
