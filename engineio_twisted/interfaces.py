@@ -239,6 +239,7 @@ class IEngineServer(Interface):
     opts = Attribute("The L{ServerOptions}.")
     reading = Attribute("The L{Connections} of requests whose bodies are being read.")
     counters = Attribute("The L{Counters} of what happens.")
+    isClosing = Attribute("Whether it is closing, or has closed.")
 
     def handle(exchange: Any, isUpgrade: bool) -> None:
         """

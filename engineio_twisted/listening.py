@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import Any, Unpack
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
@@ -20,6 +21,7 @@ from .protocol.options import OptionKeywords
 from .server import Server
 from .web.descriptions import BACKLOG, describedEndpoint, leavingAlone
 from .web.fast import siteFor
+from .web.mounting import checkSite, isOptions, isServer
 from .web.ports import Ports
 from .web.site import Site
 
@@ -41,8 +43,11 @@ def attach(site: web.Site, *, reactor: Any = None, **options: Unpack[OptionKeywo
     @param site: a L{twisted.web.server.Site}, ours or any other.
     @param options: as in L{ServerOptions}.
     @return: the L{Server}.
-    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    @raise OptionError: an option is unknown, of a wrong type or out of range; or another server of the site would get
+        no request any more, and isn't closed.
+    @raise TypeError: the site isn't one.
     """
+    checkSite(site)
     return Server(site, reactor=reactor, **options)
 
 
@@ -64,7 +69,11 @@ def listen(
         L{twisted.internet.error.CannotListenError}.
     @raise OptionError: an option is unknown, of a wrong type or out of range.
     @raise ValueError: the description isn't one, or the number isn't a port.
+    @raise TypeError: the callback can't be called.
     """
+    if callback is not None and not callable(callback):
+        cure = _cureOfCallback(endpoint, callback)
+        raise TypeError(f"callback {callback!r:.100}: expected something to call when the server listens; {cure}")
     server = Server(reactor=reactor, **options)
     site = siteFor(NotImplementedResource(), server.reactor)
     server.attach(site)
@@ -107,10 +116,38 @@ def endpointOf(reactor: Any, endpoint: int | str | IStreamServerEndpoint) -> ISt
         try:
             return describedEndpoint(reactor, endpoint)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"endpoint {endpoint!r}: expected a description such as 'tcp:3000' ({error})") from error
+            meant = _HOST_AND_PORT.fullmatch(endpoint)
+            example = "tcp:3000" if meant is None else _description(int(meant[2]), meant[1])
+            raise ValueError(f"endpoint {endpoint!r}: expected a description such as {example!r} ({error})") from error
     if type(endpoint) is not int or not 0 <= endpoint <= 65535:
-        raise ValueError(f"endpoint {endpoint!r}: expected a port number, 0 to 65535, a description, or an endpoint")
+        cure = "; to serve on a site, call attach(site)" if isinstance(endpoint, web.Site) else ""
+        cure = "; listen makes a server itself: its options are given by name" if isServer(endpoint) else cure
+        raise ValueError(
+            f"endpoint {endpoint!r}: expected a port number, 0 to 65535, a description, or an endpoint{cure}"
+        )
     return _AllInterfaces(reactor, endpoint)
+
+
+_HOST_AND_PORT = re.compile(r"(?:https?://)?(?:([^/:]*|\[[0-9a-fA-F:.]+\]):)?(\d{1,5})/?")
+"""What is written elsewhere in place of a description."""
+
+
+def _description(port: object, host: str | None) -> str:
+    """Return the description of the endpoint that a host and a port stand for."""
+    host = (host or "").strip("[]")
+    kind = "tcp6" if ":" in host else "tcp"
+    return f"{kind}:{port}:interface={quoteStringArgument(host)}" if host else f"tcp:{port}"
+
+
+def _cureOfCallback(endpoint: object, callback: object) -> str:
+    """Return what was meant by the second argument of L{listen}, and how it is written."""
+    if isinstance(endpoint, int) and isinstance(callback, str):
+        return f"to listen on one interface, call listen({_description(endpoint, callback)!r})"
+    if isinstance(endpoint, str) and isinstance(callback, int):
+        return f"to listen on one interface, call listen({_description(callback, endpoint)!r})"
+    if isOptions(callback):
+        return "options are given by name, such as listen(3000, pingInterval=25000)"
+    return "such as listen(3000, started)"
 
 
 @implementer(IStreamServerEndpoint)

@@ -108,6 +108,10 @@ class Router:
         origins = self.opts.allowedOrigins
         self._namesOwnOrigin = origins == SELF or (isinstance(origins, tuple) and SELF in origins)
 
+    @property
+    def isClosing(self) -> bool:
+        return self._admitting.isClosing
+
     def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> PollingTransport | None:
         try:
             wanted = self._classify(exchange, method, uri, isUpgrade=False)

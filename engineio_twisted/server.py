@@ -32,6 +32,7 @@ from .transports.engine_autobahn import AutobahnEngine
 from .web.clients import Clients
 from .web.exchange import RequestExchange
 from .web.foreign import ForeignUpgrades
+from .web.mounting import checkSite
 from .web.ports import Ports
 from .web.requests import EngineIORequest
 from .web.resource import CapturedPath
@@ -53,6 +54,7 @@ class Server(ServerEvents):
     @param reactor: the reactor, or a clock in tests; by default the running one, looked up when first needed.
     @param keywords: options by name, as in L{ServerOptions}.
     @raise OptionError: an option is unknown, of a wrong type or out of range.
+    @raise TypeError: the site isn't one, or the options aren't.
     @ivar opts: the L{ServerOptions}.
     @ivar listening: of a server made by L{listen}, a Deferred of the port, an C{IListeningPort}.
     @ivar ownPorts: of a server made by L{listen}, its L{Ports}; None otherwise.
@@ -78,6 +80,11 @@ class Server(ServerEvents):
     ) -> None:
         if options is not None and keywords:
             raise OptionError("options", options, f"expected either ServerOptions or {', '.join(keywords)}, not both")
+        if site is not None:
+            checkSite(site)
+        if not isinstance(options, ServerOptions | None):
+            what = f"options of type {type(options).__name__}"
+            raise TypeError(f"{what}: expected ServerOptions; a mapping is given as Server(**options)")
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._givenReactor = reactor
         self.counters = Counters(LogThrottle(lambda: self.clock))
@@ -157,8 +164,11 @@ class Server(ServerEvents):
 
         @param keywords: C{path}, C{addTrailingSlash}, C{destroyUpgrade} or C{destroyUpgradeTimeout}, if they
             differ from the server's options.
-        @raise OptionError: another name, or a wrong value.
+        @raise OptionError: another name, a wrong value, or a path at which another server would get no request any more
+            that isn't closed.
+        @raise TypeError: the site isn't one.
         """
+        checkSite(site)
         here = {"path", "addTrailingSlash", "destroyUpgrade", "destroyUpgradeTimeout"}
         for name in set(keywords) - here:
             raise OptionError(name, keywords[name], f"attach takes {', '.join(sorted(here))}")
@@ -168,7 +178,12 @@ class Server(ServerEvents):
             if options.destroyUpgrade:
                 self.foreignUpgrades.closeLater(request, options.destroyUpgradeTimeout / 1000)
 
-        site.resource = CapturedPath(self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade)
+        captured = CapturedPath(self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade)
+        hidden = captured.hides()
+        if hidden is not None:
+            cure = "give each server a path of its own, or close that one first"
+            raise OptionError("path", options.path, f"another server of this site has {hidden}; {cure}")
+        site.resource = captured
         if isinstance(site, Site):
             site.addServer(self)
         if site.requestFactory is server.Request:

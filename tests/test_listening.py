@@ -10,14 +10,15 @@ import pytest_twisted
 from incremental import Version
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent
+from twisted.web.resource import Resource
 
 import twisted
-from engineio_twisted import listen
+from engineio_twisted import Server, Site, listen
 
 from .kit.asking import get
 from .kit.wire import Wire, http, upgrade, within
@@ -72,6 +73,67 @@ def test_listenOnNonsense(endpoint: Any) -> None:
     """What is no endpoint is refused at once, by value."""
     with pytest.raises(ValueError, match=r"endpoint .*: expected"):
         listen(endpoint, reactor=Clock())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "description"),
+    [
+        ("3000", "tcp:3000"),
+        (":3000", "tcp:3000"),
+        ("localhost:3000", "tcp:3000:interface=localhost"),
+        ("http://0.0.0.0:3000/", "tcp:3000:interface=0.0.0.0"),
+        ("[::1]:3000", r"tcp6:3000:interface=\:\:1"),
+        ("0.0.0.0", "tcp:3000"),
+    ],
+)
+def test_listenOnWhatIsWrittenElsewhere(endpoint: str, description: str) -> None:
+    """A host and a port are no description; the error has the one that was meant, and that one is right."""
+    with pytest.raises(ValueError, match="endpoint") as caught:
+        listen(endpoint, reactor=Clock())
+    assert str(caught.value).startswith(f"endpoint {endpoint!r}: expected a description such as {description!r} (")
+    serverFromString(MemoryReactorClock(), description)
+
+
+def test_listenOnASiteOrAServer() -> None:
+    """The error says what was meant."""
+    for given, cure in (
+        (Site(Resource(), reactor=Clock()), "to serve on a site, call attach(site)"),
+        (Server(), "listen makes a server itself: its options are given by name"),
+    ):
+        with pytest.raises(ValueError, match="endpoint") as caught:
+            listen(given, reactor=Clock())  # type: ignore[arg-type]
+        assert str(caught.value).endswith(f"or an endpoint; {cure}")
+
+
+BY_NAME = "options are given by name, such as listen(3000, pingInterval=25000)"
+CALLBACK = "expected something to call when the server listens"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            (3000, "0.0.0.0"),
+            f"callback '0.0.0.0': {CALLBACK}; to listen on one interface, call listen('tcp:3000:interface=0.0.0.0')",
+        ),
+        (
+            ("localhost", 3000),
+            f"callback 3000: {CALLBACK}; to listen on one interface, call listen('tcp:3000:interface=localhost')",
+        ),
+        (
+            (3000, {"pingInterval": 5000}),
+            f"callback {{'pingInterval': 5000}}: {CALLBACK}; {BY_NAME}",
+        ),
+        ((3000, 5), f"callback 5: {CALLBACK}; such as listen(3000, started)"),
+    ],
+)
+def test_whatIsNoCallback(arguments: Any, text: str) -> None:
+    """Is an error at once, and nothing listens."""
+    memory = MemoryReactorClock()
+    with pytest.raises(TypeError) as caught:
+        listen(*arguments, reactor=memory)
+    assert str(caught.value) == text
+    assert memory.tcpServers == []
 
 
 def test_listenWithoutIPv6() -> None:

@@ -39,6 +39,8 @@ class Place(Protocol):
 class Admitting(Protocol):
     """What says whether requests are served: the stop of a server."""
 
+    isClosing: bool
+
     def check(self, opensSession: bool) -> None:
         """
         Make sure that a request may be served.

@@ -16,6 +16,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from ..interfaces import IEngineServer
 from ..protocol.handshake import asksForWebSocket
 from .exchange import RequestExchange
+from .mounting import engineServerOf
 
 
 def isUpgrade(request: Request) -> bool:
@@ -34,13 +35,14 @@ class EngineIOResource(resource.Resource):
     It serves the path it is put at with and without a slash at its end, and everything below.
 
     @param server: the L{Server} that opens and holds the sessions.
+    @raise TypeError: it isn't a server.
     """
 
     isLeaf = True
 
     def __init__(self, server: Any) -> None:
         super().__init__()
-        self.engineServer = IEngineServer(server)
+        self.engineServer = engineServerOf(server)
 
     def render(self, request: Request) -> int:
         """Hand a request to the server, which answers it now or later."""
@@ -73,7 +75,7 @@ class CapturedPath(resource.Resource):
         super().__init__()
         self.engineServer = server
         self.rest = rest
-        whole = path.encode("ascii")
+        whole = self._path = path.encode("ascii")
         self._exactly = {whole, whole + b"/"}
         # What the paths below it begin with; nothing begins with a blank.
         self._below = whole + b"/" if below else b" "
@@ -94,6 +96,16 @@ class CapturedPath(resource.Resource):
             return last.rest
         child: resource.IResource = last.rest.getChildWithDefault(name, request)
         return child
+
+    def hides(self) -> str | None:
+        """Return the path of another server that gets no request any more because of this one, unless it is closed."""
+        each = self.rest
+        while isinstance(each, CapturedPath):
+            isHidden = each._path in self._exactly or each._path.startswith(self._below)
+            if isHidden and each.engineServer is not self.engineServer and not each.engineServer.isClosing:
+                return each._path.decode("ascii")
+            each = each.rest
+        return None
 
     def putChild(self, path: bytes, child: resource.IResource) -> None:
         """Add a resource to what the site had."""

@@ -20,6 +20,7 @@ from ..protocol.options import ServerOptions
 from .access_log import formatAccess
 from .channel import Channel
 from .connections import UNREAD_TIMEOUT
+from .mounting import checkRoot
 from .requests import EngineIORequest
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Site(server.Site):
     def __init__(
         self, root: resource.IResource | resource.Resource, requestFactory: Any = None, **options: Any
     ) -> None:
+        checkRoot(root)
         ours = {"parsePOSTFormSubmission": False, "logFormatter": formatAccess}
         super().__init__(root, requestFactory, **{**ours, **options})
         self.channels: Connections[Channel] = Connections()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 from twisted.web.server import Site as StockSite
 from twisted.web.static import Data
 
-from engineio_twisted import EngineIOResource, OptionError, Server, Site, attach
+from engineio_twisted import EngineIOResource, OptionError, Server, ServerOptions, Site, attach
 from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.asking import get
@@ -101,3 +104,118 @@ def test_attachTakesItsOwnOptionsOnly() -> None:
     """The others are the server's."""
     with pytest.raises(OptionError, match="pingInterval=5: attach takes addTrailingSlash"):
         Server().attach(StockSite(Resource(), reactor=Clock()), pingInterval=5)
+
+
+def errorOf(call: Callable[[], object], kind: type[Exception]) -> str:
+    """Return what somebody reads who has made a mistake."""
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+SITE = "expected a twisted.web.server.Site"
+CHILD = 'call putChild(b"engine.io", EngineIOResource(server)) on it'
+BY_NAME = "options are given by name, such as Server(pingInterval=25000) or Server(options=options)"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (Resource(), f"site of type Resource: {SITE}; make a site of the resource, Site(Resource(…)), or {CHILD}"),
+        (8080, f"site of type int: {SITE}; to listen on a port, call listen(8080)"),
+        ("tcp:8080", f"site of type str: {SITE}; to listen on a port, call listen('tcp:8080')"),
+        (ServerOptions(), f"site of type ServerOptions: {SITE}; {BY_NAME}"),
+        ({"pingInterval": 5000}, f"site of type dict: {SITE}; {BY_NAME}"),
+        (Server(), f"site of type Server: {SITE}; a server is attached by server.attach(site)"),
+        (
+            WrappingFactory(Factory()),
+            f"site of type WrappingFactory: {SITE}; attach to the site that is wrapped in it, its wrappedFactory",
+        ),
+        (object(), f"site of type object: {SITE}; such as Site(resource)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatIsNoSite(given: Any, text: str) -> None:
+    """Is an error where a server is attached to it, in each of the three ways, and says what does that."""
+    assert errorOf(lambda: attach(given), TypeError) == text
+    assert errorOf(lambda: Server(given), TypeError) == text
+    assert errorOf(lambda: Server().attach(given), TypeError) == text
+
+
+SERVER = "expected a Server"
+PUT = 'putChild(b"engine.io", EngineIOResource(Server()))'
+OF_SERVER = "options are those of the server, such as EngineIOResource(Server(pingInterval=25000))"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            StockSite(Resource(), reactor=Clock()),
+            f"server of type Site: {SERVER}; to serve on a site, call attach(site)",
+        ),
+        (
+            Resource(),
+            f"server of type Resource: {SERVER}; put this into the resource, {PUT}",
+        ),
+        (8080, f"server of type int: {SERVER}; to listen on a port, call listen(8080)"),
+        (
+            ServerOptions(),
+            f"server of type ServerOptions: {SERVER}; {OF_SERVER}",
+        ),
+        (Server, f"server of type type: {SERVER}; such as EngineIOResource(Server())"),
+        (None, f"server of type NoneType: {SERVER}; such as EngineIOResource(Server())"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatIsNoServer(given: Any, text: str) -> None:
+    """Is an error where a resource is made of it."""
+    assert errorOf(lambda: EngineIOResource(given), TypeError) == text
+
+
+def test_aServerIsNoResource() -> None:
+    """A site of ours says so when it is made, not with each request."""
+    root: Any = Server()
+    assert errorOf(lambda: Site(root, reactor=Clock()), TypeError) == (
+        "root of type Server: expected a resource; wrap it, Site(EngineIOResource(server)), or attach it to a site, "
+        "server.attach(site)"
+    )
+
+
+def test_optionsThatAreNone() -> None:
+    """A mapping isn't taken for options: it would fail somewhere later."""
+    options: Any = {"pingInterval": 5000}
+    text = errorOf(lambda: Server(options=options), TypeError)
+    assert text == "options of type dict: expected ServerOptions; a mapping is given as Server(**options)"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "isHidden"),
+    [
+        ({"path": "/a"}, {"path": "/a"}, True),
+        ({"path": "/a/b"}, {"path": "/a"}, True),
+        ({"path": "/a"}, {"path": "/a", "addTrailingSlash": False}, True),
+        ({"path": "/a/b"}, {"path": "/a", "addTrailingSlash": False}, False),
+        ({"path": "/a"}, {"path": "/a/b"}, False),
+        ({"path": "/a"}, {"path": "/b"}, False),
+        ({"path": "/ab"}, {"path": "/a"}, False),
+    ],
+)
+def test_twoServersAtOnePath(first: Any, second: Any, isHidden: bool) -> None:
+    """The second would take all requests of the first: an error, and the site is as before; unless that is closed."""
+    site = StockSite(Resource(), reactor=Clock())
+    hidden = Server(site, reactor=Clock(), **first)
+    Server(site, reactor=Clock(), path="/elsewhere")
+    before = site.resource
+    if not isHidden:
+        attach(site, reactor=Clock(), **second)
+        return
+    cure = "give each server a path of its own, or close that one first"
+    text = f"path='{second['path']}': another server of this site has {first['path']}; {cure}"
+    assert errorOf(lambda: attach(site, reactor=Clock(), **second), OptionError) == text
+    assert errorOf(lambda: Server(reactor=Clock()).attach(site, **second), OptionError) == text
+    assert site.resource is before
+    # Again the same one takes nothing from anybody.
+    hidden.attach(site)
+    hidden.close()
+    attach(site, reactor=Clock(), **second)
