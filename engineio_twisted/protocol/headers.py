@@ -2,7 +2,7 @@
 Response headers as data: the cookie, what CORS says, and the coding that a client accepts.
 
 Nothing of what a client sends comes back in a header unless it was checked to be free of separators and control
-characters. docs/protocol.md, "Cookie", "Other origins" and "Compression".
+characters. docs/protocol.md, "Cookie", "CORS and origins" and "Compression".
 """
 
 from __future__ import annotations

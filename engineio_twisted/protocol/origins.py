@@ -1,7 +1,7 @@
 """
 Origins: how a rule names one or many, and whether the Origin of a request is among them.
 
-docs/protocol.md, "Other origins".
+docs/protocol.md, "CORS and origins".
 """
 
 from __future__ import annotations
