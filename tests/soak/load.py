@@ -12,10 +12,8 @@ whenever anything has happened to it.
 
 from __future__ import annotations
 
-import base64
 import heapq
 import json
-import os
 import select
 import socket
 import struct
@@ -27,6 +25,11 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
+from engineio_twisted.protocol.packet import Packet, PacketType
+from engineio_twisted.protocol.payload import codecFor
+from engineio_twisted.testing.websocket import takeFrame
+
+from ..kit.wire import CLOSE, TEXT, makeFrame
 from .plan import COMPLETE, FROM_CLIENT, FROM_SERVER, PING_INTERVAL, PING_TIMEOUT, Checked, Message, message, planOf
 
 Activity = Generator[None, None, Any]
@@ -42,8 +45,6 @@ MOST_PROBLEMS = 20
 ADDRESSES = 100
 _BIND_ADDRESS_NO_PORT = 24
 _ABORT = struct.pack("ii", 1, 0)
-_MASK = os.urandom(4)
-_MASKS = _MASK * 50_000
 
 
 class LostError(Exception):
@@ -159,75 +160,21 @@ class Connection:
         return status, zlib.decompress(body, 31) if b"content-encoding: gzip" in head else body
 
     def frame(self) -> Activity:
-        """Read a frame: its opcode and what is in it."""
-        first, second = yield from self.take(2)
-        if second > 125:
-            second = int.from_bytes((yield from self.take(2 if second == 126 else 8)), "big")
-        return first & 15, (yield from self.take(second))
+        """Read a frame."""
+        while (taken := takeFrame(self.received)) is None:
+            self.check()
+            yield
+        return taken
 
 
-def frame(data: Message, opcode: int = 0) -> bytes:
-    opcode, content = (opcode or 1, data.encode()) if isinstance(data, str) else (opcode or 2, data)
-    size = len(content)
-    if size < 126:
-        head = bytes((0x80 | opcode, 0x80 | size))
-    elif size < 65536:
-        head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
-    else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)
-    masked = int.from_bytes(content, "big") ^ int.from_bytes(_MASKS[:size], "big")
-    return head + _MASK + masked.to_bytes(size, "big")
+def packetOf(said: Message) -> Packet:
+    """A packet, of which a session has text with its digit, and bytes."""
+    return Packet(PacketType.MESSAGE, said) if isinstance(said, bytes) else Packet(PacketType(int(said[0])), said[1:])
 
 
-class Revision4:
-    """How packets are written: text as str with its digit, binary as bytes."""
-
-    digit = b""
-
-    @staticmethod
-    def payload(packets: list[Message]) -> bytes:
-        return b"\x1e".join(
-            each.encode() if isinstance(each, str) else b"b" + base64.b64encode(each) for each in packets
-        )
-
-    @staticmethod
-    def packets(payload: bytes) -> list[Message]:
-        return [base64.b64decode(each[1:]) if each[:1] == b"b" else each.decode() for each in payload.split(b"\x1e")]
-
-
-class Revision3(Revision4):
-    """The same, of revision 3, where the client takes bytes."""
-
-    digit = b"\x04"
-
-    @staticmethod
-    def payload(packets: list[Message]) -> bytes:
-        # Bytes in a payload make all of it bytes.
-        if any(isinstance(each, bytes) for each in packets):
-            parts = [(0, each.encode()) if isinstance(each, str) else (1, b"\x04" + each) for each in packets]
-            return b"".join(
-                bytes((kind, *(int(digit) for digit in str(len(data))), 255)) + data for kind, data in parts
-            )
-        return "".join(f"{len(each.encode('utf-16-le')) // 2}:{each}" for each in map(str, packets)).encode()
-
-    @staticmethod
-    def packets(payload: bytes) -> list[Message]:
-        found: list[Message] = []
-        if payload[:1] in b"\x00\x01":
-            while payload:
-                head, _, rest = payload.partition(b"\xff")
-                size = int("".join(map(str, head[1:])))
-                found.append(rest[1:size] if head[0] else rest[:size].decode())
-                payload = rest[size:]
-            return found
-        text = payload.decode().encode("utf-16-le")
-        while text:
-            head, _, rest = text.partition(b":\x00")
-            size = 2 * int(head.decode("utf-16-le"))
-            packet = rest[:size].decode("utf-16-le")
-            found.append(base64.b64decode(packet[2:]) if packet[0] == "b" else packet)
-            text = rest[size:]
-        return found
+def saidBy(packet: Packet) -> Message:
+    """The other way."""
+    return packet.data if isinstance(packet.data, bytes) else f"{packet.type:d}{packet.data}"
 
 
 class VanishedError(Exception):
@@ -240,7 +187,7 @@ class Session:
     def __init__(self, load: Load, serial: int) -> None:
         self.load = load
         self.plan = planOf(load.seed, serial)
-        self.codec = Revision3 if self.plan.revision == 3 else Revision4
+        self.codec = codecFor(self.plan.revision)
         self.checked = Checked(serial, FROM_SERVER)
         self.connections: set[Connection] = set()
         self.webSocket: Connection | None = None
@@ -336,11 +283,16 @@ class Session:
         lines += f" HTTP/1.1\r\nHost: localhost\r\n{headers}"
         if body is not None:
             lines += f"Content-Length: {len(body)}\r\n"
-            if self.codec is Revision3 and body[:1] in b"\x00\x01":
+            if plan.revision == 3 and body[:1] in b"\x00\x01":
                 lines += "Content-Type: application/octet-stream\r\n"
         elif plan.gzip:
             lines += "Accept-Encoding: gzip\r\n"
         return lines.encode() + b"\r\n" + (body or b"")
+
+    def packets(self, body: bytes) -> list[Message]:
+        """The packets of a payload."""
+        isBinary = self.plan.revision == 3 and body[:1] in b"\x00\x01"
+        return [saidBy(each) for each in self.codec.decodePayload(body if isBinary else body.decode())]
 
     @property
     def usesBase64(self) -> bool:
@@ -407,12 +359,11 @@ class Session:
         status, body = yield from connection.response()
         if plan.way == "websocket":
             assert status == 101, f"{status} {body!r}"
-            _, opening = yield from connection.frame()
-            packets: list[Message] = [opening.decode()]
+            packets: list[Message] = [(yield from connection.frame()).text]
             self.webSocket = connection
         else:
             assert status == 200, f"{status} {body!r}"
-            packets = self.codec.packets(body)
+            packets = self.packets(body)
             connection.close()
         self.sid = json.loads(str(packets[0])[1:])["sid"]
         self.isOpen = True
@@ -442,14 +393,15 @@ class Session:
                 yield
             packets, self.queue = self.queue, []
             if self.webSocket is not None:
-                data = b"".join(frame(each if isinstance(each, str) else self.codec.digit + each) for each in packets)
+                data = b"".join(makeFrame(self.codec.encodePacket(packetOf(each))) for each in packets)
                 if self.plan.end == "vanish in a frame" and self.said:
                     self.webSocket.send(data[: -1 - self.plan.serial % (len(data) - 1)])
                     raise VanishedError
                 self.webSocket.send(data)
                 continue
             self.isPosting = True
-            body = self.codec.payload(packets)
+            payload = self.codec.encodePayload([packetOf(each) for each in packets])
+            body = payload.encode() if isinstance(payload, str) else payload
             if self.plan.end == "vanish in a body" and self.said:
                 request = self.request("POST", body=body)
                 Connection(self.load, self).send(request[: -1 - self.plan.serial % (len(body) + 20)])
@@ -472,7 +424,7 @@ class Session:
                 assert self.mayEnd, f"GET was answered {status} {body!r}"
                 self.isOver = True
                 break
-            for packet in self.codec.packets(body):
+            for packet in self.packets(body):
                 self.take(packet)
         self.isPolling = False
 
@@ -481,15 +433,15 @@ class Session:
         assert connection is not None
         while True:
             try:
-                opcode, data = yield from connection.frame()
+                frame = yield from connection.frame()
             except LostError:
                 assert self.mayEnd, "the WebSocket was lost"
                 break
-            if opcode == 8:
-                assert self.mayEnd, f"the WebSocket was closed: {data!r}"
-                connection.send(frame(data[:2], 8))
+            if frame.opcode == CLOSE:
+                assert self.mayEnd, f"the WebSocket was closed: {frame}"
+                connection.send(makeFrame(frame.payload[:2], CLOSE))
             else:
-                self.take(data.decode() if opcode == 1 else data[len(self.codec.digit) :])
+                self.take(saidBy(self.codec.decodePacket(frame.text if frame.opcode == TEXT else frame.payload)))
         self.isOver = True
 
     @property
@@ -526,7 +478,7 @@ class Session:
     def breakOff(self, phase: int, how: str) -> Activity:
         """Cut an attempt to upgrade, on which the session goes on polling."""
         connection = Connection(self.load, self)
-        request = self.upgradeRequest() + frame("2probe") * (phase > 1)
+        request = self.upgradeRequest() + makeFrame("2probe") * (phase > 1)
         connection.send(request[: self.plan.serial % len(request)] if phase == 0 else request)
         if phase > 2:
             try:
@@ -534,8 +486,8 @@ class Session:
                 if phase == 3:
                     yield from connection.frame()
                 else:
-                    connection.send(frame("4too early"))
-                    while (yield from connection.frame())[0] != 8:
+                    connection.send(makeFrame("4too early"))
+                    while (yield from connection.frame()).opcode != CLOSE:
                         pass
             except LostError:
                 pass
@@ -558,12 +510,12 @@ class Session:
         try:
             status, body = yield from connection.response()
             assert status == 101, f"{status} {body!r}"
-            connection.send(frame("2probe"))
+            connection.send(makeFrame("2probe"))
             if plan.end == "vanish probing":
                 yield from self.after(plan.serial % 3 * 0.01)
                 raise VanishedError
             answer = yield from connection.frame()
-            assert answer == (1, b"3probe"), f"the probe was answered {answer!r}"
+            assert answer.text == "3probe", f"the probe was answered {answer!r}"
         except (LostError, AssertionError):
             # The session has ended meanwhile, as was planned, and the client hears of that by its poll.
             if self.mayEnd:
@@ -583,7 +535,7 @@ class Session:
             yield
         if self.isOver:
             return
-        connection.send(frame("5"))
+        connection.send(makeFrame("5"))
         self.load.upgraded += 1
         self.webSocket = connection
         self.isPausing = False
