@@ -269,7 +269,7 @@ def test_theBlockOfTheReferencePage() -> None:
     server = made["server"]
     assert server.opts.pingInterval == 10000
     assert server.opts.cors.origin == "https://example.com"
-    assert server.listeners("initial_headers") == [made["firstAnswer"]]
+    assert server.listeners("initial_headers") == [made["firstResponse"]]
 
 
 def request(port: int, method: str, query: str, body: str | None = None) -> tuple[int, str]:
