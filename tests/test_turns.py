@@ -822,6 +822,35 @@ def test_requestsBehindTheOthers(requests: Any) -> None:
     _endAll(requests)
 
 
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+@pytest.mark.parametrize("siteClass", [FastSite, Site])
+def test_aClockThatIsSetAmongRequests(siteClass: type[Site], seconds: float) -> None:
+    """
+    Set back, it has what had come answered in fewer turns, and set forward, in more; the next piece has its own time.
+    """
+    memory = SlowToOpen(siteClass)
+    sessions: list[Any] = []
+
+    def opened(socket: Any) -> None:
+        sessions.append(socket)
+        if len(sessions) == 1:
+            memory.clock.rightNow += seconds
+
+    memory.server.on("connection", opened)
+    get = f"GET {target()} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    connection = memory.connect(get * 6)
+    for _ in range(6):
+        turn(memory.clock)
+        connection.turn()
+    assert (len(sessions), connection.isReading) == (6, True)
+    connection.say(get * 6)
+    assert (len(sessions), connection.isReading) == (8, False)
+    for _ in range(6):
+        turn(memory.clock)
+    assert (len(sessions), connection.isReading) == (12, True)
+    _endAll(memory)
+
+
 @pytest.mark.parametrize("how", ["lost", "closed"])
 def test_anEndAmongRequests(requests: Any, how: str) -> None:
     """Nothing more is answered, and nothing is left."""

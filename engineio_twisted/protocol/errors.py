@@ -197,6 +197,16 @@ class PayloadTooLarge(HTTPRefusal):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is larger than maxHttpBufferSize, {limit} bytes", status=413)
 
+    @classmethod
+    def of(cls, size: int, limit: int | None) -> PayloadTooLarge | None:
+        """
+        Return the refusal of a body if it is too large, otherwise None: the one place where that is decided.
+
+        @param size: its bytes, or as many as have come.
+        @param limit: how many there may be; None is no limit.
+        """
+        return None if limit is None or size <= limit else cls(limit)
+
 
 class HeadRefused(HTTPRefusal):
     """A request was too large, or too slow, before its headers were complete. Its connection is closed."""

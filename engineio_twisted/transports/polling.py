@@ -190,6 +190,8 @@ class PollingTransport(PushTransport):
 
     def _responseTaken(self) -> None:
         """Called when the client may have taken a response that it had not read."""
+        if self._untaken is not None and self._untaken.isEmpty:
+            self._untaken = None
         if self._poll is not None:
             self.owner.transportReady(self)
 

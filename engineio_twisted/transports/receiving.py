@@ -144,9 +144,10 @@ class PushTransport(Transport):
         """
         limit = self._options.maxHttpBufferSize
         body = exchange.bodyUpTo(limit + 1)
-        if len(body) > limit:
+        tooLarge = PayloadTooLarge.of(len(body), limit)
+        if tooLarge is not None:
             # Only a site whose request class isn't ours lets such a body come this far.
-            self._refuseAsTooMuch(exchange, PayloadTooLarge(limit))
+            self._refuseAsTooMuch(exchange, tooLarge)
             return
         if self._push is not None:
             self._refuse(exchange, self._overlap())

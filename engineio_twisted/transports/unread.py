@@ -98,9 +98,16 @@ class UntakenResponses:
     @property
     def isTooMuch(self) -> bool:
         """Whether so much of them is unread that no other response is given."""
-        if not self._unread and not self.compressing:
-            return False
-        self._unread = tuple([each for each in self._unread if each.left])
+        return not self.isEmpty and self._isTooMuch()
+
+    @property
+    def isEmpty(self) -> bool:
+        """Whether none is being compressed or unread. Those that were read are let go of."""
+        if self._unread:
+            self._unread = tuple([each for each in self._unread if each.left])
+        return not self._unread and not self.compressing
+
+    def _isTooMuch(self) -> bool:
         return len(self._unread) + len(self.compressing) > MAX_UNREAD or self.bufferedAmount > UNREAD
 
     def add(self, answer: UnreadAnswer) -> None:
@@ -114,7 +121,8 @@ class UntakenResponses:
     def compressed(self, body: CompressedBody, taken: Callable[[], object]) -> None:
         """Called when a response is compressed as a whole: from now on it may be unread."""
         self.compressing -= {body}
-        self.add(UnreadAnswer(body.channel, body.connection, body.size, taken))
+        if unsent(body.connection):
+            self.add(UnreadAnswer(body.channel, body.connection, body.size, taken))
 
     def hurry(self, session: Any) -> None:
         """

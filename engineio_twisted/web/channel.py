@@ -75,6 +75,7 @@ class Channel(PacedChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         site = self.site
+        self.factory = site.requestLog
         site.channels.add(self)
         if self.totalHeadersSize == HTTPChannel.totalHeadersSize:
             self.totalHeadersSize = site.maxHeaderSize

@@ -133,7 +133,7 @@ class RequestExchange:
         site = getattr(self.request, "site", None)
         if site is not None:
             # Nobody else does, as the request is never finished.
-            site.log(self.request)
+            getattr(site, "requestLog", site).log(self.request)
 
     def drop(self) -> None:
         request, channel = self.request, self.channel

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web import server
 
 from ..interfaces import IEngineServer
+from ..protocol.errors import PayloadTooLarge
 from .channel import Channel
 from .fast_exchange import FastExchange
 from .group import ConnectionGroup
@@ -125,7 +126,7 @@ class FastChannel(Channel):
 
     def _mayBePushed(self, server: IEngineServer, exchange: FastExchange, body: bytes) -> bool:
         """Return whether there is nothing to find out about a body by those who count it as it comes."""
-        if len(body) > server.opts.maxHttpBufferSize:
+        if PayloadTooLarge.of(len(body), server.opts.maxHttpBufferSize) is not None:
             return False
         if not len(server.reading):
             return True

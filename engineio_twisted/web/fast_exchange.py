@@ -322,7 +322,7 @@ class FastExchange:
             return
         self._ended()
         if self._site.isLogging:
-            self._site.log(self.request)
+            self._site.requestLog.log(self.request)
 
     def drop(self) -> None:
         # Otherwise its response wasn't begun.

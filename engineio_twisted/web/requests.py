@@ -120,7 +120,7 @@ class EngineIORequest(server.Request):
     The channel calls it with the headers complete, with each piece of the body, and when the connection is lost. A
     stream of HTTP/2 calls it with the length while the headers are still being added to it.
 
-    @ivar received: how many bytes of a body for a server have come.
+    @ivar received: how many bytes of a body have come.
     """
 
     # What twisted.web says of a request, such as one by HEAD, which any client can send.
@@ -296,8 +296,9 @@ class EngineIORequest(server.Request):
             if polling is not None:
                 polling.pushStarted(self)
                 self._polling = polling
-            if length is not None and self._limit is not None and length > self._limit:
-                raise PayloadTooLarge(self._limit)
+            tooLarge = PayloadTooLarge.of(length or 0, self._limit)
+            if tooLarge is not None:
+                raise tooLarge
         except HTTPRefusal as refusal:
             self._refuse(refusal)
 
@@ -317,11 +318,11 @@ class EngineIORequest(server.Request):
             self._start()
         if self._refused:
             return
-        if self._limit is not None:
-            self.received += len(data)
-            if self.received > self._limit:
-                self._refuse(PayloadTooLarge(self._limit))
-                return
+        self.received += len(data)
+        tooLarge = PayloadTooLarge.of(self.received, self._limit)
+        if tooLarge is not None:
+            self._refuse(tooLarge)
+            return
         super().handleContentChunk(data)
 
     def _bodyDue(self, timeout: int) -> None:

@@ -38,6 +38,31 @@ def _largest(limits: Sequence[int | None]) -> int | None:
     return None if None in limits else max(each for each in limits if each is not None)
 
 
+class RequestLog:
+    """
+    A site as the requests on it know it that are logged: what comes of that is nothing that they notice.
+
+    To twisted.web this is the factory of a channel, which it asks for nothing else.
+    """
+
+    _log = Logger()
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def log(self, request: Any) -> None:
+        """Write the line of a request."""
+        try:
+            self._site.log(request)
+        except BaseException:
+            # The response was written. What fails here would be answered again, or end a session.
+            if self._site.throttle.allows("lines of the access log that failed"):
+                self._log.failure("A line of the access log could not be written")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._site, name)
+
+
 class Site(server.Site):
     """
     A site for L{Server.attach} that stores no more of a body for a server than C{maxHttpBufferSize}.
@@ -63,6 +88,7 @@ class Site(server.Site):
     @ivar httpRequestBodyTimeout: milliseconds in which such a body has to come; None is no limit.
     @ivar servers: those attached.
     @ivar group: what watches the connections in the reactor's place; None if the reactor does.
+    @ivar requestLog: writes the lines of the access log; what L{log} raises goes no further.
     @ivar throttle: says whether a line that clients can cause may be logged: that of the first server attached.
     """
 
@@ -92,6 +118,7 @@ class Site(server.Site):
         self.servers: tuple[IEngineServer, ...] = ()
         self._deadlines: dict[tuple[float, Callable[[Any], object]], DeadlineQueue] = {}
         self.throttle = LogThrottle(lambda: self.reactor)
+        self.requestLog = RequestLog(self)
 
     @property
     def bodyLimits(self) -> tuple[int | None, int | None]:

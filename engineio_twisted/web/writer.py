@@ -138,7 +138,9 @@ class ResponseWriter:
             if cors is not None:
                 self._addCorsHeaders(exchange, cors, await self._originRule(exchange, cors))
         finally:
-            self.announce(exchange)
+            # The client may have gone while that was decided.
+            if not exchange.isAnswered:
+                self.announce(exchange)
 
     # CORS
 

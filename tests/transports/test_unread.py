@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+
+import pytest
 
 from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason
@@ -83,6 +87,32 @@ def test_answersThatAreBeingCompressed() -> None:
     assert 0 < transport.bufferedAmount == unsent(request.connection)
     request.connection.drain()
     assert transport.bufferedAmount == 0
+
+
+@pytest.mark.parametrize("isReadLater", [False, True])
+def test_nothingIsKeptOfACompressedAnswer(isReadLater: bool) -> None:
+    """Once the client has read it, be it at once or later, the session lets go of the connection it came on."""
+    transport, _ = polling()
+    request = Unread(PlainConnection())
+    tellers: list[Any] = []
+    channel = weakref.ref(request.channel)
+    request.channel.tellWhenRead = tellers.append
+    transport.poll(request.exchange)
+    transport.send(letters(200_000))
+    while not request.finished:
+        if not isReadLater:
+            request.connection.drain()
+            request.connection.write = lambda data: None  # type: ignore[method-assign]
+        request.producer.resumeProducing()
+    if isReadLater:
+        assert transport.bufferedAmount > 0
+        request.connection.drain()
+        (answer,) = tellers
+        answer.read()
+    tellers.clear()
+    answer = request = None  # type: ignore[assignment]
+    gc.collect()
+    assert channel() is None
 
 
 def test_abandoningPolling() -> None:

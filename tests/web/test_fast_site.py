@@ -538,7 +538,7 @@ def test_aFailureOfAHandler() -> None:
         polling.say(ask(sid=b"sid1"))
         posting.say(push(b"4end", sid=b"sid1"))
 
-    compare(play, events=["packetCreate", "flush", "drain"])
+    compare(play, events=["flush", "drain"])
 
 
 # The access log

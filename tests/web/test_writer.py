@@ -494,7 +494,10 @@ async def test_anEarlyErrorThatIsNeverAnswered(serve: Any, fails: bool, loggedEr
             raise ValueError("secret")
         return Deferred(cancelled.append)
 
+    seen: list[object] = []
+
     def see(headers: Any, request: Any) -> None:
+        seen.append(request)
         headers["X-Seen"] = "yes"
 
     running = await serve(lambda server: server.on("headers", see), maxHttpBufferSize=10, cors={"origin": decide})
@@ -513,6 +516,8 @@ async def test_anEarlyErrorThatIsNeverAnswered(serve: Any, fails: bool, loggedEr
         await eventually(lambda: cancelled, "the end of it")
     await wire.lost()
     await eventually(lambda: len(running.server.router.reading) == 0, "no body")
+    # Nobody is asked about the headers of a response that isn't written.
+    assert len(seen) == fails
 
 
 # Handlers of refusals
