@@ -128,7 +128,8 @@ class Ends:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._steps: deque[tuple[Any, Callable[[Any], object]]] = deque()
+        # Each session with the steps that are left of its end.
+        self._steps: deque[tuple[Any, Iterator[Callable[[Any], object]]]] = deque()
         self._isRunning = False
         # What runs them in the next turn.
         self._call: IDelayedCall | None = None
@@ -140,7 +141,7 @@ class Ends:
 
         @param session: what each step is called with. Its C{logName} is its name in a log.
         """
-        self._steps.extend([(session, each) for each in steps])
+        self._steps.append((session, iter(steps)))
 
     def run(self) -> None:
         """Run the queued steps, unless they are being run; in the next turn if the stack is nearly full."""
@@ -156,11 +157,13 @@ class Ends:
         steps = self._steps
         try:
             while steps:
-                session, step = steps.popleft()
-                try:
-                    step(session)
-                except BaseException:
-                    _logFailure(step, Failure(), session)
+                session, left = steps[0]
+                for step in left:
+                    try:
+                        step(session)
+                    except BaseException:
+                        _logFailure(step, Failure(), session)
+                steps.popleft()
         finally:
             self._isRunning = False
             if steps:
