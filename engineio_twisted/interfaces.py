@@ -136,6 +136,9 @@ class ISessionHost(Interface):
     def addressOf(exchange: Any) -> str | None:
         """Return the IP address of the client that sent a request, behind trusted proxies too; None if it has none."""
 
+    def firstMessage(session: Any, data: str | bytes) -> None:
+        """Called with the first message of a session if its C{isHeard} was False at the opening."""
+
     def sessionEnded(socket: Any) -> None:
         """Called once for each session, when it is closed and before its client and the application are told."""
 

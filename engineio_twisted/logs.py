@@ -1,6 +1,8 @@
 """
 Lines of the log that clients can cause: at most one a second of each kind, and a count of those that are left out.
 
+One line comes once: that a client speaks Socket.IO.
+
 docs/logging.md.
 """
 
@@ -110,6 +112,52 @@ class ThrottledLogger(Logger):
         """Log a line, given its format, unless there was one of that in the last second."""
         if level >= LogLevel.error or self.throttle.allows(str(args)):
             super().emit(level, *args, **fields)
+
+
+class SocketIONotice:
+    """
+    Says in the log, once, that a client of Socket.IO has come to a server that speaks Engine.IO alone.
+
+    @ivar isDue: whether a line may still be logged.
+    @ivar isBound: whether a Socket.IO layer is bound to the server.
+    """
+
+    _log = Logger()
+    isDue = True
+    isBound = False
+
+    def layerBound(self) -> None:
+        """Say nothing from now on: a Socket.IO layer is bound to the server, which calls this."""
+        self.isDue, self.isBound = False, True
+
+    def requested(self, request: Any) -> None:
+        """
+        Note a request to C{/socket.io/}, outside the path of the server, unless something else serves it.
+
+        @param request: a L{twisted.web.server.Request}.
+        """
+        if self.isDue and b"EIO=" in request.uri:
+            request.notifyFinish().addCallbacks(lambda _: self._requestOver(request), lambda _: None)
+
+    def _requestOver(self, request: Any) -> None:
+        if request.code >= 400:
+            self._say("A client of Socket.IO asked for /socket.io/, which nothing serves")
+
+    def firstMessage(self, data: object, session: str) -> None:
+        """
+        Note the first message of a session.
+
+        @param session: as much of the id of the session as may stand in a log.
+        """
+        # "0" is Socket.IO's packet CONNECT; behind it are the name of a namespace and data.
+        if isinstance(data, str) and (data == "0" or data.startswith(("0{", "0/"))):
+            self._say("The first message of session {session} is that of a Socket.IO client", session=session)
+
+    def _say(self, what: str, **values: str) -> None:
+        if self.isDue:
+            self.isDue = False
+            cure = "this server speaks Engine.IO, the layer below; see docs/engineio-or-socketio.md"
+            self._log.warn(f"{what}: {cure}", **values)
 
 
 SHOWN_OF_ID = 6

@@ -17,7 +17,7 @@ from .clock import steadyClock
 from .ends import Connections
 from .events import ServerEvents
 from .interfaces import IEngineServer
-from .logs import LogThrottle
+from .logs import LogThrottle, SocketIONotice
 from .observer import Counters, IServerObserver, ServerObserver, ServerStats, debugObservers
 from .protocol.errors import OptionError
 from .protocol.handshake import upgradesOf
@@ -38,6 +38,9 @@ from .web.requests import EngineIORequest
 from .web.resource import CapturedPath
 from .web.site import Site
 from .web.writer import ResponseWriter
+
+FEW_MILLISECONDS = 100
+"""A time of a heartbeat below this is likely to be meant in seconds."""
 
 
 class Server(ServerEvents):
@@ -63,6 +66,8 @@ class Server(ServerEvents):
     @ivar streams: the sessions that are the transport of a protocol, each until that was told of its end.
     @ivar foreignUpgrades: the requests for a WebSocket outside its path.
     @ivar router: where requests go.
+    @ivar socketIONotice: what says in the log that a client of Socket.IO has come. A Socket.IO layer calls its
+        C{layerBound}.
     """
 
     _log = Logger()
@@ -86,6 +91,7 @@ class Server(ServerEvents):
             what = f"options of type {type(options).__name__}"
             raise TypeError(f"{what}: expected ServerOptions; a mapping is given as Server(**options)")
         self.opts = options if options is not None else ServerOptions(**keywords)
+        self._warn()
         self._givenReactor = reactor
         self.counters = Counters(LogThrottle(lambda: self.clock))
         for observer in debugObservers():
@@ -96,13 +102,26 @@ class Server(ServerEvents):
         self._clients = Clients(self.opts)
         self._writer = ResponseWriter(self.opts, self.counters, self)
         self.router = Router(self, self.stopping, self._writer, self._clients)
-        cors = self.opts.cors
-        if cors is not None:
-            if cors.credentials and cors.origin == "*":
-                self._log.warn('cors: credentials are never allowed to every origin, "*": name the origins')
+        self.socketIONotice = SocketIONotice()
+        if self.opts.cors is not None:
             self.router.middlewares.append(self._writer.corsMiddleware)
         if site is not None:
             self.attach(site)
+
+    def _warn(self) -> None:
+        """Log what is allowed and hardly meant."""
+        cors, times = self.opts.cors, ("pingInterval", "pingTimeout")
+        if cors is not None and cors.credentials and cors.origin == "*":
+            self._log.warn('cors: credentials are never allowed to every origin, "*": name the origins')
+        short = [f"{name}={getattr(self.opts, name)}" for name in times if getattr(self.opts, name) < FEW_MILLISECONDS]
+        if short:
+            self._log.warn("{options}: these are milliseconds, and 25 seconds are 25000", options=", ".join(short))
+
+    def __repr__(self) -> str:
+        # The sessions aren't made for this, which would need the reactor.
+        count = len(self.factory.clients) if "factory" in vars(self) else 0
+        state = f", {self.whyNotReady}" if self.whyNotReady is not None else ""
+        return f"<Server {self.opts.path}, {count} {'session' if count == 1 else 'sessions'}{state}>"
 
     # For the application
 
@@ -178,7 +197,9 @@ class Server(ServerEvents):
             if options.destroyUpgrade:
                 self.foreignUpgrades.closeLater(request, options.destroyUpgradeTimeout / 1000)
 
-        captured = CapturedPath(self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade)
+        captured = CapturedPath(
+            self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade, self.socketIONotice
+        )
         hidden = captured.hides()
         if hidden is not None:
             cure = "give each server a path of its own, or close that one first"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import attrs
 
 from .errors import OptionError
+from .option_names import cureOf
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -77,16 +77,8 @@ def checkNames(given: Mapping[str, Any], *parts: type[Any], prefix: str = "") ->
     known = [each.name for part in parts for each in attrs.fields(part)]
     for name, value in given.items():
         if name not in known:
-            near = _nearestName(str(name), known)
-            cure = f"did you mean {near}?" if near else f"the options are {', '.join(known)}"
+            cure = cureOf(str(name), known, isSetting=bool(prefix))
             raise OptionError(f"{prefix}{name}", value, f"there is no such option; {cure}")
-
-
-def _nearestName(given: str, known: Sequence[str]) -> str | None:
-    """Return which of the known names was meant: the only one that holds what was given, or the most similar one."""
-    longer = [each for each in known if given and given.lower() in each.lower()]
-    near = longer if len(longer) == 1 else difflib.get_close_matches(given, known, n=1)
-    return near[0] if near else None
 
 
 def part(name: str, part: type[PartT], hasDefaults: bool = True) -> Callable[[Any], PartT | None]:

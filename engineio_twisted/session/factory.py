@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from ..ends import Ends
 from ..interfaces import ISessionHost
+from ..logs import SocketIONotice
 from ..observer import Counters
 from ..protocol.errors import BufferLimitExceeded
 from ..protocol.options import ServerOptions
@@ -50,6 +51,7 @@ class SocketFactory:
         self.addressOf = addressOf
         self.opts: ServerOptions = server.opts
         self.counters: Counters = server.counters
+        self._socketIONotice: SocketIONotice = server.socketIONotice
         self.heartbeats = Heartbeats(self.opts, clock)
         self.ends = Ends(clock)
         self._limits = SessionLimits(self.opts)
@@ -86,6 +88,9 @@ class SocketFactory:
         if key is not None:
             socket.addressKey = key
         self.clients[sid] = socket
+        if protocol == 4 and self._socketIONotice.isDue:
+            # So that the first message isn't taken for an ordinary one.
+            socket.isHeard = False
         try:
             socket.open()
         except BaseException:
@@ -93,6 +98,9 @@ class SocketFactory:
             socket.close(discard=True)
             raise
         return socket
+
+    def firstMessage(self, session: Session, data: str | bytes) -> None:
+        self._socketIONotice.firstMessage(data, session.logName)
 
     def sessionEnded(self, socket: Session) -> None:
         del self.clients[socket.id]

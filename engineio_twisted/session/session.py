@@ -36,7 +36,8 @@ class Session(Socket):
 
     @ivar heartbeatState: a L{HeartbeatState}.
     @ivar heartbeatTimer: where it waits for the next heartbeat, None while it doesn't.
-    @ivar isHeard: whether a message has come since it was last asked whether one does; True if nobody asks.
+    @ivar isHeard: whether a message has come since it was last asked whether one does; True if nobody asks. It is asked
+        at the opening for the first message, and with each ping.
     @ivar patience: a L{Patience} while the time of the client's heartbeat is over or stands still, otherwise None.
     @ivar addressKey: under which its factory counts it by address; None if it doesn't.
     """
@@ -212,6 +213,9 @@ class Session(Socket):
 
     def _receiveMessage(self, data: str | bytes) -> None:
         if not self.isHeard:
+            if self.heartbeatState is HeartbeatState.RESTING:
+                # No ping asks yet whether anything comes: it is the first.
+                self._host.firstMessage(self, data)
             self._host.heartbeats.hear(self)
         if self.hears("packet"):
             self.emit("packet", Packet(_MESSAGE, data))

@@ -81,6 +81,9 @@ class Socket(WorkOwner):
         self.protocol = protocol
         transport.owner = self
 
+    def __repr__(self) -> str:
+        return f"<Socket {self.logName} {self._readyState} on {self.transport.name}>"
+
     @property
     def request(self) -> Request:
         """The session's first request, a L{twisted.web.server.Request}, made of what came when it is asked for."""

@@ -14,6 +14,7 @@ from twisted.web import resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from ..interfaces import IEngineServer
+from ..logs import SocketIONotice
 from ..protocol.handshake import asksForWebSocket
 from .exchange import RequestExchange
 from .mounting import engineServerOf
@@ -62,6 +63,7 @@ class CapturedPath(resource.Resource):
     @param below: whether what is below the path is the server's too.
     @param rest: the resource that was the site's root before.
     @param foreignUpgrade: called with each request for a WebSocket that is for no server attached.
+    @param socketIONotice: what notes requests to C{/socket.io/} that are for none.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class CapturedPath(resource.Resource):
         below: bool,
         rest: resource.IResource,
         foreignUpgrade: Callable[[Request], None],
+        socketIONotice: SocketIONotice,
     ) -> None:
         super().__init__()
         self.engineServer = server
@@ -80,6 +83,7 @@ class CapturedPath(resource.Resource):
         # What the paths below it begin with; nothing begins with a blank.
         self._below = whole + b"/" if below else b" "
         self._foreignUpgrade = foreignUpgrade
+        self._socketIONotice = socketIONotice
         self._engineIO = EngineIOResource(server)
 
     def getChildWithDefault(self, name: bytes, request: Request) -> resource.IResource:
@@ -88,6 +92,8 @@ class CapturedPath(resource.Resource):
             return last._engineIO
         if isUpgrade(request):
             last._foreignUpgrade(request)
+        if name == b"socket.io":
+            self._noteSocketIO(request)
         if last.rest.isLeaf:
             # It is to see the whole path, as if it were asked itself.
             path: Any = request
@@ -96,6 +102,15 @@ class CapturedPath(resource.Resource):
             return last.rest
         child: resource.IResource = last.rest.getChildWithDefault(name, request)
         return child
+
+    def _noteSocketIO(self, request: Request) -> None:
+        notices = []
+        each: Any = self
+        while isinstance(each, CapturedPath):
+            notices.append(each._socketIONotice)
+            each = each.rest
+        if not any(notice.isBound for notice in notices):
+            notices[0].requested(request)
 
     def hides(self) -> str | None:
         """Return the path of another server that gets no request any more because of this one, unless it is closed."""

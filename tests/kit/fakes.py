@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from engineio_twisted.ends import Connections, Ends
 from engineio_twisted.interfaces import Closing, ISessionHost, ITransport, ITransportOwner
+from engineio_twisted.logs import SocketIONotice
 from engineio_twisted.observer import Counters
 from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal, SessionClosing
 from engineio_twisted.protocol.options import ServerOptions
@@ -166,6 +167,7 @@ class FakeHost:
         self.streams: Connections[Any] = Connections()
         self.counters = Counters()
         self.ends = Ends(clock)
+        self.socketIONotice = SocketIONotice()
         self.events: list[tuple[Any, ...]] = []
 
     @cached_property
@@ -178,6 +180,9 @@ class FakeHost:
 
     def addressOf(self, request: Any) -> str | None:
         return plainAddress(request.getClientAddress())
+
+    def firstMessage(self, session: Any, data: str | bytes) -> None:
+        self.socketIONotice.firstMessage(data, session.logName)
 
     def sessionEnded(self, socket: Any) -> None:
         self.ended.append(socket)

@@ -290,6 +290,12 @@ class Incapable:
         ("bodyTimeout = 1", "bodyTimeout = 1: there is no such option; did you mean httpRequestBodyTimeout?"),
         ("listn = 1", "listn = 1: there is no such option; did you mean listen?"),
         ("ping-interval = 1", "ping-interval = 1: there is no such option; did you mean pingInterval?"),
+        (
+            "host = 'localhost'",
+            "host = 'localhost': there is no such option; an address is part of what",
+        ),
+        ("port = 3000", "port = 3000: there is no such option; a port is what is listened on, such as 3000"),
+        ("xyzzy = 1", "xyzzy = 1: there is no such option; see docs/options.md"),
         ("[cookie]\nnam = 'x'", "cookie.nam = 'x': there is no such option; did you mean name?"),
         ("[cookie]\nname = ';'", "cookie.name = ';': expected a token"),
         ("cookie = 5", "cookie = 5: expected Cookie or a mapping of its settings, True, or False"),

@@ -145,6 +145,18 @@ def test_whereAnApplicationFails(loggedErrors: list[Any]) -> None:
     loggedErrors.clear()
 
 
+def mistaken(server: Any) -> None:
+    server.on("connect", print)
+
+
+def test_anApplicationWithAMistake(loggedErrors: list[Any]) -> None:
+    """The line says what to write instead, and where."""
+    what = "(UnknownEvent: 'connect' is not an event of a server: it is called 'connection' here)"
+    said = failure("--app=tests.operation.test_tap:mistaken")
+    assert said.endswith(f" failed {what} at {__file__}:{mistaken.__code__.co_firstlineno + 1}")
+    loggedErrors.clear()
+
+
 def test_findApp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module in the current directory is found; nested names are too."""
     (tmp_path / "my_application.py").write_text("class Thing:\n    @staticmethod\n    def run(server): return 'ran'\n")

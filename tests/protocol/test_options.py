@@ -11,9 +11,12 @@ import attrs
 import pytest
 
 from engineio_twisted.protocol.errors import EngineIOError, OptionError
+from engineio_twisted.protocol.option_names import ELSEWHERE, PAGE, cureOf
 from engineio_twisted.protocol.option_parts import Cookie, Cors, HttpCompression, PerMessageDeflate
 from engineio_twisted.protocol.options import OptionKeywords, ServerOptions
 from engineio_twisted.protocol.origin_rules import originRule
+
+from ..kit.packages import ROOT
 
 
 def test_defaultsAreTheReferences() -> None:
@@ -165,8 +168,55 @@ def test_misspeltNamesAreRefused() -> None:
     for name in ("bodyTimeout", "bodytimeout", "requestBodyTimeout", "httpRequestBodyTimeouts"):
         with pytest.raises(OptionError, match=f"{name}=1: .* did you mean httpRequestBodyTimeout"):
             ServerOptions(**{name: 1})
-    with pytest.raises(OptionError, match="xyzzy=1: there is no such option; the options are pingInterval, "):
+    with pytest.raises(OptionError) as caught:
         ServerOptions(xyzzy=1)
+    assert str(caught.value) == "xyzzy=1: there is no such option; see docs/options.md"
+    with pytest.raises(OptionError) as caught:
+        ServerOptions(httpCompression={"xyzzy": 1})
+    assert str(caught.value) == (
+        "httpCompression.xyzzy=1: there is no such option; the options are threshold, level, memLevel"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("host", "an address is part of what is listened on, such as 'tcp:3000:interface=127.0.0.1'"),
+        ("port", "a port is what is listened on, such as 3000 or 'tcp:3000'"),
+        ("certfile", "TLS is part of what is listened on, such as 'tls:/etc/certificates:443'"),
+        ("async_mode", "there is one, Twisted's reactor; see docs/asyncio-and-threads.md"),
+        (
+            "cors_allowed_origins",
+            "allowedOrigins says whose pages may connect, cors whose pages may read responses; see docs/cors.md",
+        ),
+        ("cors_credentials", "write cors={'origin': origins, 'credentials': True}"),
+        ("compression_threshold", "write httpCompression={'threshold': 1024}"),
+        ("ping_interval", "did you mean pingInterval, in milliseconds?"),
+        ("max_http_buffer_size", "did you mean maxHttpBufferSize?"),
+        ("allow_upgrades", "did you mean allowUpgrades?"),
+        ("maxPayload", "did you mean maxHttpBufferSize?"),
+        ("logger", "the server logs to twisted.logger; see docs/logging.md"),
+        ("connectTimeout", "it belongs to Socket.IO, and this is the layer below, Engine.IO"),
+        ("origins", "did you mean allowedOrigins?"),
+        ("PINGTIMEOUT", "did you mean pingTimeout?"),
+    ],
+)
+def test_optionsOfOtherServers(name: str, cure: str) -> None:
+    """Of python-engineio, of Socket.IO, and of what else listens: the error says what is here in their place."""
+    with pytest.raises(OptionError) as caught:
+        ServerOptions(**{name: 1})
+    assert str(caught.value) == f"{name}=1: there is no such option; {cure}"
+
+
+def test_pagesAndOptionsThatErrorsName() -> None:
+    """Are there: each page, and each option that was meant."""
+    cures = [cureOf(name, [], isSetting=False) for name in ELSEWHERE]
+    pages = {page for each in cures for page in re.findall(r"docs/[\w-]+\.md", each)} | {PAGE}
+    assert len(pages) >= 4
+    assert [page for page in pages if not (ROOT / page).is_file()] == []
+    meant = {name for each in cures for name in re.findall(r"did you mean (\w+)", each)}
+    assert len(meant) >= 4
+    assert meant <= {each.name for each in attrs.fields(ServerOptions)}
 
 
 def test_optionErrorIsAValueErrorOfOurs() -> None:
