@@ -333,6 +333,8 @@ def test_program(block: Block, freePort: int) -> None:
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in said, said
+    if "LogObserver(" in program:
+        assert re.search(r"Session \S{6}… of 127\.0\.0\.1 opened on polling", said), said
 
 
 SCRIPTS = [block for block in BLOCKS if FILES.get((nameOf(block.page), block.language)) == "test_docs.py::test_clients"]
