@@ -72,19 +72,17 @@ TITLES = {
 }
 
 DEVIATIONS = {
-    "packet": "An empty text, or one that doesn't begin with the number of a packet, is a message to RFC 6455, but no"
-    " packet to Engine.IO: the WebSocket is closed with 1000, as protocol.md says.",
-    "version 8": "Version 8 is accepted besides 13: the last drafts, whose frames are the same. What is refused names"
-    " both.",
-    "1014": "The code 1014, which was registered long after the RFC, is refused by both implementations, 1002: it is"
-    " for gateways, and no client sends it.",
-    "behind": "What comes behind a client's close frame isn't read, as the connection is closed when both sides have"
-    " sent theirs: where that is much, the system may reset the connection, and the client miss what came before. So"
-    " the case is played in memory alone.",
-    "63 bits": "A length over 63 bits is wrong (1002) and too large (1009). With `TwistedEngine` the size is looked at"
-    " first: 1009.",
+    "packet": "An empty text, or one that does not begin with the number of a packet, is a message of RFC 6455, but not"
+    " a packet of Engine.IO. The WebSocket is closed with 1000, as protocol.md says.",
+    "version 8": "Version 8, of the last drafts with the same frames, is accepted besides 13. A refusal names both.",
+    "1014": "Both engines refuse the code 1014 with 1002. It was registered long after the RFC, for gateways, and no"
+    " client sends it.",
+    "behind": "Data after a client's close frame is not read, because the connection closes when both sides have sent"
+    " theirs. If there is much of it, the system may reset the connection, and the client may miss earlier data. So the"
+    " case is played in memory only.",
+    "63 bits": "A length over 63 bits is invalid (1002) and too large (1009). `TwistedEngine` checks the size first.",
 }
-"""What isn't as the RFC has it, or as one may expect it, and why."""
+"""Results that differ from the RFC, or from what one may expect, and why."""
 
 
 @attrs.frozen

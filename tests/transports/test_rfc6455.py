@@ -322,19 +322,20 @@ PAGE = Path(__file__).parents[2] / "docs" / "rfc6455.md"
 PREFACE = """\
 # RFC 6455, section by section
 
-What a client may and may not say on a WebSocket, and on its way to one, as a list of cases written from RFC 6455, and
-from RFC 7692 for compression: exact bytes of the client, exact frames of the server. It covers what the Autobahn test
-suite covers, which needs Python 2. `tests/kit/rfc6455.py` has the list. `tests/transports/test_rfc6455.py` plays every
-case with each implementation, and makes this page; it fails if a case does, or if this page isn't what it makes.
-`tests/protocol/test_frames.py` plays the cases of sections 5 to 8 and 10.4 against what reads frames alone.
+This page lists how the WebSocket engines of the server follow RFC 6455, and RFC 7692 for compression.
 
-A whole server, whose application sends each message back, plays them in memory: what the client says comes in one
-piece, octet by octet, and cut at odd places. UTF-8 that is wrong closes the WebSocket no later than at the octet that
-makes it wrong. All cases but those of the opening handshake are played over real sockets too. Text begins with `4`, the
-number of a message, as what is above WebSocket is Engine.IO.
+`tests/kit/rfc6455.py` has a list of cases written from both RFCs: exact bytes of the client, exact frames of the
+server. They cover what the Autobahn test suite covers, which needs Python 2. `tests/transports/test_rfc6455.py` plays
+each case with each engine, and generates this page. `tests/protocol/test_frames.py` plays the cases of sections 5 to 8
+and 10.4 against the reader of frames alone.
 
-{cases} cases. The columns say how many each engine passes: `AutobahnEngine`, which is the default, and `TwistedEngine`,
-which can't compress.
+A whole server with an echo application plays the cases in memory. The client's bytes come in one piece, byte by byte,
+and split at odd places. Invalid UTF-8 closes the WebSocket no later than at the byte that makes it invalid. All cases
+except those of the opening handshake are played over real sockets too. Text begins with `4`, the number of a message of
+Engine.IO.
+
+There are {cases} cases. The columns say how many each engine passes: `AutobahnEngine`, the default, and
+`TwistedEngine`, which cannot compress.
 
 | section | | cases | Autobahn | Twisted |
 | --- | --- | ---: | ---: | ---: |
@@ -352,7 +353,7 @@ def page() -> str:
         number = section.split(" ")[0] if section.startswith("5.2 ") else section
         passed = " | ".join(f"{counts[section][way]}" if counts[section][way] else "" for way in WAYS)
         lines.append(f"| {number} | {title} | {counts[section]['cases']} | {passed} |".replace("  ", " "))
-    lines += ["", "## Deviations", "", "Where what is expected isn't what one may read in the RFCs, and why:", ""]
+    lines += ["", "## Deviations", "", "These cases expect another result than the RFCs:", ""]
     for name, why in DEVIATIONS.items():
         number = sum(each.deviation == name for each in (*CASES, *OPENINGS))
         lines += wrap(f"- {why} {number} {'case' if number == 1 else 'cases'}.", 120, subsequent_indent="  ")
