@@ -10,6 +10,7 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -82,6 +83,8 @@ class WebSocketConnection:
     def connectionGone(self, reason: Failure) -> None:
         """Tell the protocol of the engine that the connection is lost, once all that came before is read."""
         try:
+            if not isinstance(reason.value, ConnectionClosed):
+                self._logLoss(reason)
             if self._unread:
                 self._loss = reason
                 # Nobody takes what is sent any more.
@@ -142,6 +145,16 @@ class WebSocketConnection:
                 code=code,
                 reason=reason,
                 option="maxHttpBufferSize" if isTooLarge else None,
+            )
+
+    def _logLoss(self, reason: Failure) -> None:
+        """Log that the connection failed, by TLS for instance, and wasn't just closed or lost."""
+        if self.counters.throttle.allows("WebSockets whose connection failed"):
+            self._log.warn(
+                "WebSocket of session {session} from {peer} lost: {reason}",
+                session=getattr(self.receiver.owner, "logName", None),
+                peer=self.transport.getPeer(),
+                reason=reason.getErrorMessage(),
             )
 
     def countRead(self, data: bytes) -> None:

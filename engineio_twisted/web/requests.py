@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.logger import Logger
 from twisted.web import resource, server
 from twisted.web.http import RESPONSES, parse_qs
@@ -201,6 +201,10 @@ class EngineIORequest(server.Request):
         self.channel = None
         self._forgetAnswer()
 
+    def isSecure(self) -> bool:
+        """Return whether the connection has TLS, or the application has said so; when it was answered too."""
+        return bool(super().isSecure()) or ISSLTransport.providedBy(getattr(self, "transport", None))
+
     def parseCookies(self) -> None:
         """Forget the cookies: they are read from the headers when they are asked for."""
         if self._made is not None:
@@ -227,7 +231,10 @@ class EngineIORequest(server.Request):
             # Of a WebSocket nobody else does it, and what comes with a GET is for nobody.
             self.content.close()
             self.content = None
-        if self.finished or self.code == HTTPStatus.SWITCHING_PROTOCOLS:
+        if self.code == HTTPStatus.SWITCHING_PROTOCOLS:
+            # It carries HTTP no more, and a request that is finished has none either.
+            self.channel = None
+        if self.finished or self.channel is None:
             self._forgetAnswer()
 
     def _forgetAnswer(self) -> None:

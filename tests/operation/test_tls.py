@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from ..kit.encrypted import connect as connect
 from ..kit.encrypted import opened
 from ..kit.engines import closeWithin
-from ..kit.wire import http, makeFrame, pause, target, upgrade
+from ..kit.wire import eventually, http, makeFrame, pause, target, upgrade
 
 
 @pytest_twisted.ensureDeferred
@@ -171,3 +172,34 @@ async def test_aClientThatReadsSlowly(connect: Any) -> None:
     for each in expected:
         assert (await wire.frame()).payload == each
     assert socket.writeBuffer == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatIsNoTLS(connect: Any) -> None:
+    """If a client breaks TLS, its WebSocket ends with its session, and the log says why; not if it is just lost."""
+    reasons: list[Any] = []
+    connect.server.on("connection", lambda socket: socket.on("close", lambda *args: reasons.append(args[0])))
+    logged: list[LogEvent] = []
+    globalLogPublisher.addObserver(logged.append)
+    try:
+        for isBroken in (False, True):
+            wire = await connect()
+            wire.send(upgrade())
+            assert (await wire.response()).status == 101
+            assert (await wire.text())[0] == "0"
+            beneath = wire.transport.transport
+            if isBroken:
+                beneath.write(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            else:
+                beneath.abortConnection()
+            await wire.lost()
+            await eventually(lambda count=isBroken + 1: len(reasons) == count, "the end of the session")
+    finally:
+        globalLogPublisher.removeObserver(logged.append)
+    assert [str(each) for each in reasons] == ["transport close"] * 2
+    (event,) = [each for each in logged if str(each.get("log_namespace")).startswith("engineio_twisted")]
+    assert event["log_level"] is LogLevel.warn
+    text = formatEvent(event)
+    assert text.startswith("WebSocket of session ")
+    assert " lost: " in text
+    assert "mac" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from random import Random
 from typing import Any
 
 import pytest
@@ -247,3 +248,16 @@ def test_justOverTheLimit(size: int, over: int) -> None:
     peer.receive(makeFrame(deflate(b"4" * (size + over)), 1, reserved=RSV1))
     assert len(peer.owner.packets) == 1
     assert peer.closeCode() == 1009
+
+
+@pytest.mark.parametrize(("size", "isTaken"), [(999, True), (1000, False)])
+def test_aMessageThatDeflateMakesLarger(size: int, isTaken: bool) -> None:
+    """A frame has to be within the limit as it comes too, as with the reference; the same message uncompressed is."""
+    content = Random(7).randbytes(size)
+    deflated = deflate(content)
+    assert len(deflated) == size + 6
+    peer = accept(PLAIN, limit=1005)
+    peer.receive(makeFrame(content, 2))
+    peer.receive(makeFrame(deflated, 2, reserved=RSV1))
+    assert [packet.data for packet in peer.owner.packets] == [content] * (1 + isTaken)
+    assert peer.closeCode() == (None if isTaken else 1009)
