@@ -78,9 +78,9 @@ test: $(VENV)/test
 test-measured: $(VENV)/test
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
 
-# What tests programs and documentation around the package, or modules that import nothing of Twisted's web or Autobahn.
-LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/session tests/hostile/test_soak.py \
-	tests/operation/test_deployment.py tests/operation/test_systemd.py tests/test_imports.py tests/test_private_names.py
+# What tests programs and documentation around the package, or modules that import nothing of Twisted or Autobahn.
+LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/hostile/test_soak.py \
+	tests/operation/test_deployment.py tests/operation/test_systemd.py tests/test_imports.py
 # The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: $(VENV)-lowest/test
 	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=%) --deselect=tests/testing/test_chat_tests.py::test_faults $(PYTEST_ARGS)
