@@ -80,6 +80,20 @@ def loggedErrors() -> list[LogEvent]:
     return []
 
 
+@pytest.fixture
+def warnings() -> Any:
+    """The warnings that are logged, as text."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_level"].name == "warn":
+            found.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
 @pytest.fixture(scope="session")
 def runningReactor() -> Any:
     """The reactor, with all that it registers with itself when it starts."""

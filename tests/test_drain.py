@@ -13,8 +13,6 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import FastSite, Server, Site, listen
 from engineio_twisted.ends import CLOSE_TIMEOUT
@@ -28,6 +26,7 @@ from .kit.encrypted import connect as connect
 from .kit.encrypted import opened
 from .kit.engines import ENGINES
 from .kit.memory import Connection, StillNetwork
+from .kit.resources import Late
 from .kit.services import talking, waitUntil
 from .kit.sessions import Session
 from .kit.wire import CLOSE, Hostile, LostError, eventually, http, makeFrame, target, upgrade, within
@@ -442,27 +441,11 @@ async def test_aSlowClient(engine: Any, hostile: Hostile) -> None:
 # A site and its connections
 
 
-class Slow(Resource):
-    """A resource that answers when it is told to."""
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Any] = []
-
-    def render_GET(self, request: Any) -> int:
-        self.requests.append(request)
-        return NOT_DONE_YET
-
-    render_POST = render_GET
-
-
 @pytest.fixture(params=[Site, FastSite])
 def site(request: pytest.FixtureRequest) -> Any:
-    """A site whose root is a L{Slow}, with a clock."""
+    """A site whose root is a L{Late}, with a clock."""
     clock = Clock()
-    site = request.param(Slow(), reactor=clock)
+    site = request.param(Late(), reactor=clock)
     site.clock = clock
     site.network = StillNetwork(clock, site)
     return site

@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 
 from engineio_twisted import AutobahnEngine, FastSite, Packet, PacketType, Site
 from engineio_twisted.interfaces import Closing
-from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal
+from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.protocol.handshake import WebSocketHandshake
 from engineio_twisted.protocol.payload import SEPARATOR
 from engineio_twisted.transports.engine_deflate import Deflate
@@ -31,7 +31,7 @@ from .kit.frames import FRAMES, LIMIT, WRONG
 from .kit.memory import Memory
 from .kit.peers import AcceptedPeer
 from .kit.polling import inRevision4
-from .kit.turns import STEP, texts, turn
+from .kit.turns import STEP, Takes, texts, turn
 from .kit.wire import CLOSE, CONTINUATION, PING, TEXT, makeFrame, target, upgrade
 
 # The queue
@@ -111,37 +111,16 @@ def test_severalReactors() -> None:
 # WebSocket
 
 
-class Peer(AcceptedPeer):
-    """A client of an application that takes its time, or holds the client back, with each message."""
+class Peer(Takes, AcceptedPeer):
+    """A client on a WebSocket."""
 
     def __init__(self, engine: Any, limit: int = LIMIT, **options: Any) -> None:
         super().__init__(engine, limit, **options)
-        self.seconds = 0.0
-        self.pauses = False
-        self._take = self.owner.transportPacket
-        self.owner.transportPacket = self.take  # type: ignore[method-assign]
-
-    def take(self, transport: Any, packet: Packet) -> HTTPRefusal | None:
-        self.clock.rightNow += self.seconds
-        if self.pauses:
-            transport.pauseReceiving()
-        return self._take(transport, packet)
+        self.begin()
 
     @property
     def isReading(self) -> bool:
         return self.connection.producerState == "producing"
-
-    @property
-    def data(self) -> list[str | bytes]:
-        return [each.data for each in self.owner.packets]
-
-    def turns(self) -> list[int]:
-        """How many messages had come after each turn of the reactor until nothing waits."""
-        counts = [len(self.owner.packets)]
-        while self.clock.getDelayedCalls():
-            turn(self.clock)
-            counts.append(len(self.owner.packets))
-        return counts
 
     def resume(self) -> None:
         self.transport.resumeReceiving()

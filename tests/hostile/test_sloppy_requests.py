@@ -21,7 +21,7 @@ from engineio_twisted.web.pace import PROGRESS_TIMEOUT
 from engineio_twisted.web.requests import LINGER_TIME
 
 from ..kit.engines import ENGINES
-from ..kit.resources import Rig, status
+from ..kit.resources import Late, Rig, status
 from ..kit.wire import Response, Wire, connectTo, eventually, http, makeFrame, target, upgrade, within
 
 # What is over may still be served when a test ends.
@@ -268,18 +268,6 @@ def test_anAnswerThatDoesNotGoOn() -> None:
         assert connection.isAborted
         connection.lose()
     assert rig.clock.getDelayedCalls() == []
-
-
-class Late(Resource):
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Any] = []
-
-    def render_GET(self, request: Any) -> int:
-        self.requests.append(request)
-        return NOT_DONE_YET
 
 
 # Host

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from engineio_twisted import Site
 
@@ -52,6 +53,22 @@ class Form(Resource):
 
     def render_POST(self, request: Any) -> bytes:
         return b"%d" % len(request.content.read())
+
+
+class Late(Resource):
+    """A resource that answers when it is told to."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Any] = []
+
+    def render_GET(self, request: Any) -> int:
+        self.requests.append(request)
+        return NOT_DONE_YET
+
+    render_POST = render_GET
 
 
 def status(connection: Connection) -> int:

@@ -10,24 +10,18 @@ from engineio_twisted.protocol.errors import DecodeError
 from engineio_twisted.protocol.packet import Packet, PacketType, decodeText
 from engineio_twisted.protocol.payload import SEPARATOR, codecFor
 
-from ..kit.packets import anyType
+from ..kit.packets import anyType, delivered, message
 
 codec = codecFor(4)
 
 
 def decoded(body: bytes, isBinary: bool = False) -> tuple[list[Packet], str | None]:
-    """What a payload delivers, and the error at which it ends."""
-    delivered = []
+    """What a body delivers, and the error at which it ends."""
     try:
-        for packet in codec.decodePayload(body if isBinary else decodeText(body)):
-            delivered.append(packet)
+        payload = body if isBinary else decodeText(body)
     except DecodeError as error:
-        return delivered, str(error)
-    return delivered, None
-
-
-def message(data: str | bytes) -> Packet:
-    return Packet(PacketType.MESSAGE, data)
+        return [], str(error)
+    return delivered(codec, payload)
 
 
 LITERAL = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,25 +12,12 @@ from engineio_twisted.protocol.errors import DecodeError
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 
-from ..kit.packets import anyType
+from ..kit.packets import anyType, delivered, message
 
 codec = codecFor(3)
 
 
-def decoded(payload: str | bytes) -> tuple[list[Packet], str | None]:
-    """What a payload delivers, and the error at which it ends."""
-    delivered = []
-    try:
-        for packet in codec.decodePayload(payload):
-            delivered.append(packet)
-    except DecodeError as error:
-        return delivered, str(error)
-    return delivered, None
-
-
-def message(data: str | bytes) -> Packet:
-    return Packet(PacketType.MESSAGE, data)
-
+decoded = partial(delivered, codec)
 
 FRAMES = [
     (message("hello"), "4hello"),

@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 
 from engineio_twisted import CloseReason, Server
 from engineio_twisted.logs import LogThrottle
@@ -34,20 +34,6 @@ pytestmark = pytest.mark.everySite
 
 OPEN = b"/engine.io/?EIO=4&transport=polling"
 HOST = "203.0.113.9"
-
-
-@pytest.fixture
-def warnings() -> Any:
-    """The warnings that are logged, as text."""
-    found: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        if event["log_level"].name == "warn":
-            found.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 # Counting

@@ -13,7 +13,6 @@ from twisted.internet.task import Clock
 from engineio_twisted.interfaces import Closing
 from engineio_twisted.protocol.errors import CloseReason, HTTPRefusal, SessionClosing
 from engineio_twisted.protocol.options import ServerOptions
-from engineio_twisted.protocol.packet import Packet
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.transports.jsonp import JSONPTransport
 from engineio_twisted.transports.polling import PollingTransport
@@ -21,7 +20,7 @@ from engineio_twisted.turns import TURN
 
 from ..kit.fakes import FakeOwner, FakeRequest, FakeWriter
 from ..kit.polling import inRevision4
-from ..kit.turns import STEP, texts, turn
+from ..kit.turns import STEP, Takes, texts, turn
 
 
 def form(payload: str) -> bytes:
@@ -55,14 +54,12 @@ class TickingClock(Clock):
         return self.rightNow
 
 
-class Posting:
+class Posting(Takes):
     """The polling transport of an application that takes its time with each packet."""
 
     def __init__(self, kind: str = "revision 4", **options: Any) -> None:
         revision, index, self._contentType, self.write = KINDS[kind]
         self.clock = Clock()
-        self.seconds = 0.0
-        self.pauses = False
         self.owner = FakeOwner()
         settings = ServerOptions(**options)
         codec = codecFor(revision)
@@ -71,31 +68,12 @@ class Posting:
         else:
             self.transport = JSONPTransport(codec, settings, self.clock, FakeWriter(), index)
         self.transport.owner = self.owner
-        self._take = self.owner.transportPacket
-        self.owner.transportPacket = self.take  # type: ignore[method-assign]
-
-    def take(self, transport: Any, packet: Packet) -> HTTPRefusal | None:
-        self.clock.rightNow += self.seconds
-        if self.pauses:
-            transport.pauseReceiving()
-        return self._take(transport, packet)
-
-    @property
-    def data(self) -> list[str | bytes]:
-        return [each.data for each in self.owner.packets]
+        self.begin()
 
     def post(self, body: bytes) -> FakeRequest:
         request = FakeRequest(b"POST", body=body, headers={"content-type": [self._contentType]})
         self.transport.push(request.exchange)
         return request
-
-    def turns(self) -> list[int]:
-        """How many packets had come after each turn of the reactor until nothing waits."""
-        counts = [len(self.data)]
-        while self.clock.getDelayedCalls():
-            turn(self.clock)
-            counts.append(len(self.data))
-        return counts
 
 
 @pytest.fixture(params=KINDS)

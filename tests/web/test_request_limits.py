@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
 
 from engineio_twisted import EngineIOResource, FastSite, Server, Site
 from engineio_twisted.web.requests import LINGER_TIME
@@ -30,20 +29,6 @@ from ..kit.stories import (
     written,
 )
 from ..kit.wire import connectTo, http, pause, target
-
-
-@pytest.fixture
-def warnings() -> Any:
-    """The warnings that are logged, as text."""
-    found: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        if event["log_level"].name == "warn":
-            found.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 def limited(here: Here) -> dict[str, int]:
