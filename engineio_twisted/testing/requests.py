@@ -56,18 +56,24 @@ class HandshakeRefused(EngineIOError):
         self.status, self.message, self.code, self.response = status, message, code, response
 
 
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\Z")
+_STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3}) [^\r\n]*\Z")
 
 
-def takeHead(data: bytearray) -> tuple[int, Headers] | None:
-    """Take the status and headers of an answer out of what came; None where they aren't all there."""
+def takeHead(data: bytearray, minors: bytes = b"1") -> tuple[int, Headers] | None:
+    """
+    Take the status and headers of an answer out of what came.
+
+    @param minors: the digits of the minor versions of HTTP/1 in which it may be.
+    @return: None if they aren't all there.
+    @raise ProtocolViolation: they aren't any.
+    """
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
     first, *lines = bytes(data[:end]).split(b"\r\n")
     del data[: end + 4]
     status = _STATUS.match(first)
-    if status is None:
+    if status is None or status[1] not in minors:
         raise ProtocolViolation(f"an answer that begins with {first[:64]!r}: expected a status of HTTP/1.1")
     headers = Headers()
     for line in lines:
@@ -75,7 +81,7 @@ def takeHead(data: bytearray) -> tuple[int, Headers] | None:
         if not colon or not name or name != name.strip():
             raise ProtocolViolation(f"an answer with the line {line[:64]!r}: expected a header")
         headers.addRawHeader(name, value.strip())
-    return int(status[1]), headers
+    return int(status[2]), headers
 
 
 def takeBody(status: int, headers: Headers, data: bytearray) -> bytes | None:
@@ -96,23 +102,21 @@ def takeBody(status: int, headers: Headers, data: bytearray) -> bytes | None:
 
 
 def _takeChunks(data: bytearray) -> bytes | None:
-    if not data.endswith(b"\r\n0\r\n\r\n"):
-        # Nothing comes behind an answer before the next request.
-        return None
-    chunks = []
-    rest = bytes(data)
-    while rest:
-        line, _, rest = rest.partition(b"\r\n")
-        length = int(line, 16)
-        if rest[length : length + 2] != b"\r\n":
-            if len(rest) < length + 2:
-                # It ended in what looked like the end.
-                return None
+    chunks, end = [], 0
+    while True:
+        start = data.find(b"\r\n", end) + 2
+        if start < 2:
+            return None
+        length = int(data[end : start - 2], 16)
+        end = start + length + 2
+        if len(data) < end:
+            return None
+        if data[end - 2 : end] != b"\r\n":
             raise ProtocolViolation(f"a chunk of {length} bytes that goes on")
-        chunks.append(rest[:length])
-        rest = rest[length + 2 :]
-    data.clear()
-    return b"".join(chunks)
+        chunks.append(bytes(data[start : end - 2]))
+        if not length:
+            del data[:end]
+            return b"".join(chunks)
 
 
 class Requests:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engineio_twisted.testing.requests import takeBody, takeHead
+
 from .wire import http, takeFrame, target
 
 STARTED = "Engine.IO is served at"
@@ -115,24 +117,22 @@ class Talk:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         connection.settimeout(DEADLINE)
-        self.received = b""
+        self.received = bytearray()
 
     def _more(self) -> None:
         data = self.connection.recv(65536)
-        assert data, f"closed behind {self.received!r}"
+        assert data, f"closed behind {bytes(self.received)!r}"
         self.received += data
 
     def response(self) -> tuple[int, bytes]:
         """Read an answer, and return its status and its body."""
-        while b"\r\n\r\n" not in self.received:
+        while (head := takeHead(self.received)) is None:
             self._more()
-        head, _, self.received = self.received.partition(b"\r\n\r\n")
-        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-        length = int(fields.get(b"content-length", 0))
-        while len(self.received) < length:
+        status, headers = head
+        body: bytes | None = b""
+        while status != 101 and (body := takeBody(status, headers, self.received)) is None:
             self._more()
-        body, self.received = self.received[:length], self.received[length:]
-        return int(head.split(b" ")[1]), body
+        return status, body or b""
 
     def ask(self, request: bytes) -> bytes:
         """Send a request, and return the body of its answer, which has to be a good one."""
@@ -154,11 +154,8 @@ class Talk:
 
     def frame(self) -> tuple[int, bytes]:
         """Read a frame, and return its opcode and what is in it."""
-        received = bytearray(self.received)
-        while (frame := takeFrame(received)) is None:
+        while (frame := takeFrame(self.received)) is None:
             self._more()
-            received = bytearray(self.received)
-        self.received = bytes(received)
         return frame.opcode, frame.payload
 
 

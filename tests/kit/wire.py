@@ -19,8 +19,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.web.http_headers import Headers
 
 from engineio_twisted.session.heartbeats import HeartbeatQueue
+from engineio_twisted.testing.requests import takeBody, takeHead
 from engineio_twisted.testing.websocket import Frame, takeFrame
 
 from .network import MemoryEndpoint, time
@@ -147,60 +149,46 @@ class Wire(Protocol, Changing):
         await self.until(lambda: self.isLost, "the server closing the connection")
         return bytes(self.received)
 
-    async def _have(self, condition: Callable[[], object], what: str, seconds: float | None = DEADLINE) -> None:
-        await self.until(lambda: condition() or self.isLost, what, seconds)
-        if not condition():
+    async def _got(self, take: Callable[[], Any], what: str, seconds: float | None = DEADLINE) -> Any:
+        """Wait until something can be taken out of what came, and return it."""
+        found: list[Any] = []
+
+        def isThere() -> bool:
+            taken = None if found else take()
+            if taken is not None:
+                found.append(taken)
+            return bool(found)
+
+        await self.until(lambda: isThere() or self.isLost, what, seconds)
+        if not found:
             raise LostError(f"connection lost instead of {what}; {self!r}")
+        return found[0]
+
+    async def _head(self, seconds: float | None) -> tuple[Response, Headers]:
+        status, fields = await self._got(lambda: takeHead(self.received, b"01"), "a response", seconds)
+        headers = {}
+        for name, values in fields.getAllRawHeaders():
+            assert len(values) == 1, f"a header twice: {name} {values}"
+            headers[name.decode("latin-1").lower()] = values[0].decode("latin-1")
+        return Response(status, headers, b""), fields
 
     async def head(self, seconds: float | None = DEADLINE) -> Response:
         """Read the head of a response, without its body."""
-        await self._have(lambda: b"\r\n\r\n" in self.received, "a response", seconds)
-        head, _, _ = bytes(self.received).partition(b"\r\n\r\n")
-        del self.received[: len(head) + 4]
-        statusLine, *lines = head.decode("latin-1").split("\r\n")
-        fields = [line.split(": ", 1) for line in lines]
-        headers = {name.lower(): value for name, value in fields}
-        assert len(headers) == len(fields), f"a header twice: {lines}"
-        return Response(int(statusLine.split(" ")[1]), headers, b"")
+        return (await self._head(seconds))[0]
 
     async def response(self, method: str = "GET", seconds: float | None = DEADLINE) -> Response:
         """Read a whole response."""
-        head = await self.head(seconds)
-        if head.headers.get("transfer-encoding") == "chunked":
-            body = b"".join([chunk async for chunk in self._chunks()])
-        elif method == "HEAD" or head.status == 101:
-            body = b""
-        else:
-            body = await self._take(int(head.headers["content-length"]))
+        head, fields = await self._head(seconds)
+        if method == "HEAD" or head.status == 101:
+            return head
+        body = await self._got(lambda: takeBody(head.status, fields, self.received), "a body")
         return attrs.evolve(head, body=body)
-
-    async def _take(self, length: int) -> bytes:
-        await self._have(lambda: len(self.received) >= length, "a body")
-        taken = bytes(self.received[:length])
-        del self.received[:length]
-        return taken
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        length = -1
-        while length:
-            await self._have(lambda: b"\r\n" in self.received, "the size of a chunk")
-            length = int(bytes(self.received).partition(b"\r\n")[0], 16)
-            await self._take(len(f"{length:x}\r\n"))
-            yield (await self._take(length + 2))[:-2]
 
     async def frame(self, seconds: float | None = DEADLINE) -> Frame:
         """Read a frame."""
-        taken: list[Frame] = []
-
-        def take() -> bool:
-            frame = None if taken else takeFrame(self.received)
-            if frame is not None:
-                taken.append(frame)
-            return bool(taken)
-
-        await self._have(take, "a frame", seconds)
-        assert not taken[0].reserved, "reserved bits set by the server"
-        return taken[0]
+        frame: Frame = await self._got(lambda: takeFrame(self.received), "a frame", seconds)
+        assert not frame.reserved, "reserved bits set by the server"
+        return frame
 
     async def text(self) -> str:
         """Read a frame, which has to be text."""

@@ -21,12 +21,13 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
+from engineio_twisted.testing.requests import takeBody, takeHead
 from engineio_twisted.testing.websocket import takeFrame
 
 from ..kit.wire import CLOSE, TEXT, makeFrame
@@ -127,44 +128,25 @@ class Connection:
         self.socket.close()
         self.session.connections.discard(self)
 
-    def take(self, count: int) -> Activity:
-        while len(self.received) < count:
-            self.check()
+    def taken(self, take: Callable[[], Any]) -> Activity:
+        """Wait until something can be taken out of what came."""
+        while (found := take()) is None:
+            if self.isLost:
+                raise LostError
             yield
-        taken = bytes(self.received[:count])
-        del self.received[:count]
-        return taken
-
-    def line(self, end: bytes) -> Activity:
-        while (found := self.received.find(end)) < 0:
-            self.check()
-            yield
-        return (yield from self.take(found + len(end)))
-
-    def check(self) -> None:
-        if self.isLost:
-            raise LostError
+        return found
 
     def response(self) -> Activity:
         """Read a response: its status and its body."""
-        head: bytes = yield from self.line(b"\r\n\r\n")
-        status, head = int(head[9:12]), head.lower()
-        body = b""
-        if b"transfer-encoding: chunked" in head:
-            size = -1
-            while size:
-                size = int((yield from self.line(b"\r\n")), 16)
-                body += (yield from self.take(size + 2))[:-2]
-        elif status != 101:
-            body = yield from self.take(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-        return status, zlib.decompress(body, 31) if b"content-encoding: gzip" in head else body
+        status, headers = yield from self.taken(lambda: takeHead(self.received))
+        if status == 101:
+            return status, b""
+        body = yield from self.taken(lambda: takeBody(status, headers, self.received))
+        return status, zlib.decompress(body, 31) if headers.getRawHeaders(b"content-encoding") == [b"gzip"] else body
 
     def frame(self) -> Activity:
         """Read a frame."""
-        while (taken := takeFrame(self.received)) is None:
-            self.check()
-            yield
-        return taken
+        return (yield from self.taken(lambda: takeFrame(self.received)))
 
 
 def packetOf(said: Message) -> Packet:
