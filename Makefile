@@ -65,7 +65,7 @@ lint: $(VENV)/test
 	@failed=; for tool in 'ruff check .' 'ruff format --check .' mypy; do \
 	    echo "$(BIN)/$$tool"; $(BIN)/$$tool || failed=1; done; [ -z "$$failed" ]
 
-# Sphinx makes the pages of docs/, pydoctor, which it calls, those of the docstrings.
+# Sphinx makes the pages of docs/, and those of docs/api from the docstrings.
 docs: $(VENV)/test
 	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
 	@echo 'docs/_build/html/index.html'

@@ -103,35 +103,51 @@ MACHINES: dict[str, Sequence[Enum]] = {
     ],
 }
 
-STYLE = """
-text { font: 14px sans-serif; fill: #1f2933; }
-.wire { font-family: monospace; font-size: 13px; }
-.note { font-style: italic; fill: #52606d; }
-.name { font-weight: bold; }
-.line { stroke: #9aa5b1; }
-.http { stroke: #2563c9; stroke-width: 1.5; }
-.socket { stroke: #12805c; stroke-width: 2.5; }
-.state { fill: #eef3fb; stroke: #2563c9; }
-.edge { fill: none; stroke: #52606d; stroke-width: 1.3; }
+# Each with what it is where nothing says which theme the page has; a site that has themes sets the properties.
+INK = "var(--drawing-ink, #1f2933)"
+FAINT = "var(--drawing-faint, #52606d)"
+LINE = "var(--drawing-line, #9aa5b1)"
+PAPER = "var(--drawing-paper, #ffffff)"
+HTTP = "var(--drawing-http, #2563c9)"
+SOCKET = "var(--drawing-socket, #12805c)"
+STATE = "var(--drawing-state, #eef3fb)"
+
+# As a part of a page, a drawing may give nothing else a style.
+STYLE = f"""
+.diagram text {{ font: 14px sans-serif; fill: {INK}; }}
+.diagram .wire {{ font-family: monospace; font-size: 13px; }}
+.diagram .note {{ font-style: italic; fill: {FAINT}; }}
+.diagram .name {{ font-weight: bold; }}
+.diagram .line {{ stroke: {LINE}; }}
+.diagram .http {{ stroke: {HTTP}; stroke-width: 1.5; }}
+.diagram .socket {{ stroke: {SOCKET}; stroke-width: 2.5; }}
+.diagram .state {{ fill: {STATE}; stroke: {HTTP}; }}
+.diagram .edge {{ fill: none; stroke: {FAINT}; stroke-width: 1.3; }}
 """
 
 
-def drawing(width: int, height: int, parts: Sequence[str], title: str) -> str:
-    """An SVG of its own, on white whatever the page is on."""
+def drawing(name: str, width: int, height: float, parts: Sequence[str], title: str, top: float = 0) -> str:
+    """An SVG in the colours of the page that it is a part of; by itself, on white whatever the page is on."""
     marker = '<marker id="{0}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="{1}" markerHeight="{1}" orient="auto">'
-    marker += '<path d="M0,0 L8,4 L0,8 z" fill="{2}"/></marker>'
-    colours = [("http", 7, "#2563c9"), ("socket", 5, "#12805c"), ("edge", 7, "#52606d")]
-    arrows = [marker.format(*each) for each in colours]
+    marker += '<path d="M0,0 L8,4 L0,8 z" style="fill: {2}"/></marker>'
+    colours = [("http", 7, HTTP), ("socket", 5, SOCKET), ("edge", 7, FAINT)]
+    arrows = [marker.format(arrow(name, kind), *others) for kind, *others in colours]
+    size = f'viewBox="0 {top:g} {width} {height:g}" width="{width}" height="{height:g}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="diagram" {size}>',
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style>",
         f"<defs>{''.join(arrows)}</defs>",
-        f'<rect width="{width}" height="{height}" rx="6" fill="#ffffff"/>',
+        f'<rect y="{top:g}" width="{width}" height="{height:g}" rx="6" style="fill: {PAPER}"/>',
         *parts,
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def arrow(name: str, kind: str) -> str:
+    """The id of the head of an arrow: a page may hold several drawings."""
+    return f"{name}-{kind}-arrow"
 
 
 def text(x: float, y: float, content: str, name: str = "wire", anchor: str = "middle") -> str:
@@ -153,13 +169,12 @@ def sequence(name: str) -> str:
             isFromClient = kind in ("get", "post", "upgrade", "say")
             start, end = (client, server) if isFromClient else (server, client)
             name_ = "socket" if kind in ("say", "hear", "closed") else "http"
-            parts.append(
-                f'<line x1="{start}" y1="{y}" x2="{end}" y2="{y}" class="{name_}" marker-end="url(#{name_})"/>'
-            )
+            head = arrow(name, name_)
+            parts.append(f'<line x1="{start}" y1="{y}" x2="{end}" y2="{y}" class="{name_}" marker-end="url(#{head})"/>')
             parts.append(text((client + server) / 2, y - 6, label(kind, said)))
         if note:
             parts.append(text(server + 16, y + 4, note, "note", "start"))
-    return drawing(720, bottom, parts, f"{name}: what client and server say")
+    return drawing(name, 720, bottom, parts, f"{name}: what client and server say")
 
 
 def label(kind: str, said: str) -> str:
@@ -179,9 +194,11 @@ def label(kind: str, said: str) -> str:
 def machine(name: str) -> str:
     """The states in a row, with what leads from one to another."""
     states = MACHINES[name]
-    width, gap, high, middle = 120, 70, 44, 126
+    width, gap, high, middle = 112, 90, 44, 126
     left = [20 + (width + gap) * index for index in range(len(states))]
     parts = []
+    head = arrow(name, "edge")
+    heights = [middle - high / 2, middle + high / 2]
     edges: dict[tuple[int, int], list[str]] = {}
     for (before, given), after in TRANSITIONS.items():
         if before in states:
@@ -213,9 +230,13 @@ def machine(name: str) -> str:
             depth = edge + sign * 34 * abs(before - after)
             path = f"M{start:g},{edge} C{start:g},{depth} {end:g},{depth} {end:g},{edge}"
             where = ((start + end) / 2, edge + sign * 34 * abs(before - after) * 0.75 + (-6 if isForward else 16))
-        parts.append(f'<path d="{path}" class="edge" marker-end="url(#edge)"/>')
+        parts.append(f'<path d="{path}" class="edge" marker-end="url(#{head})"/>')
         parts.append(text(*where, content, "note"))
-    return drawing(left[-1] + width + 20, 2 * middle, parts, f"{name}: states, and what leads from one to another")
+        heights.append(where[1])
+    top = min(heights) - 24
+    height = max(heights) + 18 - top
+    title = f"{name}: states, and what leads from one to another"
+    return drawing(name, left[-1] + width + 20, height, parts, title, top)
 
 
 def drawings() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,26 @@ _STYLES = {
     each.name: style
     for each, style in zip(
         COMPARED,
-        [("#0b6fa4", "o"), ("#3f3f3f", "s"), ("#c2577a", "P"), ("#e08214", "^"), ("#7fb069", "D"), ("#b07aa1", "v")],
+        [("#1a7fb8", "o"), ("#3f3f3f", "s"), ("#c2577a", "P"), ("#e08214", "^"), ("#7fb069", "D"), ("#b07aa1", "v")],
         strict=True,
     )
 }
 COLOURS = {name: colour for name, (colour, _) in _STYLES.items()}
 MARKERS = {name: marker for name, (_, marker) in _STYLES.items()}
 
+_INK, _FAINT, _GRID, _PAPER = "#1f2933", "#52606d", "#dddddd", "#ffffff"
+THEMED = {_INK: "ink", COLOURS[REFERENCE]: "ink", _FAINT: "faint", _GRID: "grid", _PAPER: "paper"}
+"""The colours that a site may replace by those of its theme, each with what it is called there."""
+
 mpl.rcParams.update(
     {
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "axes.edgecolor": _FAINT,
+        "grid.color": _GRID,
+        "grid.linewidth": 0.6,
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -50,8 +62,30 @@ def colour(server: str) -> str:
 
 
 def save(figure: Any, path: Path) -> None:
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110, facecolor="white")
+    isDrawing = path.suffix == ".svg"
+    metadata = dict.fromkeys(["Date", "Creator", "Format", "Type"]) if isDrawing else None
+    figure.savefig(path, metadata=metadata, dpi=110, facecolor=_PAPER)
     plt.close(figure)
+    if isDrawing:
+        path.write_text(asPart(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def asPart(drawing: str) -> str:
+    """
+    Return an SVG that a page can hold among others, in the colours of its theme.
+
+    By itself it has the colours it was drawn with. It gives nothing else a style, and has only the
+    ids that it refers to.
+    """
+    for colour_, name in THEMED.items():
+        drawing = drawing.replace(f": {colour_}", f": var(--drawing-{name}, {colour_})")
+    general = re.search(r"<defs>\s*<style[^>]*>\*\{([^}]*)\}</style>\s*</defs>\s*", drawing)
+    if general is not None:
+        drawing = drawing.replace(general[0], "").replace("<svg ", f'<svg style="{general[1]}" ', 1)
+    for each in set(re.findall(r' id="([^"]+)"', drawing)):
+        if f"#{each}" not in drawing:
+            drawing = drawing.replace(f' id="{each}"', "")
+    return drawing
 
 
 def _servers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -114,7 +148,7 @@ def cpu(report: Report, path: Path) -> None:
     axes.axvline(1, color=colour(REFERENCE), linewidth=1)
     axes.set_yticks(range(len(modes)), modes)
     axes.set_ylim(len(modes) - 0.5, -0.5)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="x")
     axes.set_xlabel(f"CPU per operation, as a multiple of that of the reference ({REFERENCE}); less is better")
     figure.legend(loc="outside upper center", ncols=len(servers))
     save(figure, path)
@@ -142,8 +176,8 @@ def latency(report: Report, path: Path) -> None:
     _plainLog(axes.xaxis, _ticks(seen))
     axes.set_yticks(range(len(modes)), modes)
     axes.set_ylim(len(modes) - 0.5, -0.5)
-    axes.hlines([each + 0.5 for each in range(len(modes) - 1)], *axes.get_xlim(), color="#eeeeee", linewidth=0.6)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.hlines([each + 0.5 for each in range(len(modes) - 1)], *axes.get_xlim(), color=_GRID, linewidth=0.6)
+    axes.grid(axis="x")
     axes.set_xlabel("latency in ms: a marker at the median, a line to the 99th percentile")
     figure.legend(loc="outside upper center", ncols=len(servers))
     save(figure, path)
@@ -167,7 +201,7 @@ def memory(report: Report, path: Path) -> None:
             )
     axes.set_yticks(range(len(modes)), modes)
     axes.set_ylim(len(modes) - 0.5, -0.5)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="x")
     axes.set_xlabel("KiB of memory for each idle session")
     figure.legend(loc="outside upper center", ncols=len(servers))
     save(figure, path)
@@ -204,7 +238,7 @@ def growthPlot(report: Report, path: Path) -> None:
         ticks = _ticks(seen)
         _plainLog(axes.yaxis, ticks)
         axes.set_ylim(ticks[0], ticks[-1])
-        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.grid()
         axes.tick_params(axis="x", labelsize=8)
         axes.set_xlim(growth.SESSIONS[0] / 1.6, growth.SESSIONS[-1] * 1.6)
         axes.set_title(kind, fontsize=9)

@@ -1,7 +1,7 @@
 """
 The settings of an operator: each option as a flag of the command line and as a key of a TOML file.
 
-Both are made of the fields of L{ServerOptions}, of its parts such as L{options.Cookie}, and of L{ServiceOptions}: a new
+Both are made of the fields of L{ServerOptions}, of its parts such as L{Cookie}, and of L{ServiceOptions}: a new
 field is a new flag and a new key.
 """
 

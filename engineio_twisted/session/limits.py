@@ -111,7 +111,7 @@ class SessionLimits:
         """
         Let a handshake in.
 
-        @param address: the client's; None if it has none, or if L{needsAddress} is false.
+        @param address: the client's; None if it has none, or if C{needsAddress} is false.
         @param sessions: how many are open.
         @param now: the time in seconds.
         @raise SessionLimitExceeded: there are too many. Nothing is counted but the handshake.

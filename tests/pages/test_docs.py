@@ -602,27 +602,3 @@ def test_sequences(name: str) -> None:
                 assert not event or event in happened, (said, event)
     for connection in player.memory.connections:
         connection.lose()
-
-
-# The site
-
-
-@pytest.mark.slow
-def test_site(tmp_path: Path) -> None:
-    """Sphinx and pydoctor have nothing to say, and everything public is found from the first page."""
-    for each in ("sphinx", "myst_parser", "pydoctor", "furo"):
-        require(importlib.util.find_spec(each) is not None, "the extra docs")
-    build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-d", str(tmp_path / "read")]
-    result = subprocess.run([*build, str(DOCS), str(tmp_path / "site")], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    site = tmp_path / "site"
-    first = (site / "index.html").read_text()
-    assert 'href="api/index.html"' in first
-    pages = {nameOf(page) for page in PAGES if page.is_relative_to(DOCS)}
-    for page in pages - {"docs/index.md"}:
-        assert page.removeprefix("docs/").removesuffix(".md") + ".html" in first, page
-    names = (site / "api" / "engineio_twisted.html").read_text()
-    for name in engineio_twisted.__all__:
-        assert f'href="engineio_twisted.{name}.html"' in names or f'href="#{name}"' in names, name
-    # Private names aren't.
-    assert not [each.name for each in (site / "api").iterdir() if re.search(r"\._[a-z]", each.name)]

@@ -1,0 +1,55 @@
+"""What the site makes of pages that are written for a code host as well."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+DOCS = Path(__file__).parents[1]
+ROOT = DOCS.parent
+
+
+def leaveLinksOut(_application: Any, page: str, source: list[str]) -> None:
+    """Name the files and folders that are linked to, of which a code host, and not the site, has pages."""
+
+    def text(link: re.Match[str]) -> str:
+        target = ((DOCS / page).parent / link[2]).resolve()
+        if target.is_relative_to(DOCS) or not target.exists():
+            return link[0]
+        name = str(target.relative_to(ROOT))
+        return link[1] if link[1] == name else f"{link[1]} (`{name}`)"
+
+    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", text, source[0])
+
+
+class InlineDrawings(SphinxPostTransform):
+    """
+    Put the drawings of a page into it.
+
+    As a part of the page, and not as an image, a drawing has the colours of the page's theme, light or dark.
+    """
+
+    default_priority = 5
+    formats = ("html",)
+
+    def run(self, **_keywords: Any) -> None:
+        """Replace the images that are drawings."""
+        for image in list(self.document.findall(nodes.image)):
+            file = DOCS / image["uri"]
+            if file.suffix == ".svg" and file.is_file():
+                drawing = file.read_text(encoding="utf-8")
+                drawing = drawing[drawing.index("<svg") :]
+                label = escape(image.get("alt", ""), quote=True)
+                html = f'<div class="drawing" role="img" aria-label="{label}">{drawing}</div>'
+                image.replace_self(nodes.raw("", html, format="html"))
+
+
+def setup(application: Any) -> None:
+    """Register all of it with Sphinx."""
+    application.connect("source-read", leaveLinksOut)
+    application.add_post_transform(InlineDrawings)
