@@ -5,16 +5,25 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """Return the version that the package says it has."""
+    text = (HERE / "engineio_twisted" / "__init__.py").read_text(encoding="utf-8")
+    (found,) = re.findall('^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    return found
+
 
 def description() -> str:
     """Return the README without its relative links, which lead nowhere on a page of a package index."""
-    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    text = (HERE / "README.md").read_text(encoding="utf-8")
     return re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]+\)", r"\1", text)
 
 
 setup(
     name="engineio_twisted",
-    version="0.1.0",
+    version=version(),
     description="The Engine.IO server for Twisted: WebSocket and HTTP long-polling, the transport layer of Socket.IO",
     long_description=description(),
     long_description_content_type="text/markdown",
@@ -24,7 +33,10 @@ setup(
     packages=[*find_packages(include=["engineio_twisted", "engineio_twisted.*"]), "twisted.plugins"],
     # Outside of the package: pytest imports it in whatever it runs, and the package is to be imported by who uses it.
     py_modules=["pytest_engineio_twisted"],
-    entry_points={"pytest11": ["engineio_twisted = pytest_engineio_twisted"]},
+    entry_points={
+        "console_scripts": ["engineio-twisted = engineio_twisted.operation.run:main"],
+        "pytest11": ["engineio_twisted = pytest_engineio_twisted"],
+    },
     package_data={"engineio_twisted": ["py.typed"]},
     install_requires=[
         "twisted>=26.4",

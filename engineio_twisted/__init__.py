@@ -5,6 +5,8 @@ L{listen} makes a server with a port of its own, L{attach} one on a site that is
 L{EngineIOResource} are for everything else. docs/ has the protocol, the architecture and the reasons.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from .listening import attach, listen
 from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
@@ -27,7 +29,6 @@ from .session.factory import SocketFactory
 from .session.socket import Socket
 from .session.states import ReadyState
 from .transport import Transport
-from .transports.engine_autobahn import AutobahnEngine
 from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport
 from .web.answers import ResponseHeaders
@@ -35,6 +36,12 @@ from .web.fast import FastSite
 from .web.resource import EngineIOResource
 from .web.site import Site
 from .web.writer import ConnectionErrorEvent
+
+if TYPE_CHECKING:
+    from .transports.engine_autobahn import AutobahnEngine
+
+__version__ = "0.1.0"
+"""The version of the package."""
 
 protocol = 4
 """The newest revision of the protocol that is served."""
@@ -85,3 +92,14 @@ __all__ = [
     "protocol",
     "transports",
 ]
+
+
+if not TYPE_CHECKING:
+    # A type checker would take any name for one of this module's.
+    def __getattr__(name: str) -> Any:
+        """Import Autobahn for what needs it: a server with WebSocket, or a subclass of its engine."""
+        if name == "AutobahnEngine":
+            from .transports.engine_autobahn import AutobahnEngine
+
+            return AutobahnEngine
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

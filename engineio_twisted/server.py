@@ -28,7 +28,7 @@ from .session.factory import SocketFactory, generateId
 from .session.handlers import SERVER_EVENTS
 from .session.socket import Socket
 from .stopping import Stop
-from .transports.engine_autobahn import AutobahnEngine
+from .transports.connection import WithoutWebSockets
 from .web.clients import Clients
 from .web.exchange import RequestExchange
 from .web.foreign import ForeignUpgrades
@@ -93,6 +93,12 @@ class Server(ServerEvents):
         self.opts = options if options is not None else ServerOptions(**keywords)
         self._warn()
         self._givenReactor = reactor
+        self._engine = self.opts.wsEngine
+        if self._engine is None and "websocket" in self.opts.transports:
+            # Now rather than within a request; and not with this module, as Autobahn takes long to import.
+            from .transports.engine_autobahn import AutobahnEngine
+
+            self._engine = AutobahnEngine
         self.counters = Counters(LogThrottle(lambda: self.clock))
         for observer in debugObservers():
             self.counters.add(observer)
@@ -359,8 +365,7 @@ class Server(ServerEvents):
     @cached_property
     def webSockets(self) -> Any:
         """What implements WebSocket, a L{IWebSocketEngine}, and which are connected."""
-        engine = AutobahnEngine if self.opts.wsEngine is None else self.opts.wsEngine
-        return engine(self.reactor, self.opts)
+        return WithoutWebSockets() if self._engine is None else self._engine(self.reactor, self.opts)
 
     @property
     def generatesIds(self) -> bool:

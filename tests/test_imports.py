@@ -30,7 +30,8 @@ FLOORS["events"] = {"protocol", "session", "web", *COMMON}
 FLOORS["stopping"] = {"protocol", "web", *COMMON}
 FLOORS["listening"] = FLOORS["server"] | {"server"}
 ABOVE = {"endpoints", "service", "operation", "testing"}
-FLOORS |= {each: {*FLOORS["listening"], "listening", *ABOVE} for each in ABOVE}
+FLOORS |= {each: {*FLOORS["listening"], "listening", "__init__", *ABOVE} for each in ABOVE}
+FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 
 NOT_PURE = {"twisted", "autobahn", "txaio", "socket", "time", "asyncio", "threading", "zope"}
@@ -54,7 +55,7 @@ def importsOf(module: str) -> list[tuple[str, bool]]:
             for each in node.names:
                 name = ".".join([*where, *([node.module] if node.module else []), each.name])
                 # What is imported is a module, or something in one.
-                found.append((name if name in MODULES else name.rpartition(".")[0], True))
+                found.append((name if name in MODULES else name.rpartition(".")[0] or "__init__", True))
         elif isinstance(node, ast.ImportFrom):
             found.append((node.module or "", False))
     return found

@@ -309,7 +309,7 @@ async def test_wrongHeadersOfTheProxyProtocol(header: bytes, lines: list[str]) -
     assert session.remoteAddress == "192.0.2.7"
     await server.close()
     await right.lost()
-    assert [each for each in lines if "Site" not in each and "Port" not in each] == []
+    assert [each for each in lines if "starting on" not in each and "Port" not in each] == []
 
 
 def test_closingTheServer(lines: list[str]) -> None:

@@ -72,7 +72,7 @@ class ServiceOptions:
     listen: tuple[str, ...] = _setting(
         ("tcp:3000",),
         _texts,
-        "Port number or endpoint description to listen on; repeat it to listen on more than one.",
+        "Port or endpoint description to listen on; may be repeated.",
         "listening",
         metavar="ENDPOINT",
         mayHoldCommas=True,
@@ -80,7 +80,7 @@ class ServiceOptions:
     app: str = _setting(
         DEFAULT_APP,
         _text,
-        "Function that is called with the server to set up the application; by default an echo.",
+        "Function that sets up the application on the server; by default an echo.",
         "operation",
         metavar="MODULE:NAME",
     )
@@ -97,7 +97,7 @@ class ServiceOptions:
     logSessions: bool = _setting(
         False,
         _boolean,
-        "Whether the log has a line for each session that begins or ends, and for each refused request.",
+        "Whether beginnings and ends of sessions, and refused requests, are logged.",
         "operation",
     )
     metrics: str | None = _setting(
@@ -217,11 +217,9 @@ class Setting:
 
     def fromText(self, text: str) -> Any:
         """
-        Return the value of the text behind its flag.
+        Return what the text behind its flag would be in the file.
 
         Text that is no value is returned as it is: the option's own check then says what is wrong with it.
-
-        @raise OptionError: it names an object that isn't there.
         """
         if self.types <= {int, float, NoneType}:
             return _asNumber(text, float in self.types)
@@ -234,8 +232,8 @@ class Setting:
         if bool in self.types and text in ("true", "false"):
             return text == "true"
         if Sequence in self.types and "," in text:
-            return [self._object(each.strip()) for each in text.split(",")]
-        return self._object(text)
+            return [each.strip() for each in text.split(",")]
+        return text
 
     def fromFile(self, value: Any) -> Any:
         """
@@ -372,7 +370,8 @@ def optionsFromText(given: Mapping[str, str]) -> dict[str, Any]:
         if text == "false" and setting.off is not setting:
             value = setting.off
         else:
-            value = True if text == "true" and setting.part is not None else setting.fromText(text)
+            isOn = text == "true" and setting.part is not None
+            value = True if isOn else setting.fromFile(setting.fromText(text))
         (tables.setdefault(above, {}) if above else options)[below] = value
     for name, table in tables.items():
         if options.get(name) is False:
@@ -390,21 +389,24 @@ class CommandLineSettings:
 
     def __init__(self) -> None:
         self.file: str | None = None
-        self._inFile: Mapping[str, Any] = {}
+        # None until it is read, which is once: it may be a pipe.
+        self._inFile: dict[str, Any] | None = None
+        # As they would be in the file.
         self._flags: dict[Path, Any] = {}
         self._texts: dict[Path, str] = {}
 
     def flag(self, path: Path, text: str) -> None:
         """Set an option by its flag and the text behind it. A flag of a list that is given again adds to the list."""
-        self._texts[path] = f"--{SETTINGS[path].flag} {text}"
-        value = self._try(lambda: SETTINGS[path].fromText(text))
+        value = SETTINGS[path].fromText(text)
         earlier = self._flags.get(path)
-        self._flags[path] = [*earlier, *value] if isinstance(earlier, list) and isinstance(value, list) else value
+        adds = isinstance(earlier, list) and isinstance(value, list)
+        self._texts[path] = f"{self._texts[path] if adds else ''} --{SETTINGS[path].flag} {text}".lstrip()
+        self._flags[path] = [*earlier, *value] if adds else value  # type: ignore[misc]
 
     def switch(self, path: Path, isOn: bool) -> None:
         """Set something by a flag alone: on, or off."""
         self._texts[path] = f"--{'' if isOn else 'no-'}{SETTINGS[path].flag}"
-        self._flags[path] = True if isOn else SETTINGS[path].off
+        self._flags[path] = isOn
 
     def options(self) -> tuple[ServiceOptions, ServerOptions]:
         """
@@ -416,7 +418,43 @@ class CommandLineSettings:
         return options
 
     def _options(self) -> tuple[ServiceOptions, ServerOptions]:
-        given = self._fromFile()
+        given = {name: self._read((name,), value) for name, value in self._given().items()}
+        ofService = {each.name for each in attrs.fields(ServiceOptions)}
+        service = ServiceOptions(**{name: value for name, value in given.items() if name in ofService})
+        return service, ServerOptions(**{name: value for name, value in given.items() if name not in ofService})
+
+    def inForce(self) -> Iterator[tuple[Setting, Any, str]]:
+        """
+        Yield each setting, its value as it is in the file, and what sets it: a flag, the file, or empty text.
+
+        One that belongs to an option that is off is left out.
+
+        @raise ConfigurationError: as L{options}.
+        """
+        self.options()
+        given = self._given()
+        for path, setting in SETTINGS.items():
+            table = given
+            for name in path[:-1]:
+                table = table.get(name, SETTINGS[path[:-1]].default)
+                if table is True or attrs.has(type(table)):
+                    table = {}
+            if not isinstance(table, dict):
+                continue
+            flag = self._texts.get(path, "").partition(" ")[0]
+            yield setting, table.get(path[-1], setting.default), flag or ("--config" if self._isInFile(path) else "")
+
+    def _isInFile(self, path: Path) -> bool:
+        found: Any = self._fromFile()
+        for name in path:
+            if not isinstance(found, dict) or name not in found:
+                return False
+            found = found[name]
+        return True
+
+    def _given(self) -> dict[str, Any]:
+        """Return what flags and the file say, as a file would."""
+        given = {**self._fromFile()}
         for path, value in self._flags.items():
             *above, name = path
             if not above:
@@ -430,11 +468,11 @@ class CommandLineSettings:
                     raise OptionError(".".join(path), value, f"not together with {self._texts[tuple(above)]}")
                 table = given.get(above[0])
                 given[above[0]] = {**(table if isinstance(table, dict) else {}), name: value}
-        ofService = {each.name for each in attrs.fields(ServiceOptions)}
-        service = ServiceOptions(**{name: value for name, value in given.items() if name in ofService})
-        return service, ServerOptions(**{name: value for name, value in given.items() if name not in ofService})
+        return given
 
     def _fromFile(self) -> dict[str, Any]:
+        if self._inFile is not None:
+            return self._inFile
         if self.file is None:
             return {}
         try:
@@ -448,7 +486,7 @@ class CommandLineSettings:
         except RecursionError as error:
             raise ConfigurationError(f"--config {self.file}: values are nested too deeply") from error
         checkNames(self._inFile, ServiceOptions, ServerOptions)
-        return {name: self._read((name,), value) for name, value in self._inFile.items()}
+        return self._inFile
 
     def _read(self, path: Path, value: Any) -> Any:
         setting = SETTINGS[path]
@@ -466,7 +504,7 @@ class CommandLineSettings:
             flag = self._texts.get(path)
             if flag is not None:
                 raise ConfigurationError(f"{flag}: {error.problem}") from error
-            where = f"--config {self.file}: " if path[0] in self._inFile else ""
+            where = f"--config {self.file}: " if path[0] in (self._inFile or {}) else ""
             raise ConfigurationError(f"{where}{error.name} = {error.value!r}: {error.problem}") from error
 
 

@@ -8,7 +8,6 @@ What is asked for is L{Server.stats}, when it is asked for: no message costs mor
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from twisted.web import resource
@@ -23,6 +22,7 @@ except ImportError as error:
         "engineio_twisted.operation.metrics needs prometheus_client: pip install 'engineio_twisted[metrics]'"
     ) from error
 
+from .. import __version__
 from ..observer import ServerObserver
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ServerCollector(Collector):
             sent = [([*names, "sent"], value) for names, value in _plain(stats, f"{what}Sent")]
             return self._family(CounterMetricFamily, name, text, ["direction"], [*received, *sent])
 
-        said = [(names, {"version": version("engineio_twisted")}) for names, _ in self._servers]
+        said = [(names, {"version": __version__}) for names, _ in self._servers]
         yield self._family(InfoMetricFamily, "engineio", "What serves.", [], said)
         yield self._family(
             GaugeMetricFamily,

@@ -1,5 +1,5 @@
 """
-`twistd engineio`: the command line, the service, the orderly stop.
+`twistd engineio`: the service, and the orderly stop.
 
 twistd finds this through `twisted/plugins/engineio_plugin.py` and imports it only when the command is used.
 """
@@ -8,43 +8,35 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from ..ends import CLOSE_TIMEOUT, attempt
+from ..listening import endpointOf
 from ..observer import LogObserver
-from ..protocol.errors import HTTPRefusal, OptionError
+from ..protocol.errors import HTTPRefusal
 from ..server import Server
 from ..service import SiteService
 from ..session.socket import Socket
-from ..web.access_log import STANDARD_OUTPUT, AccessLog, absolute, formatAccess
+from ..web.access_log import AccessLog, absolute, formatAccess
 from ..web.descriptions import describedEndpoint, urlOf
 from ..web.fast import siteFor
 from ..web.ports import Ports
 from ..web.site import Site
-from .configuration import (
-    SETTINGS,
-    CommandLineSettings,
-    ConfigurationError,
-    Path,
-    ServiceOptions,
-    described,
-    findObject,
-)
+from .commandline import Options as Options
+from .commandline import fail
+from .configuration import DEFAULT_APP, ServiceOptions, described
 from .health import HealthResource, ReadyResource
-from .static import Page, StaticFolder
 
 
 def echo(server: Server) -> None:
@@ -56,113 +48,6 @@ def echo(server: Server) -> None:
     server.on("connection", connected)
 
 
-def fail(message: str) -> NoReturn:
-    """End the command before it runs, with one line and a non-zero exit."""
-    command = "twist" if os.path.basename(sys.argv[0]) == "twist" else "twistd"
-    raise SystemExit(f"{command} engineio: {' '.join(message.splitlines())}")
-
-
-def findApp(name: str) -> Callable[[Server], object]:
-    """Return the callable that C{module:callable} names, or end the command."""
-    try:
-        found = findObject("app", name)
-    except OptionError as error:
-        fail(f"--app {name}: {error.problem}")
-    if not callable(found):
-        fail(f"--app {name}: expected something to call with the server, not {found!r}")
-    app: Callable[[Server], object] = found
-    return app
-
-
-class NothingElse(Resource):
-    """The page beside the sessions if no folder is served: 404."""
-
-    def getChild(self, name: bytes, request: object) -> Resource:
-        """Return the resource of any address."""
-        return Page(HTTPStatus.NOT_FOUND, "Engine.IO is served here, and nothing else.")
-
-
-class Options(usage.Options):
-    """The command line of `twistd engineio`: besides what is here, a flag for each of L{SETTINGS}."""
-
-    synopsis = "[options]"
-    longdesc = (
-        "Serve Engine.IO sessions over HTTP long-polling and WebSocket. Without --app, every message is sent back."
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given = CommandLineSettings()
-
-    def opt_version(self) -> None:
-        """Display the version and exit."""
-        raise SystemExit(print(f"engineio_twisted {version('engineio_twisted')}"))  # noqa: T201
-
-    def opt_config(self, name: str) -> None:
-        """A TOML file with settings by their names: pingInterval = 25000, [cookie] and so on. Flags win."""
-        self.given.file = name
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse the command line; what is wrong with it ends the command with one line."""
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            fail(f"{error} (twistd engineio --help lists the options)")
-        except ConfigurationError as error:
-            fail(str(error))
-
-    def postOptions(self) -> None:
-        """Make of what was given C{serviceOptions}, C{serverOptions}, C{application} and C{root}."""
-        self["serviceOptions"], self["serverOptions"] = self.given.options()
-        service = self["serviceOptions"]
-        self["application"] = findApp(service.app)
-        if service.static is None:
-            self["root"] = NothingElse()
-        elif os.path.isdir(service.static):
-            self["root"] = StaticFolder(service.static)
-        else:
-            fail(f"--static {service.static}: there is no such directory")
-        if service.accessLog is not None:
-            parent: Any = getattr(self, "parent", None) or {}
-            if service.accessLog == STANDARD_OUTPUT and not parent.get("nodaemon", True):
-                fail("--access-log -: there is no standard output in the background; twistd needs -n")
-            try:
-                AccessLog(service.accessLog).close()
-            except (OSError, ValueError) as error:
-                fail(f"--access-log {service.accessLog}: {getattr(error, 'strerror', None) or error}")
-
-
-def _addFlags() -> None:
-    """Give L{Options} the methods that stand for flags, whose docstrings are their help."""
-
-    def add(flag: str, method: Any, help: str) -> None:  # noqa: A002
-        method.__doc__ = help
-        setattr(Options, f"opt_{flag.replace('-', '_')}", method)
-
-    def addOf(path: Path) -> None:
-        setting = SETTINGS[path]
-        default = setting.field.default
-        if setting.canBeOn:
-            isDefault = " [default]" if default is True else ""
-            add(setting.flag, lambda self: self.given.switch(path, True), setting.help + isDefault)
-        if not setting.isSwitch:
-            default = "" if default is None else f" [default: {_asText(default)}]"
-            add(setting.flag, lambda self, text: self.given.flag(path, text), setting.help + default)
-        if setting.off is not setting:
-            what = f"Not --{setting.flag}." + (" [default]" if default is False else "")
-            add(f"no-{setting.flag}", lambda self: self.given.switch(path, False), what)
-
-    for path in SETTINGS:
-        addOf(path)
-
-
-def _asText(default: Any) -> str:
-    return ",".join(default) if isinstance(default, tuple) else str(default)
-
-
-_addFlags()
-
-
 class CommandService(SiteService):
     """
     What the command runs: besides the ports of the server, those for operators, and failures that end the process.
@@ -170,6 +55,7 @@ class CommandService(SiteService):
     @param options: the command line.
     @param reactor: the reactor.
     @ivar server: the L{Server}.
+    @ivar hasFailed: whether it has ended the process because something failed after the start.
     """
 
     def __init__(self, options: Options, reactor: Any) -> None:
@@ -190,6 +76,8 @@ class CommandService(SiteService):
         self._portsInside: list[Ports] = []
         self._problem: str | None = None
         self._isStarted = False
+        self.hasFailed = False
+        self._settings = service
         try:
             result = options["application"](self.server)
         except Exception as error:
@@ -205,6 +93,8 @@ class CommandService(SiteService):
         One that can't be opened ends the command with one line.
         """
         self._openAccessLog()
+        if not self._isOpen:
+            self._sayWhatIsServed()
         inside, self._inside = self._inside, []
         for what, endpoint, site in inside:
             ports = Ports(site, isLast=True)
@@ -214,6 +104,13 @@ class CommandService(SiteService):
         self._isStarted = True
         if self._problem is not None:
             self._failToStart(self._problem)
+
+    def _sayWhatIsServed(self) -> None:
+        app, static = self._settings.app, self._settings.static
+        isEcho = app == DEFAULT_APP
+        self._log.info("Application: {app}", app="every message is sent back (--app names another)" if isEcho else app)
+        if static is not None:
+            self._log.info("Static files: {directory}, at /", directory=absolute(static))
 
     def _openAccessLog(self) -> None:
         path = self._accessLogPath
@@ -309,6 +206,7 @@ class CommandService(SiteService):
 
     def _stop(self, failure: Failure, problem: str) -> None:
         """End the process: the command line has done its part, and can't be ended any more."""
+        self.hasFailed = True
         self._log.failure("{problem}", failure, problem=problem)
         self._reactor.callWhenRunning(self._reactor.stop)
 
@@ -358,10 +256,25 @@ async def _awaited(result: Awaitable[object]) -> None:
 
 def _endpoint(reactor: Any, description: str, what: str = "") -> Any:
     try:
-        return describedEndpoint(reactor, description)
+        # A number is a port, as with `listen`.
+        return (
+            endpointOf(reactor, int(description))
+            if re.fullmatch("[0-9]+", description)
+            else describedEndpoint(reactor, description)
+        )
     except Exception as error:
         # Whatever a parser of descriptions, Twisted's or a plugin's, may raise at a wrong one.
-        fail(f"{what or f'--listen {description}'}: {error}")
+        address = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\])|([\w.-]*)):([0-9]+)", description)
+        cure = f"; did you mean {_asDescription(*address.groups(''))}?" if address is not None else ""
+        problem = str(error).removeprefix(f"endpoint {description}: ")
+        fail(f"{what or f'--listen {description}'}: {problem}{cure}")
+
+
+def _asDescription(ipv6: str, host: str, port: str) -> str:
+    """Return what describes an address as browsers write it."""
+    if ipv6:
+        return f"tcp6:{port}:interface={quoteStringArgument(ipv6[1:-1])}"
+    return f"tcp:{port}:interface={host}" if host else port
 
 
 def makeService(options: Options) -> CommandService:

@@ -1,12 +1,15 @@
-"""Settings as TOML: the values of a file that `--config` names."""
+"""Settings as TOML: what a file that `--config` names may hold."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import attrs
+
+from .configuration import GROUPS, ConfigurationError, Setting
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -40,3 +43,27 @@ _UNPRINTABLE = re.compile(r'[\\"\x00-\x1f\x7f]')
 
 def _escaped(found: re.Match[str]) -> str:
     return _ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04x}"
+
+
+def document(settings: Iterable[tuple[Setting, Any, str]]) -> str:
+    """
+    Return the file that sets settings, in their groups. A comment says what has set a value that is no default.
+
+    @param settings: as L{CommandLineSettings.inForce} yields them.
+    @raise ConfigurationError: one can't be written.
+    """
+    groups: dict[str, list[str]] = {each: [] for each in GROUPS}
+    tables: dict[str, list[str]] = {}
+    for setting, value, source in settings:
+        *above, name = setting.path
+        comment = f"  # {source}" if source else ""
+        if setting.part is not None and value is not False and value is not None:
+            tables[name] = [f"[{name}]{comment}"]
+            continue
+        try:
+            line = f"{name} = {asToml(value)}{comment}"
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"{source} {value!r}: can't be written as TOML, which is UTF-8") from error
+        (tables[above[0]] if above else groups[setting.group]).append(line)
+    parts = [[f"# {GROUPS[group]}", *lines] for group, lines in groups.items() if lines]
+    return "\n\n".join("\n".join(each) for each in [*parts, *tables.values()])

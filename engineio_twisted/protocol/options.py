@@ -230,7 +230,7 @@ class ServerOptions:
         part("cors", Cors, hasDefaults=False),
         group="origins",
     )
-    wsEngine: Any = option(
+    wsEngine: Any | None = option(
         None,
         orNone(_webSocketEngine),
         "Class that implements WebSocket in place of Autobahn.",
@@ -261,8 +261,8 @@ class ServerOptions:
     trustedProxies: tuple[str, ...] | None = option(
         None,
         orNone(_proxies),
-        "Addresses or networks of proxies whose X-Forwarded or Forwarded headers are trusted; 'unix' is any client of"
-        " a UNIX socket.",
+        "Proxies, by address or network, whose X-Forwarded or Forwarded headers are trusted; 'unix' is any client of a"
+        " UNIX socket.",
         _asProxies,
         group="proxies",
         metavar="ADDRESSES",

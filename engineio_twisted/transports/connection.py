@@ -297,6 +297,17 @@ class WebSockets(Connections[WebSocketConnection]):
         return DeadlineQueue(steadyClock(self._clock), CLOSE_TIMEOUT, WebSocketConnection.abort)
 
 
+class WithoutWebSockets:
+    """
+    In place of an engine, for a server on which no client may connect by WebSocket.
+
+    @ivar connections: none.
+    """
+
+    def __init__(self) -> None:
+        self.connections: Connections[WebSocketConnection] = Connections()
+
+
 def begin(protocol: Any, behind: bytes) -> None:
     """
     Let a WebSocket begin whose 101 is written. If that fails, it is logged, and the client told with 1011.

@@ -93,6 +93,8 @@ class Site(server.Site):
     """
 
     _log = Logger()
+    # Lines about factories tell nobody anything.
+    noisy = False
     requestFactory = EngineIORequest
     protocol = Channel  # type: ignore[assignment]
     group: ConnectionGroup | None = None
@@ -119,6 +121,10 @@ class Site(server.Site):
         self._deadlines: dict[tuple[float, Callable[[Any], object]], DeadlineQueue] = {}
         self.throttle = LogThrottle(lambda: self.reactor)
         self.requestLog = RequestLog(self)
+
+    def logPrefix(self) -> str:
+        """Return what the log calls the site when a port opens."""
+        return "HTTP"
 
     @property
     def bodyLimits(self) -> tuple[int | None, int | None]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -17,8 +18,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from engineio_twisted import Server
-from engineio_twisted.operation.tap import CommandService, echo, findApp, makeService
+from engineio_twisted import Server, __version__
+from engineio_twisted.operation.commandline import findApp
+from engineio_twisted.operation.tap import CommandService, echo, makeService
 from engineio_twisted.web.descriptions import asURL
 
 from ..kit.commandline import TakenPort, failure, parse
@@ -59,6 +61,14 @@ def test_options(tmp_path: Path) -> None:
     assert [each[0] for each in reactor.tcpServers] == [1, 2]
 
 
+def test_aPortAlone() -> None:
+    """A number is the port of all interfaces, as with C{listen}."""
+    reactor = MemoryReactorClock()
+    service = CommandService(parse("--listen=8000", "--health=8001"), reactor)
+    service.startService()
+    assert [(each[0], each[3]) for each in reactor.tcpServers] == [(8001, "::"), (8000, "::")]
+
+
 CALLS: list[Server] = []
 
 
@@ -89,8 +99,15 @@ def failing(server: Server) -> None:
         (["--listen=tls:1:privateKey=/no/key.pem"], "--listen tls:1:privateKey=/no/key.pem: "),
         (["--access-log=/no/such/place/log"], "--access-log /no/such/place/log: No such file or directory"),
         (["--config=/no/such/file"], "--config /no/such/file: No such file or directory"),
-        (["--bogus"], "option --bogus not recognized"),
-        (["surplus"], "Wrong number of arguments"),
+        (["surplus"], "unexpected argument 'surplus' (--help-all lists the options)"),
+        (["--listen"], "option --listen requires argument"),
+        (["--listen=99999"], "--listen 99999: expected a port number, 0 to 65535"),
+        (["--listen=:80"], "--listen :80: Unknown endpoint type: ''; did you mean 80?"),
+        (
+            ["--listen=127.0.0.1:80"],
+            "--listen 127.0.0.1:80: Unknown endpoint type: '127.0.0.1'; did you mean tcp:80:interface=127.0.0.1?",
+        ),
+        (["--health=[::1]:80"], r"Unknown endpoint type: '['; did you mean tcp6:80:interface=\:\:1?"),
     ],
 )
 def test_wrongOptions(arguments: list[str], expected: str) -> None:
@@ -250,7 +267,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """It is the package's own."""
     with pytest.raises(SystemExit) as caught:
         parse("--version")
-    assert (caught.value.code, capsys.readouterr().out) == (None, "engineio_twisted 0.1.0\n")
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"engineio_twisted {__version__}\n")
+    # Of the distribution, which says what setup.py has read there.
+    assert __version__ == version("engineio_twisted")
 
 
 def test_makeService() -> None:
@@ -457,4 +476,4 @@ def test_processWithAWrongOption(start: Any) -> None:
 def test_processVersion(start: Any) -> None:
     """The version is ours."""
     process = start("--version")
-    assert (process.returncode, process.said) == (0, "engineio_twisted 0.1.0\n")
+    assert (process.returncode, process.said) == (0, f"engineio_twisted {__version__}\n")

@@ -60,11 +60,14 @@ def test_sdistHoldsEverything(built: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_installed(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
-    """With what the package requires, the package can be imported, and `twistd engineio --help` is there."""
+    """With what the package requires, the package can be imported, and the commands are there."""
     python = install(built[kind], tmp_path / "venv")
     usage = run(python, "-c", TWISTD, "engineio", "--help", cwd=tmp_path)
-    assert "Usage: twistd [options] engineio [options]" in usage
-    assert "--ping-interval=" in usage
+    assert "Usage: twistd [options of twistd] engineio [options]" in usage
+    assert "--listen ENDPOINT" in usage
+    script = run(tmp_path / "venv" / "bin" / "engineio-twisted", "--help", cwd=tmp_path)
+    assert script.startswith("Usage: engineio-twisted [options]\n")
+    assert "\n  engineio-twisted --listen 3000\n" in script
     assert "engineio" in run(python, "-c", TWISTD, "--help", cwd=tmp_path)
     where = run(python, "-c", "import engineio_twisted as e; print(e.__file__, e.protocol)", cwd=tmp_path)
     assert where.startswith(str(tmp_path))

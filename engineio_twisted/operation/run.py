@@ -1,0 +1,72 @@
+"""`engineio-twisted` and `python -m engineio_twisted`: `twistd engineio` in the foreground, without twistd."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from .commandline import Options
+from .tap import makeService
+
+
+def main() -> None:
+    """
+    Run the command until it is told to stop.
+
+    It logs to standard output, as `twistd -n` does, and writes no pid file.
+
+    @raise SystemExit: an option is wrong, or the service has failed, with exit code 1. After SIGTERM or Ctrl-C the
+        process ends by that signal, as twistd does.
+    """
+    options = Options()
+    options.parseOptions()
+    from twisted.internet import reactor
+
+    theReactor: Any = reactor
+    service = makeService(options)
+    stderr = sys.stderr
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
+    try:
+        service.privilegedStartService()
+        service.startService()
+    except SystemExit:
+        # The line is for whoever has typed the command, not for the log.
+        sys.stderr = stderr
+        raise
+    theReactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    signals = _Signals()
+    theReactor.callWhenRunning(signals.watch)
+    theReactor.run()
+    if service.hasFailed:
+        raise SystemExit(1)
+    signals.endByThem()
+
+
+class _Signals:
+    """The signal that has asked the process to end."""
+
+    def __init__(self) -> None:
+        self._asked: int | None = None
+
+    def watch(self) -> None:
+        """Note each such signal, before what the reactor does about it."""
+        for each in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(each)
+            if callable(before):
+                signal.signal(each, self._noting(before))
+
+    def _noting(self, before: Any) -> Any:
+        def note(number: int, frame: Any) -> None:
+            self._asked = number
+            before(number, frame)
+
+        return note
+
+    def endByThem(self) -> None:
+        """End the process by the signal, if there was one, so that a shell or a supervisor sees why it has ended."""
+        if self._asked is not None:
+            signal.signal(self._asked, signal.SIG_DFL)
+            signal.raise_signal(self._asked)
