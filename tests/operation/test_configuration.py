@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -363,6 +365,82 @@ def test_theServiceHasThem(inFile: Any) -> None:
     assert service.server.opts.path == "/elsewhere"
     assert service.server.opts.cookie is not None
     assert service.server.opts.cookie.name == "route"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        Options().parseOptions([*flags, "--print-config"])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_settingsInForce(inFile: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--print-config` writes every setting as TOML, in groups, and says what has set one."""
+    file = inFile('pingTimeout = 7\ncookie = true\n[cors]\norigin = "https://a.example"\nmaxAge = 5\n')
+    given = ["--ping-interval=5", "--no-max-sessions", "--no-http-compression", "--cors-max-age=6", file]
+    text = printed(capsys, *given, "--per-message-deflate-mem-level=3")
+    lines = text.splitlines()
+    for line in (
+        "# Heartbeat",
+        "pingInterval = 5  # --ping-interval",
+        "pingTimeout = 7  # --config",
+        "firstPacketTimeout = false",
+        "maxSessions = false  # --no-max-sessions",
+        "httpCompression = false  # --no-http-compression",
+        "[cookie]  # --config",
+        'origin = "https://a.example"  # --config',
+        "maxAge = 6  # --cors-max-age",
+        "[perMessageDeflate]",
+        "memLevel = 3  # --per-message-deflate-mem-level",
+        'listen = ["tcp:3000"]',
+    ):
+        assert line in lines, line
+    told = tomllib.loads(text)
+    on = {name for (name, *below) in SETTINGS if below and name != "httpCompression"}
+    for path in SETTINGS:
+        if len(path) == 1 or path[0] in on:
+            found: Any = told
+            for name in path:
+                found = found[name]
+    expected = optionsOf(*given, "--per-message-deflate-mem-level=3")
+    assert optionsOf(inFile(text)) == expected
+    # What the file then sets comes from there.
+    again = printed(capsys, inFile(text))
+    assert tomllib.loads(again) == told
+    assert "pingInterval = 5  # --config" in again
+
+
+def test_everySettingIsPrintedAsItIsRead(inFile: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a setting is set to, the file that `--print-config` writes sets it to the same."""
+    for setting in SETTINGS.values():
+        if setting.isSwitch:
+            flags = [f"--{setting.flag}"] * setting.canBeOn + [f"--no-{setting.flag}"]
+        else:
+            flags = [f"--{setting.flag}={example(setting)[0]}"] + [f"--no-{setting.flag}"] * (setting.off is None)
+        for flag in flags:
+            assert optionsOf(inFile(printed(capsys, flag))) == optionsOf(flag), flag
+
+
+def test_textThatTomlCannotHold(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text is escaped as TOML has it; what is no UTF-8 can't be written, which one line says."""
+    for text in ('quoted "text" with \\ and \t', "two\nlines\r", "\x00\x1f\x7f", "später ☕"):
+        assert tomllib.loads(printed(capsys, f"--initial-packet={text}"))["initialPacket"] == text
+    with pytest.raises(SystemExit, match=r"^twistd engineio: --access-log '/tmp/.*': can't be written as TOML"):
+        Options().parseOptions(["--access-log=/tmp/\udcff", "--print-config"])
+
+
+def test_aFileThatIsAPipe(tmp_path: Path) -> None:
+    """The file is read once."""
+    reading, writing = os.pipe()
+    os.write(writing, b"pingInterval = 5\n")
+    os.close(writing)
+    try:
+        given = CommandLineSettings()
+        given.file = f"/dev/fd/{reading}"
+        assert given.options()[1].pingInterval == 5
+        assert {each.name: source for each, _, source in given.inForce()}["pingInterval"] == "--config"
+    finally:
+        os.close(reading)
 
 
 def test_givenAlone() -> None:

@@ -16,7 +16,6 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 
 from engineio_twisted.operation import run
-from engineio_twisted.operation.tap import CommandService
 
 from ..kit.commandline import TakenPort
 from ..kit.fronts import makeCertificate
@@ -109,7 +108,7 @@ except SystemExit:
 server = MemoryServer(lambda server: None, transports=["polling"])
 client = server.connect()
 client.send("hello")
-server.stats()
+server.server.stats()
 server.close()
 assert not imported(), "by polling"
 assert engineio_twisted.transports.keys() == {"polling", "websocket"}
@@ -143,15 +142,22 @@ class Reactor(MemoryReactorClock):
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Runs the command in memory; while it runs a function is called. Returns the signals by which it has ended itself."""
+    """Runs the command in memory, calls a function meanwhile, and returns the signals by which it has ended itself."""
     raised: list[int] = []
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(run.globalLogBeginner, "beginLoggingTo", lambda observers: None)
     monkeypatch.setattr(signal, "raise_signal", raised.append)
-    monkeypatch.setattr(sys, "argv", ["engineio-twisted", "--listen=8000"])
+    # As when the log takes them over.
+    monkeypatch.setattr(run.globalLogBeginner, "beginLoggingTo", lambda _: setattr(sys, "stderr", None))
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
 
-    def run_(function: Any, reactor: Any = None) -> list[int]:
-        monkeypatch.setattr("twisted.internet.reactor", Reactor(function) if reactor is None else reactor)
+    def run_(function: Any, *arguments: str, reactor: type[MemoryReactorClock] = MemoryReactorClock) -> list[int]:
+        class Reactor(reactor):  # type: ignore[misc,valid-type]
+            def run(self) -> None:
+                super().run()
+                function()
+
+        monkeypatch.setattr("twisted.internet.reactor", Reactor())
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/engineio-twisted", "--listen=8000", *arguments])
         run.main()
         return raised
 
@@ -175,7 +181,20 @@ def test_ends(play: Any) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_failsLater(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails after the start is a failure of the command."""
-    monkeypatch.setattr(CommandService, "hasFailed", True, raising=False)
-    monkeypatch.setattr(CommandService, "__setattr__", lambda self, name, value: None, raising=False)
+def test_cannotStart(play: Any) -> None:
+    """What keeps it from starting is one line for whoever has typed the command, not for the log."""
+    stderr = sys.stderr
+    with pytest.raises(
+        SystemExit, match=r"^engineio-twisted: --listen 8000: cannot listen \(Address already in use\)$"
+    ):
+        play(lambda: None, reactor=TakenPort)
+    assert sys.stderr is stderr
+
+
+def test_failsLater(play: Any, loggedErrors: list[Any]) -> None:
+    """What fails after the start ends the command as a failure."""
+    with pytest.raises(SystemExit) as caught:
+        play(lambda: None, "--app=tests.operation.test_tap:failingLater")
+    assert caught.value.code == 1
+    assert "failingLater: failed" in loggedErrors[0]["problem"]
+    loggedErrors.clear()

@@ -37,7 +37,7 @@ from ..kit.engines import TwistedEngine
 from ..kit.fronts import changed, makeCertificate
 from ..kit.markdown import Block, blocksOf
 from ..kit.memory import Memory
-from ..kit.services import command, environment, services, talking
+from ..kit.services import Service, command, environment, services, talking
 from ..kit.tools import require
 from ..kit.wire import CLOSE, framesOf, http, makeFrame, target, upgrade
 
@@ -128,6 +128,7 @@ COMMANDS = {
     r"curl 'http://127\.0\.0\.1:3000.*": "test_docs.py::test_byHand",
     r"twistd? .*": "test_docs.py::test_twistd",
     r"pip install \"python-engineio\[client\]\"": CI,
+    r"engineio-twisted .*": "test_docs.py::test_engineioTwisted",
     r"pip install (engineio_twisted|\"engineio_twisted\[tls\]\")": "test_packaging.py::test_installed",
     r"pip install mypy mypy-zope": "test_type_checking.py::test_mypy",
     r"(mkdir -p|cat \S+ \S+ >) /etc/haproxy/certs\S*": "test_docs.py::test_haproxysCertificate",
@@ -430,6 +431,33 @@ def test_twistd(line: str, freePort: int, tmp_path: Path) -> None:
                 # With a session left it would wait for that.
                 assert talk.ask(http("POST", target(sid=sid), body=b"1")) == b"ok"
         service.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", [each for each in BLOCKS if "engineio-twisted -" in each.text], ids=str)
+def test_engineioTwisted(block: Block, freePort: int, tmp_path: Path) -> None:
+    """So does the command without twistd; what it prints for a file, the next command can read."""
+    (tmp_path / "module.py").write_text(
+        "def callable(server): server.on('connection', lambda s: s.on('message', s.send))\n"
+    )
+    (tmp_path / "DIR").mkdir()
+    for line in lines(block):
+        if ">" in line:
+            command = line.replace("engineio-twisted", f"{sys.executable} -m engineio_twisted")
+            subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), check=True)
+            continue
+        for written in tmp_path.glob("*.toml"):
+            written.write_text(here(written.read_text(), freePort, tmp_path))
+        arguments = [here(each, freePort, tmp_path) for each in line.replace(" 3000", " tcp:3000").split()[1:]]
+        service = Service([sys.executable, "-m", "engineio_twisted", *arguments], tmp_path)
+        try:
+            service.started()
+            assert service.process.poll() is None, service.said
+            with talking(freePort) as talk:
+                talk.echo("hello")
+            service.stop(signal.SIGINT)
+        finally:
+            service.kill()
 
 
 ECHO = ROOT / "examples" / "echo" / "echo.py"
