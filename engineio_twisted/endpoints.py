@@ -264,7 +264,7 @@ class SessionTransport:
     def begin(self, protocol: IProtocol) -> None:
         """Connect a protocol."""
         self._protocol = protocol
-        self.socket.server.streams.add(self)
+        self.socket.server._streams.add(self)
         self.socket.on("message", self._received)
         self.socket.on("close", self._closed)
         try:
@@ -443,7 +443,7 @@ class SessionTransport:
         except BaseException:
             self.socket.handlerFailed("connectionLost", (), Failure())
         finally:
-            self.socket.server.streams.remove(self)
+            self.socket.server._streams.remove(self)
 
     def _endOf(self, reason: CloseReason, description: str) -> Exception:
         if self._isAborted:

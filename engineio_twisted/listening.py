@@ -96,8 +96,8 @@ def listenOn(server: Server, endpoint: int | str | IStreamServerEndpoint, site: 
     @param endpoint: as in L{listen}.
     """
     ports = Ports(site)
-    server.ownPorts = ports
-    server.stopping.closeWith(ports)
+    server._ownPorts = ports
+    server._stopping.closeWith(ports)
     # What the application does with this one is its own affair.
     server.listening = Deferred()
     opening = ports.listen(endpointOf(server.reactor, endpoint))

@@ -47,10 +47,10 @@ class RoutedServer(Protocol):
     """A server, as its router knows it. What is a property is made when it is first needed."""
 
     opts: ServerOptions
-    counters: Counters
+    _counters: Counters
 
     @property
-    def generatesIds(self) -> bool:
+    def _generatesIds(self) -> bool:
         """Return whether no application's method makes its ids."""
         ...
 
@@ -60,12 +60,12 @@ class RoutedServer(Protocol):
         ...
 
     @property
-    def factory(self) -> SocketFactory:
+    def _factory(self) -> SocketFactory:
         """Return the sessions."""
         ...
 
     @property
-    def webSockets(self) -> Any:
+    def _webSockets(self) -> Any:
         """Return what implements WebSocket, an L{IWebSocketEngine}."""
         ...
 
@@ -97,7 +97,7 @@ class Router:
 
     def __init__(self, server: RoutedServer, admitting: Admitting, writer: ResponseWriter, clients: Clients) -> None:
         self.opts = server.opts
-        self.counters = server.counters
+        self.counters = server._counters
         self.middlewares: list[Callable[[Any], Any]] = []
         self.reading: Connections[EngineIORequest] = Connections()
         self.decisions = Decisions(server, admitting, writer)
@@ -186,8 +186,8 @@ class Router:
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
             self._clients.clientOf(exchange)
-        admission = self._server.factory.admit(exchange)
-        if self.opts.allowRequest is None and self._server.generatesIds:
+        admission = self._server._factory.admit(exchange)
+        if self.opts.allowRequest is None and self._server._generatesIds:
             # Nothing that could take time.
             try:
                 handshake = self._checkWebSocket(exchange) if isUpgrade else None
@@ -203,7 +203,7 @@ class Router:
         origins = exchange.headerValues(b"origin")
         own = partial(self._ownOrigin, exchange) if self._namesOwnOrigin else noOrigin
         return classify(
-            method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server.factory.clients.get, own
+            method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server._factory.clients.get, own
         )
 
     async def _open(self, wanted: EngineRequest[Session], admission: Admission, decision: Decision) -> None:
@@ -244,7 +244,7 @@ class Router:
             self._checkHead(exchange)
             self._checkIdleTime(exchange)
         polling.open(exchange, sid)
-        self._tell(self._server.factory.open(sid, polling, exchange, wanted.revision, admission))
+        self._tell(self._server._factory.open(sid, polling, exchange, wanted.revision, admission))
         exchange.keepLittle()
 
     def _openOnWebSocket(
@@ -256,7 +256,7 @@ class Router:
         admission: Admission,
     ) -> None:
         def begin() -> None:
-            self._tell(self._server.factory.open(sid, transport, exchange, wanted.revision, admission))
+            self._tell(self._server._factory.open(sid, transport, exchange, wanted.revision, admission))
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         exchange.openedId = sid
@@ -315,7 +315,7 @@ class Router:
                 raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
             sid.encode()
-            if sid in self._server.factory.clients:
+            if sid in self._server._factory.clients:
                 raise ValueError("generateId returned an id that a live session has")
         except GeneratorExit:
             raise
@@ -354,7 +354,7 @@ class Router:
             raise
         connection = exchange.connection
         try:
-            self._server.webSockets.accept(exchange, handshake, exchange.upgradeHeaders(), transport)
+            self._server._webSockets.accept(exchange, handshake, exchange.upgradeHeaders(), transport)
         except BaseException:
             if not exchange.isAnswered:
                 if opensSession:

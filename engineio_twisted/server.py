@@ -73,7 +73,8 @@ class Server(ServerEvents):
     _log = Logger()
     _events = SERVER_EVENTS
     listening: Deferred[Any]
-    ownPorts: Ports | None = None
+    # Of a server made by listen.
+    _ownPorts: Ports | None = None
 
     def __init__(
         self,
@@ -99,18 +100,20 @@ class Server(ServerEvents):
             from .transports.engine_autobahn import AutobahnEngine
 
             self._engine = AutobahnEngine
-        self.counters = Counters(LogThrottle(lambda: self.clock))
+        self._counters = Counters(LogThrottle(lambda: self._clock))
         for observer in debugObservers():
-            self.counters.add(observer)
-        self.streams: Connections[Any] = Connections()
-        self.foreignUpgrades = ForeignUpgrades(self)
-        self.stopping = Stop(self)
+            self._counters.add(observer)
+        # The sessions that are the transport of a protocol, each until that was told of its end.
+        self._streams: Connections[Any] = Connections()
+        # The requests for a WebSocket outside its path.
+        self._foreignUpgrades = ForeignUpgrades(self)
+        self._stopping = Stop(self)
         self._clients = Clients(self.opts)
-        self._writer = ResponseWriter(self.opts, self.counters, self)
-        self.router = Router(self, self.stopping, self._writer, self._clients)
+        self._writer = ResponseWriter(self.opts, self._counters, self)
+        self._router = Router(self, self._stopping, self._writer, self._clients)
         self.socketIONotice = SocketIONotice()
         if self.opts.cors is not None:
-            self.router.middlewares.append(self._writer.corsMiddleware)
+            self._router.middlewares.append(self._writer.corsMiddleware)
         if site is not None:
             self.attach(site)
 
@@ -125,7 +128,7 @@ class Server(ServerEvents):
 
     def __repr__(self) -> str:
         # The sessions aren't made for this, which would need the reactor.
-        count = len(self.factory.clients) if "factory" in vars(self) else 0
+        count = len(self._factory.clients) if "_factory" in vars(self) else 0
         state = f", {self.whyNotReady}" if self.whyNotReady is not None else ""
         return f"<Server {self.opts.path}, {count} {'session' if count == 1 else 'sessions'}{state}>"
 
@@ -134,12 +137,12 @@ class Server(ServerEvents):
     @property
     def clients(self) -> Mapping[str, Socket]:
         """The live sessions by id. To look at, not to change."""
-        return self.factory.clients
+        return self._factory.clients
 
     @property
     def clientsCount(self) -> int:
         """How many sessions are live."""
-        return len(self.factory.clients)
+        return len(self._factory.clients)
 
     def upgrades(self, transport: str) -> list[str]:
         """
@@ -157,7 +160,7 @@ class Server(ServerEvents):
         with a 101 too, or finish the request itself, which ends the chain; it may return a Deferred or a coroutine.
         What it raises is logged, and refuses the request with C{MIDDLEWARE_FAILURE}.
         """
-        self.router.middlewares.append(lambda exchange: middleware(exchange.request))
+        self._router.middlewares.append(lambda exchange: middleware(exchange.request))
 
     def generateId(self, request: server.Request) -> str | Awaitable[str]:
         """
@@ -201,10 +204,10 @@ class Server(ServerEvents):
 
         def foreignUpgrade(request: server.Request) -> None:
             if options.destroyUpgrade:
-                self.foreignUpgrades.closeLater(request, options.destroyUpgradeTimeout / 1000)
+                self._foreignUpgrades.closeLater(request, options.destroyUpgradeTimeout / 1000)
 
         captured = CapturedPath(
-            self.router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade, self.socketIONotice
+            self._router, options.path, options.addTrailingSlash, site.resource, foreignUpgrade, self.socketIONotice
         )
         hidden = captured.hides()
         if hidden is not None:
@@ -229,7 +232,7 @@ class Server(ServerEvents):
         @raise TypeError: the data can't be sent, or what is excluded isn't a socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
-        return self.factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)
+        return self._factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)
 
     def addObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """
@@ -238,11 +241,11 @@ class Server(ServerEvents):
         @param observer: provides L{IServerObserver}, such as an instance of a class that extends L{ServerObserver}.
         @raise TypeError: it doesn't.
         """
-        self.counters.add(observer)
+        self._counters.add(observer)
 
     def removeObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """Tell an observer nothing more. One that wasn't added is no error."""
-        self.counters.remove(observer)
+        self._counters.remove(observer)
 
     def stats(self) -> ServerStats:
         """
@@ -250,7 +253,7 @@ class Server(ServerEvents):
 
         It looks at every session, which takes some five milliseconds for ten thousand: for now and then.
         """
-        counters = self.counters
+        counters = self._counters
         sessions = self.clients.values()
         packets = [len(each.writeBuffer) for each in sessions]
         amounts = [each.bufferedAmount for each in sessions]
@@ -270,19 +273,19 @@ class Server(ServerEvents):
             bufferedBytes=sum(amounts),
             mostBufferedBytes=max(amounts, default=0),
             heldBytes=sum([each.heldBytes for each in sessions]),
-            undecided=len(self.router.decisions),
-            reading=len(self.router.reading),
-            webSockets=len(self.webSockets.connections),
+            undecided=len(self._router.decisions),
+            reading=len(self._router.reading),
+            webSockets=len(self._webSockets.connections),
         )
 
     @property
     def whyNotReady(self) -> str | None:
         """Why no new sessions are opened: the server drains or closes, or, if L{listen} made it, has no port yet."""
-        if self.stopping.isClosing:
+        if self._stopping.isClosing:
             return "closing"
-        if self.stopping.isDraining:
+        if self._stopping.isDraining:
             return "draining"
-        return "not listening" if self.ownPorts is not None and not self.ownPorts.open else None
+        return "not listening" if self._ownPorts is not None and not self._ownPorts.open else None
 
     @property
     def isReady(self) -> bool:
@@ -302,7 +305,7 @@ class Server(ServerEvents):
         @return: a Deferred that fires when no session and no WebSocket is left, at the latest three seconds after
             C{drainTimeout}: then what is left is aborted.
         """
-        return self.stopping.drain()
+        return self._stopping.drain()
 
     def close(self, *, drain: bool = False) -> Deferred[None]:
         """
@@ -317,7 +320,7 @@ class Server(ServerEvents):
             three seconds, with C{drain} three seconds after C{drainTimeout}: then what is left is aborted. Idle
             connections that a site of the application keeps open are not the server's.
         """
-        return self.stopping.close(drain)
+        return self._stopping.close(drain)
 
     def handleRequest(self, request: server.Request) -> None:
         """
@@ -339,7 +342,7 @@ class Server(ServerEvents):
         exchange = RequestExchange(request)
         # An application that calls this after some time may find the client gone.
         if not exchange.isAnswered:
-            self.router.handle(exchange, isUpgrade)
+            self._router.handle(exchange, isUpgrade)
 
     # What there is one of
 
@@ -353,28 +356,28 @@ class Server(ServerEvents):
         return reactor
 
     @cached_property
-    def clock(self) -> Any:
+    def _clock(self) -> Any:
         """The time of the reactor, whatever the system's clock is set to: for all that has to happen in time."""
         return steadyClock(self.reactor)
 
     @cached_property
-    def factory(self) -> SocketFactory:
+    def _factory(self) -> SocketFactory:
         """The sessions."""
-        return SocketFactory(self, self.clock, self._clients.addressOf)
+        return SocketFactory(self, self._clock, self._clients.addressOf)
 
     @cached_property
-    def webSockets(self) -> Any:
+    def _webSockets(self) -> Any:
         """What implements WebSocket, a L{IWebSocketEngine}, and which are connected."""
         return WithoutWebSockets() if self._engine is None else self._engine(self.reactor, self.opts)
 
     @property
-    def generatesIds(self) -> bool:
+    def _generatesIds(self) -> bool:
         """Whether ids are made here, and not by a method that replaces ours."""
         return "generateId" not in vars(self) and type(self).generateId is Server.generateId
 
     def __conform__(self, interface: InterfaceClass) -> Router | None:
         """Return what a site and a resource know this server as."""
-        return self.router if interface is IEngineServer else None
+        return self._router if interface is IEngineServer else None
 
     # Failing handlers
 

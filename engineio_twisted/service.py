@@ -97,7 +97,7 @@ class SiteService(Service):
         super().stopService()
         if not self._isStopped:
             self._isStopped = True
-            self.server.stopping.closeWith(self._ports)
+            self.server._stopping.closeWith(self._ports)
         return self.server.close(drain=True)
 
 

@@ -66,27 +66,27 @@ class StoppableServer(Protocol):
     """A server, as its stop knows it. What is a property is made when it is first needed."""
 
     opts: ServerOptions
-    counters: Counters
-    streams: Connections[Any]
-    foreignUpgrades: ForeignUpgrades
+    _counters: Counters
+    _streams: Connections[Any]
+    _foreignUpgrades: ForeignUpgrades
 
     @property
-    def router(self) -> Requests:
+    def _router(self) -> Requests:
         """Return its requests."""
         ...
 
     @property
-    def clock(self) -> Any:
+    def _clock(self) -> Any:
         """Return its clock."""
         ...
 
     @property
-    def factory(self) -> Sessions:
+    def _factory(self) -> Sessions:
         """Return its sessions."""
         ...
 
     @property
-    def webSockets(self) -> Any:
+    def _webSockets(self) -> Any:
         """Return what implements WebSocket, an L{IWebSocketEngine}."""
         ...
 
@@ -127,7 +127,7 @@ class Stop:
     @property
     def secondsLeft(self) -> float:
         """The seconds until it is over, whatever clients do."""
-        left: float = self.until + CLOSE_TIMEOUT - self._server.clock.seconds()
+        left: float = self.until + CLOSE_TIMEOUT - self._server._clock.seconds()
         return max(0.0, left)
 
     def closeWith(self, ports: Ports) -> None:
@@ -146,7 +146,7 @@ class Stop:
         if self._drained is None:
             self.isDraining = True
             self._drained = Deferred()
-            self.until = self._server.clock.seconds() + self._server.opts.drainTimeout / 1000
+            self.until = self._server._clock.seconds() + self._server.opts.drainTimeout / 1000
             self._drainDeadline = self._newDeadline(self._abortSessions)
             self._drainDeadline.over.chainDeferred(self._drained)
             attempt(self._beginToDrain, self._drainDeadline)
@@ -154,22 +154,22 @@ class Stop:
 
     def _beginToDrain(self, deadline: Deadline) -> None:
         server = self._server
-        timer = server.clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
-        server.router.decisions.refuse(isAll=False)
-        server.factory.drainAll(self.until)
+        timer = server._clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
+        server._router.decisions.refuse(isAll=False)
+        server._factory.drainAll(self.until)
 
         def sessionsGone(_: object) -> Deferred[None]:
             cancel(timer)
             self._goOn()
-            return server.streams.whenEmpty()
+            return server._streams.whenEmpty()
 
         # The last of them is about to tell its client, and the application.
-        gone = server.factory.whenEmpty().addCallback(lambda _: server.factory.ends.whenEmpty())
-        gone.addCallback(sessionsGone).addCallback(lambda _: server.webSockets.connections.whenEmpty())
+        gone = server._factory.whenEmpty().addCallback(lambda _: server._factory.ends.whenEmpty())
+        gone.addCallback(sessionsGone).addCallback(lambda _: server._webSockets.connections.whenEmpty())
         deadline.waitFor([gone])
 
     def _endSessions(self) -> None:
-        attempt(self._server.factory.closeAll)
+        attempt(self._server._factory.closeAll)
         self._goOn()
 
     def _goOn(self) -> None:
@@ -185,7 +185,7 @@ class Stop:
             if not ports.isLast:
                 attempt(ports.stop)
         if not drain:
-            self._close(self._server.clock.seconds())
+            self._close(self._server._clock.seconds())
         elif self._deadline is None and not self._closed.called:
             self.drain()
             alsoWhen(self._sessionsGone).addCallback(lambda _: self._close(self.until))
@@ -209,17 +209,17 @@ class Stop:
 
     def _beginToClose(self, deadline: Deadline) -> None:
         server = self._server
-        server.router.decisions.refuse(isAll=True)
-        server.router.reading.abort()
-        server.foreignUpgrades.stop()
-        server.factory.closeAll()
+        server._router.decisions.refuse(isAll=True)
+        server._router.reading.abort()
+        server._foreignUpgrades.stop()
+        server._factory.closeAll()
 
         def closing(ports: Ports) -> Deferred[None]:
             # Behind what sessions say last on these connections.
-            return server.factory.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
+            return server._factory.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
 
-        sessions = [server.factory.ends, server.streams, server.webSockets.connections]
-        connections: list[Any] = [server.router.reading, *sessions]
+        sessions = [server._factory.ends, server._streams, server._webSockets.connections]
+        connections: list[Any] = [server._router.reading, *sessions]
         drained = [] if self._drained is None else [alsoWhen(self._drained)]
         deadline.waitFor([*drained, *map(closing, self._others), *[each.whenEmpty() for each in connections]])
 
@@ -227,7 +227,7 @@ class Stop:
         last = [each for each in self._ports if each.isLast]
         self._deadline = self._newDeadline(lambda: [attempt(each.abort) for each in last])
         # What clients caused until now is logged before those who wait go on.
-        self._deadline.over.addCallback(lambda _: attempt(self._server.counters.throttle.flush))
+        self._deadline.over.addCallback(lambda _: attempt(self._server._counters.throttle.flush))
         self._deadline.over.addCallback(lambda _: self._closed.callback(None))
         self._deadline.waitFor([succeed(None), *[each.close(0.0) for each in last]])
 
@@ -236,26 +236,26 @@ class Stop:
         return [each for each in self._ports if not each.isLast]
 
     def _newDeadline(self, abort: Callable[[], object]) -> Deadline:
-        deadline = Deadline(self._server.clock, abort, self.whatIsLeft)
+        deadline = Deadline(self._server._clock, abort, self.whatIsLeft)
         deadline.setTime(self.until + CLOSE_TIMEOUT)
         return deadline
 
     def _abortSessions(self) -> None:
         server = self._server
-        for each in (server.factory.closeAll, server.streams.abort, server.webSockets.connections.abort):
+        for each in (server._factory.closeAll, server._streams.abort, server._webSockets.connections.abort):
             attempt(each)
 
     def _abort(self) -> None:
-        for each in (self._abortSessions, self._server.router.reading.abort, *[ports.abort for ports in self._others]):
+        for each in (self._abortSessions, self._server._router.reading.abort, *[ports.abort for ports in self._others]):
             attempt(each)
 
     def whatIsLeft(self) -> str:
         """Return what is waited for, as a text for a log; an empty one if nothing is."""
         server = self._server
-        onWebSocket = sum([each.transport.name == "websocket" for each in server.factory.clients.values()])
+        onWebSocket = sum([each.transport.name == "websocket" for each in server._factory.clients.values()])
         counts = {
-            "session": len(server.factory.clients),
-            "WebSocket": max(0, len(server.webSockets.connections) - onWebSocket),
+            "session": len(server._factory.clients),
+            "WebSocket": max(0, len(server._webSockets.connections) - onWebSocket),
             "request": sum([bool(channel.requests) for ports in self._others for channel in ports.site.channels]),
         }
         return ", ".join([f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count])

@@ -565,7 +565,7 @@ def server(data: bytes) -> None:
     for _ in range(4):
         memory.advance(30)
     assert set(memory.server.clients) == bystanders.ids
-    assert not len(memory.server.router.reading)
+    assert not len(memory.server._router.reading)
     bystanders.check()
     memory.server.close()
     memory.advance(50)

@@ -48,7 +48,7 @@ def test_onlyWhatIsWantedIsObserved(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = {}
     for wanted in ("", "engine", "engine:socket", "engine:polling", "engine*"):
         monkeypatch.setenv("DEBUG", wanted)
-        counters = Server(reactor=Clock()).counters
+        counters = Server(reactor=Clock())._counters
         counted[wanted] = [len(getattr(counters, each)) for each in ("observers", "stateObservers", "trafficObservers")]
     assert counted == {
         "": [0, 0, 0],

@@ -180,7 +180,7 @@ async def test_brokenWebSockets(hostile: Hostile, lines: list[str], engine: Any,
         names = [each.socket.logName for each in here.records.values()]
         if code == 1009:
             assert set(reasons) == {"a message is larger than maxHttpBufferSize, 1000 bytes"}
-        here.server.counters.throttle.flush()
+        here.server._counters.throttle.flush()
         said = [each for each in lines if "suppressed" not in each]
         # It takes a second or two; in each there is one line, or one number.
         assert len(said) + suppressedIn(lines) == 10
@@ -240,7 +240,7 @@ def test_faultsOfOurs(lines: list[str], loggedErrors: list[LogEvent], monkeypatc
         raise problems.pop(0)
 
     rig = Rig()
-    monkeypatch.setattr(rig.server.router, "_classify", fail)
+    monkeypatch.setattr(rig.server._router, "_classify", fail)
     for _ in range(3):
         connection = rig.connect(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n")
         assert status(connection) == 500
@@ -258,11 +258,11 @@ def test_webSocketsThatFail(engine: Any, lines: list[str], loggedErrors: list[Lo
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    memory.server.factory.open = fail  # type: ignore[method-assign]
+    memory.server._factory.open = fail  # type: ignore[method-assign]
     for _ in range(5):
         memory.connect(upgrade())
     assert len(loggedErrors) == 1
-    memory.server.webSockets.accept = fail
+    memory.server._webSockets.accept = fail
     for _ in range(5):
         assert b" 500 " in memory.connect(upgrade()).taken()
     assert [each["log_failure"].type for each in loggedErrors] == [ZeroDivisionError] * 2

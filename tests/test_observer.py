@@ -140,7 +140,7 @@ def test_whatIsNotOverridden() -> None:
     observer = One()
     server.addObserver(observer)
     server.addObserver(ServerObserver())
-    assert server.counters.trafficObservers == (observer,)
+    assert server._counters.trafficObservers == (observer,)
     address = session(server)
     socket = next(iter(server.clients.values()))
     socket.send("waits")
@@ -149,13 +149,13 @@ def test_whatIsNotOverridden() -> None:
     socket.tryUpgrade(candidate)
     candidate.receive(PacketType.PING, "probe")
     candidate.receive(PacketType.UPGRADE)
-    server.counters.limitReached(socket, "someLimit")
+    server._counters.limitReached(socket, "someLimit")
     ask(server, OPEN + b"&sid=none")
     server.close()
     # The open packet. What stands in for a WebSocket counts nothing.
     assert observer.sent == server.stats().packetsSent == 1
     server.removeObserver(observer)
-    assert server.counters.trafficObservers == ()
+    assert server._counters.trafficObservers == ()
 
 
 def test_onlyObservers() -> None:
@@ -394,7 +394,7 @@ def test_refusedByTheApplication(loggedErrors: list[LogEvent]) -> None:
 def test_refusedByAFault(loggedErrors: list[LogEvent]) -> None:
     """A fault of the server's own has a name too."""
     server, watch = watched()
-    server.router._handshake = fails  # type: ignore[method-assign]
+    server._router._handshake = fails  # type: ignore[method-assign]
     assert ask(server, OPEN).status == 500
     assert watch.refusals == {"INTERNAL_ERROR": 1}
     loggedErrors.clear()
@@ -450,7 +450,7 @@ def test_balance(steps: list[tuple[str, int]]) -> None:
             sids.append(opened(ask(server, OPEN)))
         elif step == "webSocket":
             sids.append(f"ws{len(sids)}")
-            server.factory.open(sids[-1], FakeTransport(), FakeRequest().exchange, 4)
+            server._factory.open(sids[-1], FakeTransport(), FakeRequest().exchange, 4)
         elif step == "poll":
             ask(server, address)
         elif step == "post":

@@ -30,8 +30,8 @@ A, B = "https://a.example", "https://b.example"
 def test_interface() -> None:
     """It is what sites and resources are given for a server; nothing else is one."""
     server, _ = make()
-    verifyObject(IEngineServer, server.router)
-    assert IEngineServer(server) is server.router is IEngineServer(server.router)
+    verifyObject(IEngineServer, server._router)
+    assert IEngineServer(server) is server._router is IEngineServer(server._router)
     with pytest.raises(TypeError):
         EngineIOResource(object())
 
@@ -412,7 +412,7 @@ def test_aMiddlewareThatAnswersAndFails(loggedErrors: list[LogEvent]) -> None:
 def test_aFaultOfOurOwnIsAnswered(loggedErrors: list[LogEvent]) -> None:
     """Whatever goes wrong inside an open is logged, and the client isn't left waiting."""
     server, _ = make()
-    server.factory.open = lambda *_: 1 / 0  # type: ignore[assignment,method-assign,return-value]
+    server._factory.open = lambda *_: 1 / 0  # type: ignore[assignment,method-assign,return-value]
     request = FakeRequest(uri=OPEN)
     server.handleRequest(request)
     assert request.status == 500

@@ -103,7 +103,7 @@ def test_whatIsBesideIt() -> None:
     asked = FakeRequest(uri=b"/page")
     assert (
         service.site.resource.getChildWithDefault(b"chat", FakeRequest(uri=b"/chat/")).engineServer
-        is service.server.router
+        is service.server._router
     )
     assert service.site.resource.rest is root
     alone = EngineIOService(3000, reactor=MemoryReactorClock())

@@ -853,7 +853,7 @@ def test_connectionLostThatFails(loggedErrors: Any) -> None:
     session.socket.close()
     session.clock.advance(0)
     assert len(protocol.ends) == 1
-    assert len(session.host.streams) == 0
+    assert len(session.host._streams) == 0
     (event,) = loggedErrors
     assert event["session"] == session.socket.logName
     loggedErrors.clear()
@@ -939,7 +939,7 @@ def test_addresses() -> None:
         behind = Session(trustedProxies="192.0.2.7")
         behind.socket.request.requestHeaders.setRawHeaders("x-forwarded-for", [header])
         server = Server(trustedProxies="192.0.2.7", reactor=Clock())
-        behind.host.addressOf = server.factory.addressOf  # type: ignore[method-assign]
+        behind.host.addressOf = server._factory.addressOf  # type: ignore[method-assign]
         assert SessionTransport(behind.socket).getPeer() == expected
 
 

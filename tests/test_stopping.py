@@ -176,7 +176,7 @@ def test_stubbornClients(drain: bool, drainTimeout: int, siteClass: Any) -> None
     server = Server(site, reactor=reactor, drainTimeout=drainTimeout)
     listenOn(server, "tcp:1", site)
     clients = stubbornClients(reactor, site)
-    assert (server.clientsCount, len(server.webSockets.connections)) == (2, 1)
+    assert (server.clientsCount, len(server._webSockets.connections)) == (2, 1)
     # Somebody who comes while it ends.
     closed = server.close(drain=drain)
     clients.append(connect(reactor, site, http("GET", target())))
@@ -187,7 +187,7 @@ def test_stubbornClients(drain: bool, drainTimeout: int, siteClass: Any) -> None
     turnOf(reactor, *clients)
     assert closed.called
     assert all(each.isAborted or each.disconnecting for each in clients)
-    assert (server.clientsCount, len(site.channels), len(server.webSockets.connections)) == (0, 0, 0)
+    assert (server.clientsCount, len(site.channels), len(server._webSockets.connections)) == (0, 0, 0)
     assert reactor.getDelayedCalls() == []
 
 
@@ -346,14 +346,13 @@ class Immortal:
         raise RecursionError("too deep")
 
 
-@pytest.mark.parametrize("where", ["reading", "streams", "webSockets"])
+@pytest.mark.parametrize("where", ["_router.reading", "_streams", "_webSockets.connections"])
 @pytest.mark.parametrize("drain", [True, False])
 def test_whatNeverGoes(where: str, drain: bool, loggedErrors: list[Any]) -> None:
     """One that can't be aborted stops neither the others nor the end."""
     memory = Memory(drainTimeout=1000)
     server = memory.server
-    owners = {"webSockets": "webSockets.connections", "reading": "router.reading"}
-    connections = attrgetter(owners.get(where, where))(server)
+    connections = attrgetter(where)(server)
     for _ in range(2):
         connections.add(Immortal())
     wire = memory.connect(upgrade())

@@ -59,7 +59,7 @@ class ReadyResource(resource.Resource):
             try:
                 reason = check()
             except BaseException:
-                if self._server.counters.throttle.allows("failing checks"):
+                if self._server._counters.throttle.allows("failing checks"):
                     self._log.failure("A check of whether the server is ready failed")
                 reason = "a check failed"
             if reason is not None:

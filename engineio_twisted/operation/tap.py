@@ -219,18 +219,18 @@ class CommandService(SiteService):
         # The last to go, so that all else can be watched as it goes.
         inside, self._portsInside = self._portsInside, []
         for each in inside:
-            self.server.stopping.closeWith(each)
+            self.server._stopping.closeWith(each)
         stopped = super().stopService()
         attempt(self._sayWhatIsWaitedFor, stopped)
         return stopped.addBoth(self._closeAccessLog)
 
     def _sayWhatIsWaitedFor(self, stopped: Deferred[None]) -> None:
-        what = self.server.stopping.whatIsLeft()
+        what = self.server._stopping.whatIsLeft()
         if what and not stopped.called:
             self._log.info(
                 "Waiting for {what} to end, for {seconds} s at most. Another Ctrl-C or SIGTERM ends the waiting",
                 what=what,
-                seconds=math.ceil(self.server.stopping.secondsLeft),
+                seconds=math.ceil(self.server._stopping.secondsLeft),
             )
 
     def hurryOnSignal(self) -> None:

@@ -50,7 +50,7 @@ class SocketFactory:
         self.clock = clock
         self.addressOf = addressOf
         self.opts: ServerOptions = server.opts
-        self.counters: Counters = server.counters
+        self.counters: Counters = server._counters
         self._socketIONotice: SocketIONotice = server.socketIONotice
         self.heartbeats = Heartbeats(self.opts, clock)
         self.ends = Ends(clock)

@@ -54,7 +54,7 @@ class Admitting(Protocol):
 class DecidingServer(Protocol):
     """A server, as far as it matters here."""
 
-    counters: Counters
+    _counters: Counters
 
     @property
     def reactor(self) -> Any:
@@ -135,7 +135,7 @@ class Decisions:
             deciding.cancel()
 
         def tooLong() -> None:
-            if self._server.counters.throttle.allows("undecided"):
+            if self._server._counters.throttle.allows("undecided"):
                 self._log.warn(
                     "A request from {peer} was not decided about in {seconds} seconds",
                     peer=exchange.getClientAddress(),
@@ -158,14 +158,14 @@ class Decisions:
         refusal = failure.value
         if not isinstance(refusal, HTTPRefusal):
             name = f"internal errors, {type(refusal).__name__}"
-            if not decision.isGivenUp and self._server.counters.throttle.allows(name):
+            if not decision.isGivenUp and self._server._counters.throttle.allows(name):
                 self._log.failure("A request could not be answered", failure)
             refusal = HTTPRefusal("internal error", None, 500, "INTERNAL_ERROR")
         self._writer.refuse(decision.exchange, refusal, decision.isUpgrade)
 
     def _notRefused(self, failure: Failure) -> None:
         """Log why a refusal could not be written, as when a handler of C{headers} has answered the request itself."""
-        if self._server.counters.throttle.allows("requests that could not be refused"):
+        if self._server._counters.throttle.allows("requests that could not be refused"):
             self._log.failure("A request could not be refused", failure)
 
     def refuse(self, isAll: bool) -> None:

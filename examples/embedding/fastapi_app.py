@@ -39,7 +39,7 @@ async def sessions() -> dict[str, int]:
     return {"open": app.state.server.clientsCount}
 
 
-def serveFastAPI(reactor: Any) -> None:
+def serveFastAPI(reactor: Any, app: Any) -> None:
     """Serve FastAPI by an ASGI server that leaves the signals to Twisted, until the reactor stops."""
     stop = asyncio.Event()
     config = Config.from_mapping(bind=[os.environ.get("API", "127.0.0.1:8000")], accesslog=None, errorlog=None)
@@ -60,7 +60,7 @@ async def start(reactor: Any, endpoint: str) -> Any:
     port = await server.listening
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
     # A tick later, when the event loop runs.
-    reactor.callLater(0, serveFastAPI, reactor)
+    reactor.callLater(0, serveFastAPI, reactor, app)
     return port
 
 

@@ -199,7 +199,7 @@ async def halfAnAnswer(here: Arena, sid: str, version: str = "1.1", message: str
     await eventually(lambda: here.server.clients[sid].transport.writable, "a waiting GET")
     wire.transport.pauseProducing()
     port = wire.transport.getHost().port
-    channel = next(each for each in here.server.ownPorts.site.channels if each.transport.getPeer().port == port)
+    channel = next(each for each in here.server._ownPorts.site.channels if each.transport.getPeer().port == port)
     # However much the system would take, the answer is more.
     channel.transport.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 65536)
     wire.transport.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 65536)
@@ -301,7 +301,7 @@ class TestPieces:
             first = await halfAnAnswer(here, sid, message=LARGE + "x" * 40_000_000)
             wires = [first, await here.poll(sid)]
             closing = here.server.close()
-            channels = list(here.server.ownPorts.site.channels)
+            channels = list(here.server._ownPorts.site.channels)
             await eventually(lambda: all(each.transport.disconnecting for each in channels), "the closing to begin")
             for each in wires:
                 if what == "reads":
@@ -324,7 +324,7 @@ class TestPieces:
                 await eventually(lambda: here.server.clients[sid].transport.writable, "a waiting GET")
                 here.server.clients[sid].send("x" * 40_000_000)
             port = wire.transport.getHost().port
-            channels = here.server.ownPorts.site.channels
+            channels = here.server._ownPorts.site.channels
             next(each for each in channels if each.transport.getPeer().port == port).loseConnection()
             if isSlow:
                 wire.drop()
@@ -359,7 +359,7 @@ class TestPieces:
                 assert (await here.post(sid, "1")).body == b"ok"
             elif how == "timeout":
                 # It is pinged now, and not at a time at which a busy machine may not have got so far.
-                heartbeats = here.server.factory.heartbeats
+                heartbeats = here.server._factory.heartbeats
                 heartbeats.waitFor(here.server.clients[sid], HeartbeatQueue(here.server.reactor, 0))
             else:
                 here.server.clients[sid].close(how == "discard")

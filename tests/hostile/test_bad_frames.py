@@ -367,7 +367,7 @@ class TestNobodyReads:
                 socket.send("x" * 100_000)
             socket.close()
             assert (await here.records[sid].closed())[0] == "forced close"
-            await eventually(lambda: len(here.server.webSockets.connections) == 1, "the connection to be cut")
+            await eventually(lambda: len(here.server._webSockets.connections) == 1, "the connection to be cut")
 
 
 class TestBehind:
@@ -594,7 +594,7 @@ class TestUpgrade:
             response = await wire.response()
             assert (response.status, response.body) == (400, b"Session ID unknown")
             assert await wire.lost() == b""
-            assert len(here.server.webSockets.connections) == 1
+            assert len(here.server._webSockets.connections) == 1
 
     @pytest_twisted.ensureDeferred
     async def test_pollAfter(self, hostile: Hostile) -> None:
@@ -657,7 +657,7 @@ class TestConnections:
     async def test_refused(self, hostile: Hostile) -> None:
         """Refused and dropped upgrade requests leave no WebSocket behind."""
         async with hostile(allowRequest=lambda request: request.getHeader("x-hostile") is None) as here:
-            count = len(here.server.webSockets.connections)
+            count = len(here.server._webSockets.connections)
             wires: list[Wire] = [
                 await here.say(request)
                 for request in (
@@ -672,4 +672,4 @@ class TestConnections:
                 await wire.lost()
             for cut in range(10, len(upgrade()), 40):
                 (await here.say(upgrade()[:cut])).drop()
-            assert len(here.server.webSockets.connections) == count
+            assert len(here.server._webSockets.connections) == count

@@ -583,4 +583,4 @@ async def halfAPost(here: Arena, sid: str) -> Any:
 
 def ports(here: Arena) -> list[int]:
     """The clients' ports of the connections that the server has."""
-    return [each.transport.getPeer().port for each in here.server.ownPorts.site.channels]
+    return [each.transport.getPeer().port for each in here.server._ownPorts.site.channels]

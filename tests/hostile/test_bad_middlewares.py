@@ -370,7 +370,7 @@ class TestAnswering:
             assert (response.status, response.body) == (402, b"mine")
             assert asked == []
             assert here.refusals == []
-            assert len(here.server.webSockets.connections) == 1
+            assert len(here.server._webSockets.connections) == 1
             await scene.unharmed()
 
     @pytest.mark.parametrize(

@@ -418,7 +418,8 @@ class TestFunction:
                 await here.say(http("POST", target(), [("Origin", EVIL), ("Content-Length", "5000")])),
             ]
             await eventually(
-                lambda: len(here.server.router.decisions) == 2 and len(here.server.router.reading) == 1, "the questions"
+                lambda: len(here.server._router.decisions) == 2 and len(here.server._router.reading) == 1,
+                "the questions",
             )
             await within(here.server.close(), "the end of the server")
             assert (await wires[0].response()).status == 503
@@ -479,7 +480,7 @@ class TestPreflight:
             response = await wire.response()
             assert response.status == 204
             assert here.server.clients == before
-            assert len(here.server.webSockets.connections) == 1
+            assert len(here.server._webSockets.connections) == 1
 
     @pytest.mark.parametrize("size", [0, 10, 1000])
     @pytest.mark.parametrize("isChunked", [False, True], ids=["length", "chunked"])

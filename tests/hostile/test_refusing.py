@@ -85,7 +85,7 @@ async def test_aSessionThatFailsBehindThe101(
         assert (frame.opcode, frame.payload) == (CLOSE, code)
         wire.send(makeFrame(code, CLOSE))
         assert await wire.lost() == b""
-        await eventually(lambda: len(here.server.webSockets.connections) == 1, "the end of the WebSocket")
+        await eventually(lambda: len(here.server._webSockets.connections) == 1, "the end of the WebSocket")
         assert raised in {each["log_failure"].type for each in loggedErrors}
         loggedErrors.clear()
         # Those of the bystanders, and this one.
@@ -99,7 +99,7 @@ async def test_anEngineThatFails(hostile: Hostile, loggedErrors: list[Any], monk
     from engineio_twisted.transports import engine_autobahn
 
     async with hostile() as here:
-        engine = here.server.webSockets
+        engine = here.server._webSockets
         with monkeypatch.context() as patch:
             patch.setattr(engine, "accept", lambda *args: 1 / 0)
             assert (await here.ask(upgrade())).status == 500

@@ -164,8 +164,8 @@ class FakeHost:
         self.clock = self.reactor = clock
         self.ended: list[Any] = []
         self.opts = ServerOptions(**options)
-        self.streams: Connections[Any] = Connections()
-        self.counters = Counters()
+        self._streams: Connections[Any] = Connections()
+        self.counters = self._counters = Counters()
         self.ends = Ends(clock)
         self.socketIONotice = SocketIONotice()
         self.events: list[tuple[Any, ...]] = []

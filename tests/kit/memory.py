@@ -159,5 +159,5 @@ class Memory:
         # What stands for the present turn of the reactor.
         self.clock.advance(0)
         assert not len(self.site.channels)
-        assert not len(self.server.webSockets.connections)
-        assert not len(self.server.router.reading)
+        assert not len(self.server._webSockets.connections)
+        assert not len(self.server._router.reading)

@@ -260,7 +260,7 @@ class Here:
                 for socket in self.sockets
             ],
             sorted(self.server.clients),
-            len(self.server.router.reading),
+            len(self.server._router.reading),
             len(self.site.channels),
             self.timers(),
         )

@@ -628,12 +628,12 @@ async def arena(start: Start, echoes: bool = True, **options: Any) -> AsyncItera
         sids = {each.sid for each in bystanders}
         await eventually(lambda: set(server.clients) == sids, f"no session but the bystanders: {here.records}")
         isSocket = "websocket" in names
-        await eventually(lambda: len(server.webSockets.connections) == isSocket, "no WebSocket but the bystander's")
+        await eventually(lambda: len(server._webSockets.connections) == isSocket, "no WebSocket but the bystander's")
         for each in bystanders:
             await each.close()
             assert here.records[each.sid].end == ("transport close", "close packet")
     await eventually(lambda: not server.clients, "no session")
-    await eventually(lambda: not len(server.webSockets.connections), "no WebSocket")
+    await eventually(lambda: not len(server._webSockets.connections), "no WebSocket")
     for wire in [*here.wires, *(wire for each in bystanders for wire in each.wires)]:
         wire.drop()
         await wire.lost()

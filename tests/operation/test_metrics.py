@@ -84,7 +84,7 @@ def test_whatHappened() -> None:
     ask(server, session(server), b"4" * 11)
     clock.advance(7)
     ask(server, address, b"1")
-    server.counters.limitReached(socket, "someLimit")
+    server._counters.limitReached(socket, "someLimit")
     stats = server.stats()
     numbers = numbersOf(scrape(resource)[1])
     assert number(numbers, "engineio_sessions", transport="polling") == 1
@@ -216,8 +216,8 @@ def test_messagesCostNothing() -> None:
     """Nobody has to be told of messages for this."""
     server, _ = make()
     MetricsResource(server)
-    assert server.counters.observers
-    assert not server.counters.trafficObservers
+    assert server._counters.observers
+    assert not server._counters.trafficObservers
 
 
 @pytest.mark.sockets

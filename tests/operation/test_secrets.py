@@ -195,7 +195,7 @@ def test_idsThatAreNone(logged: Logged, loggedErrors: list[LogEvent], wrong: Any
 def test_requestsThatFail(logged: Logged, loggedErrors: list[LogEvent]) -> None:
     """A fault, an observer that fails, and a decision that takes too long don't show what the request was either."""
     server = Server(reactor=Clock())
-    server.router._classify = fails  # type: ignore[method-assign]
+    server._router._classify = fails  # type: ignore[method-assign]
     request = FakeRequest(uri=OPEN + b"&token=" + SECRET.encode(), headers={"Cookie": [SECRET]})
     server.handleRequest(request)
     assert request.status == 500
@@ -250,8 +250,8 @@ def test_logOfSessions(logged: Logged) -> None:
     server.addObserver(LogObserver(server))
     address = session(server)
     name = next(iter(server.clients.values())).logName
-    server.counters.limitReached(next(iter(server.clients.values())), "someLimit")
-    server.counters.limitReached(None, "someLimit")
+    server._counters.limitReached(next(iter(server.clients.values())), "someLimit")
+    server._counters.limitReached(None, "someLimit")
     ask(server, address, b"1")
     ask(server, address)
     events = [each for each in logged.events if each["log_namespace"] == "engineio_twisted.observer.LogObserver"]

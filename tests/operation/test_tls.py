@@ -143,12 +143,12 @@ async def test_aClientThatDoesNotSayGoodbye(connect: Any, what: str, monkeypatch
     # From here on nothing that comes from the server is looked at, by TLS either.
     wire.transport.transport.protocol.dataReceived = lambda data: None
     for _ in range(100):
-        if not len(connect.server.ownPorts.site.channels):
+        if not len(connect.server._ownPorts.site.channels):
             break
         if not wire.isLost:
             wire.send(b"x")
         await pause(0.05)
-    assert len(connect.server.ownPorts.site.channels) == 0
+    assert len(connect.server._ownPorts.site.channels) == 0
 
 
 @pytest_twisted.ensureDeferred

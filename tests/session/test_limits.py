@@ -234,7 +234,7 @@ def ask(server: Server, peer: Any = None) -> FakeRequest:
 
 def counts(server: Server) -> tuple[int, int]:
     """How many handshakes are being decided about, and how many sessions and handshakes the address has."""
-    return server.factory._limits.pending, server.factory._limits._sessions.get(HOST, 0)
+    return server._factory._limits.pending, server._factory._limits._sessions.get(HOST, 0)
 
 
 def test_refusals(warnings: list[str]) -> None:
@@ -304,7 +304,7 @@ def test_failingHandshakes(failures: Any) -> None:
     assert ask(server).status == 200
     (socket,) = server.clients.values()
     socket.close(discard=True)
-    server.factory.open = fail  # type: ignore[method-assign]
+    server._factory.open = fail  # type: ignore[method-assign]
     assert ask(server).status == 500
     assert counts(server) == (0, 0)
 

@@ -164,7 +164,7 @@ async def measure(server: Server, totals: Totals) -> dict[str, Any]:
     objects = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
     return {
         "clients": server.clientsCount,
-        "webSockets": len(server.webSockets.connections),
+        "webSockets": len(server._webSockets.connections),
         "timers": sum(call.active() for call in reactor.getDelayedCalls()),
         "readers": len(reactor.getReaders()) + len(reactor.getWriters()),
         "descriptors": len(os.listdir("/proc/self/fd")),

@@ -188,7 +188,7 @@ def play(memory: Memory, way: str, case: Case, pieces: list[bytes]) -> int | Non
     memory.connections.remove(connection)
     memory.advance(0)
     assert not memory.server.clients
-    assert not len(memory.server.webSockets.connections)
+    assert not len(memory.server._webSockets.connections)
     return place
 
 

@@ -247,7 +247,7 @@ async def test_overTheLimit(hostile: Any, engine: Any) -> None:
         reason, description = await here.records[sid].closed()
         assert reason == "buffer limit exceeded"
         assert "maxBufferedBytes, 1000000," in description
-        connections = here.server.webSockets.connections
+        connections = here.server._webSockets.connections
         await eventually(lambda: socket.transport.webSocket not in set(connections), "the end of the connection")
         # Ours is told of it when it looks.
         wire.transport.resumeProducing()
@@ -381,7 +381,7 @@ async def test_aPollBehindAnAnswerThatIsNotRead(serve: Any) -> None:
 async def test_manyRequestsAndNothingRead(serve: Any) -> None:
     """Of requests behind answers that a client doesn't read, no more are looked at until it does; then all are."""
     running = await serve(initialPacket="x" * 300_000, httpCompression=False)
-    site = running.server.ownPorts.site
+    site = running.server._ownPorts.site
     wire = await connectTo(running.port)
     wire.transport.pauseProducing()
     count = 100

@@ -253,13 +253,13 @@ async def test_closeLeavesNothing(running: Any, events: list[tuple[Any, ...]]) -
         await within(second, "the server closing")
         assert await waiting in (["1"], ["6"])
         assert {event[1] for event in events if event[0] == "close"} == {"server shutting down"}
-        assert (here.server.clients, len(here.server.webSockets.connections)) == ({}, 0)
+        assert (here.server.clients, len(here.server._webSockets.connections)) == ({}, 0)
         assert [str(each) for each in reactor.getDelayedCalls() if "engineio" in str(each)] == []
         port = await here.server.listening
         assert port.disconnected
         await within(webSocket.closed, "the WebSocket closing")
         await within(probing.closed, "the probe closing")
-        assert len(here.server.ownPorts.site.channels) == 0
+        assert len(here.server._ownPorts.site.channels) == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -47,13 +47,13 @@ def test_theFastPathIsTaken() -> None:
     for kind, expected in ((Site, RequestExchange), (FastSite, FastExchange)):
         here = Here(kind)
         seen: list[type[Any]] = []
-        handle = here.server.router.handle
+        handle = here.server._router.handle
 
         def look(exchange: Any, isUpgrade: bool, seen: Any = seen, handle: Any = handle) -> None:
             seen.append(type(exchange))
             handle(exchange, isUpgrade)
 
-        here.server.router.handle = look  # type: ignore[method-assign]
+        here.server._router.handle = look  # type: ignore[method-assign]
         peer = here.say(OPEN)
         sid = here.sockets[0].id.encode()
         for each in (ask(sid=sid), push(b"4a", sid=sid), push(b"", sid=sid), ask(sid=b"nobody"), webSocket()):

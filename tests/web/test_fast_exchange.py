@@ -702,7 +702,7 @@ async def test_theAddressesOfARequestThatIsOver(serve: Any) -> None:
 
     (packet,) = (await said(http("GET", target()))).packets
     sid = packet.partition('"sid":"')[2].partition('"')[0]
-    while len(running.server.ownPorts.site.channels):
+    while len(running.server._ownPorts.site.channels):
         await pause(0.01)
     await said(http("POST", target(sid=sid), body=b"4a"))
     running.server.clients[sid].close(discard=True)

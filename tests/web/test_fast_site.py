@@ -480,7 +480,7 @@ def test_theConnectionsAreClosed(name: str) -> None:
 
 @pytest.mark.usefixtures("mayLog")
 @pytest.mark.parametrize("data", [OPEN, POLL, PUSH, webSocket(), OPEN + PUSH], ids=len)
-@pytest.mark.parametrize("name", ["router.handle", "router._route"])
+@pytest.mark.parametrize("name", ["_router.handle", "_router._route"])
 def test_anErrorOfTheServer(name: str, data: bytes) -> None:
     """A page says so, and the connection goes on."""
 
@@ -506,13 +506,13 @@ def test_anErrorBehindTheAnswer() -> None:
 
     def play(here: Here) -> None:
         here.say(OPEN)
-        handle = here.server.router.handle
+        handle = here.server._router.handle
 
         def failsLater(exchange: Any, isUpgrade: bool) -> None:
             handle(exchange, isUpgrade)
             raise ZeroDivisionError
 
-        here.server.router.handle = failsLater  # type: ignore[method-assign]
+        here.server._router.handle = failsLater  # type: ignore[method-assign]
         for each in (PUSH, POLL, ask(sid=b"nobody")):
             here.say(each)
             here.send("x")

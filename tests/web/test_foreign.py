@@ -109,7 +109,7 @@ async def test_destroyUpgradeOff(serve: Any, onPort: Any) -> None:
     await deferLater(reactor, 0.05)
     assert not client.isLost
     await server.close()
-    assert len(server.foreignUpgrades) == 0
+    assert len(server._foreignUpgrades) == 0
     client.drop()
     await client.lost()
 

@@ -684,7 +684,7 @@ async def test_noFileDescriptors(serve: Any) -> None:
                 client.connect_ex(("127.0.0.1", here.port))
                 await eventually(partial(isClosed, client), "the end of a connection")
         # It takes two seconds at most, unless the machine is busy.
-        here.server.counters.throttle.flush()
+        here.server._counters.throttle.flush()
         said = [each for each in lines if "suppressed" not in each]
         suppressed = sum(int(each.rpartition(": ")[2].split(" ")[0]) for each in lines if "suppressed" in each)
         assert sum("Closed socket" in each for each in said) >= 1

@@ -221,7 +221,7 @@ async def test_aBodyThatIsTooLarge(listening: Any) -> None:
     _, poll = client.ask(session)
     assert (await client.post(session, b"4" + b"x" * 999)).text == "ok"
     assert len((await poll.over()).text) == 1000
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE"])
@@ -239,7 +239,7 @@ async def test_aBodyOfAnotherMethod(listening: Any, method: str, path: str, monk
     for body in (None, b"x" * 1000):
         _, slow = client.ask(target_, method, body, ends=False)
         assert (await slow.over()).status == 408
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
     assert here.closed == []
     await echoes(client, session)
 
@@ -255,7 +255,7 @@ async def test_aLargeBodyThatGoesOn(listening: Any, monkeypatch: pytest.MonkeyPa
     assert (await refused.over()).error == 0
     assert refused.status == 413
     assert (await client.post(session, b"4hello")).text == "ok"
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -285,7 +285,7 @@ async def test_twoBodiesAtOnce(listening: Any) -> None:
     assert (await first.over()).error == 0
     assert here.closed == [("transport error", "overlapping POST requests")]
     assert (await client.post(other, b"4hello")).text == "ok"
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -329,14 +329,14 @@ async def test_aRefusalThatTakesTime(listening: Any, isGivenUp: bool) -> None:
     await eventually(lambda: decided, "the question")
     if isGivenUp:
         client.reset(stream)
-        await eventually(lambda: len(here.server.router.reading) == 0, "the end of the stream")
+        await eventually(lambda: len(here.server._router.reading) == 0, "the end of the stream")
     else:
         assert (await client.get("/page")).text == "a page"
         decided[0].callback("https://example.com")
         assert (await refused.over()).headers["access-control-allow-origin"] == "https://example.com"
         assert (refused.status, refused.error) == (413, None)
     assert (await client.get("/page")).text == "a page"
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -395,7 +395,7 @@ async def test_streamsThatAreResetTogether(listening: Any, order: tuple[str, ...
         assert len(here.closed) == 1
         assert here.closed[0][0] == "transport error"
     await echoes(client, other)
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest.mark.parametrize("order", [("GET", "POST"), ("POST", "GET")], ids="-".join)
@@ -424,7 +424,7 @@ async def test_connectionsThatEnd(listening: Any, how: str, order: tuple[str, ..
         await here.leave(client)
     await eventually(lambda: len(here.closed) == 6, "the end of the sessions")
     assert {reason for reason, _ in here.closed} == {"transport error"}
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
     await echoes(elsewhere, other)
 
 
@@ -460,7 +460,7 @@ async def test_aHeaderThatIsNone(listening: Any, headers: dict[str, str], logged
     (error,) = loggedErrors
     assert "InvalidHeaderName" in str(error)
     loggedErrors.clear()
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
     await within(here.server.close(), "the server to close")
 
 
@@ -473,10 +473,10 @@ async def test_aLengthThatComesTwice(listening: Any, length: str) -> None:
     session = await client.open()
     stream, posted = client.ask(session, "POST", b"4he", ends=False, content_length=length)
     await client.get("/page")
-    assert len(here.server.router.reading) == 1
+    assert len(here.server._router.reading) == 1
     client.send(stream, b"llo", ends=True)
     assert (await posted.over()).text == "ok"
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
     assert (await client.get(session)).text == "4hello"
 
 
@@ -522,7 +522,7 @@ async def test_aRequestAndItsReset(listening: Any, kind: str, attached: bool) ->
     assert (await client.post(other, b"4still here")).text == "ok"
     assert (await waiting.over()).text == "4still here"
     await echoes(client, other, "and again")
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -560,7 +560,7 @@ async def test_twoBodiesInOneSegment(listening: Any, more: bytes) -> None:
     assert here.closed == [("transport error", "overlapping POST requests")]
     assert (await client.post(other, b"4still here")).text == "ok"
     assert (await waiting.over()).text == "4still here"
-    assert len(here.server.router.reading) == 0
+    assert len(here.server._router.reading) == 0
 
 
 @pytest.mark.parametrize("count", [2, 50])
@@ -572,7 +572,7 @@ async def test_manyHalfBodies(listening: Any, count: int) -> None:
     for _ in range(count):
         client.ask(await client.open(), "POST", b"4half", ends=False)
     await client.get("/page")
-    assert len(here.server.router.reading) == count
+    assert len(here.server._router.reading) == count
     await within(here.server.close(), "the server to close")
     assert len(here.closed) == count
     assert (await client.get("/page")).text == "a page"

@@ -382,7 +382,7 @@ def test_severalServers() -> None:
     third = Server(reactor=Clock(), maxHeaderSize=2000, maxUrlLength=1)
     for each in (third, third, first):
         site.addServer(each)
-    assert site.servers == (first.router, second.router, third.router)
+    assert site.servers == (first._router, second._router, third._router)
     assert (site.maxHeaderSize, site.maxUrlLength) == (2000, 1800)
     for each in (first, second, third):
         assert each.stats().limited == {}
@@ -407,7 +407,7 @@ async def test_overTheWire(serve: Any) -> None:
         trickling.send(b"x")
         await pause(0.02)
     assert (await trickling.response()).status == 408
-    await running.server.ownPorts.site.channels.whenEmpty()
+    await running.server._ownPorts.site.channels.whenEmpty()
     assert running.server.stats().limited == {"maxHeaderSize": 1, "maxUrlLength": 1, "headersTimeout": 2}
 
 

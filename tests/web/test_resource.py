@@ -123,7 +123,7 @@ def test_aSlowBody(site: Any) -> None:
     rig.clock.advance(LINGER_TIME)
     assert connection.isAborted
     connection.lose()
-    assert len(rig.server.router.reading) == 0
+    assert len(rig.server._router.reading) == 0
     assert len(rig.closes) == 1
 
 
@@ -285,9 +285,9 @@ def test_serverAt() -> None:
     deep, mounted = Resource(), Server(reactor=rig.clock)
     root.putChild(b"a b", deep)
     deep.putChild(b"engine.io", EngineIOResource(mounted))
-    assert serverAt(root, b"/engine.io/") is rig.server.router
-    assert serverAt(root, b"/a%20b/engine.io") is mounted.router
-    assert serverAt(root, b"/a%20b/engine.io/x/y") is mounted.router
+    assert serverAt(root, b"/engine.io/") is rig.server._router
+    assert serverAt(root, b"/a%20b/engine.io") is mounted._router
+    assert serverAt(root, b"/a%20b/engine.io/x/y") is mounted._router
     for path in (b"", b"/", b"/a%20b", b"/a%20b/other", b"/form", b"/form/x", b"*", b"/engine.iox"):
         assert serverAt(root, path) is None
     assert serverAt(object(), b"/engine.io/") is None

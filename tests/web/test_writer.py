@@ -479,7 +479,7 @@ async def test_closingTheServerFromAHeadersHandler(serve: Any, isUpgrade: bool) 
     wire.send(upgrade() if isUpgrade else GET)
     await wire.lost()
     await closed[0]
-    assert (running.server.clients, len(running.server.webSockets.connections)) == ({}, 0)
+    assert (running.server.clients, len(running.server._webSockets.connections)) == ({}, 0)
     assert wire.received == b"" or wire.received.startswith(b"HTTP/1.1 503" if isUpgrade else b"HTTP/1.1 200")
 
 
@@ -511,11 +511,11 @@ async def test_anEarlyErrorThatIsNeverAnswered(serve: Any, fails: bool, loggedEr
         loggedErrors.clear()
         wire.drop()
     else:
-        await eventually(lambda: len(running.server.router.reading) == 1, "a body")
+        await eventually(lambda: len(running.server._router.reading) == 1, "a body")
         wire.drop()
         await eventually(lambda: cancelled, "the end of it")
     await wire.lost()
-    await eventually(lambda: len(running.server.router.reading) == 0, "no body")
+    await eventually(lambda: len(running.server._router.reading) == 0, "no body")
     # Nobody is asked about the headers of a response that isn't written.
     assert len(seen) == fails
 
