@@ -45,8 +45,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_theme_options = {
-    "light_css_variables": {"drawing-socket": "#12805c"},
-    "dark_css_variables": {"drawing-socket": "#45c596"},
+    "light_css_variables": {"drawing-socket": "#12805c", "code-paper": "#f3f4f6"},
+    "dark_css_variables": {"drawing-socket": "#45c596", "code-paper": "#1c1f23"},
 }
 # Nothing of the site is asked of another machine.
 html_permalinks_icon = "#"

@@ -9,6 +9,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
 
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
@@ -49,7 +50,42 @@ class InlineDrawings(SphinxPostTransform):
                 image.replace_self(nodes.raw("", html, format="html"))
 
 
+class LinkNames(SphinxPostTransform):
+    """Link code on a page that is the name of a class, a function or a method to its description: the first of each."""
+
+    default_priority = 400
+    formats = ("html",)
+
+    def run(self, **_keywords: Any) -> None:
+        """Replace the names by links."""
+        page = self.env.current_document.docname
+        linked = set()
+        described = self.described()
+        for code in list(self.document.findall(nodes.literal)):
+            name = re.sub(r"\(.*\)$", "", code.astext())
+            # As the guides call a server and a session.
+            name = re.sub(r"^(server|socket)\.(?=\w+$)", lambda match: f"{match[1].title()}.", name)
+            found = described.get(name)
+            around = code.parent
+            isFree = not isinstance(around, nodes.reference | nodes.title) and not page.startswith("api/")
+            if found is not None and isFree and found.node_id not in linked:
+                linked.add(found.node_id)
+                link = make_refnode(self.app.builder, page, found.docname, found.node_id, code.deepcopy(), name)
+                around.replace(code, link)
+
+    def described(self) -> dict[str, Any]:
+        """Return what the API reference describes, by names without a package or a module."""
+        kinds = ("class", "exception", "function", "method", "property", "attribute")
+        objects = self.env.domains.python_domain.objects
+        return {
+            re.sub(r"^(?:[a-z]\w*\.)+(?=\w)", "", name): found
+            for name, found in objects.items()
+            if found.objtype in kinds and not found.aliased
+        }
+
+
 def setup(application: Any) -> None:
     """Register all of it with Sphinx."""
     application.connect("source-read", leaveLinksOut)
     application.add_post_transform(InlineDrawings)
+    application.add_post_transform(LinkNames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from enum import Enum
 from functools import partial
 from inspect import getsource, isclass
 from typing import Any
@@ -17,6 +18,9 @@ from zope.interface.interface import InterfaceClass
 from . import epytext, names
 
 Lines = list[str]
+
+MADE_HERE = {f"{names.PACKAGE}.{each}" for each in ("Socket", "endpoints.SessionPort", "endpoints.SessionTransport")}
+"""The classes whose objects an application is given."""
 
 
 def asRst(docstring: str, module: str, owner: Any = None) -> Lines:
@@ -45,7 +49,8 @@ def _attribute(name: str, text: Lines, owner: Any) -> Lines:
     kinds = (vars(each).get("__annotations__", {}).get(name) for each in owner.__mro__)
     kind = next((each for each in kinds if isinstance(each, str)), None)
     head = [f".. py:attribute:: {name}", *([f"    :type: {kind}"] if kind else []), *_default(name, owner)]
-    return [*head, "", *(f"    {line}" for line in text), ""]
+    first, *rest = text
+    return [*head, "", f"    {first[:1].upper()}{first[1:]}", *(f"    {line}" for line in rest), ""]
 
 
 def _default(name: str, owner: Any) -> Lines:
@@ -133,6 +138,12 @@ def resolve(application: Any, environment: Any, node: nodes.Element, content: no
     return nodes.reference("", "", content, internal=False, refuri=uri) if uri else content
 
 
+def leaveSignatureOut(_application: Any, _kind: str, name: str, found: Any, *_others: Any) -> tuple[str, None] | None:
+    """Leave out how an object is made, if that is no business of an application's."""
+    isEnum = isclass(found) and issubclass(found, Enum)
+    return ("", None) if isEnum or name in MADE_HERE else None
+
+
 def leaveOut(_application: Any, kind: str, name: str, found: Any, _isLeftOut: bool, _options: Any) -> bool | None:
     """Leave out fields of named tuples, and classes as attributes: the docstrings of their owners describe them."""
     isAlias = kind == "class" and isclass(found) and found.__name__ != name.rpartition(".")[2]
@@ -152,5 +163,6 @@ def setup(application: Any) -> None:
     nameInterfaces()
     application.add_directive("autointerface", Interface)
     application.connect("autodoc-process-docstring", readDocstring)
+    application.connect("autodoc-process-signature", leaveSignatureOut)
     application.connect("autodoc-skip-member", leaveOut)
     application.connect("missing-reference", resolve)

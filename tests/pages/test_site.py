@@ -97,6 +97,9 @@ def test_reference(site: Path) -> None:
     page = (site / "api" / "server.html").read_text()
     assert 'href="https://docs.twisted.org/en/stable/api/twisted.internet.interfaces.IStreamServerEndpoint.html' in page
     assert 'href="options.html#engineio_twisted.ServerOptions"' in page
+    # Pages lead to what they name.
+    assert 'href="api/session.html#engineio_twisted.Socket"' in (site / "sessions.html").read_text()
+    assert 'href="api/session.html#engineio_twisted.Socket.request"' in (site / "protocol.html").read_text()
 
 
 def test_firstProgram() -> None:
