@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, TypeVar, overload
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -64,8 +65,10 @@ class EventEmitter:
         @raise TypeError: the handler can't be called, or not with the arguments of the event; or the event isn't text.
         """
         if handler is _DECORATED:
-            self._checkEvent(event)
-            return lambda decorated: self.on(event, decorated)
+            if self._events is None or event not in self._events:
+                self._checkEvent(event)
+            # Its type is known of the overload without a handler alone.
+            return partial(self.on, event)  # type: ignore[return-value]
         known: Any = handler
         try:
             # Nearly always a function that was added before. This is called in each session.
@@ -92,8 +95,9 @@ class EventEmitter:
     def once(self, event: str, handler: HandlerT = _DECORATED) -> HandlerT | Callable[[HandlerT], HandlerT]:
         """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
         if handler is _DECORATED:
-            self._checkEvent(event)
-            return lambda decorated: self.once(event, decorated)
+            if self._events is None or event not in self._events:
+                self._checkEvent(event)
+            return partial(self.once, event)  # type: ignore[return-value]
         checkHandler(self._events, event, handler)
         self.on(event, _Once(self, event, handler))
         return handler

@@ -62,10 +62,12 @@ def engineServerOf(given: Any) -> IEngineServer:
 
 def checkRoot(root: object) -> None:
     """
-    Refuse a server as the root of a site.
+    Refuse a server, or another site, as the root of a site.
 
     @raise TypeError: it is one.
     """
+    if isinstance(root, server.Site):
+        raise TypeError(f"root of type {_nameOf(root)}: expected a resource, such as that of a site, site.resource")
     if isServer(root):
         raise TypeError(
             f"root of type {_nameOf(root)}: expected a resource; wrap it, Site(EngineIOResource(server)), or attach it "

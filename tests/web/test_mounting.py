@@ -16,6 +16,7 @@ from twisted.web.server import Site as StockSite
 from twisted.web.static import Data
 
 from engineio_twisted import EngineIOResource, OptionError, Server, ServerOptions, Site, attach
+from engineio_twisted.service import EngineIOService
 from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.asking import get
@@ -173,8 +174,12 @@ def test_whatIsNoServer(given: Any, text: str) -> None:
     assert errorOf(lambda: EngineIOResource(given), TypeError) == text
 
 
-def test_aServerIsNoResource() -> None:
+def test_whatIsNoRoot() -> None:
     """A site of ours says so when it is made, not with each request."""
+    site: Any = StockSite(Resource(), reactor=Clock())
+    for make in (lambda: Site(site, reactor=Clock()), lambda: EngineIOService(3000, root=site, reactor=Clock())):
+        text = errorOf(make, TypeError)
+        assert text == "root of type Site: expected a resource, such as that of a site, site.resource"
     root: Any = Server()
     assert errorOf(lambda: Site(root, reactor=Clock()), TypeError) == (
         "root of type Server: expected a resource; wrap it, Site(EngineIOResource(server)), or attach it to a site, "
