@@ -66,6 +66,8 @@ class Options(usage.Options):
     def opt_help(self) -> NoReturn:
         _show(shortHelp(terminalWidth()))
 
+    opt_h = opt_help
+
     def opt_help_all(self) -> NoReturn:
         _show(f"{self.getSynopsis()}\n\n{self.getUsage()}")
 

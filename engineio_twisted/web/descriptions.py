@@ -18,6 +18,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 try:
@@ -89,6 +90,13 @@ def _hasTLS() -> bool:
     return ssl is not None
 
 
+def _quiet(factory: Any) -> Any:
+    """Keep what an endpoint has put around a site, as that of the PROXY protocol does, from logging that it starts."""
+    if isinstance(factory, WrappingFactory):
+        factory.noisy = False
+    return factory
+
+
 class _Ports:
     """A reactor, as far as the endpoints of descriptions need one, whose UNIX ports are those of this module."""
 
@@ -99,8 +107,14 @@ class _Ports:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
+    def listenTCP(self, port: int, factory: Any, *args: Any, **keywords: Any) -> IListeningPort:
+        """Listen on a TCP port."""
+        listening: IListeningPort = self._reactor.listenTCP(port, _quiet(factory), *args, **keywords)
+        return listening
+
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> IListeningPort:
         """Listen on a socket that somebody else has made."""
+        factory = _quiet(factory)
         if not self._makesUNIX or addressFamily != socket.AF_UNIX:
             port: IListeningPort = self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
             return port
@@ -110,6 +124,7 @@ class _Ports:
 
     def listenUNIX(self, address: Any, factory: Any, *args: Any, **keywords: Any) -> IListeningPort:
         """Listen on a new UNIX socket."""
+        factory = _quiet(factory)
         if not self._makesUNIX:
             port: IListeningPort = self._reactor.listenUNIX(address, factory, *args, **keywords)
             return port

@@ -136,7 +136,7 @@ def test_everyOptionIsThere() -> None:
     assert len(set(flags)) == len(flags)
     names = {each.removeprefix("opt_") for each in vars(Options) if each.startswith("opt_")}
     of = {flag.replace("-", "_") for flag in flags}
-    assert names <= of | {"version", "config", "help", "help_all", "print_config"}
+    assert names <= of | {"version", "config", "h", "help", "help_all", "print_config"}
     for each in SETTINGS.values():
         flag = each.flag.replace("-", "_")
         assert flag in names or (each.part is not None and not each.canBeOn)

@@ -68,6 +68,7 @@ def test_oneScreen(shown: Any) -> None:
         *("--trusted-proxies", "--access-log", "--log-sessions", "--metrics", "--health"),
     ]
     assert "--help-all lists every option" in lines[-1]
+    assert shown("-h", 80) == text
 
 
 def test_everyOption(shown: Any) -> None:

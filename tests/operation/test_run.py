@@ -53,13 +53,13 @@ def test_process(tmp_path: Path, freePort: int) -> None:
     )
     tls = "ssl:0:interface=127.0.0.1:privateKey=privkey.pem:certKey=fullchain.pem"
     settings = [f"--listen=tcp:{freePort}:interface=127.0.0.1", f"--listen={tls}", "--app=chat:application"]
-    settings += ["--static=public", "--ping-interval=999"]
+    settings += ["--listen=haproxy:tcp:0:interface=127.0.0.1", "--static=public", "--ping-interval=999"]
     written = subprocess.run(
         [*COMMAND, *settings, "--print-config"], cwd=tmp_path, capture_output=True, text=True, env=environment()
     )
     assert (written.returncode, written.stderr) == (0, "")
     (tmp_path / "server.toml").write_text(written.stdout)
-    with started(tmp_path, "--config=server.toml", ports=2) as service:
+    with started(tmp_path, "--config=server.toml", ports=3) as service:
         with talking(freePort) as talk:
             talk.echo("hello")
         assert service.stop() == -signal.SIGTERM
