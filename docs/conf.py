@@ -21,6 +21,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 root_doc = "index"
 nitpicky = True
+# A quoted value is copied as it is to be written.
+smartquotes = False
 
 # So that links to the headings of a page lead somewhere, as they do on a code host.
 myst_heading_anchors = 3

@@ -67,24 +67,25 @@ def save(figure: Any, path: Path) -> None:
     figure.savefig(path, metadata=metadata, dpi=110, facecolor=_PAPER)
     plt.close(figure)
     if isDrawing:
-        path.write_text(asPart(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(asPart(path.read_text(encoding="utf-8"), path.stem), encoding="utf-8")
 
 
-def asPart(drawing: str) -> str:
+def asPart(drawing: str, name: str) -> str:
     """
     Return an SVG that a page can hold among others, in the colours of its theme.
 
-    By itself it has the colours it was drawn with. It gives nothing else a style, and has only the
-    ids that it refers to.
+    By itself it has the colours it was drawn with. It gives nothing else a style. It keeps the ids that it refers to,
+    with its name before each.
     """
-    for colour_, name in THEMED.items():
-        drawing = drawing.replace(f": {colour_}", f": var(--drawing-{name}, {colour_})")
+    for colour_, themed in THEMED.items():
+        drawing = drawing.replace(f": {colour_}", f": var(--drawing-{themed}, {colour_})")
     general = re.search(r"<defs>\s*<style[^>]*>\*\{([^}]*)\}</style>\s*</defs>\s*", drawing)
     if general is not None:
         drawing = drawing.replace(general[0], "").replace("<svg ", f'<svg style="{general[1]}" ', 1)
-    for each in set(re.findall(r' id="([^"]+)"', drawing)):
-        if f"#{each}" not in drawing:
-            drawing = drawing.replace(f' id="{each}"', "")
+    for each in sorted(set(re.findall(r' id="([^"]+)"', drawing))):
+        isUsed = f"#{each}" in drawing
+        drawing = drawing.replace(f' id="{each}"', f' id="{name}-{each}"' if isUsed else "")
+        drawing = drawing.replace(f'"#{each}"', f'"#{name}-{each}"').replace(f"(#{each})", f"(#{name}-{each})")
     return drawing
 
 

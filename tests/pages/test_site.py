@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ def test_pages(site: Path) -> None:
 
 @pytest.mark.slow
 def test_links(site: Path) -> None:
-    """Each link from page to page leads to one, and to a place on it that there is."""
+    """Each link from page to page leads to one, and to the only place on it that has this name."""
     texts = {each: each.read_text() for each in site.rglob("*.html")}
-    ids = {page: {*re.findall(r'\sid="([^"]+)"', text)} for page, text in texts.items()}
-    wrong = []
+    ids = {page: Counter(re.findall(r'\sid="([^"]+)"', text)) for page, text in texts.items()}
+    wrong = [(page.name, each) for page, found in ids.items() for each, count in found.items() if count > 1]
     for page, text in texts.items():
         for link in re.findall(r'\shref="([^"]*)"', text):
             path, _, place = unquote(link).partition("#")
