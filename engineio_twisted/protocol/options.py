@@ -233,7 +233,7 @@ class ServerOptions:
     wsEngine: Any | None = option(
         None,
         orNone(_webSocketEngine),
-        "Class that implements WebSocket in place of Autobahn.",
+        "Class that implements WebSocket instead of Autobahn.",
         group="listening",
         metavar="MODULE:CLASS",
     )
