@@ -72,8 +72,8 @@ TITLES = {
 }
 
 DEVIATIONS = {
-    "packet": "An empty text, or one without the number of a packet at its beginning, is a message of RFC 6455. It is not"
-    " a packet of Engine.IO, so the WebSocket is closed with 1000, as protocol.md says.",
+    "packet": "An empty text, or one without the number of a packet at its beginning, is a message of RFC 6455. It is"
+    " not a packet of Engine.IO, so the WebSocket is closed with 1000, as protocol.md says.",
     "version 8": "Version 8, of the last drafts with the same frames, is accepted besides 13. A refusal names both.",
     "1014": "Both engines refuse the code 1014 with 1002. It was registered long after the RFC, for gateways, and no"
     " client sends it.",

@@ -95,6 +95,19 @@ def test_json(loggedErrors: Any) -> None:
     assert [list(each) for each in answers[1:]] == [["error"]] * 6
 
 
+def test_requests() -> None:
+    """A response has the id of its request; who asks for what isn't there is out, and others are not."""
+    memory = serve(program("messages.md", "Requests and responses")["application"])
+    first, second = Talker(memory), Talker(memory)
+    for number in (1, 2):
+        first.say(json.dumps({"id": number, "method": "double", "value": 10 * number}))
+    assert [json.loads(str(each)) for each in first.heard()] == [{"id": 1, "result": 20}, {"id": 2, "result": 40}]
+    first.say(json.dumps({"id": 3, "method": "halve", "value": 10}))
+    second.say(json.dumps({"id": 4, "method": "double", "value": 3}))
+    assert [json.loads(str(each)) for each in second.heard()] == [{"id": 4, "result": 6}]
+    assert len(memory.server.clients) == 1
+
+
 def test_rooms() -> None:
     """Who is in a room hears the others in it, and nobody else does; who has gone is not spoken to."""
     memory = serve(program("messages.md", "Rooms")["application"])

@@ -45,7 +45,7 @@ def test_theDescriptionHasNoDeadLinks(built: dict[str, Path]) -> None:
     assert links
     assert [each for each in links if not each.startswith("https://")] == []
     assert "\nFirst steps leads from an empty folder" in described
-    assert described.endswith("with the API reference.\n")
+    assert described.endswith(" · MIT license\n")
 
 
 def test_sdistHoldsEverything(built: dict[str, Path]) -> None:
