@@ -159,7 +159,11 @@ class Server(ServerEvents):
         Middlewares are called in the order in which they were added. One may set response headers, which go out
         with a 101 too, or finish the request itself, which ends the chain; it may return a Deferred or a coroutine.
         What it raises is logged, and refuses the request with C{MIDDLEWARE_FAILURE}.
+
+        @raise TypeError: it can't be called.
         """
+        if not callable(middleware):
+            raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each request")
         self._router.middlewares.append(lambda exchange: middleware(exchange.request))
 
     def generateId(self, request: server.Request) -> str | Awaitable[str]:

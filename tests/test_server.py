@@ -33,6 +33,14 @@ def test_options() -> None:
         Server(pingIntervl=5)
 
 
+def test_whatIsNoMiddleware() -> None:
+    """Is refused at once, not with each request."""
+    server: Any = Server()
+    with pytest.raises(TypeError) as caught:
+        server.use(None)
+    assert str(caught.value) == "middleware None: expected something to call with each request"
+
+
 def test_upgrades() -> None:
     """To which transports a session may move."""
     assert Server().upgrades("polling") == ["websocket"]
