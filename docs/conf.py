@@ -21,8 +21,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 root_doc = "index"
 nitpicky = True
-# A quoted value is copied as it is to be written.
-smartquotes = False
+# Dashes alone: a quoted value is copied as it is to be written.
+smartquotes_action = "D"
 
 # So that links to the headings of a page lead somewhere, as they do on a code host.
 myst_heading_anchors = 3
