@@ -11,7 +11,8 @@ import pytest
 from twisted.logger import LogEvent, formatEvent
 
 from engineio_twisted import EngineIOError, EventEmitter, Server, Socket, UnknownEvent
-from engineio_twisted.session.handlers import MOST_CODES, SOCKET_EVENTS
+from engineio_twisted.session import emitter
+from engineio_twisted.session.handlers import MOST_CODES, SOCKET_EVENTS, checkHandler
 from engineio_twisted.testing import MemoryServer
 
 
@@ -101,10 +102,10 @@ def test_anUnknownEventCanBeCaught() -> None:
 
 def test_theEventsOfAnEventEmitter() -> None:
     """Are those of the application, whatever their names and arguments."""
-    emitter, heard = EventEmitter(), []
-    emitter.on("hello", lambda *args: heard.append(args))
-    assert emitter.emit("hello", 1, 2)
-    assert not emitter.emit("message", 1)
+    own, heard = EventEmitter(), []
+    own.on("hello", lambda *args: heard.append(args))
+    assert own.emit("hello", 1, 2)
+    assert not own.emit("message", 1)
     assert heard == [(1, 2)]
 
 
@@ -318,6 +319,40 @@ def test_aHandlerOfSeveralEvents(socket: Any) -> None:
         socket.server.on("connection", handler)
         for owner, event in ((socket, "close"), (socket, "drain"), (socket.server, "headers")):
             messageOf(lambda owner=owner, event=event: owner.on(event, handler), TypeError)
+
+
+@pytest.mark.parametrize("how", ["function", "method", "decorator", "variable", "default"])
+def test_aHandlerIsLookedAtOnce(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """However many sessions add one with the same code: an opening pays nothing for it."""
+    looked: list[str] = []
+
+    def look(events: Any, event: str, handler: object) -> None:
+        looked.append(event)
+        checkHandler(events, event, handler)
+
+    monkeypatch.setattr(emitter, "checkHandler", look)
+
+    def application(server: Server) -> None:
+        @server.on("connection")
+        def connected(socket: Any) -> None:
+            if how == "function":
+                socket.on("message", lambda data: socket.send(data))
+            elif how == "method":
+                socket.on("message", Chat(socket).right)
+            elif how == "variable":
+                socket.on("message", lambda *data: None)
+            elif how == "default":
+                socket.on("message", lambda data, name=socket.id: None)
+            else:
+
+                @socket.on("message")
+                def received(data: object) -> None:
+                    pass
+
+    with MemoryServer(application) as kit:
+        for _ in range(5):
+            kit.connect("websocket")
+    assert looked.count("message") <= 1
 
 
 def test_functionsAreRememberedWithinABound(socket: Any) -> None:
