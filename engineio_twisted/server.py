@@ -60,12 +60,6 @@ class Server(ServerEvents):
     @raise TypeError: the site isn't one, or the options aren't.
     @ivar opts: the L{ServerOptions}.
     @ivar listening: of a server made by L{listen}, a Deferred of the port, an C{IListeningPort}.
-    @ivar ownPorts: of a server made by L{listen}, its L{Ports}; None otherwise.
-    @ivar stopping: how the server stops, and how far it is.
-    @ivar counters: what has happened, for those parts that count; an application asks L{stats}.
-    @ivar streams: the sessions that are the transport of a protocol, each until that was told of its end.
-    @ivar foreignUpgrades: the requests for a WebSocket outside its path.
-    @ivar router: where requests go.
     @ivar socketIONotice: what says in the log that a client of Socket.IO has come. A Socket.IO layer calls its
         C{layerBound}.
     """

@@ -12,6 +12,7 @@ import attrs
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
 from sphinx.util.nodes import make_refnode
 from zope.interface.interface import InterfaceClass
 
@@ -80,7 +81,10 @@ def readDocstring(_application: Any, kind: str, name: str, found: Any, _options:
         owner, module = None, name if kind == "module" else getattr(found, "__module__", name.rpartition(".")[0])
     # What others wrote, as that of an inherited method, is not in epytext.
     if module.startswith(names.PACKAGE):
-        lines[:] = [*asRst("\n".join(lines), module, owner), *(options(owner) if isclass(found) else ())]
+        try:
+            lines[:] = [*asRst("\n".join(lines), module, owner), *(options(owner) if isclass(found) else ())]
+        except epytext.MarkupError as error:
+            getLogger(__name__).warning("docstring of %s: %s", name, error)
 
 
 class Interface(SphinxDirective):

@@ -143,8 +143,14 @@ def documented(names: Any) -> Iterator[tuple[str, Any, str, Any]]:
                     yield f"{module}.{each.__name__}.{name}", each, member.__doc__, member
 
 
+def isAttribute(owner: type, name: str) -> bool:
+    """Return whether objects of a class have an attribute: of the class, or set by its methods."""
+    sources = [inspect.getsource(each) for each in owner.__mro__ if each.__module__.startswith("engineio_twisted")]
+    return hasattr(owner, name) or any(re.search(rf"\bself\.{name}\b|^ +{name}: ", each, re.M) for each in sources)
+
+
 def test_docstrings(names: Any) -> None:
-    """Each name that a docstring links to means something, and each parameter that it describes is one."""
+    """Each name that a docstring links to means something; parameters and attributes that it describes are there."""
     epytext = importlib.import_module("_extensions.epytext")
     wrong, count = [], 0
     for where, owner, text, found in documented(names):
@@ -154,6 +160,8 @@ def test_docstrings(names: Any) -> None:
         count += len(links)
         wrong += [(where, each) for each in links if names.find(each, module, owner) is None]
         described = {each.name.lstrip("*") for each in epytext.split(text)[1] if each.kind == "param"}
+        if inspect.isclass(found):
+            wrong += [(where, each) for each in epytext.variables(text) if not isAttribute(found, each)]
         if described and (inspect.isfunction(found) or inspect.isclass(found)):
             wrong += [(where, each) for each in described - inspect.signature(found).parameters.keys()]
     assert wrong == [], wrong
