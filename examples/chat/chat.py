@@ -35,15 +35,15 @@ from engineio_twisted import Server, Site, Socket
 HERE = Path(__file__).resolve().parent
 CLIENT = HERE / "node_modules" / "engine.io-client" / "dist"
 
-# Whatever a peer can make grow has a bound. Together they also bound the greeting that a newcomer gets:
-# all the names and the whole history.
-NAME_LIMIT = 24  # characters: fits beside a message and in the list on a phone
+# Everything that a client can make grow has a limit. The limits also bound the first message to a new member: all
+# names and the whole history.
+NAME_LIMIT = 24  # characters: fits beside a message on a phone
 TEXT_LIMIT = 1000  # characters: a long paragraph
-MEMBER_LIMIT = 100  # each message costs one send for each of them
+MEMBER_LIMIT = 100  # a message costs one send for each member
 HISTORY_LIMIT = 50  # messages: a few screens
 
 # Bytes of one incoming message. The largest legal one is TEXT_LIMIT characters outside the basic plane, which
-# JSON may spell with 12 bytes each; what is larger isn't worth parsing.
+# JSON may write with 12 bytes each. A larger one is not parsed.
 MESSAGE_LIMIT = 16 * 1024
 
 #: Takes one message for a peer, as JSON text.
@@ -51,7 +51,7 @@ Send = Callable[[str], object]
 
 
 class Refused(Exception):
-    """What a peer asked for isn't possible; `code` is for its program and `message` for its reader."""
+    """A request that cannot be served: `code` is for the client's program, `message` for its user."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -61,11 +61,11 @@ class Refused(Exception):
 
 @attrs.define(eq=False)
 class Member:
-    """Somebody in the room."""
+    """A member of the room."""
 
     name: str
     send: Send
-    # Proves on a later join that it is the same person, whose last connection the server may still think alive.
+    # Proves on a later join that it is the same person, whose old connection the server may still consider open.
     key: str = attrs.field(factory=lambda: secrets.token_urlsafe(16), repr=False)
 
 
@@ -85,7 +85,7 @@ class Room:
 
     @property
     def names(self) -> list[str]:
-        """The names of those who are here, in the order in which they came."""
+        """The names of the members, in the order in which they joined."""
         return [member.name for member in self._members.values()]
 
     def join(self, name: object, key: object, send: Send) -> Member:
@@ -113,7 +113,7 @@ class Room:
         return member
 
     def say(self, member: Member, text: object) -> None:
-        """Pass on what a member says to all who are here, the member included."""
+        """Send what a member says to all members, the sender included."""
         if not self.has(member):
             raise Refused("not-joined", "Join with a name first.")
         if not isinstance(text, str) or not text.strip():
@@ -125,17 +125,17 @@ class Room:
         self._tellAll(**said)
 
     def leave(self, member: Member) -> None:
-        """Let a member go and tell the others; who is gone already, or was taken over from, just goes."""
+        """Remove a member and tell the others. A member that has left already or was replaced changes nothing."""
         if self.has(member):
             del self._members[_place(member.name)]
             self._tellAll(type="left", name=member.name, time=self._stamp())
 
     def has(self, member: Member) -> bool:
-        """Tell whether `member` is in the room: not gone, and nobody took over from it."""
+        """Return whether `member` is in the room, and was not replaced."""
         return self._members.get(_place(member.name)) is member
 
     def _tellAll(self, **message: object) -> None:
-        # Encoded once for everybody; and a copy, because a send may find its peer gone and let that member leave.
+        # Encoded once. The list is copied, because a send may find a lost connection and remove a member.
         text = _encode(**message)
         for member in [*self._members.values()]:
             member.send(text)
@@ -158,14 +158,14 @@ class Visitor:
         self._member: Member | None = None
 
     def receive(self, data: str | bytes) -> None:
-        """Do what a message asks for; whatever is wrong with it is answered, and concerns nobody else."""
+        """Handle a message. An invalid one is answered with an error, and affects no other member."""
         try:
             self._obey(_decode(data))
         except Refused as refused:
             self._send(_encode(type="error", code=refused.code, message=refused.message))
 
     def leave(self) -> None:
-        """Leave the room, where this visitor is in it. To be called when the connection has closed."""
+        """Leave the room, if this visitor is in it. Called when the connection has closed."""
         if self._member is not None:
             self._room.leave(self._member)
             self._member = None
@@ -190,28 +190,28 @@ def cleanName(name: object) -> str:
     """Return `name` as the room shows it, or raise `Refused`."""
     if not isinstance(name, str) or not name.strip():
         raise Refused("name-empty", "Enter a name.")
-    # Composed, so that two spellings of the same letters are one name; and with single spaces in between.
+    # Composed, so that two encodings of the same letters are one name, and with single spaces.
     cleaned = " ".join(unicodedata.normalize("NFC", name).split())
     if len(cleaned) > NAME_LIMIT:
         raise Refused("name-too-long", f"A name has at most {NAME_LIMIT} characters; this has {len(cleaned)}.")
     if not cleaned.isprintable():
-        # Invisible characters would make two names that look the same, or turn round the text beside them.
+        # Invisible characters could make two names look the same, or reverse the text beside them.
         raise Refused("name-invisible", "A name may hold only characters that can be seen.")
     return cleaned
 
 
 def _place(name: str) -> str:
-    """What two names have in common where they are the same to a reader: `ada` and `Ada`, `ﬁn` and `fin`."""
+    """Return a key that is equal for names that look the same to a reader: `ada` and `Ada`, `ﬁn` and `fin`."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _sameKey(expected: str, key: object) -> bool:
-    # In a time that doesn't tell how much of a guess was right; the function takes only ASCII.
+    # In constant time, so that a guess reveals nothing. The function takes only ASCII.
     return isinstance(key, str) and key.isascii() and secrets.compare_digest(expected, key)
 
 
 def _encode(**message: object) -> str:
-    # ASCII, as is the default: a peer may have sent half of a surrogate pair, which UTF-8 has no bytes for.
+    # ASCII, the default: a client may have sent half of a surrogate pair, which UTF-8 cannot encode.
     return json.dumps(message, separators=(",", ":"))
 
 
@@ -251,7 +251,7 @@ def serve(endpoint: str, reactor: Any) -> Server:
     root = File(str(HERE / "public"))
     root.putChild(b"engine.io-client", File(str(CLIENT)))
     site = Site(root)
-    # From here on the site passes what is for /engine.io/ to the server, and serves everything else as before.
+    # The server gets the requests to /engine.io/, and the site all others.
     server = Server(site, reactor=reactor, maxHttpBufferSize=MESSAGE_LIMIT)
     application(server)
     server.listening = serverFromString(reactor, endpoint).listen(site)
@@ -265,7 +265,7 @@ async def run(reactor: Any, endpoint: str) -> None:
         port = await server.listening
     except (ValueError, CannotListenError) as error:
         sys.exit(str(error))
-    # Sessions are told that the server goes, instead of finding out by a timeout.
+    # Clients are told that the server stops, instead of noticing by a timeout.
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
     address = port.getHost()
     where = f"http://127.0.0.1:{address.port}/" if hasattr(address, "port") else endpoint

@@ -18,13 +18,13 @@ from engineio_twisted import Server, Socket, listen
 
 
 def application(server: Server) -> None:
-    """Register what happens on `server`: here, that each message goes back to where it came from."""
+    """Set up the handlers of `server`: each message goes back to its sender."""
 
     @server.on("connection")
     def connected(socket: Socket) -> None:
         @socket.on("message")
         def echo(data: str | bytes) -> None:
-            # A str goes back as text and bytes go back as binary: nothing is converted on the way.
+            # A str is sent as text, and bytes as binary.
             socket.send(data)
 
 
@@ -36,7 +36,7 @@ async def main(reactor: Any, endpoint: str = "tcp:3000") -> None:
         port = await server.listening
     except (ValueError, CannotListenError) as error:
         sys.exit(str(error))
-    # Sessions are told that the server goes, instead of finding out by a timeout.
+    # Clients are told that the server stops, instead of noticing by a timeout.
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
     address = port.getHost()
     where = f"http://127.0.0.1:{address.port}" if hasattr(address, "port") else endpoint

@@ -1,4 +1,4 @@
-"""What all the examples of this folder do: send every message back, start, say where, and end in order."""
+"""Shared by the examples of this folder: send every message back, start, print the address, and stop gracefully."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(start: Callable[[Any, str], Awaitable[Any]], scheme: str = "http", endpo
     Run a program until Ctrl-C or SIGTERM.
 
     @param start: called with the reactor and the endpoint of the command line; returns the port.
-    @param endpoint: that which is listened on where the command line has none.
+    @param endpoint: the endpoint if the command line has none.
     """
 
     async def main(reactor: Any) -> None:

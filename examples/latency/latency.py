@@ -26,7 +26,7 @@ CLIENT = HERE / "node_modules" / "engine.io-client" / "dist"
 
 
 def application(server: Server) -> None:
-    """Answer each message with itself, at once; the page does the measuring."""
+    """Send each message back at once. The page measures."""
 
     @server.on("connection")
     def connected(socket: Socket) -> None:
@@ -45,7 +45,7 @@ def serve(endpoint: str, reactor: Any) -> Server:
     root = File(str(HERE / "public"))
     root.putChild(b"engine.io-client", File(str(CLIENT)))
     site = Site(root)
-    # From here on the site passes what is for /engine.io/ to the server, and serves everything else as before.
+    # The server gets the requests to /engine.io/, and the site all others.
     server = Server(site, reactor=reactor)
     application(server)
     server.listening = serverFromString(reactor, endpoint).listen(site)
@@ -59,7 +59,7 @@ async def run(reactor: Any, endpoint: str) -> None:
         port = await server.listening
     except (ValueError, CannotListenError) as error:
         sys.exit(str(error))
-    # Sessions are told that the server goes, instead of finding out by a timeout.
+    # Clients are told that the server stops, instead of noticing by a timeout.
     reactor.addSystemEventTrigger("before", "shutdown", server.close)
     address = port.getHost()
     where = f"http://127.0.0.1:{address.port}/" if hasattr(address, "port") else endpoint

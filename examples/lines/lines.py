@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
-# Sessions as text, so that a page may show what comes as it is.
+# Sessions as text, so that a page can show messages as they come.
 ENDPOINTS = (r"engineio:tcp\:3000:text=true", "tcp:4000:interface=127.0.0.1")
 MAX_NAME = 20
 
@@ -55,18 +55,18 @@ class Visitor(LineOnlyReceiver):
             self.tell(f"* {self.name} leaves")
 
     def say(self, text: str) -> None:
-        """Say something to this one."""
+        """Send a line to this visitor."""
         self.sendLine(text.encode())
 
     def tell(self, text: str) -> None:
-        """Say something to everybody else."""
+        """Send a line to all other visitors."""
         for each in list(self.room):
             if each is not self:
                 each.say(text)
 
 
 class Room(Factory):
-    """One room for all who connect, wherever that is."""
+    """One room for all connections, TCP and sessions."""
 
     noisy = False
 
@@ -85,7 +85,7 @@ async def main(reactor: Any, *endpoints: str) -> None:
             port = await serverFromString(reactor, endpoint).listen(room)
         except (ValueError, CannotListenError) as error:
             sys.exit(f"{endpoint}: {error}")
-        # Sessions are told that the server goes.
+        # Clients are told that the server stops.
         reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
         address = port.getHost()
         scheme = "http" if endpoint.startswith("engineio:") else "tcp"

@@ -1,6 +1,6 @@
 "use strict";
 
-// Everything that comes from other people goes into the page through textContent, never as HTML.
+// Text of other people goes into the page through textContent, never as HTML.
 
 const LINES = 500; // what the page keeps of the conversation
 const RETRY = { first: 500, most: 5000 }; // ms between attempts to connect
@@ -10,7 +10,7 @@ const at = (id) => document.getElementById(id);
 let socket = null;
 let attempts = 0;
 let me = null; // { name, key }: kept over a lost connection, to take the same name again
-let lastTime = 0; // of the newest message on the page; the history after a reconnection begins behind it
+let lastTime = 0; // of the newest message on the page; the history after a reconnection starts after it
 let following = true; // the end of the conversation; not while somebody has scrolled up to read
 let lastText = ""; // sent, and not yet seen to come back
 
@@ -36,7 +36,7 @@ function connect() {
 
 function retry() {
   const delay = Math.min(RETRY.first * 2 ** attempts++, RETRY.most);
-  // Up to half as long again, by chance: or all pages would come back to a restarted server at the same moment.
+  // Up to half as long again, at random. Otherwise all pages would reconnect to a restarted server at the same moment.
   const wait = delay * (1 + Math.random() / 2);
   showState("lost", "connection lost, trying again…");
   setTimeout(connect, wait);
