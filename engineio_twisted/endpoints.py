@@ -245,8 +245,8 @@ class SessionTransport:
     @ivar disconnecting: whether it was to end, or has ended.
     """
 
-    connected = True
-    disconnecting = False
+    connected: bool = True
+    disconnecting: bool = False
     _isAborted = False
     # There is a producer, which may write after loseConnection; it is one that is asked for more.
     _isProducing = False

@@ -48,14 +48,18 @@ class ITransport(Interface):
     what L{ITransportOwner} says, and its owner knows nothing of bytes.
     """
 
-    name = Attribute("Its name, as in the query: polling or websocket.")
-    writable = Attribute("Whether it can take packets now.")
-    isPolled = Attribute("Whether each send answers a poll: it takes the whole buffer, and is not writable any more.")
-    bufferedAmount = Attribute("How many bytes of what it took its connections have not given to the system.")
-    arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
-    heldBytes = Attribute("How many bytes the client sent that the owner hasn't got, incomplete ones included.")
-    isDelivering = Attribute("Whether packets that came wait: for receiving to go on, or for a later turn.")
-    owner = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
+    name: str = Attribute("Its name, as in the query: polling or websocket.")
+    writable: bool = Attribute("Whether it can take packets now.")
+    isPolled: bool = Attribute(
+        "Whether each send answers a poll: it takes the whole buffer, and is not writable any more."
+    )
+    bufferedAmount: int = Attribute("How many bytes of what it took its connections have not given to the system.")
+    arriving: Any = Attribute(
+        "What changes with all that comes of a message that isn't complete; None if there is none."
+    )
+    heldBytes: int = Attribute("How many bytes the client sent that the owner hasn't got, incomplete ones included.")
+    isDelivering: bool = Attribute("Whether packets that came wait: for receiving to go on, or for a later turn.")
+    owner: Any = Attribute("The L{ITransportOwner} it tells what happens. Set before anything can happen.")
 
     def send(packets: Sequence[Packet]) -> int:
         """
@@ -101,7 +105,7 @@ class ITransport(Interface):
 class ITransportOwner(Interface):
     """What a transport may call on the session it belongs to."""
 
-    logName = Attribute("The name of the session in a log, which its id isn't.")
+    logName: str = Attribute("The name of the session in a log, which its id isn't.")
 
     def transportReady(transport: ITransport) -> None:
         """Called when the transport has become writable."""
@@ -126,12 +130,14 @@ class ITransportOwner(Interface):
 class ISessionHost(Interface):
     """What a session knows of the server that it belongs to."""
 
-    server = Attribute("What applications know as C{socket.server}: an L{EventEmitter} that hears flush and drain too.")
-    opts = Attribute("The L{ServerOptions}.")
-    clock = Attribute("The C{IReactorTime} by which everything is timed.")
-    counters = Attribute("The L{Counters} that sessions count in.")
-    heartbeats = Attribute("The L{Heartbeats} of all sessions.")
-    ends = Attribute("The L{Ends} of all sessions.")
+    server: Any = Attribute(
+        "What applications know as C{socket.server}: an L{EventEmitter} that hears flush and drain too."
+    )
+    opts: Any = Attribute("The L{ServerOptions}.")
+    clock: Any = Attribute("The C{IReactorTime} by which everything is timed.")
+    counters: Any = Attribute("The L{Counters} that sessions count in.")
+    heartbeats: Any = Attribute("The L{Heartbeats} of all sessions.")
+    ends: Any = Attribute("The L{Ends} of all sessions.")
 
     def addressOf(exchange: Any) -> str | None:
         """Return the IP address of the client that sent a request, behind trusted proxies too; None if it has none."""
@@ -152,8 +158,10 @@ class IWebSocketEngine(Interface):
     C{perMessageDeflate} if it can.
     """
 
-    supportsPerMessageDeflate = Attribute("Whether it can compress. Of the class: options that ask for it are refused.")
-    connections = Attribute("The L{Connections} that are WebSockets, until they are lost. Each has an C{abort}.")
+    supportsPerMessageDeflate: bool = Attribute(
+        "Whether it can compress. Of the class: options that ask for it are refused."
+    )
+    connections: Any = Attribute("The L{Connections} that are WebSockets, until they are lost. Each has an C{abort}.")
 
     def accept(
         exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
@@ -173,14 +181,18 @@ class IWebSocketEngine(Interface):
 class IWebSocket(Interface):
     """A WebSocket, as an engine gives it to its receiver."""
 
-    isOpen = Attribute("Whether messages can be sent: neither side has begun to close it.")
-    writable = Attribute("Whether they can, and the client takes what is sent to it. Asked with each message.")
-    bufferedAmount = Attribute("How many bytes of what was sent the connection has not given to the system.")
-    arriving = Attribute("What changes with all that comes of a message that isn't complete; None if there is none.")
-    heldBytes = Attribute(
+    isOpen: bool = Attribute("Whether messages can be sent: neither side has begun to close it.")
+    writable: bool = Attribute("Whether they can, and the client takes what is sent to it. Asked with each message.")
+    bufferedAmount: int = Attribute("How many bytes of what was sent the connection has not given to the system.")
+    arriving: Any = Attribute(
+        "What changes with all that comes of a message that isn't complete; None if there is none."
+    )
+    heldBytes: int = Attribute(
         "How many bytes the client sent that its receiver hasn't got, an incomplete message included."
     )
-    isDelivering = Attribute("Whether some of them were read and wait: for receiving to go on, or for a later turn.")
+    isDelivering: bool = Attribute(
+        "Whether some of them were read and wait: for receiving to go on, or for a later turn."
+    )
 
     def send(payload: bytes, isText: bool, compress: bool, form: Form | None = None) -> None:
         """
@@ -214,8 +226,8 @@ class IWebSocket(Interface):
 class IWebSocketReceiver(Interface):
     """What an engine calls. After one of the last two only those may be called again, and change nothing."""
 
-    owner = Attribute("The session, which observers get with the number of bytes. None if there is none.")
-    counters = Attribute("The L{Counters} that bytes are added to.")
+    owner: Any = Attribute("The session, which observers get with the number of bytes. None if there is none.")
+    counters: Any = Attribute("The L{Counters} that bytes are added to.")
 
     def opened(webSocket: Any) -> None:
         """Called when there is a WebSocket, which provides L{IWebSocket}."""
@@ -239,10 +251,10 @@ class IWebSocketReceiver(Interface):
 class IEngineServer(Interface):
     """What serves the requests of a server. A L{Server} is one by adaptation: C{IEngineServer(server)}."""
 
-    opts = Attribute("The L{ServerOptions}.")
-    reading = Attribute("The L{Connections} of requests whose bodies are being read.")
-    counters = Attribute("The L{Counters} of what happens.")
-    isClosing = Attribute("Whether it is closing, or has closed.")
+    opts: Any = Attribute("The L{ServerOptions}.")
+    reading: Any = Attribute("The L{Connections} of requests whose bodies are being read.")
+    counters: Any = Attribute("The L{Counters} of what happens.")
+    isClosing: bool = Attribute("Whether it is closing, or has closed.")
 
     def handle(exchange: Any, isUpgrade: bool) -> None:
         """
@@ -266,7 +278,7 @@ class IEngineServer(Interface):
 class IPushReceiver(Interface):
     """The transport of a session whose client sends by POST: what it is told while the body of one is read."""
 
-    isReading = Attribute("Whether the body of a POST is being read.")
+    isReading: bool = Attribute("Whether the body of a POST is being read.")
 
     def pushStarted(request: Request) -> None:
         """
@@ -288,7 +300,9 @@ class IPushReceiver(Interface):
 class IUnreadAnswer(Interface):
     """A response that the client may not have read yet: what the channel that carries it tells it."""
 
-    isOver = Attribute("Whether another request has come on the connection, or all was read. The channel may set it.")
+    isOver: bool = Attribute(
+        "Whether another request has come on the connection, or all was read. The channel may set it."
+    )
 
     def read() -> None:
         """Called when the client has taken all that was written to the connection."""
@@ -301,18 +315,20 @@ class IExchange(Interface):
     An application never sees one: if it is given a request, or asks for one, that is C{request}.
     """
 
-    request = Attribute(
+    request: Any = Attribute(
         "The L{twisted.web.server.Request}: the one that came, or one that is made when it is first asked for. From "
         "then on the response goes through it."
     )
-    method = Attribute("The method, as bytes.")
-    uri = Attribute("The address as it came, as bytes.")
-    channel = Attribute("What the request came on: an C{HTTPChannel}, or a L{Stream}. Until it is answered.")
-    connection = Attribute("What the response is written to: a transport, or a L{Stream}. Until it is answered.")
-    isStream = Attribute("Whether it came on a stream of HTTP/2.")
-    isAnswered = Attribute("Whether the request was answered or its client is gone.")
-    openedId = Attribute("The id of the session that the response opens; None if it opens none. May be set.")
-    client = Attribute("The L{Client} who sent it, once that was found out; None before. May be set.")
+    method: bytes = Attribute("The method, as bytes.")
+    uri: bytes = Attribute("The address as it came, as bytes.")
+    channel: Any = Attribute("What the request came on: an C{HTTPChannel}, or a L{Stream}. Until it is answered.")
+    connection: Any = Attribute("What the response is written to: a transport, or a L{Stream}. Until it is answered.")
+    isStream: bool = Attribute("Whether it came on a stream of HTTP/2.")
+    isAnswered: bool = Attribute("Whether the request was answered or its client is gone.")
+    openedId: str | None = Attribute(
+        "The id of the session that the response opens; None if it opens none. May be set."
+    )
+    client: Any = Attribute("The L{Client} who sent it, once that was found out; None before. May be set.")
 
     def headerValues(name: bytes) -> Sequence[bytes]:
         """

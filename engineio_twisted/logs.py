@@ -123,8 +123,8 @@ class SocketIONotice:
     """
 
     _log = Logger()
-    isDue = True
-    isBound = False
+    isDue: bool = True
+    isBound: bool = False
 
     def layerBound(self) -> None:
         """Say nothing from now on: a Socket.IO layer is bound to the server, which calls this."""
@@ -190,7 +190,7 @@ class DebugScope:
         wanted = os.environ.get("DEBUG", "") if wanted is None else wanted
         patterns = [each for each in wanted.replace(",", " ").split() if each]
         excluded = any(fnmatchcase(name, each[1:]) for each in patterns if each.startswith("-"))
-        self.enabled = not excluded and any(fnmatchcase(name, each) for each in patterns)
+        self.enabled: bool = not excluded and any(fnmatchcase(name, each) for each in patterns)
 
     def log(self, message: str) -> None:
         """

@@ -228,20 +228,20 @@ class Counters:
     )
 
     def __init__(self, throttle: LogThrottle | None = None) -> None:
-        self.throttle = LogThrottle() if throttle is None else throttle
+        self.throttle: LogThrottle = LogThrottle() if throttle is None else throttle
         self.observers: tuple[Any, ...] = ()
         self.trafficObservers: tuple[Any, ...] = ()
         self.stateObservers: tuple[Any, ...] = ()
         self.sessions: dict[str, int] = {}
-        self.opened = 0
-        self.upgraded = 0
-        self.closed = {str(each): 0 for each in CloseReason}
+        self.opened: int = 0
+        self.upgraded: int = 0
+        self.closed: dict[str, int] = {str(each): 0 for each in CloseReason}
         self.refused: dict[str, int] = {}
         self.limited: dict[str, int] = {}
-        self.packetsReceived = 0
-        self.packetsSent = 0
-        self.bytesReceived = 0
-        self.bytesSent = 0
+        self.packetsReceived: int = 0
+        self.packetsSent: int = 0
+        self.bytesReceived: int = 0
+        self.bytesSent: int = 0
 
     def add(self, observer: Any) -> None:
         """

@@ -96,11 +96,11 @@ class Router:
     _warnedOfIdleTime = False
 
     def __init__(self, server: RoutedServer, admitting: Admitting, writer: ResponseWriter, clients: Clients) -> None:
-        self.opts = server.opts
-        self.counters = server._counters
+        self.opts: ServerOptions = server.opts
+        self.counters: Counters = server._counters
         self.middlewares: list[Callable[[Any], Any]] = []
         self.reading: Connections[EngineIORequest] = Connections()
-        self.decisions = Decisions(server, admitting, writer)
+        self.decisions: Decisions = Decisions(server, admitting, writer)
         self._server = server
         self._admitting = admitting
         self._writer = writer

@@ -85,7 +85,7 @@ class Server(ServerEvents):
         if not isinstance(options, ServerOptions | None):
             what = f"options of type {type(options).__name__}"
             raise TypeError(f"{what}: expected ServerOptions; a mapping is given as Server(**options)")
-        self.opts = options if options is not None else ServerOptions(**keywords)
+        self.opts: ServerOptions = options if options is not None else ServerOptions(**keywords)
         self._warn()
         self._givenReactor = reactor
         self._engine = self.opts.wsEngine
@@ -105,7 +105,7 @@ class Server(ServerEvents):
         self._clients = Clients(self.opts)
         self._writer = ResponseWriter(self.opts, self._counters, self)
         self._router = Router(self, self._stopping, self._writer, self._clients)
-        self.socketIONotice = SocketIONotice()
+        self.socketIONotice: SocketIONotice = SocketIONotice()
         if self.opts.cors is not None:
             self._router.middlewares.append(self._writer.corsMiddleware)
         if site is not None:
@@ -373,7 +373,7 @@ class Server(ServerEvents):
         """Whether ids are made here, and not by a method that replaces ours."""
         return "generateId" not in vars(self) and type(self).generateId is Server.generateId
 
-    def __conform__(self, interface: InterfaceClass) -> Router | None:
+    def __conform__(self, interface: InterfaceClass) -> Any:
         """Return what a site and a resource know this server as."""
         return self._router if interface is IEngineServer else None
 

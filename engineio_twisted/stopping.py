@@ -100,9 +100,9 @@ class Stop:
     @ivar until: the time until which clients may take what they are sent, by the clock of the server.
     """
 
-    isDraining = False
-    isClosing = False
-    until = 0.0
+    isDraining: bool = False
+    isClosing: bool = False
+    until: float = 0.0
 
     def __init__(self, server: StoppableServer) -> None:
         self._server = server

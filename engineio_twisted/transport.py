@@ -25,4 +25,4 @@ class Transport:
     def __init__(self, codec: Codec, supportsBinary: bool, counters: Counters | None = None) -> None:
         self.codec = codec
         self.supportsBinary = supportsBinary
-        self.counters = Counters() if counters is None else counters
+        self.counters: Counters = Counters() if counters is None else counters

@@ -76,7 +76,7 @@ class CommandService(SiteService):
         self._portsInside: list[Ports] = []
         self._problem: str | None = None
         self._isStarted = False
-        self.hasFailed = False
+        self.hasFailed: bool = False
         self._settings = service
         try:
             result = options["application"](self.server)

@@ -79,6 +79,10 @@ class OptionError(EngineIOError, ValueError):
     @ivar problem: what was expected instead.
     """
 
+    name: str
+    value: object
+    problem: str
+
     def __init__(self, name: str, value: object, problem: str) -> None:
         super().__init__(f"{name}={value!r}: {problem}")
         self.name, self.value, self.problem = name, value, problem
@@ -91,6 +95,9 @@ class UnknownEvent(EngineIOError, ValueError):
     @ivar event: the name.
     @ivar cure: what to do instead: the name that was meant, if there is one.
     """
+
+    event: str
+    cure: str
 
     def __init__(self, event: str, owner: str, cure: str) -> None:
         super().__init__(f"{event!r:.100} is not an event of {owner}: {cure}")
@@ -108,6 +115,9 @@ class BufferLimitExceeded(EngineIOError):
     @ivar option: the option that set the limit: C{maxBufferedPackets} or C{maxBufferedBytes}.
     @ivar limit: its value.
     """
+
+    option: str
+    limit: int
 
     def __init__(self, option: str, limit: int) -> None:
         super().__init__(f"the client doesn't take what it is sent: more than {option}, {limit}, would be buffered")
@@ -137,14 +147,14 @@ class HTTPRefusal(EngineIOError):
         brings about, the option.
     """
 
-    name = ErrorCode.BAD_REQUEST.name
+    name: str = ErrorCode.BAD_REQUEST.name
 
     def __init__(
         self, message: str, headers: Mapping[str, str] | None = None, status: int = 400, name: str | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.headers = headers or {}
+        self.headers: Mapping[str, str] = headers or {}
         self.status = status
         if name is not None:
             self.name = name

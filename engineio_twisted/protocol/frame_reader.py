@@ -94,7 +94,7 @@ class FrameReader:
 
     def __init__(self, limit: int, inflater: Inflater | None = None) -> None:
         self.limit = limit
-        self.isOver = False
+        self.isOver: bool = False
         self._inflater = inflater
         # Whether the next byte is the first of a message or a control frame, and wanted.
         self._isIdle = self.isServer

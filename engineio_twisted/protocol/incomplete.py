@@ -39,13 +39,13 @@ class IncompleteFrame:
     __slots__ = ("_pieces", "control", "header", "headerSize", "left", "mask", "size")
 
     def __init__(self) -> None:
-        self.header = b""
-        self.headerSize = BEGINNING
+        self.header: bytes = b""
+        self.headerSize: int = BEGINNING
         self.left: int | None = None
-        self.mask = b""
-        self.control = b""
+        self.mask: bytes = b""
+        self.control: bytes = b""
         self._pieces: list[bytes | memoryview] = []
-        self.size = 0
+        self.size: int = 0
 
     def keep(self, payload: bytes | memoryview) -> None:
         """Keep a piece of the payload as it came: unmasking all of them at once costs less."""
@@ -85,7 +85,7 @@ class IncompleteBinary:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pieces: list[Any] = []
-        self.size = 0
+        self.size: int = 0
 
     def expect(self, length: int) -> None:
         """

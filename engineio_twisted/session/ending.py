@@ -35,10 +35,11 @@ class Ending:
     """
 
     __slots__ = ("_deadline", "_isTold", "_session", "closing", "isOver")
+    isOver: bool
 
     def __init__(self, session: Any, closing: Closing) -> None:
         self._session = session
-        self.closing = closing
+        self.closing: Closing = closing
         self._deadline: Timeout | None = None
         self._isTold = self.isOver = False
 

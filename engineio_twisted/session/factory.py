@@ -52,8 +52,8 @@ class SocketFactory:
         self.opts: ServerOptions = server.opts
         self.counters: Counters = server._counters
         self._socketIONotice: SocketIONotice = server.socketIONotice
-        self.heartbeats = Heartbeats(self.opts, clock)
-        self.ends = Ends(clock)
+        self.heartbeats: Heartbeats = Heartbeats(self.opts, clock)
+        self.ends: Ends = Ends(clock)
         self._limits = SessionLimits(self.opts)
         options = self.opts
         isLimited = (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) != (None,) * 3

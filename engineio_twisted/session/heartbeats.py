@@ -98,7 +98,7 @@ class HeartbeatQueue:
     @param seconds: how long each waits.
     """
 
-    late = 0.0
+    late: float = 0.0
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self._clock = clock
@@ -171,7 +171,7 @@ class Reading:
     @param count: returns how many sessions there are.
     """
 
-    late = 0.0
+    late: float = 0.0
 
     def __init__(self, reading: AfterReading, count: Callable[[], int]) -> None:
         self._reading = reading
@@ -210,11 +210,11 @@ class Heartbeats:
     def __init__(self, options: ServerOptions, clock: IReactorTime) -> None:
         self._options = options
         self._clock = clock
-        self.resting = HeartbeatQueue(clock, options.pingInterval / 1000)
-        self.awaiting = HeartbeatQueue(clock, options.pingTimeout / 1000)
-        self.listening = HeartbeatQueue(clock, (options.pingInterval + options.pingTimeout) / 1000)
-        self.timeouts = AfterReading(clock)
-        self.reading = Reading(self.timeouts, self._count)
+        self.resting: HeartbeatQueue = HeartbeatQueue(clock, options.pingInterval / 1000)
+        self.awaiting: HeartbeatQueue = HeartbeatQueue(clock, options.pingTimeout / 1000)
+        self.listening: HeartbeatQueue = HeartbeatQueue(clock, (options.pingInterval + options.pingTimeout) / 1000)
+        self.timeouts: AfterReading = AfterReading(clock)
+        self.reading: Reading = Reading(self.timeouts, self._count)
 
     def _count(self) -> int:
         return len(self.resting) + len(self.awaiting) + len(self.listening)

@@ -104,8 +104,8 @@ class SessionLimits:
         self._second = 0
         self._handshakes: dict[str, int] = {}
         self._addressKeyOf = lru_cache(_REMEMBERED)(self._findAddressKey)
-        self.pending = 0
-        self.needsAddress = self._maxPerAddress is not None or self._maxHandshakes is not None
+        self.pending: int = 0
+        self.needsAddress: bool = self._maxPerAddress is not None or self._maxHandshakes is not None
 
     def admit(self, address: str | None, sessions: int, now: float) -> Admission:
         """

@@ -89,13 +89,16 @@ class Outbox:
         "packets",
         "size",
     )
+    hasHeartbeat: bool
+    isAwaited: bool
+    isFlushing: bool
 
     _log = Logger()
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self.packets: list[Packet] = []
-        self.size = 0
+        self.size: int = 0
         self._callbacks: list[tuple[Packet, SendCallback]] = []
         self.hasHeartbeat = self.isAwaited = self.isFlushing = self._hasDropped = False
 

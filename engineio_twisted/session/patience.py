@@ -39,6 +39,9 @@ class Patience:
         "isOverdue",
         "until",
     )
+    hasBegunAnew: bool
+    isOverdue: bool
+    until: float
 
     def __init__(self) -> None:
         self.isOverdue = self.hasBegunAnew = self._hadGrace = False

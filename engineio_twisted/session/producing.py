@@ -24,7 +24,7 @@ class Pace:
 
     def __init__(self, session: Any, producer: Any, isStreaming: bool) -> None:
         self._session = session
-        self.producer = producer
+        self.producer: Any = producer
         self._isStreaming = isStreaming
         self._isPaused = not isStreaming
         self._call: IDelayedCall | None = None

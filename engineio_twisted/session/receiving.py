@@ -29,7 +29,7 @@ class Inbox:
         # The end of the client, behind what came before it.
         self._end: Closing | None = None
         self._isDelivering = False
-        self.isPaused = isPaused
+        self.isPaused: bool = isPaused
         self.earlier: Any = None
 
     @property

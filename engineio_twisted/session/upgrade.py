@@ -36,7 +36,7 @@ class Upgrade:
 
     def __init__(self, session: Any, candidate: Any) -> None:
         self._session = session
-        self.candidate = candidate
+        self.candidate: Any = candidate
         self._nextNoop = 0.0
         self._call: IDelayedCall | None = None
         host = session._host

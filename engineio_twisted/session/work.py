@@ -31,7 +31,7 @@ class SessionWork:
     @ivar isOver: whether it was stopped; then nothing begins any more.
     """
 
-    isOver = False
+    isOver: bool = False
 
     def __init__(self, session: EventEmitter, clock: IReactorTime) -> None:
         self._session = session

@@ -83,7 +83,7 @@ class MemoryClient:
         self._server = server
         self._network = server._network
         self._settle = server.settle
-        self.transport = transport
+        self.transport: str = transport
         self._isUpgrading = isUpgrading
         self.protocol = protocol
         self._codec = codecFor(protocol)
@@ -94,7 +94,7 @@ class MemoryClient:
         self._line = Line(self._network, address)
         self.answersPings = answersPings
         self.handshake: dict[str, Any] = {}
-        self.readyState = ReadyState.OPENING
+        self.readyState: ReadyState = ReadyState.OPENING
         self.closed: End | None = None
         self.refused: HandshakeRefused | None = None
         self.upgradeFailed: str | None = None

@@ -50,14 +50,14 @@ class Way:
     @ivar size: how many bytes are under way.
     """
 
-    delay = 0.0
+    delay: float = 0.0
     pieceSize: int | None = None
     isHeld = False
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._pieces: deque[tuple[float, bytes]] = deque()
-        self.size = 0
+        self.size: int = 0
 
     def put(self, data: bytes) -> None:
         """Send bytes, at least one, on their way."""
@@ -106,16 +106,16 @@ class MemoryConnection:
     @ivar isOver: whether it is closed, at both ends.
     """
 
-    disconnecting = False
+    disconnecting: bool = False
     # As those of the reactor call them.
-    connected = 1
-    disconnected = 0
+    connected: int = 1
+    disconnected: int = 0
     producer: Any = None
-    streamingProducer = False
-    producerPaused = False
-    isOver = False
+    streamingProducer: bool = False
+    producerPaused: bool = False
+    isOver: bool = False
     protocol: Any = None
-    isReading = True
+    isReading: bool = True
     _isWriting = False
     _isVanished = False
     # What it is lost by, at the server's next turn.
@@ -127,8 +127,8 @@ class MemoryConnection:
         isIPv6 = ":" in address
         self._peer = (IPv6Address if isIPv6 else IPv4Address)("TCP", address, port)
         self._host = (IPv6Address if isIPv6 else IPv4Address)("TCP", "::1" if isIPv6 else "127.0.0.1", 80)
-        self.toServer = Way(network.clock)
-        self.toClient = Way(network.clock)
+        self.toServer: Way = Way(network.clock)
+        self.toClient: Way = Way(network.clock)
 
     # What the client does
 
@@ -443,10 +443,10 @@ class Line:
     @ivar isVanished: whether nothing arrives any more.
     """
 
-    delay = 0.0
+    delay: float = 0.0
     pieceSize: int | None = None
     isHeld = False
-    isVanished = False
+    isVanished: bool = False
 
     def __init__(self, network: MemoryNetwork, address: str) -> None:
         self._network = network

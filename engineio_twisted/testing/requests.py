@@ -51,6 +51,11 @@ class HandshakeRefused(EngineIOError):
     @ivar response: the answer, a L{Response}; None where there was none.
     """
 
+    status: int
+    message: str
+    code: int | None
+    response: Response | None
+
     def __init__(self, status: int, message: str, code: int | None = None, response: Response | None = None) -> None:
         super().__init__(f"{status} {message}" if code is None else f"{status} {message} (code {code})")
         self.status, self.message, self.code, self.response = status, message, code, response

@@ -70,7 +70,7 @@ class MemoryServer:
         if isinstance(application, Server):
             if options:
                 raise OptionError("options", options, "expected none beside a server, which has its own")
-            self.server = application
+            self.server: Server = application
             if not isinstance(self.server.reactor, Clock):
                 raise ValueError(f"a server on {self.server.reactor!r}: expected one made with reactor=Clock()")
         else:

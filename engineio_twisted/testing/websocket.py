@@ -128,7 +128,7 @@ class ClientWebSocket:
         self._pieces: list[bytes] = []
         self._opcode = 0
         self._isHTTP = True
-        self.isOpen = False
+        self.isOpen: bool = False
         # The code of the server's close frame; 1005, as RFC 6455 has it, for one without a code.
         self.code: int | None = None
         opening = [

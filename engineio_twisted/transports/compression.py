@@ -72,7 +72,7 @@ class CompressedBody:
         self._request = request
         self.channel: Any = request.channel
         self.connection: Any = connectionOf(request)
-        self.size = 0
+        self.size: int = 0
         self._rest = memoryview(body)
         self._compressor = compressor
         self._finished = finished

@@ -109,14 +109,14 @@ class AutobahnEngine(WebSocketServerFactory):
         # Autobahn keeps a reactor only to start timers on it, and none is started.
         super().__init__(server="", reactor=clock)
         self.clock = clock
-        self.maxHttpBufferSize = options.maxHttpBufferSize
+        self.maxHttpBufferSize: int = options.maxHttpBufferSize
         self.deflate = options.perMessageDeflate
-        self.threshold = 0 if self.deflate is None else self.deflate.threshold
-        self.connections = WebSockets(clock)
+        self.threshold: int = 0 if self.deflate is None else self.deflate.threshold
+        self.connections: WebSockets = WebSockets(clock)
         # A close frame tells the client what was wrong; a dropped connection doesn't.
         self.setProtocolOptions(failByDrop=False, webStatus=False, openHandshakeTimeout=0, closeHandshakeTimeout=0)
         self._ownOptions = self._protocolOptions()
-        self.turn = object()
+        self.turn: object = object()
         self._turnIsNoted = False
 
     def setProtocolOptions(self, *args: Any, **options: Any) -> None:

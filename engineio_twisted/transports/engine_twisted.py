@@ -61,8 +61,8 @@ class TwistedEngine:
 
     def __init__(self, clock: IReactorTime, options: ServerOptions) -> None:
         self.clock = clock
-        self.maxHttpBufferSize = options.maxHttpBufferSize
-        self.connections = WebSockets(clock)
+        self.maxHttpBufferSize: int = options.maxHttpBufferSize
+        self.connections: WebSockets = WebSockets(clock)
 
     def accept(
         self, exchange: Any, handshake: WebSocketHandshake, headers: Mapping[str, Sequence[str]], receiver: Any
@@ -147,8 +147,8 @@ class MessageSizes:
         self._left = 0
         self._size = 0
         self._isComplete = True
-        self.isTooLarge = False
-        self.closeCame = False
+        self.isTooLarge: bool = False
+        self.closeCame: bool = False
 
     @property
     def arriving(self) -> object:

@@ -80,6 +80,10 @@ class Push:
     @ivar isOver: whether nothing more is delivered.
     """
 
+    isLate: bool
+    isOver: bool
+    isRunning: bool
+
     __slots__ = (
         "_clock",
         "_isQueued",
@@ -105,7 +109,7 @@ class Push:
         self._clock = clock
         self.exchange: Any = exchange
         self._packets = packets
-        self.size = size
+        self.size: int = size
         self.end: Closing | None = None
         self.isRunning = self.isLate = self.isOver = self._isQueued = False
 

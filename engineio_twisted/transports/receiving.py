@@ -58,7 +58,7 @@ class PushTransport(Transport):
     @ivar isHeldBack: whether the session has paused receiving.
     """
 
-    isHeldBack = False
+    isHeldBack: bool = False
     _log = Logger()
     _isClosed = False
     # The request whose body is being read.

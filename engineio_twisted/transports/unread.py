@@ -56,7 +56,7 @@ class UnreadAnswer:
         self._taken = taken
 
     # Whether another request has come on the connection, or everything was read.
-    isOver = False
+    isOver: bool = False
 
     @property
     def left(self) -> int:

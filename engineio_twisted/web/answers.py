@@ -23,7 +23,7 @@ class AnswerHeaders(dict[str, str]):
         written = Headers()
         for name, value in headers.items():
             written.setRawHeaders(name, [value])
-        self.lines = writtenHeaders(written)
+        self.lines: bytes = writtenHeaders(written)
 
 
 def linesOf(headers: Iterable[tuple[str, str]]) -> bytes:

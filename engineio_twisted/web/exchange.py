@@ -31,7 +31,7 @@ class RequestExchange:
     def __init__(self, request: Any) -> None:
         if isStream(getattr(request, "channel", None)):
             adapt(request)
-        self.request = request
+        self.request: Any = request
         self.openedId: str | None = None
 
     @property

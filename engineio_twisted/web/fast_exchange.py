@@ -111,10 +111,10 @@ class FastExchange:
     def __init__(self, channel: Any, method: bytes, uri: bytes, head: RequestHead, body: bytes) -> None:
         # Until this is answered, or a request is made of it, which has it from there on.
         self._channel: Any = channel
-        self.connection = channel.transport
+        self.connection: Any = channel.transport
         self._method = method
         self._uri = uri
-        self.isWaiting = False
+        self.isWaiting: bool = False
         self.openedId: str | None = None
         self._site = channel.site
         # Not when it is asked for: a connection that is lost doesn't know any more.

@@ -71,7 +71,7 @@ class RequestHead:
     __slots__ = ("isUpgrade", "known", "length", "mayTake", "whole")
 
     def __init__(self, whole: bytes, maxHeaders: int) -> None:
-        self.whole = whole
+        self.whole: bytes = whole
         headers = headersOf(whole)
         lengths = headers.get(b"content-length", _NONE)
         connection = headers.get(b"connection", _NONE)
@@ -79,12 +79,12 @@ class RequestHead:
         # Python refuses to read numbers of thousands of digits.
         isLength = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < _MANY_DIGITS
         self.length = int(lengths[0]) if isLength else None
-        self.isUpgrade = b"upgrade" in headers and asksForWebSocket(headers[b"upgrade"], connection)
+        self.isUpgrade: bool = b"upgrade" in headers and asksForWebSocket(headers[b"upgrade"], connection)
         # Requests share it, and change nothing in it.
         self.known: Mapping[bytes, Sequence[bytes]] = (
             headers if self.isUpgrade else {name: headers[name] for name in CACHED_HEADERS & headers.keys()}
         )
-        self.mayTake = (
+        self.mayTake: bool = (
             b"transfer-encoding" not in headers
             and b"expect" not in headers
             and len(connection) < 2

@@ -130,7 +130,7 @@ class EngineIORequest(server.Request):
     _limit: int | None = None
     _polling: IPushReceiver | None = None
     channel: Any
-    received = 0
+    received: int = 0
     _refused = False
     # Whether it is a GET that waits until there is something to send.
     isWaiting = False

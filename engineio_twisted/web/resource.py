@@ -43,7 +43,7 @@ class EngineIOResource(resource.Resource):
 
     def __init__(self, server: Any) -> None:
         super().__init__()
-        self.engineServer = engineServerOf(server)
+        self.engineServer: IEngineServer = engineServerOf(server)
 
     def render(self, request: Request) -> int:
         """Hand a request to the server, which answers it now or later."""

@@ -119,8 +119,8 @@ class Site(server.Site):
             self.timeOut = _OPTIONS["keepAliveTimeout"].default / 1000
         self.servers: tuple[IEngineServer, ...] = ()
         self._deadlines: dict[tuple[float, Callable[[Any], object]], DeadlineQueue] = {}
-        self.throttle = LogThrottle(lambda: self.reactor)
-        self.requestLog = RequestLog(self)
+        self.throttle: LogThrottle = LogThrottle(lambda: self.reactor)
+        self.requestLog: RequestLog = RequestLog(self)
 
     def logPrefix(self) -> str:
         """Return what the log calls the site when a port opens."""
