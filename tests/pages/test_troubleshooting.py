@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.web.resource import Resource
 
+from engineio_twisted import Server, Site, attach
 from engineio_twisted.protocol.errors import ERROR_MESSAGES
 from engineio_twisted.testing import HandshakeRefused, MemoryServer
 
@@ -64,3 +68,55 @@ def test_full() -> None:
         with pytest.raises(HandshakeRefused) as refused:
             kit.connect()
     assert f'{refused.value.status} `{{"message":"{refused.value.message}"}}`' in PAGE
+
+
+def greet():  # type: ignore[no-untyped-def]
+    """Take no message, although a handler of `message` is given one."""
+
+
+def twice(kit: MemoryServer) -> None:
+    site = Site(Resource())
+    attach(site, reactor=kit.clock)
+    attach(site, reactor=kit.clock)
+
+
+MISTAKES: list[Callable[[MemoryServer], object]] = [
+    lambda kit: kit.server.on("connect", print),  # type: ignore[call-overload]
+    lambda kit: kit.connect().socket.on("mesage", print),  # type: ignore[call-overload]
+    lambda kit: kit.connect().socket.emit("hello", "world"),
+    lambda kit: kit.server.on(connected),  # type: ignore[call-overload]
+    lambda kit: kit.connect().socket.on("message", greet),  # type: ignore[call-overload]
+    lambda kit: kit.connect().socket.send({"a": 1}),
+    lambda kit: Server(reactor=kit.clock, xyzzy=1),  # type: ignore[call-arg]
+    twice,
+]
+
+
+def connected(socket: object) -> None:
+    """Be a handler of `connection`."""
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_mistakes(number: int) -> None:
+    """Each error in the table is what the mistake raises, in this order."""
+    texts = re.findall(r"^\| `(.+?)` \| ", PAGE[PAGE.index("## Errors in your program") :], re.MULTILINE)
+    assert len(texts) == len(MISTAKES)
+    with MemoryServer(lambda server: None) as kit, pytest.raises((TypeError, ValueError)) as raised:
+        MISTAKES[number](kit)
+    assert texts[number] in str(raised.value)
+
+
+def test_milliseconds() -> None:
+    """The line about milliseconds is the one that the log has."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        with MemoryServer(lambda server: None, pingInterval=25):
+            pass
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert [line for line in lines if f"`{line}`" in PAGE] != []
