@@ -29,6 +29,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 maximum_signature_line_length = 90
 add_module_names = False
 # A name in the table of contents beside a page is read below that of its class.
