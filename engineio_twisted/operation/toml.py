@@ -19,8 +19,7 @@ def asToml(value: Any) -> str:
     Return a setting as a value of TOML.
 
     @param value: None, or an option with settings of its own, is false or true: that is how the file switches it.
-    @raise ValueError: it is text that UTF-8 can't carry.
-    @raise TypeError: it is an object that has no such value.
+    @raise UnicodeEncodeError: it is text that UTF-8 can't carry.
     """
     if value is None or isinstance(value, bool):
         return str(bool(value)).lower()
@@ -32,8 +31,6 @@ def asToml(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(asToml, value))}]"
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} can't be written as TOML")
     value.encode()
     return f'"{re.sub(_UNPRINTABLE, _escaped, value)}"'
 

@@ -137,6 +137,11 @@ def test_theCommandThatWasTyped(
     assert text.startswith(f"Usage: {usage} [options]\n")
     assert f"\n  {example} --listen 3000\n" in text
     assert shown("--help-all", 80).startswith(f"Usage: {usage} [options]\n")
+    with pytest.raises(SystemExit) as caught:
+        Options().parseOptions(["--bogus"])
+    command = usage.replace(" [options of twistd]", "")
+    assert str(caught.value).startswith(f"{command}: --bogus: there is no such option (--help-all lists them")
+    assert ("those of twistd" in str(caught.value)) is (command == "twistd engineio")
 
 
 @pytest.mark.parametrize(
