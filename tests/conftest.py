@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import gc
+import importlib
 import importlib.util
 import ipaddress
+import pkgutil
 import shutil
 import signal
 import socket
@@ -24,6 +26,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 
+import engineio_twisted
 from engineio_twisted import EngineIOResource, FastSite, Server, Site
 
 from .kit.clients import INTEROP, Run, programs, scenarios
@@ -295,6 +298,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(name) for name in UNMEASURED):
             item.add_marker("no_cover")
+
+
+def _coverage(config: pytest.Config) -> Any:
+    """Return what starts and stops the measuring of coverage, or None if none is measured."""
+    plugin = config.pluginmanager.getplugin("_cov")
+    return plugin and plugin.cov_controller
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Measure how the modules of the package are imported, and then nothing until the first test is called."""
+    if coverage := _coverage(session.config):
+        for module in pkgutil.walk_packages(engineio_twisted.__path__, "engineio_twisted."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+        coverage.pause()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Measure coverage in tests only: pytest, which is traced too, takes more time than most of them."""
+    if (coverage := _coverage(item.config)) is None:
+        return (yield)
+    coverage.resume()
+    try:
+        return (yield)
+    finally:
+        coverage.pause()
 
 
 @pytest.hookimpl(trylast=True)

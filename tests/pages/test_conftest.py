@@ -70,27 +70,39 @@ def test_unmeasured() -> None:
     assert [each.marks for each in items[3:]] == [[mark, "no_cover"] for mark in UNMEASURED]
 
 
+CONFTEST_MEASURING = "from tests.conftest import pytest_collection, pytest_runtest_call\n"
 MEASURED = """
 import pytest
 import measured
 
-@pytest.mark.no_cover
-def test_unmeasured():
+@pytest.fixture
+def prepared():
+    measured.one()
+    yield
     measured.one()
 
-def test_measured():
+@pytest.mark.no_cover
+def test_unmeasured(prepared):
+    measured.one()
+
+def test_measured(prepared):
     measured.other()
 """
 
 
 def test_coverage(tmp_path: Path) -> None:
-    """A run measures the tests that aren't marked, and only those."""
+    """A run measures the tests that aren't marked and the imports of the package, and nothing else."""
+    (tmp_path / "conftest.py").write_text(CONFTEST_MEASURING)
     (tmp_path / "measured.py").write_text("def one():\n    pass\n\n\ndef other():\n    pass\n")
     (tmp_path / "test_some.py").write_text(MEASURED)
     (tmp_path / "some.ini").write_text("[pytest]\nmarkers =\n    none\n")
+    (tmp_path / "coverage.ini").write_text(
+        "[report]\ninclude =\n    measured.py\n    */engineio_twisted/interfaces.py\n"
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV"))}
-    settings = ["-c", "some.ini", "-p", "no:cacheprovider", "-p", "no:anyio"]
-    measure = ["--cov=measured", "--cov-config=", "--cov-report=term-missing"]
+    environment |= {"PYTHONPATH": str(ROOT)}
+    settings = ["-c", "some.ini", "-p", "no:cacheprovider", "-p", "no:anyio", "--numprocesses=1"]
+    measure = ["--cov=measured", "--cov=engineio_twisted", "--cov-config=coverage.ini", "--cov-report=term-missing"]
     said = subprocess.run(
         [sys.executable, "-m", "pytest", *settings, *measure, "test_some.py"],
         cwd=tmp_path,
@@ -100,4 +112,5 @@ def test_coverage(tmp_path: Path) -> None:
         timeout=600,
         check=True,
     ).stdout
-    assert re.search(r"^measured.py +4 +1 +75% +2$", said, re.MULTILINE), said
+    assert re.search(r"^measured.py +4 +3 +25% +1-5$", said, re.MULTILINE), said
+    assert re.search(r"engineio_twisted/interfaces.py +[1-9]\d+ +0 +100%$", said, re.MULTILINE), said
