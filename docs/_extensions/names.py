@@ -126,9 +126,9 @@ def _exists(full: str) -> bool:
 
 
 def _inside(first: str, found: Any, rest: str, module: str) -> str | None:
-    full = nameOf(found) if ismodule(found) or isclass(found) or callable(found) else f"{module}.{first}"
-    if full is None or not full.endswith(first.rpartition(".")[2]):
-        full = full if ismodule(found) else f"{module}.{first}"
+    named = nameOf(found)
+    isItsName = named is not None and (ismodule(found) or named.endswith(f".{first}"))
+    full = named if isItsName else f"{module}.{first}"
     if not rest:
         return full
     full = f"{full}.{rest}"
