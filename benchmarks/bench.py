@@ -23,7 +23,7 @@ from harness.measure import Measurement, Settings, drift, failures, jobFor, medi
 from harness.processes import BenchmarkError, Server, buildGenerator, raiseFileLimit
 from harness.verify import problems
 
-PAGE, NUMBERS = "performance.md", "performance.json"
+PAGE, NUMBERS, README = "performance.md", "performance.json", "README.md"
 
 
 def listAll() -> None:
@@ -72,7 +72,7 @@ def reportOf(
 
 
 def publish(report: tables.Report, folder: Path, plots: bool) -> None:
-    """Write the numbers, the plots, and the page if there is one."""
+    """Write the numbers, the plots, and the page and the README beside its folder, if they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / NUMBERS).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if plots:
@@ -81,6 +81,8 @@ def publish(report: tables.Report, folder: Path, plots: bool) -> None:
         draw(report, folder)
     if (folder / PAGE).exists():
         document.rewrite(folder / PAGE, tables.sections(report))
+    if (folder.parent / README).exists():
+        document.rewrite(folder.parent / README, tables.summary(report))
 
 
 def compare(arguments: argparse.Namespace) -> int:

@@ -134,8 +134,29 @@ def machine(report: Report) -> str:
     )
 
 
+SUMMARY = [
+    ("echo over WebSocket, µs", "ws-echo", "cpuPerOp"),
+    ("echo over polling, µs", "polling-echo", "cpuPerOp"),
+    ("idle WebSocket session, KiB", "idle-websocket", "kibPerSession"),
+]
+SUMMARIZED = {
+    "engineio_twisted": "engineio_twisted",
+    REFERENCE: "`engine.io` on Node.js",
+    "aiohttp": "`python-engineio` on aiohttp",
+}
+
+
+def summary(report: Report) -> dict[str, str]:
+    """Return the table of the README by its marker; nothing if not all of it was measured."""
+    results = report.get("comparison", {})
+    if not all(server in results.get(mode, {}) for _, mode, _ in SUMMARY for server in SUMMARIZED):
+        return {}
+    rows = [[title, *(number(results[mode][each][key]) for each in SUMMARIZED)] for title, mode, key in SUMMARY]
+    return {"summary": table(["", *SUMMARIZED.values()], rows)}
+
+
 def sections(report: Report) -> dict[str, str]:
-    """Return the parts of the page, each by the marker between which it stands."""
+    """Return the parts of the pages, each by the marker between which it stands."""
     found = {}
     if report.get("comparison"):
         parts = [
