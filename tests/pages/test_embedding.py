@@ -260,10 +260,13 @@ async def test_django(example: Start, client: Run) -> None:
     assert not forged.named("open")
     cookie = {"extraHeaders": {"Cookie": await deferToThread(login)}}
     for transports in (["polling"], ["websocket"]):
-        program = client(here.url, "echo", transports, messages=["hello"], options=cookie, last="ann: hello")
-        await program.saw("message")
-        assert await ask(urljoin(here.url, "/sessions")) == "1 sessions are open"
-        await program.kill()
+        program = client(here.url, "echo", transports, messages=[pack("hello")], options=cookie)
+        await program.finish()
+        assert program.messages == ["ann: hello"]
+    listener = client(here.url, "listen", ["polling"], options=cookie)
+    await listener.saw("open")
+    assert await ask(urljoin(here.url, "/sessions")) == "1 sessions are open"
+    await listener.kill()
 
 
 @pytest.mark.node
