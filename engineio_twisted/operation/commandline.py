@@ -137,7 +137,11 @@ class Options(usage.Options):
 
 
 def _show(text: str) -> NoReturn:
-    print(text)  # noqa: T201
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # Such as `head`, which has read enough. Python flushes once more when it ends, and would say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0)
 
 

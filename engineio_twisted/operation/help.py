@@ -18,8 +18,8 @@ SUMMARY = "Serve Engine.IO sessions over HTTP long-polling and WebSocket. Withou
 
 EXAMPLES = (
     "--listen 3000",
-    "--listen 3000 --app chat:application --static public",
-    "--config server.toml --health tcp:9100:interface=127.0.0.1",
+    "--app chat:application --static public",
+    "--config server.toml --health listen",
 )
 
 MOST_USED = (
@@ -125,6 +125,8 @@ def shortHelp(width: int) -> str:
     command = commandName().replace("twistd ", "twistd -n ")
     named = {each.flag: each for each in ENTRIES}
     shown = [attrs.evolve(named[each], usage=named[each].usage.replace("[no-]", "")) for each in MOST_USED]
+    # Its default holds for who gives another flag of CORS. Without any, no page of another origin reads a response.
+    shown = [attrs.evolve(each, default="") if each.flag == "cors-origin" else each for each in shown]
     return "\n".join(
         [
             usage(),

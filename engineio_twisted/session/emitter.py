@@ -72,7 +72,7 @@ class EventEmitter:
         known: Any = handler
         try:
             # Nearly always a function that was added before. This is called in each session.
-            isChecked = self._events.fitting.get(id(known.__code__)) == event  # type: ignore[union-attr]
+            isChecked = self._events.fitting.get(id(known.__code__), _DECORATED) == event  # type: ignore[union-attr]
         except AttributeError:
             isChecked = type(handler) is _Once
         if not isChecked:

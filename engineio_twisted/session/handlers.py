@@ -177,7 +177,7 @@ def checkHandler(events: EventSet | None, event: str, handler: Any) -> None:
     if events is None:
         checkName(event)
         arguments = None
-    elif key is not None and events.fitting.get(key) == event:
+    elif key in events.fitting and events.fitting[key] == event:
         return
     else:
         events.check(event)

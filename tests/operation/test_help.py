@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import Any
@@ -60,13 +61,18 @@ def test_oneScreen(shown: Any) -> None:
     assert "Serve Engine.IO sessions over HTTP long-polling and WebSocket." in words(found[""])
     assert [each for each in found["Examples"] if each] == [
         "  twistd -n engineio --listen 3000",
-        "  twistd -n engineio --listen 3000 --app chat:application --static public",
-        "  twistd -n engineio --config server.toml --health tcp:9100:interface=127.0.0.1",
+        "  twistd -n engineio --app chat:application --static public",
+        "  twistd -n engineio --config server.toml --health listen",
     ]
     assert [each.split()[0] for each in flags(found["Options"])] == [
         *("--listen", "--app", "--static", "--config", "--path", "--allowed-origins", "--cors-origin"),
         *("--trusted-proxies", "--access-log", "--log-sessions", "--metrics", "--health"),
     ]
+    options = words(found["Options"])
+    assert "their names; flags override it. --path PATH" in options
+    assert "are served. [default: /engine.io]" in options
+    # CORS is off: no origin is the default.
+    assert "--cors-origin ORIGINS Origins whose pages may read responses. --trusted-proxies" in options
     assert "--help-all lists every option" in lines[-1]
     assert shown("-h", 80) == text
 
@@ -96,6 +102,18 @@ def test_everyOption(shown: Any) -> None:
         assert "polling requests are compressed. [default: on]" in compression
         assert "for each client. [default: off]" in compression
     assert lengths[1] < lengths[0]
+
+
+def test_aReaderThatHasSeenEnough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as `head` ends the command without a traceback, also when Python flushes what it has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        for flag in ("--help-all", "--print-config"):
+            with pytest.raises(SystemExit) as caught:
+                Options().parseOptions([flag])
+            assert caught.value.code == 0
 
 
 def test_aNarrowTerminal(shown: Any) -> None:
@@ -134,6 +152,7 @@ def test_theCommandThatWasTyped(
     """Help shows the command by which it was asked for."""
     monkeypatch.setattr(sys, "argv", [program])
     text = shown("--help", 80)
+    assert max(map(len, text.splitlines())) <= 80
     assert text.startswith(f"Usage: {usage} [options]\n")
     assert f"\n  {example} --listen 3000\n" in text
     assert shown("--help-all", 80).startswith(f"Usage: {usage} [options]\n")

@@ -133,7 +133,10 @@ def test_aDecoratorWithoutParentheses(owner: Any, example: str) -> None:
     assert messageOf(lambda: owner().on(connected), TypeError) == text
     assert messageOf(lambda: owner().once(connected), TypeError) == text
     assert messageOf(lambda: owner().on(connected, example), TypeError) == text
+    # No handler is known to take the arguments of what is no event.
     assert messageOf(lambda: owner().on(5), TypeError) == "event 5: expected the name of an event"
+    assert messageOf(lambda: owner().on(None, connected), TypeError) == "event None: expected the name of an event"
+    assert messageOf(lambda: owner().once(None, connected), TypeError) == "event None: expected the name of an event"
 
 
 async def aCoroutine() -> None:
