@@ -20,8 +20,8 @@ NOTABLE = 0.15
 """How much repetitions may differ without being told."""
 
 COSTS = (
-    "CPU of the server, µs per operation; in brackets as a multiple of the reference's; the least and the most of the"
-    f" repetitions, where they differ by more than {NOTABLE:.0%}."
+    "CPU time of the server, µs per operation. In brackets: as a multiple of the reference. If repetitions differ by"
+    f" more than {NOTABLE:.0%}, the lowest and the highest follow."
 )
 
 
@@ -126,11 +126,11 @@ def machine(report: Report) -> str:
     speed, times = report["calibration"], report["settings"]
     return (
         "; ".join(f"{name} {value}" for name, value in report["machine"].items())
-        + f". Medians of {times['repetitions']} repetitions, by the number of sessions {times['growthRepetitions']}, "
-        f"of {times['duration']:g} s after {times['warm']:g} s"
+        + f". Medians of {times['repetitions']} repetitions, {times['growthRepetitions']} by the number of sessions. "
+        f"Each took {times['duration']:g} s after {times['warm']:g} s"
         + ("; openings and heartbeats by their number" if times.get("counted") else "")
         + f". The calibration loop took {speed['least']:.1f} to "
-        f"{speed['most']:.1f} ms, {speed['median']:.1f} in the middle."
+        f"{speed['most']:.1f} ms, with a median of {speed['median']:.1f}."
     )
 
 
@@ -169,7 +169,7 @@ def sections(report: Report) -> dict[str, str]:
         found["numbers"] = f"{machine(report)}\n\n{given}"
     if report.get("growth"):
         found["growth"] = (
-            f"CPU of the server, µs per operation.\n\n{growthCosts(report)}\n\n"
+            f"CPU time of the server, µs per operation.\n\n{growthCosts(report)}\n\n"
             f"Latency, median / 99th percentile, in ms.\n\n{growthLatency(report)}"
         )
     return found
