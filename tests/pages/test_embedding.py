@@ -203,7 +203,8 @@ async def test_multiservice(client: Run, transports: list[str], monkeypatch: pyt
 async def listensToTicks(client: Run, url: str, transports: list[str]) -> None:
     program = client(url, "listen", transports, last="tick")
     await program.finish()
-    assert program.messages == ["tick"]
+    # One every half second: more than one, if the client was slow to close.
+    assert set(program.messages) == {"tick"}
 
 
 @pytest.mark.node
