@@ -247,10 +247,14 @@ class Counters:
         """
         Tell an observer from now on.
 
-        @raise TypeError: it is none.
+        @raise TypeError: it is none, or lacks a method.
         """
         if not IServerObserver.providedBy(observer):
             raise TypeError(f"observer {observer!r}: expected one that provides IServerObserver")
+        for name in IServerObserver:
+            if not callable(getattr(observer, name, None)):
+                cure = "extend ServerObserver, which has all methods"
+                raise TypeError(f"observer {observer!r}: expected a method {name}; {cure}")
         self._setObservers((*self.observers, observer))
 
     def remove(self, observer: Any) -> None:

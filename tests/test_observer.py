@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from engineio_twisted import IServerObserver, Server, ServerObserver, ServerStats
@@ -163,6 +164,23 @@ def test_onlyObservers() -> None:
     server, _ = make()
     with pytest.raises(TypeError, match="observer 'me': expected one that provides IServerObserver"):
         server.addObserver("me")
+
+
+def test_onlyWholeObservers() -> None:
+    """One that extends nothing and lacks a method is refused, and told nothing; the others go on being told."""
+
+    @implementer(IServerObserver)
+    class Half:
+        def opened(self, socket: Any) -> None:
+            told.append(socket)
+
+    told: list[Any] = []
+    server, watch = watched()
+    half: Any = Half()
+    with pytest.raises(TypeError, match=r"Half object.*: expected a method upgraded; extend ServerObserver"):
+        server.addObserver(half)
+    session(server)
+    assert (told, watch.told) == ([], [("opened", "polling")])
 
 
 def test_theLifeOfASession() -> None:
