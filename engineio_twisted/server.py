@@ -26,6 +26,7 @@ from .protocol.proxies import Client
 from .routing import Router
 from .session.factory import SocketFactory, generateId
 from .session.handlers import SERVER_EVENTS
+from .session.outbox import Message
 from .session.socket import Socket
 from .stopping import Stop
 from .transports.connection import WithoutWebSockets
@@ -217,7 +218,7 @@ class Server(ServerEvents):
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 
-    def broadcast(self, data: object, exclude: Socket | Collection[Socket] = (), *, compress: bool = True) -> int:
+    def broadcast(self, data: Message, exclude: Socket | Collection[Socket] = (), *, compress: bool = True) -> int:
         """
         Send a message to every session that is open. For those on WebSocket it is encoded once, not once for each.
 

@@ -8,8 +8,9 @@ docs/architecture.md, "The states of a session".
 from __future__ import annotations
 
 import inspect
+from array import array
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.logger import Logger
 
@@ -19,6 +20,12 @@ from ..protocol.packet import Packet, PacketType
 from .states import ReadyState
 
 SendCallback = Callable[[Any], object]
+
+Message: TypeAlias = "str | bytes | bytearray | memoryview | array[Any] | float"
+"""
+What type checkers let pass as a message; an int too. They can't see whether a class has a C{__str__} of its own, so
+that objects of one are sent at run time, and written as C{str(value)} in a program that is checked.
+"""
 
 HEARTBEATS = (PacketType.PING, PacketType.PONG, PacketType.NOOP)
 """Packets of heartbeats. A noop takes the place of a ping if the client pings; nothing reads it."""

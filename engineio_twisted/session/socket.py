@@ -20,7 +20,7 @@ from ..logs import beginningOfId
 from ..protocol.packet import Packet, PacketType
 from .ending import CLOSED_BY_SERVER, Ending
 from .handlers import SOCKET_EVENTS
-from .outbox import Outbox, SendCallback, messageOf
+from .outbox import Message, Outbox, SendCallback, messageOf
 from .producing import Pace
 from .receiving import Inbox
 from .states import Input, ReadyState, UpgradeState, change
@@ -164,7 +164,7 @@ class Socket(WorkOwner):
         return self._readyState is _OPEN and isEmpty and bool(transport.writable)
 
     def send(  # type: ignore[override]
-        self, data: object, callback: SendCallback | None = None, *, compress: bool = True
+        self, data: Message, callback: SendCallback | None = None, *, compress: bool = True
     ) -> Socket:
         """
         Send a message. It waits in the buffer until the transport can take it. After L{close} this does nothing.

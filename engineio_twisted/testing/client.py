@@ -14,7 +14,7 @@ from ..clock import cancel
 from ..protocol.errors import DecodeError
 from ..protocol.packet import PROBE, Packet, PacketType
 from ..protocol.payload import codecFor
-from ..session.outbox import messageOf
+from ..session.outbox import Message, messageOf
 from ..session.socket import Socket
 from ..session.states import ReadyState
 from .network import Line, MemoryNetwork
@@ -133,7 +133,7 @@ class MemoryClient:
         assert socket is not None, f"no session was opened for {self!r}"
         return socket
 
-    def send(self, data: object) -> None:
+    def send(self, data: Message) -> None:
         """
         Send a message. When this returns, the application's handler was called, unless something is late on its way.
 

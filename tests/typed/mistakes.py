@@ -167,6 +167,9 @@ def attributes(socket: Socket, error: ConnectionErrorEvent, transport: Transport
     socket.sid  # error
     socket.sent("hello")  # error
     socket.send("hello", room="all")  # error
+    socket.send(None)  # error
+    socket.send({"text": "hello"})  # error
+    socket.write(["hello"])  # error
     socket.request.header("origin")  # error
     socket.request.getHeader("origin").lower()  # error
     socket.transport.title  # error
@@ -196,5 +199,6 @@ def options() -> None:
     MemoryServer(connected)  # error
     MemoryServer(lambda server: None, pingIntervall=1000)  # error
     server.broadcast("hello", exclude="id")  # error
+    server.broadcast({"text": "hello"})  # error
     server.opts.pingInterval = 1000  # error
     EventEmitter().on("anything", 3)  # error
