@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from .commandline import Options
-from .tap import makeService
+from .tap import CommandService, makeService
 
 
 def main() -> None:
@@ -21,11 +23,23 @@ def main() -> None:
     @raise SystemExit: an option is wrong, or the service has failed, with exit code 1. After SIGTERM or Ctrl-C the
         process ends by that signal, as twistd does.
     """
+    with _endedByInterrupt():
+        service, theReactor = _started()
+    theReactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    signals = _Signals()
+    theReactor.callWhenRunning(signals.watch)
+    theReactor.run()
+    if service.hasFailed:
+        raise SystemExit(1)
+    signals.endByThem()
+
+
+def _started() -> tuple[CommandService, Any]:
+    """Return the service that the command line asks for, which is started, and the reactor."""
     options = Options()
     options.parseOptions()
     from twisted.internet import reactor
 
-    theReactor: Any = reactor
     service = makeService(options)
     stderr = sys.stderr
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
@@ -36,13 +50,25 @@ def main() -> None:
         # The line is for whoever has typed the command, not for the log.
         sys.stderr = stderr
         raise
-    theReactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    signals = _Signals()
-    theReactor.callWhenRunning(signals.watch)
-    theReactor.run()
-    if service.hasFailed:
-        raise SystemExit(1)
-    signals.endByThem()
+    return service, reactor
+
+
+@contextmanager
+def _endedByInterrupt() -> Iterator[None]:
+    """
+    Let Ctrl-C end the process at once, as SIGTERM does before the reactor runs.
+
+    A KeyboardInterrupt inside the callback of a Deferred would be logged, and the process go on.
+    """
+    isDefault = signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    if isDefault:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        # The reactor takes it over only then. The application may have a handler of its own by now.
+        if isDefault and signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Signals:

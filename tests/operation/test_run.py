@@ -90,6 +90,18 @@ def test_processThatCannotStart(tmp_path: Path, freePort: int) -> None:
     ]
 
 
+@pytest.mark.slow
+def test_interruptedWhileItStarts(tmp_path: Path) -> None:
+    """Ctrl-C ends it by that signal, also in the callback of a Deferred, which catches everything."""
+    (tmp_path / "slow.py").write_text(
+        "import signal\nfrom twisted.internet.defer import succeed\n\n"
+        "def application(server):\n    succeed(None).addCallback(lambda _: signal.raise_signal(signal.SIGINT))\n"
+    )
+    with started(tmp_path, "--listen=tcp:0:interface=127.0.0.1", "--app=slow:application") as service:
+        assert service.process.poll() == -signal.SIGINT
+    assert service.said == ""
+
+
 WHEN_IMPORTED = """
 import sys
 
