@@ -125,7 +125,7 @@ def _observed(loggedErrors: list[LogEvent]) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def moduleLeavesNothingBehind(runningReactor: Any) -> Iterator[None]:
-    """Have the collection after each test look only at what came since its module began, and look at the rest once."""
+    """Have the collection after each test look only at what the test has made, and look at the rest once."""
     gc.collect()
     gc.freeze()
     loggedErrors: list[LogEvent] = []
@@ -148,6 +148,8 @@ def leavesNothingBehind(
         usesReactor = "serve" in request.fixturenames
         if usesReactor:
             _settle(reactor, before)
+    # What outlives the test is looked at again after the last test of the module only.
+    gc.freeze()
     left = [str(call) for call in reactor.getDelayedCalls() if call.active()]
     assert left == [], f"timers left in the reactor: {left}"
     left = [repr(each) for each in (*reactor.getReaders(), *reactor.getWriters()) if id(each) not in before]
