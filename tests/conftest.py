@@ -315,7 +315,12 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         for module in pkgutil.walk_packages(engineio_twisted.__path__, "engineio_twisted."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+        from coverage import Coverage
+
         coverage.pause()
+        # In a worker pytest-cov has started two, and the first would go on whenever the second is paused.
+        while (other := Coverage.current()) is not None:
+            other.stop()
     return (yield)
 
 

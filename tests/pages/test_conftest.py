@@ -72,6 +72,7 @@ def test_unmeasured() -> None:
 
 CONFTEST_MEASURING = "from tests.conftest import pytest_collection, pytest_runtest_call\n"
 MEASURED = """
+import sys
 import pytest
 import measured
 
@@ -83,9 +84,11 @@ def prepared():
 
 @pytest.mark.no_cover
 def test_unmeasured(prepared):
+    assert sys.gettrace() is None
     measured.one()
 
 def test_measured(prepared):
+    assert sys.gettrace() is not None
     measured.other()
 """
 
