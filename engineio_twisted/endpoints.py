@@ -105,7 +105,7 @@ class SessionEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
-        Have a factory build a protocol for each session.
+        Listen, and build a protocol of a factory for each session.
 
         @return: a Deferred of a L{SessionPort}; or of the reason why there is none, such as
             L{twisted.internet.error.CannotListenError}. Cancelling it closes what was begun.
@@ -383,7 +383,7 @@ class SessionTransport:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        Have a producer write at the pace of the client (L{Socket.registerProducer}).
+        Let a producer write at the pace of the client (L{Socket.registerProducer}).
 
         @raise RuntimeError: there is one already.
         """

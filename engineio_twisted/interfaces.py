@@ -385,7 +385,7 @@ class IExchange(Interface):
 
     def watch(watcher: Any, isWaiting: bool = False) -> None:
         """
-        Tell somebody if the connection is lost before the request is answered.
+        Call a watcher if the connection is lost before the request is answered.
 
         @param watcher: provides L{IRequestWatcher}.
         @param isWaiting: whether it is a GET that waits until there is something to send: if its client sends nothing

@@ -27,7 +27,7 @@ from .web.site import Site
 
 
 class NotImplementedResource(resource.Resource):
-    """What is beside the sessions if nothing else is: 501."""
+    """The page beside the sessions if nothing else is served: 501."""
 
     isLeaf = True
 
@@ -129,7 +129,7 @@ def endpointOf(reactor: Any, endpoint: int | str | IStreamServerEndpoint) -> ISt
 
 
 _HOST_AND_PORT = re.compile(r"(?:https?://)?(?:([^/:]*|\[[0-9a-fA-F:.]+\]):)?(\d{1,5})/?")
-"""What is written elsewhere in place of a description."""
+"""An address as other programs take it, in place of a description."""
 
 
 def _description(port: object, host: str | None) -> str:

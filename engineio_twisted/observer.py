@@ -39,7 +39,7 @@ class IServerObserver(Interface):
 
     def refused(request: Any, refusal: HTTPRefusal) -> None:
         """
-        Learn that a request is being refused.
+        Called when a request is being refused.
 
         @param request: the L{twisted.web.server.Request}, which is answered next.
         @param refusal: why, by its C{name}, which is one of few; C{status}, C{message}, and C{code} if it has one.
@@ -47,8 +47,8 @@ class IServerObserver(Interface):
 
     def limited(socket: Any, option: str) -> None:
         """
-        Learn that a limit was reached other than by a request, which is refused: the session is closed, or held back,
-        or a message not sent.
+        Called when a limit was reached without a request to refuse: the session is closed or held back, or a message
+        is not sent.
 
         @param socket: the session; None if there is none.
         @param option: the name of the option that sets the limit.
@@ -87,7 +87,7 @@ class IServerObserver(Interface):
 
     def buffered(socket: Any, packets: int, size: int) -> None:
         """
-        Learn that a packet has to wait, as the transport takes none now.
+        Called when a packet has to wait, because the transport takes none now.
 
         @param packets: how many wait, with it.
         @param size: the bytes that wait, L{Socket.bufferedAmount}.
@@ -245,7 +245,7 @@ class Counters:
 
     def add(self, observer: Any) -> None:
         """
-        Tell an observer from now on.
+        Call the methods of an observer from now on.
 
         @raise TypeError: it is none, or lacks a method.
         """

@@ -149,7 +149,7 @@ class Server(ServerEvents):
 
     def use(self, middleware: Callable[[server.Request], object]) -> None:
         """
-        Have a middleware called with each request, plain or for a WebSocket, before anything about it is checked.
+        Call a middleware with each request, plain or for a WebSocket, before anything about it is checked.
 
         Middlewares are called in the order in which they were added. One may set response headers, which go out
         with a 101 too, or finish the request itself, which ends the chain; it may return a Deferred or a coroutine.
@@ -235,7 +235,7 @@ class Server(ServerEvents):
 
     def addObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """
-        Tell an observer of what happens from now on.
+        Call the methods of an observer from now on.
 
         @param observer: provides L{IServerObserver}, such as an instance of a class that extends L{ServerObserver}.
         @raise TypeError: it doesn't.
@@ -243,7 +243,7 @@ class Server(ServerEvents):
         self._counters.add(observer)
 
     def removeObserver(self, observer: IServerObserver | ServerObserver) -> None:
-        """Tell an observer nothing more. One that wasn't added is no error."""
+        """Call an observer no more. One that wasn't added is no error."""
         self._counters.remove(observer)
 
     def stats(self) -> ServerStats:

@@ -125,7 +125,7 @@ def shortHelp(width: int) -> str:
     command = commandName().replace("twistd ", "twistd -n ")
     named = {each.flag: each for each in ENTRIES}
     shown = [attrs.evolve(named[each], usage=named[each].usage.replace("[no-]", "")) for each in MOST_USED]
-    # Its default holds for who gives another flag of CORS. Without any, no page of another origin reads a response.
+    # Its default applies only beside another flag of CORS. Without any, no page of another origin reads a response.
     shown = [attrs.evolve(each, default="") if each.flag == "cors-origin" else each for each in shown]
     return "\n".join(
         [

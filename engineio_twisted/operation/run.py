@@ -47,7 +47,7 @@ def _started() -> tuple[CommandService, Any]:
         service.privilegedStartService()
         service.startService()
     except SystemExit:
-        # The line is for whoever has typed the command, not for the log.
+        # The line is for the terminal, not for the log.
         sys.stderr = stderr
         raise
     return service, reactor

@@ -220,7 +220,7 @@ class Heartbeats:
         return len(self.resting) + len(self.awaiting) + len(self.listening)
 
     def _untilNext(self, session: Any) -> HeartbeatTimer:
-        """Return where a session waits for the next ping of its own, or of the client."""
+        """Return the timer by which a session waits for its next ping, or for that of the client."""
         return self.listening if session.protocol == 3 else self.resting
 
     def _timeout(self, session: Any) -> float:

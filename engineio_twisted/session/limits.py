@@ -45,7 +45,7 @@ RETRY_AFTER = "5"
 
 _REMEMBERED = 4096
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how a translator reports clients that come by IPv4
-_NETWORK_OF_A_CLIENT = 64  # RFC 6177: who has one address of IPv6 has at least so many bits of them
+_NETWORK_OF_A_CLIENT = 64  # RFC 6177: a client with one address of IPv6 has at least so many bits of them
 
 
 class SessionLimitExceeded(HTTPRefusal):

@@ -89,7 +89,7 @@ class Session(Socket):
             self.transport.send((packet,))
             return True
         if isinstance(packet, SharedPacket):
-            # Handlers may change it, and whoever looks at the buffer.
+            # Handlers may change it, and so may code that looks at the buffer.
             packet = Packet(packet.type, packet.data, packet.compress)
         return self._neededOutbox().send(packet)
 

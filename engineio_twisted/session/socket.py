@@ -340,7 +340,7 @@ class Socket(WorkOwner):
 
     @property
     def logName(self) -> str:
-        """The session id as it may stand in a log: shortened, as whoever knows it can take the session over."""
+        """The session id as it may stand in a log: shortened, because anyone who knows it can take the session over."""
         return f"{beginningOfId(self.id, self._host.opts.idPrefix)}…"
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:

@@ -118,7 +118,7 @@ class SessionWork:
         waiting = list(self._waiting)
         self._waiting.clear()
         for each in waiting:
-            # One who is told may cancel others.
+            # A callback may cancel others.
             if not each.called:
                 each.callback(reason)
 

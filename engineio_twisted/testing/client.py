@@ -30,7 +30,7 @@ class End:
 
     @ivar reason: C{forced close} where the client closed it; C{transport close}, C{transport error}, C{ping timeout}.
     @ivar description: what happened.
-    @ivar code: of the server's close frame, where there was one.
+    @ivar code: of the server's close frame, if there was one.
     """
 
     reason: str
@@ -61,7 +61,7 @@ class MemoryClient:
     @ivar transport: the name of the transport it is on.
     @ivar readyState: a L{ReadyState}.
     @ivar closed: an L{End}, how its session ended; None as long as it lasts.
-    @ivar refused: a L{HandshakeRefused}, where it was.
+    @ivar refused: a L{HandshakeRefused}, if it was refused.
     @ivar upgradeFailed: why an upgrade came to nothing; None where it didn't, or there was none.
     @ivar packets: all packets that came, each a L{Packet}.
     @ivar answersPings: whether it does; one that doesn't is taken for lost, in time.
@@ -211,7 +211,7 @@ class MemoryClient:
         """
         Lose connections, without a word; the server learns that they are lost, but not why.
 
-        On polling that ends the session where a request waits for its answer; else the next one connects again.
+        On polling that ends the session if a request waits for its response; otherwise the next one connects again.
 
         @param connection: which one: C{poll} (of the GET that waits), C{post}, or C{websocket}, which may be one that
             is to take the session over. By default all.
@@ -244,14 +244,14 @@ class MemoryClient:
         self._line.vanish()
 
     def delay(self, seconds: float) -> None:
-        """Have what is sent from now on, in both directions, take so long; L{MemoryServer.advance} lets it arrive."""
+        """Delay what is sent from now on, in both directions; L{MemoryServer.advance} lets it arrive."""
         self._settle()
         self._line.delay = seconds
         self._line.arrange()
 
     def split(self, size: int | None) -> None:
         """
-        Have what is sent from now on, in both directions, arrive in pieces.
+        Split what is sent from now on, in both directions, into pieces.
 
         @param size: the bytes of a piece, at least 1; None for pieces as they are written.
         """

@@ -67,7 +67,7 @@ class Way:
         self.size += len(data)
 
     def end(self) -> None:
-        """Have nothing come any more after what is under way."""
+        """Let nothing come any more after what is under way."""
         self._put(_END)
 
     def _put(self, piece: bytes) -> None:
@@ -163,7 +163,7 @@ class MemoryConnection:
         self._network.wake(self)
 
     def vanish(self) -> None:
-        """Have nothing arrive any more, at either end, and nobody learn of it."""
+        """Let nothing arrive any more, at either end, without a notice to either."""
         self._isVanished = True
         self.toServer.clear()
         self.toClient.isHeld = True
@@ -272,7 +272,7 @@ class MemoryConnection:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        Have a producer write at the pace at which the client reads.
+        Let a producer write at the pace at which the client reads.
 
         @raise RuntimeError: there is one already.
         """
@@ -355,11 +355,11 @@ class MemoryNetwork:
         return connection
 
     def wake(self, connection: MemoryConnection) -> None:
-        """Have a connection looked at."""
+        """Mark a connection, so that it is looked at next."""
         self._awake[connection] = None
 
     def whenQuiet(self, what: Callable[[], object]) -> None:
-        """Have something called once nothing else happens without time passing."""
+        """Call something when nothing else happens without time passing."""
         self._whenQuiet.append(what)
 
     def settle(self) -> None:
@@ -475,7 +475,7 @@ class Line:
         self._network.wake(connection)
 
     def vanish(self) -> None:
-        """Have nothing arrive any more, at either end, and nobody learn of it."""
+        """Let nothing arrive any more, at either end, without a notice to either."""
         self.isVanished = True
         for each in self._connections:
             each.vanish()

@@ -1,7 +1,7 @@
 """
 Requests of HTTP at the client's end of a connection in memory, and their responses.
 
-They are strict, where real clients forgive: what a server may not send raises L{ProtocolViolation}.
+They are stricter than real clients: what a server may not send raises L{ProtocolViolation}.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Requests:
         self.forget()
 
     def forget(self) -> None:
-        """Have no connection any more, after it was lost: the next request makes one."""
+        """Forget the connection, after it was lost: the next request makes one."""
         self.connection = self._answered = self._head = None
         self._data.clear()
 

@@ -40,7 +40,7 @@ class MemoryServer:
     @param site: the site on which the server is to be reached, ours or any other, made with the same clock as its
         reactor; a C{Server} has to be attached to it. By default one that has nothing else.
     @param leavesTimers: whether the application may have timers of its own on the clock in the end.
-    @param options: options of the server, as in L{ServerOptions}, where it isn't one that is there.
+    @param options: options of the server, as in L{ServerOptions}, if the kit makes it.
     @raise OptionError: an option is unknown, of a wrong type or out of range.
     @raise ValueError: the server, or the site, has another reactor than a clock.
     @ivar clock: a L{twisted.internet.task.Clock}, the reactor of the server.
@@ -133,7 +133,7 @@ class MemoryServer:
         upgraded where it does.
 
         @param transport: C{polling} or C{websocket}.
-        @param upgrade: whether it moves from polling to WebSocket, where the server lets it.
+        @param upgrade: whether it moves from polling to WebSocket, if the server lets it.
         @param protocol: the revision of the protocol, 4 or 3.
         @param headers: of all its requests.
         @param query: parameters of the address, besides the protocol's own or in their place.

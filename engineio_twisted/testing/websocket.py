@@ -1,7 +1,7 @@
 """
 A WebSocket at the client's end of a connection in memory.
 
-It is strict, where real clients forgive: what a server may not send raises L{ProtocolViolation}.
+It is stricter than real clients: what a server may not send raises L{ProtocolViolation}.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Owner:
     Whom a WebSocket of a client tells what happens.
 
     @ivar opened: called with the WebSocket when it is open.
-    @ivar refused: called with it and the answer, a L{Response}, where it was refused.
+    @ivar refused: called with it and the L{Response} if it was refused.
     @ivar received: called with it and a message.
     @ivar over: called with it and what happened, when the server has closed it, or its connection is lost; maybe twice.
     """

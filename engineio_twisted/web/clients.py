@@ -1,4 +1,4 @@
-"""Who sent a request, by its connection and by the proxies that are trusted."""
+"""The client of a request, by its connection and by the proxies that are trusted."""
 
 from __future__ import annotations
 

@@ -338,7 +338,7 @@ class EngineIORequest(server.Request):
 
     def _tooSlow(self, timeout: int) -> None:
         if self._refused:
-            # Who may read the refusal is still being decided.
+            # It is still being decided which pages may read the refusal.
             self.abort()
         else:
             self._refuse(BodyTimeout(timeout))

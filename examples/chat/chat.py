@@ -6,7 +6,7 @@ A chat room for the browser, in one process and with nothing to configure.
     python examples/chat/chat.py tcp:8080:interface=127.0.0.1      # any endpoint description of Twisted
 
 Messages are JSON objects in text packets; README.md lists them. Three layers, each of which knows only the one
-above it here: `Room` (who is there, what was said), `Visitor` (what one connection may ask for), and
+above it here: `Room` (members and messages), `Visitor` (what one connection may ask for), and
 `application` and `serve`, the few lines that join them to the network.
 """
 
@@ -71,7 +71,7 @@ class Member:
 
 class Room:
     """
-    Who is here and what was said.
+    The members of the room, and what was said.
 
     It knows nothing of networks: a member is reached through the `send` given when it joined. `now` tells the
     time in seconds.
@@ -90,10 +90,10 @@ class Room:
 
     def join(self, name: object, key: object, send: Send) -> Member:
         """
-        Let somebody in, greet them, and tell the others.
+        Add a member, greet it, and tell the others.
 
-        Who comes back with the `key` of an earlier greeting takes over from the member of that name. The others
-        hear nothing of it: to them nobody came or went.
+        A client that returns with the `key` of an earlier greeting replaces the member of that name. The others
+        are not told, because for them nobody came or went.
         """
         name = cleanName(name)
         place = _place(name)
