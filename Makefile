@@ -11,6 +11,9 @@ REQUIREMENTS = test lint docs
 # Most tests wait for something: more processes than cores. One that has nothing left to do takes tests over from another.
 PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 
+# The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help run test test-measured test-lowest soak lint docs fuzz bench bench-quick dist clean
 
 help:
