@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from typing import Any
 
 from twisted.internet import asyncioreactor
@@ -22,6 +23,7 @@ from fastapi import FastAPI
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from engineio_twisted import Server, listen
 
@@ -49,6 +51,13 @@ def serveFastAPI(reactor: Any, app: Any) -> None:
         stop.set()
         return serving
 
+    def failed(failure: Failure) -> None:
+        print(f"FastAPI: {failure.getErrorMessage()}", file=sys.stderr)
+        if not stop.is_set():
+            reactor.stop()
+
+    # Such as a port that is taken.
+    serving.addErrback(failed)
     reactor.addSystemEventTrigger("before", "shutdown", stopped)
 
 

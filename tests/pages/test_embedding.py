@@ -6,7 +6,9 @@ import importlib.util
 import json
 import re
 import signal
+import socket
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from twisted.internet.threads import deferToThread
 
 from ..kit.clients import INTEROP, TRANSPORTS, Program, Run, assertUneventful, overEveryTransport, pack, pythonPath
 from ..kit.examples import LOOPBACK, PATIENCE, Running, refusal, running
-from ..kit.services import STARTED, Service, command
+from ..kit.services import STARTED, Service, command, environment
 from ..kit.tools import require
 
 HERE = Path(__file__).parents[2]
@@ -288,6 +290,23 @@ async def test_fastapi(
     assert json.loads(await ask(f"{api}/say?text=from%20FastAPI", b"")) == {"told": 1}
     await listener.finish()
     assert listener.messages == ["from FastAPI"]
+
+
+@pytest.mark.slow
+def test_fastapiWithoutAPort(freePort: int) -> None:
+    """It ends, and says why, instead of serving sessions alone."""
+    for name in ("fastapi", "hypercorn"):
+        require(importlib.util.find_spec(name) is not None, name)
+    with socket.create_server(("127.0.0.1", freePort)):
+        ended = subprocess.run(
+            [sys.executable, EXAMPLES / "fastapi_app.py", "tcp:0:interface=127.0.0.1"],
+            env={**environment(), "API": f"127.0.0.1:{freePort}"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert ended.stderr.startswith("FastAPI: ")
+    assert "Address already in use" in ended.stderr
 
 
 # The guide
