@@ -14,6 +14,9 @@ from sphinx.util.nodes import make_refnode
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
 
+COMMAND_PAGES = ("command-line", "monitoring", "options")
+"""The pages on which C{listen} is an option of the command, and a value of others."""
+
 
 def leaveLinksOut(_application: Any, page: str, source: list[str]) -> None:
     """Name the files and folders that are linked to, of which a code host, and not the site, has pages."""
@@ -65,7 +68,8 @@ class LinkNames(SphinxPostTransform):
             name = re.sub(r"\(.*\)$", "", code.astext())
             # As the guides call a server and a session.
             name = re.sub(r"^(server|socket)\.(?=\w+$)", lambda match: f"{match[1].title()}.", name)
-            found = described.get(name)
+            isOption = page in COMMAND_PAGES and code.astext() == "listen"
+            found = None if isOption else described.get(name)
             around = code.parent
             isFree = not isinstance(around, nodes.reference | nodes.title) and not page.startswith("api/")
             if found is not None and isFree and found.node_id not in linked:

@@ -101,6 +101,10 @@ def test_reference(site: Path) -> None:
     # Pages lead to what they name.
     assert 'href="api/session.html#engineio_twisted.Socket"' in (site / "sessions.html").read_text()
     assert 'href="api/session.html#engineio_twisted.Socket.request"' in (site / "protocol.html").read_text()
+    # There, `listen` is an option.
+    function = 'href="api/server.html#engineio_twisted.listen"'
+    assert function in (site / "server.html").read_text()
+    assert function not in (site / "options.html").read_text()
 
 
 def test_firstProgram() -> None:
