@@ -92,7 +92,10 @@ def part(name: str, part: type[PartT], hasDefaults: bool = True) -> Callable[[An
         if isinstance(value, part):
             return value
         if not isinstance(value, Mapping):
-            what = f"{part.__name__} or a mapping of its settings"
+            kind: Any = part
+            first = attrs.fields(kind)[0]
+            example = {first.name: first.default}
+            what = f"{part.__name__} or a mapping of its settings such as {example}"
             raise OptionError(name, value, f"expected {what}{', True' if hasDefaults else ''}, or False")
         checkNames(value, part, prefix=f"{name}.")
         try:

@@ -298,8 +298,11 @@ class Incapable:
         ("xyzzy = 1", "xyzzy = 1: there is no such option; see docs/options.md"),
         ("[cookie]\nnam = 'x'", "cookie.nam = 'x': there is no such option; did you mean name?"),
         ("[cookie]\nname = ';'", "cookie.name = ';': expected a token"),
-        ("cookie = 5", "cookie = 5: expected Cookie or a mapping of its settings, True, or False"),
-        ("cors = true", "cors = True: expected Cors or a mapping of its settings, or False"),
+        (
+            "cookie = 5",
+            "cookie = 5: expected Cookie or a mapping of its settings such as {'name': 'io'}, True, or False",
+        ),
+        ("cors = true", "cors = True: expected Cors or a mapping of its settings such as {'origin': '*'}, or False"),
         ('transports = [["polling"]]', "transports = (['polling'],): expected a list of one or more of polling"),
         ("transports = [{}]", "transports = ({},): expected a list of one or more of polling"),
         (f"listen = {'[' * 20_000}", "values are nested too deeply"),
