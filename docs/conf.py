@@ -41,7 +41,7 @@ html_title = f"engineio_twisted {version}"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
-# The search finds all of it, and links to where it is.
+# The search finds all names in it.
 html_use_index = False
 html_domain_indices = False
 html_static_path = ["_static"]

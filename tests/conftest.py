@@ -22,7 +22,7 @@ from typing import Any
 import hypothesis
 import pytest
 import pytest_twisted
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import Site as StockSite
 
@@ -84,13 +84,13 @@ def loggedErrors() -> list[LogEvent]:
 
 
 @pytest.fixture
-def warnings() -> Any:
+def warnings() -> Iterator[list[str]]:
     """The warnings that are logged, as text."""
     found: list[str] = []
 
     def observe(event: LogEvent) -> None:
         if event["log_level"].name == "warn":
-            found.append(event["log_format"].format(**event))
+            found.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)
     yield found
@@ -125,7 +125,7 @@ def _observed(loggedErrors: list[LogEvent]) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def moduleLeavesNothingBehind(runningReactor: Any) -> Iterator[None]:
-    """Have the collection after each test look only at what the test has made, and look at the rest once."""
+    """Collect after each test only what the test has made, and everything else once, after the last test."""
     gc.collect()
     gc.freeze()
     loggedErrors: list[LogEvent] = []
@@ -192,7 +192,7 @@ def siteClass() -> type[Site]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have what is marked `everySite` run with the site that has the fast path, and with the one that hasn't."""
+    """Run tests marked `everySite` with the site that has the fast path, and with the one that has none."""
     if metafunc.definition.get_closest_marker("everySite") and "siteClass" in metafunc.fixturenames:
         metafunc.parametrize("siteClass", [FastSite, Site])
 
@@ -285,7 +285,7 @@ def hostile(request: pytest.FixtureRequest, siteClass: type[Site]) -> Hostile:
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C end the programs that tests start, also where the tests were started in the background of a shell."""
+    """Let Ctrl-C end the programs that tests start, even if a shell runs the tests in the background."""
     # There it is ignored, which programs inherit.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

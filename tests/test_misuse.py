@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 from twisted.web.server import Site as StockSite
@@ -21,20 +19,6 @@ from .kit.packages import ROOT
 
 def nothing(server: Server) -> None:
     """An application that does nothing."""
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    """The lines of the log that somebody who runs a server should read."""
-    lines: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        if event["log_level"] >= LogLevel.warn:
-            lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield lines
-    globalLogPublisher.removeObserver(observe)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from .. import __version__
 from ..protocol.errors import OptionError
 from ..server import Server
 from ..web.access_log import STANDARD_OUTPUT, AccessLog
-from .configuration import SETTINGS, CommandLineSettings, ConfigurationError, Path, findObject
+from .configuration import SETTINGS, CommandLineSettings, ConfigurationError, Path
 from .help import COMMANDS, commandName, everyOption, shortHelp, terminalWidth, whichFlag
 from .help import usage as usageLine
+from .named_objects import findObject
 from .static import Page, StaticFolder
 from .toml import document
 

@@ -7,13 +7,8 @@ field is a new flag and a new key.
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
-import sys
-import sysconfig
 import tomllib
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import NoneType, UnionType
@@ -24,8 +19,7 @@ import attrs
 from ..protocol.errors import OptionError
 from ..protocol.options import ServerOptions
 from ..protocol.validators import checkNames
-
-DEFAULT_APP = "engineio_twisted.operation.tap:echo"
+from .named_objects import DEFAULT_APP, findObject
 
 Path = tuple[str, ...]
 """The names that lead to a setting: of an option, or of an option and of a setting of its own."""
@@ -275,56 +269,6 @@ def _asTime(text: str) -> Any:
         return datetime.fromisoformat(text)
     except ValueError:
         return text
-
-
-def findObject(name: str, path: str) -> Any:
-    """
-    Return the object that C{module:attribute} names.
-
-    @param name: of the option, for the error.
-    @raise OptionError: there is none.
-    """
-    moduleName, _, attributes = path.partition(":")
-    if not moduleName or not attributes:
-        raise OptionError(name, path, f"expected module:callable, such as {DEFAULT_APP}")
-    # As with `python -m`: a module beside which the command is run is found.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(moduleName)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-    except Exception as error:
-        raise OptionError(name, path, f"cannot be imported {described(error)}") from error
-    return found
-
-
-def described(error: BaseException) -> str:
-    """
-    Return one line about an exception of an application: its type, its text, and the file and line.
-
-    Without a line of the application's, that of a library is named; a module that isn't there has none.
-    """
-    text = str(error)
-    place = None
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        text, place = error.msg, f"{error.filename}:{error.lineno}"
-    else:
-        frames = [
-            each
-            for each in traceback.extract_tb(error.__traceback__)
-            if not each.filename.startswith(("<frozen importlib", *_OURS))
-        ]
-        ofApplication = [each for each in frames if not each.filename.startswith(_LIBRARIES)]
-        if frames:
-            last = (ofApplication or frames)[-1]
-            place = f"{last.filename}:{last.lineno}"
-    what = f"({type(error).__name__}: {' '.join(text.split())})"
-    return what if place is None else f"{what} at {place}"
-
-
-_OURS = (os.path.join(os.path.dirname(os.path.dirname(__file__)), ""), importlib.__file__)
-_LIBRARIES = tuple(os.path.join(path, "") for path in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
 
 
 def _settingsOf(options: Any, above: Path = (), group: str = "") -> Iterator[Setting]:

@@ -35,8 +35,9 @@ from ..web.ports import Ports
 from ..web.site import Site
 from .commandline import Options as Options
 from .commandline import fail
-from .configuration import DEFAULT_APP, ServiceOptions, described
+from .configuration import ServiceOptions
 from .health import HealthResource, ReadyResource
+from .named_objects import DEFAULT_APP, described
 
 
 def echo(server: Server) -> None:

@@ -210,7 +210,7 @@ class PayloadTooLarge(HTTPRefusal):
     @classmethod
     def of(cls, size: int, limit: int | None) -> PayloadTooLarge | None:
         """
-        Return the refusal of a body if it is too large, otherwise None: the one place where that is decided.
+        Return the refusal of a body that is too large, otherwise None. Nothing else decides that.
 
         @param size: its bytes, or as many as have come.
         @param limit: how many there may be; None is no limit.

@@ -114,7 +114,7 @@ async def test_manyInOnePost(serve: Any, anyClient: Run, package: str) -> None:
 async def test_manyFromServer(serve: Any, client: Run, transports: list[str]) -> None:
     """Ten thousand messages that the server sends right at the connection reach the client, once and in order."""
     many = manyMessages()
-    # Before the upgrade, where there is one, its client leaves only after it.
+    # If there is an upgrade, the client leaves only after it.
     sendLast = onceSettled(transports, lambda socket: socket.send("last"))
 
     def sendAll(socket: Any) -> None:

@@ -221,12 +221,12 @@ FORMS_OF_3 = ("client 3", "client 3 in bytes", "client 3 in base64")
 
 
 def ofKinds(*names: str) -> pytest.MarkDecorator:
-    """Have a test run with clients of these kinds."""
+    """Run a test with clients of these kinds."""
     return pytest.mark.parametrize("kind", [KINDS[each] for each in names], ids=names)
 
 
 def ofKindsOverTransports(*names: str) -> pytest.MarkDecorator:
-    """Have a test run with clients of these kinds, over each of the transports on which they differ."""
+    """Run a test with clients of these kinds, over each of the transports on which they differ."""
     cases = [
         pytest.param(transports, KINDS[name], id=f"{each}-{name}")
         for name in names
@@ -374,7 +374,7 @@ async def echoed(
     **options: Any,
 ) -> tuple[Session, Program]:
     """
-    Have a client send messages to an application that sends them back, and make sure that both got them, in order.
+    Let a client send messages to an application that sends them back, and check that both got them in order.
 
     @param setUps: called with the server as well.
     @param given: what the client's program is given besides.
@@ -400,7 +400,7 @@ async def heard(
     **options: Any,
 ) -> tuple[Session, Program]:
     """
-    Have a client listen until `last` comes from an application whose handler of sessions is given, and leave.
+    Let a client listen to an application with a given handler of sessions until `last` comes, and leave.
 
     The other parameters are those of L{echoed}.
     """

@@ -31,12 +31,12 @@ def piecesOf(webSocket: Any) -> list[Any]:
 
 
 def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have WebSockets that are closed cut after so many seconds, whatever the package says."""
+    """Abort closed WebSockets after so many seconds, whatever the package says."""
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", seconds)
 
 
 def everyMessageTakesATurn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a turn of the reactor be over after each message of a client."""
+    """End a turn of the reactor after each message of a client."""
     modules: list[Any] = [turns, pushes, engine_autobahn, pace]
     if TwistedEngine is not None:
         from engineio_twisted.transports import engine_twisted

@@ -129,7 +129,7 @@ class MemoryEndpoint:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Have things happen, and time pass whenever there is nothing else: the test has to wait by it alone."""
+        """Run what is due, and advance time if nothing else can happen. The test must wait only in this way."""
         from twisted.internet import reactor
 
         core: Any = reactor

@@ -80,7 +80,7 @@ class Service:
         return self.ended()
 
     def kill(self) -> None:
-        """Have it gone."""
+        """Kill it, and wait until it is gone."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(DEADLINE)
@@ -146,7 +146,7 @@ class Talk:
         return self.ask(http("GET", target())).decode().partition('"sid":"')[2].partition('"')[0]
 
     def echo(self, text: str, sid: str | None = None) -> str:
-        """Have a message echoed, on a session or a new one; return the session's id."""
+        """Send a message that is echoed, on a session or a new one; return the session's id."""
         sid = sid or self.open()
         assert self.ask(http("POST", target(sid=sid), body=f"4{text}".encode())) == b"ok"
         assert self.ask(http("GET", target(sid=sid))).decode() == f"4{text}"

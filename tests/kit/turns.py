@@ -45,7 +45,7 @@ class Takes:
     pauses = False
 
     def begin(self) -> None:
-        """Have the owner take packets so."""
+        """Deliver packets to the owner in that way."""
         self._take = self.owner.transportPacket
         self.owner.transportPacket = self.take  # type: ignore[method-assign]
 

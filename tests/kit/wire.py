@@ -527,7 +527,7 @@ class Arena:
         return await self.ask(http("POST", target(sid=sid), body=body))
 
     async def poll(self, sid: str) -> Wire:
-        """Have a GET wait, and make sure that it does."""
+        """Send a GET, and check that it waits."""
         wire = await self.say(http("GET", target(sid=sid)))
         await eventually(lambda: self.server.clients[sid].transport._poll is not None, "a waiting GET")
         return wire
@@ -576,7 +576,7 @@ class Arena:
         await self.end(sid)
 
     async def end(self, sid: str) -> None:
-        """Have the client of a session on polling end it."""
+        """End a session on polling as its client."""
         assert (await self.post(sid, "1")).body == b"ok"
         assert await self.records[sid].closed() == ("transport close", "close packet")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
@@ -15,19 +15,14 @@ from engineio_twisted.session import emitter
 from engineio_twisted.session.handlers import MOST_CODES, SOCKET_EVENTS, checkHandler
 from engineio_twisted.testing import MemoryServer
 
+from ..kit.mistakes import messageOf
+
 
 @pytest.fixture
 def socket() -> Iterator[Socket]:
     """The server's end of a session."""
     with MemoryServer(lambda server: None) as kit:
         yield kit.connect().socket
-
-
-def messageOf(call: Callable[[], object], kind: type[Exception]) -> str:
-    """Return what somebody reads who has made a mistake."""
-    with pytest.raises(kind) as caught:
-        call()
-    return str(caught.value)
 
 
 OF_SERVER = "connection, connection_error, flush, drain, initial_headers, headers"

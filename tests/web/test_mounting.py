@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from engineio_twisted.service import EngineIOService
 from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.asking import get
+from ..kit.mistakes import messageOf
 
 
 def tree() -> Resource:
@@ -107,13 +107,6 @@ def test_attachTakesItsOwnOptionsOnly() -> None:
         Server().attach(StockSite(Resource(), reactor=Clock()), pingInterval=5)
 
 
-def errorOf(call: Callable[[], object], kind: type[Exception]) -> str:
-    """Return what somebody reads who has made a mistake."""
-    with pytest.raises(kind) as caught:
-        call()
-    return str(caught.value)
-
-
 SITE = "expected a twisted.web.server.Site"
 CHILD = 'call putChild(b"engine.io", EngineIOResource(server)) on it'
 BY_NAME = "options are given by name, such as Server(pingInterval=25000) or Server(options=options)"
@@ -138,9 +131,9 @@ BY_NAME = "options are given by name, such as Server(pingInterval=25000) or Serv
 )
 def test_whatIsNoSite(given: Any, text: str) -> None:
     """Is an error where a server is attached to it, in each of the three ways, and says what does that."""
-    assert errorOf(lambda: attach(given), TypeError) == text
-    assert errorOf(lambda: Server(given), TypeError) == text
-    assert errorOf(lambda: Server().attach(given), TypeError) == text
+    assert messageOf(lambda: attach(given), TypeError) == text
+    assert messageOf(lambda: Server(given), TypeError) == text
+    assert messageOf(lambda: Server().attach(given), TypeError) == text
 
 
 SERVER = "expected a Server"
@@ -171,17 +164,17 @@ OF_SERVER = "options are those of the server, such as EngineIOResource(Server(pi
 )
 def test_whatIsNoServer(given: Any, text: str) -> None:
     """Is an error where a resource is made of it."""
-    assert errorOf(lambda: EngineIOResource(given), TypeError) == text
+    assert messageOf(lambda: EngineIOResource(given), TypeError) == text
 
 
 def test_whatIsNoRoot() -> None:
     """A site of ours says so when it is made, not with each request."""
     site: Any = StockSite(Resource(), reactor=Clock())
     for make in (lambda: Site(site, reactor=Clock()), lambda: EngineIOService(3000, root=site, reactor=Clock())):
-        text = errorOf(make, TypeError)
+        text = messageOf(make, TypeError)
         assert text == "root of type Site: expected a resource, such as that of a site, site.resource"
     root: Any = Server()
-    assert errorOf(lambda: Site(root, reactor=Clock()), TypeError) == (
+    assert messageOf(lambda: Site(root, reactor=Clock()), TypeError) == (
         "root of type Server: expected a resource; wrap it, Site(EngineIOResource(server)), or attach it to a site, "
         "server.attach(site)"
     )
@@ -190,7 +183,7 @@ def test_whatIsNoRoot() -> None:
 def test_optionsThatAreNone() -> None:
     """A mapping isn't taken for options: it would fail somewhere later."""
     options: Any = {"pingInterval": 5000}
-    text = errorOf(lambda: Server(options=options), TypeError)
+    text = messageOf(lambda: Server(options=options), TypeError)
     assert text == "options of type dict: expected ServerOptions; a mapping is given as Server(**options)"
 
 
@@ -217,8 +210,8 @@ def test_twoServersAtOnePath(first: Any, second: Any, isHidden: bool) -> None:
         return
     cure = "give each server a path of its own, or close that one first"
     text = f"path='{second['path']}': another server of this site has {first['path']}; {cure}"
-    assert errorOf(lambda: attach(site, reactor=Clock(), **second), OptionError) == text
-    assert errorOf(lambda: Server(reactor=Clock()).attach(site, **second), OptionError) == text
+    assert messageOf(lambda: attach(site, reactor=Clock(), **second), OptionError) == text
+    assert messageOf(lambda: Server(reactor=Clock()).attach(site, **second), OptionError) == text
     assert site.resource is before
     # Again the same one takes nothing from anybody.
     hidden.attach(site)
