@@ -31,6 +31,8 @@ FLOORS["stopping"] = {"protocol", "web", *COMMON}
 FLOORS["listening"] = FLOORS["server"] | {"server"}
 ABOVE = {"endpoints", "service", "operation", "testing"}
 FLOORS |= {each: {*FLOORS["listening"], "listening", "__init__", *ABOVE} for each in ABOVE}
+# Of the engine what is public alone.
+FLOORS["socketio"] = {"__init__", "service", "testing"}
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 

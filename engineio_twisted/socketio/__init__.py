@@ -1,0 +1,1 @@
+"""Socket.IO on an Engine.IO server: namespaces, rooms, acknowledgements (docs/socketio.md)."""
