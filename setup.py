@@ -24,7 +24,7 @@ def description() -> str:
 setup(
     name="engineio_twisted",
     version=version(),
-    description="The Engine.IO server for Twisted: WebSocket and HTTP long-polling, the transport layer of Socket.IO",
+    description="Engine.IO and Socket.IO servers for Twisted: WebSocket and HTTP long-polling, rooms, acknowledgements",
     long_description=description(),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -53,8 +53,22 @@ setup(
         "wsproto": ["twisted[websocket]>=26.10", "wsproto>=1.2"],
         # What engineio_twisted.operation.metrics needs.
         "metrics": ["prometheus_client>=0.20"],
+        # What engineio_twisted.socketio.redis needs, to connect several processes.
+        "redis": ["txredisapi>=1.6"],
+        # What the option parser="msgpack" of engineio_twisted.socketio needs.
+        "msgpack": ["msgpack>=1.0.5"],
     },
-    keywords=["engine.io", "engineio", "socket.io", "twisted", "websocket", "long-polling", "real-time", "server"],
+    keywords=[
+        "engine.io",
+        "engineio",
+        "socket.io",
+        "socketio",
+        "twisted",
+        "websocket",
+        "long-polling",
+        "real-time",
+        "server",
+    ],
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Web Environment",

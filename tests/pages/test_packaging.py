@@ -19,6 +19,8 @@ MODULES = sorted(
 )
 PLUGINS = ["pytest_engineio_twisted", "twisted.plugins.engineio_plugin"]
 
+EXTRAS = ["http2", "metrics", "msgpack", "redis", "tls", "wsproto"]
+
 IMPORT = """
 import importlib, json, sys
 print(json.dumps({name: importlib.import_module(name).__file__ for name in sys.argv[1:]}))
@@ -77,7 +79,7 @@ def test_installed(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_everyModule(built: dict[str, Path], kind: str, tmp_path: Path) -> None:
     """With all extras, and pytest for its plugin, every module of the package and both plugins can be imported."""
-    python = install(built[kind], tmp_path / "venv", ["http2", "metrics", "tls", "wsproto"], ["pytest-twisted"])
+    python = install(built[kind], tmp_path / "venv", EXTRAS, ["pytest-twisted"])
     imported = json.loads(run(python, "-c", IMPORT, *MODULES, *PLUGINS, cwd=tmp_path))
     assert imported.keys() == {*MODULES, *PLUGINS}
     assert {name for name, file in imported.items() if not file.startswith(str(tmp_path))} == set()
