@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
-import attrs
 from twisted.internet.interfaces import IDelayedCall
 
 from ..clock import cancel
@@ -17,36 +16,26 @@ from ..protocol.payload import codecFor
 from ..session.outbox import Message, messageOf
 from ..session.socket import Socket
 from ..session.states import ReadyState
-from .network import Line, MemoryNetwork
+from .network import Line
 from .payloads import PollingFormat
 from .requests import HandshakeRefused, ProtocolViolation, Requests, Response
+from .serving import End, Serving
 from .websocket import ClientWebSocket, Owner
 
 
-@attrs.frozen
-class End:
-    """
-    How a session ended, as its client sees it.
+class ClientListener(Protocol):
+    """What hears of a client's session as it happens: the argument C{listener} of L{MemoryServer.connect}."""
 
-    @ivar reason: C{forced close} where the client closed it; C{transport close}, C{transport error}, C{ping timeout}.
-    @ivar description: what happened.
-    @ivar code: of the server's close frame, if there was one.
-    """
+    def opened(self, client: MemoryClient) -> None:
+        """Called when the session is open, before the client upgrades."""
+        ...
 
-    reason: str
-    description: str
-    code: int | None = None
+    def received(self, client: MemoryClient, data: str | bytes) -> None:
+        """Called with each message that comes."""
+        ...
 
-
-class Serving(Protocol):
-    """What a client in memory knows of its server."""
-
-    _network: MemoryNetwork
-    _sockets: dict[str, Socket]
-    errors: list[BaseException]
-
-    def settle(self) -> None:
-        """Let happen what does without time passing."""
+    def ended(self, client: MemoryClient, end: End) -> None:
+        """Called when the session has ended, or was refused."""
         ...
 
 
@@ -79,8 +68,10 @@ class MemoryClient:
         isJSONP: bool,
         address: str,
         answersPings: bool,
+        listener: ClientListener | None,
     ) -> None:
         self._server = server
+        self._listener = listener
         self._network = server._network
         self._settle = server.settle
         self.transport: str = transport
@@ -435,6 +426,8 @@ class MemoryClient:
         match packet.type:
             case PacketType.MESSAGE:
                 self._messages.append(packet.data)
+                if self._listener is not None:
+                    self._listener.received(self, packet.data)
             case PacketType.PING if self.protocol == 4:
                 self._waitForPing()
                 if self.answersPings:
@@ -459,7 +452,10 @@ class MemoryClient:
             self._waitForPing()
         else:
             self._setHeartbeat(opening["pingInterval"], self._ping)
-        if self._isUpgrading and self._webSocket is None and "websocket" in opening["upgrades"]:
+        if self._listener is not None:
+            self._listener.opened(self)
+        isOnPolling = self._webSocket is None and self.readyState is ReadyState.OPEN
+        if self._isUpgrading and isOnPolling and "websocket" in opening["upgrades"]:
             self._beginUpgrade()
 
     def _send(self, packet: Packet) -> None:
@@ -516,3 +512,5 @@ class MemoryClient:
         self._post.drop()
         if self._webSocket is not None and code is None:
             self._webSocket.connection.lose()
+        if self._listener is not None:
+            self._listener.ended(self, self.closed)

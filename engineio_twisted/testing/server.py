@@ -24,7 +24,7 @@ from ..server import Server
 from ..session.socket import Socket
 from ..session.states import ReadyState
 from ..web.fast import siteFor
-from .client import MemoryClient
+from .client import ClientListener, MemoryClient
 from .network import MemoryNetwork
 from .requests import Requests, Response
 
@@ -127,6 +127,7 @@ class MemoryServer:
         delay: float = 0,
         split: int | None = None,
         wait: bool = True,
+        listener: ClientListener | None = None,
     ) -> MemoryClient:
         """
         Connect a client. When this returns, its session is open, handlers of the application were called, and it has
@@ -144,6 +145,8 @@ class MemoryServer:
         @param delay: as of L{MemoryClient.delay}; needs C{wait=False}.
         @param split: as of L{MemoryClient.split}.
         @param wait: False returns it in any case. Look at its C{readyState} and C{refused}, and L{advance}.
+        @param listener: what is called as the session opens, as messages come, and as it ends: a L{ClientListener}. It
+            may send from inside.
         @raise HandshakeRefused: it was refused.
         @raise AssertionError: it wasn't answered, as the application takes its time.
         @raise ValueError: an argument isn't one of those above.
@@ -165,6 +168,7 @@ class MemoryServer:
             jsonp,
             address,
             answersPings,
+            listener,
         )
         self.clients.append(client)
         client.split(split)

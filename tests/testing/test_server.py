@@ -246,6 +246,51 @@ def test_compressedAnswers(engineio: Engine) -> None:
     assert kit.server.stats().bytesSent - before < 500
 
 
+class Listener:
+    """A client's listener that greets and asks once more."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def opened(self, client: MemoryClient) -> None:
+        self.heard.append((client.readyState, client.sid is not None))
+        client.send("hello")
+
+    def received(self, client: MemoryClient, data: str | bytes) -> None:
+        self.heard.append(data)
+        if data == "hello":
+            client.send("again")
+
+    def ended(self, client: MemoryClient, end: End) -> None:
+        self.heard.append(end.reason)
+
+
+def test_listener(engineio: Engine, kind: dict[str, Any]) -> None:
+    """It hears of the opening, of each message and of the end as they happen, and sends from inside."""
+    kit = engineio(echo, allowEIO3=True)
+    listener = Listener()
+    client = kit.connect(listener=listener, **kind)
+    assert (client.received, client.upgradeFailed) == (["hello", "again"], None)
+    client.close()
+    assert listener.heard == [("open", True), "hello", "again", "forced close"]
+    with pytest.raises(HandshakeRefused):
+        kit.connect(path="/elsewhere", listener=listener)
+    assert listener.heard[4:] == ["transport error"]
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_listenerThatCloses(engineio: Engine, transport: str) -> None:
+    """A client may close its session as soon as it is open, and upgrades no more."""
+
+    class Closer(Listener):
+        def opened(self, client: MemoryClient) -> None:
+            client.close()
+
+    listener = Closer()
+    client = engineio(nothing).connect(transport, listener=listener)
+    assert (client.readyState, client.upgradeFailed, listener.heard) == ("closed", None, ["forced close"])
+
+
 # What a test sees
 
 
