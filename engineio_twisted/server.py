@@ -147,7 +147,7 @@ class Server(ServerEvents):
         """
         return [*upgradesOf(transport, self.opts)]
 
-    def use(self, middleware: Callable[[server.Request], object]) -> None:
+    def use(self, middleware: Callable[[server.Request], object], *, names: Collection[str] | None = None) -> None:
         """
         Call a middleware with each request, plain or for a WebSocket, before anything about it is checked.
 
@@ -155,11 +155,24 @@ class Server(ServerEvents):
         with a 101 too, or finish the request itself, which ends the chain; it may return a Deferred or a coroutine.
         What it raises is logged, and refuses the request with C{MIDDLEWARE_FAILURE}.
 
-        @raise TypeError: it can't be called.
+        @param names: last segments of paths, such as C{["status.json"]} for C{/engine.io/status.json}: the middleware
+            is called for requests to these alone. Then all others, those of sessions, stay as fast as without it.
+        @raise TypeError: it can't be called, or the names aren't a collection of text.
         """
         if not callable(middleware):
             raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each request")
-        self._router.middlewares.append(lambda exchange: middleware(exchange.request))
+        if names is None:
+            self._router.middlewares.append(lambda exchange: middleware(exchange.request))
+            return
+        if isinstance(names, str) or not all(isinstance(each, str) for each in names):
+            raise TypeError(f"names {names!r:.100}: expected a list of last segments of paths")
+        wanted = frozenset(each.encode() for each in names)
+
+        def forSome(exchange: Any) -> object:
+            isWanted = exchange.uri.partition(b"?")[0].rpartition(b"/")[2] in wanted
+            return middleware(exchange.request) if isWanted else None
+
+        self._router.middlewares.append(forSome)
 
     def generateId(self, request: server.Request) -> str | Awaitable[str]:
         """

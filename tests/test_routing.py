@@ -18,6 +18,7 @@ from engineio_twisted.transports.engine_autobahn import AutobahnEngine
 
 from .kit.asking import OPEN, ask, coroutineOf, deferredOf, make, opened, refusal
 from .kit.fakes import FakeRequest
+from .kit.memory import Memory
 from .kit.sites import SITES, Here, request
 from .kit.wire import connectTo, http, makeFrame, target, upgrade
 
@@ -335,6 +336,34 @@ def test_middlewares(how: Callable[[Any], Any]) -> None:
     assert calls == ["first", "second"] * 2
     assert (good.header("x-first"), bad.header("x-first"), bad.status) == ("1", "1", 400)
     server.close()
+
+
+def test_aMiddlewareForSomeNames() -> None:
+    """It is called for requests to these alone, wherever the server is; no other request is made for it."""
+    memory = Memory()
+    seen: list[str] = []
+
+    def status(request: Any) -> None:
+        seen.append(request.uri.decode())
+        request.write(b"fine")
+        request.finish()
+
+    memory.server.use(status, names=["status.json", "a"])
+    made: list[object] = []
+    handle = memory.server._router.handle
+
+    def look(exchange: Any, isUpgrade: bool) -> None:
+        handle(exchange, isUpgrade)
+        made.append(exchange._made)
+
+    memory.server._router.handle = look  # type: ignore[method-assign]
+    others = ["/", "", "/b", "/status.json/", "/status", "/b?a", "/b?x=/a", "/%61"]
+    for path in (*others, "/status.json", "/a?b", "/x/a"):
+        client = memory.connect(http("GET", f"/engine.io{path}"))
+        assert (b"fine" in client.value()) == (path not in others), path
+    assert seen == ["/engine.io/status.json", "/engine.io/a?b", "/engine.io/x/a"]
+    assert made[: len(others)] == [None] * len(others)
+    memory.end()
 
 
 @pytest_twisted.ensureDeferred

@@ -39,6 +39,9 @@ def test_whatIsNoMiddleware() -> None:
     with pytest.raises(TypeError) as caught:
         server.use(None)
     assert str(caught.value) == "middleware None: expected something to call with each request"
+    for names in ("status.json", [b"status.json"], 3):
+        with pytest.raises(TypeError):
+            server.use(print, names=names)
 
 
 def test_upgrades() -> None:

@@ -179,7 +179,7 @@ class Requests:
         if self._data:
             raise ProtocolViolation(f"{bytes(self._data[:64])!r} behind an answer")
         coding = headers.getRawHeaders(b"content-encoding", [b"identity"])[-1]
-        if coding != b"identity":
+        if coding != b"identity" and body:
             # What zlib finds out by itself: gzip or deflate.
             body = zlib.decompress(body, 47)
         answered, self._answered = self._answered, None
