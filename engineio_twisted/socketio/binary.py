@@ -12,6 +12,8 @@ from .errors import InvalidPacket, UnsendableValue
 BYTES_LIKE = (bytes, bytearray, memoryview, array)
 """What is sent as an attachment, and arrives as bytes."""
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
 PLACEHOLDER = "_placeholder"
 
 Slot: TypeAlias = "tuple[Any, Any, int]"
@@ -53,14 +55,15 @@ def hasOtherKeys(data: Any) -> bool:
     """Return whether a mapping somewhere in a value has keys that aren't text. The value may not contain itself."""
     containers = [data]
     for container in containers:
+        values = container
         if isinstance(container, dict):
             for key in container:
-                if not isinstance(key, str):
+                if type(key) is not str and not isinstance(key, str):
                     return True
             values = container.values()
-        else:
-            values = container
-        containers += [each for each in values if isinstance(each, (dict, list, tuple))]
+        for value in values:
+            if type(value) not in _SCALARS and isinstance(value, (dict, list, tuple)):
+                containers.append(value)
     return False
 
 

@@ -106,6 +106,8 @@ _TYPES = dict(zip(_DIGITS, PacketType, strict=True))
 _MAX_ID_DIGITS = 16
 _MAX_COUNT_DIGITS = 4
 _HEAD = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*)(?:,|\Z))?([0-9]*)")
+# An id of so few digits is never too large.
+_ARGUMENTS = re.compile(r"([23])(?:(/[^,]*),)?([0-9]{0,15})(?=\[)").match
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACEHOLDER_JSON = f'"{PLACEHOLDER}":true'
 
@@ -206,14 +208,26 @@ class JSONParser:
 
         @raise InvalidPacket: it isn't one.
         """
-        if message[:2] == "2[":
-            try:
-                data, end = _scan(message, 1)  # type: ignore[arg-type]
+        # Events and acknowledgements that are as they should be; all else takes longer, to say what is wrong.
+        kind, namespace, id, begin = EVENT, "/", None, 1  # noqa: A001
+        if message[:2] != "2[":
+            head = _ARGUMENTS(message) if isinstance(message, str) else None
+            if head is None:
+                return self._decodeAny(message)
+            digit, namespace, digits = head.groups("/")
+            kind, begin = _TYPES[digit], head.end()
+            if digits:
+                id = int(digits)  # noqa: A001
+        try:
+            data, end = _scan(message, begin)  # type: ignore[arg-type]
+            if end == len(message):
+                if kind is ACK:
+                    return _make(Packet, (ACK, namespace, id, data))
                 name = data[0]
-                if end == len(message) and type(name) is str and name not in RESERVED_EVENTS:
-                    return _make(Packet, (EVENT, "/", None, data))
-            except (ValueError, IndexError, StopIteration, RecursionError):
-                pass
+                if type(name) is str and name not in RESERVED_EVENTS:
+                    return _make(Packet, (EVENT, namespace, id, data))
+        except (ValueError, IndexError, StopIteration, RecursionError):
+            pass
         return self._decodeAny(message)
 
     def _decodeAny(self, message: str | bytes) -> Packet | IncompletePacket:
