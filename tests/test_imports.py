@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,8 @@ FLOORS["stopping"] = {"protocol", "web", *COMMON}
 FLOORS["listening"] = FLOORS["server"] | {"server"}
 ABOVE = {"endpoints", "service", "operation", "testing"}
 FLOORS |= {each: {*FLOORS["listening"], "listening", "__init__", *ABOVE} for each in ABOVE}
-# Of the engine what is public alone.
-FLOORS["socketio"] = {"__init__", "service", "testing"}
+# Of the engine what is public alone: `test_socketIOImportsWhatIsPublic`.
+FLOORS["socketio"] = {"__init__", "endpoints", "service", "testing"}
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 
@@ -44,12 +46,17 @@ MODULES = {
 }
 
 
+@cache
+def treeOf(module: str) -> ast.Module:
+    """Return the source of a module as a tree."""
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
 def importsOf(module: str) -> list[tuple[str, bool]]:
     """Return every import, and whether it is of this package; those for type checkers and inside functions too."""
-    path = MODULES[module]
-    package = path.relative_to(PACKAGE).parent.parts
+    package = MODULES[module].relative_to(PACKAGE).parent.parts
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(treeOf(module)):
         if isinstance(node, ast.Import):
             found += [(each.name, False) for each in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -70,6 +77,8 @@ def test_floors(module: str) -> None:
     for name, isOurs in importsOf(module):
         if isOurs:
             assert name.partition(".")[0] in {room, *FLOORS[room]}, f"{module} may not import {name}"
+        else:
+            assert name.partition(".")[0] != PACKAGE.name, f"{module}: write imports of this package with dots"
 
 
 def test_noCircle() -> None:
@@ -95,6 +104,161 @@ def test_sessionsKnowNoNetwork(module: str) -> None:
     """A session knows time as a clock and the network as a transport, so tests need neither."""
     for name, isOurs in importsOf(module):
         assert isOurs or not name.startswith(("autobahn", "twisted.web", "twisted.internet.reactor")), name
+
+
+# Socket.IO, which uses the engine as any application does
+
+LAYER = [each for each in MODULES if each.partition(".")[0] == "socketio"]
+ENGINE = [each for each in MODULES if each not in LAYER]
+OF_PYTHON = {"_replace", "_asdict"}
+
+
+def publicNames(module: str) -> set[str]:
+    """Return what a module of the engine offers to applications."""
+    if module in ("__init__", "testing"):
+        name = PACKAGE.name if module == "__init__" else f"{PACKAGE.name}.{module}"
+        return {*importlib.import_module(name).__all__}
+    kinds = ast.ClassDef | ast.FunctionDef
+    return {each.name for each in treeOf(module).body if isinstance(each, kinds) and not each.name.startswith("_")}
+
+
+@pytest.mark.parametrize("module", LAYER)
+def test_socketIOImportsWhatIsPublic(module: str) -> None:
+    """Of the engine the layer imports the names that applications are offered, and the test kit for its own alone."""
+    package = MODULES[module].relative_to(PACKAGE).parent.parts
+    for node in ast.walk(treeOf(module)):
+        if not isinstance(node, ast.ImportFrom) or node.level <= len(package):
+            # Another package's, or one of the layer's own.
+            continue
+        whence = node.module or "__init__"
+        assert whence in FLOORS["socketio"], f"{module} may not import {whence}"
+        assert whence != "testing" or module.startswith("socketio.testing"), f"{module} is no part of the test kit"
+        hidden = {each.name for each in node.names} - publicNames(whence)
+        assert not hidden, f"{module} imports {sorted(hidden)}, which {whence} doesn't offer"
+
+
+def privateNames(tree: ast.AST) -> set[str]:
+    """Return the private names that classes give to themselves and to their instances."""
+    found: set[str] = set()
+    for owner in ast.walk(tree):
+        if not isinstance(owner, ast.ClassDef):
+            continue
+        for node in owner.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found |= {each.id for each in targets if isinstance(each, ast.Name)}
+        found |= slots(owner)
+        found |= {
+            each.attr
+            for each in ast.walk(owner)
+            if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and isOwn(each)
+        }
+    return {each for each in found if isPrivate(each)}
+
+
+def slots(tree: ast.AST) -> set[str]:
+    """Return the names in every C{__slots__}."""
+    return {
+        each.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "__slots__" for target in node.targets)
+        for each in ast.walk(node.value)
+        if isinstance(each, ast.Constant)
+    }
+
+
+def isPrivate(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in {"_", *OF_PYTHON}
+
+
+def isOwn(node: ast.Attribute) -> bool:
+    """Return whether an attribute is one of C{self} or C{cls}."""
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def reached(tree: ast.AST, depth: int, own: set[str], engine: set[str]) -> set[str]:
+    """
+    Return the private names by which a module of the layer may reach into an object of the engine.
+
+    @param depth: how many folders below the package the module is.
+    @param own: the private names of the layer's classes.
+    @param engine: those of the engine's. A name of both is for C{self} alone, as another object could be of either;
+        in a class that extends one of the engine's, not even for that.
+    """
+    imported = {
+        each.asname or each.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level > depth
+        for each in node.names
+    }
+    extending = [
+        each
+        for each in ast.walk(tree)
+        if isinstance(each, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id in imported for base in each.bases)
+    ]
+    of = {id(node) for each in extending for node in ast.walk(each)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isPrivate(node.attr):
+            isFine = node.attr in own and (node.attr not in engine or (isOwn(node) and id(node) not in of))
+            found |= set() if isFine else {node.attr}
+        elif isinstance(node, ast.Constant) and node.value in engine - slots(tree):
+            # As getattr takes it.
+            found.add(node.value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("server._router", {"_router"}),
+        ("server.opts", set()),
+        ("self.engine._router.handle()", {"_router"}),
+        ("self._own; other._own", set()),
+        ("self._both", set()),
+        ("other._both", {"_both"}),
+        ("self._router", {"_router"}),
+        ("getattr(server, '_router')", {"_router"}),
+        ("__slots__ = ('_both', '_own')", set()),
+        ("packet._replace(id=1); x.__class__", set()),
+        ("from .. import Server\nclass Mine(Server):\n def f(self): self._both", {"_both"}),
+        ("from .. import Server\nclass Mine(Server):\n def f(self): self._own", set()),
+        ("from .mine import Base\nclass Mine(Base):\n def f(self): self._both", set()),
+        ("lambda socket: socket._session", {"_session"}),
+    ],
+)
+def test_whatReaches(source: str, expected: set[str]) -> None:
+    """The test behind this one sees it if a module reaches into the engine, and only then."""
+    assert reached(ast.parse(source), 1, {"_own", "_both"}, {"_router", "_both", "_session"}) == expected
+
+
+@pytest.mark.parametrize("module", LAYER)
+def test_socketIOUsesNothingPrivate(module: str) -> None:
+    """No private attribute of an object of the engine."""
+    engine = {name for each in ENGINE for name in privateNames(treeOf(each))}
+    own = {name for each in LAYER for name in privateNames(treeOf(each))}
+    assert {"_router", "_handlers", "_factory"} <= engine
+    depth = len(MODULES[module].relative_to(PACKAGE).parent.parts)
+    found = reached(treeOf(module), depth, own, engine)
+    assert not found, f"{sorted(found)} of {module}: the engine has it, or nobody. One of both needs another name"
+
+
+def test_whatImportingItImports() -> None:
+    """The engine alone doesn't import it; and it needs no extra, and no reactor."""
+    others = [each for each in LAYER if each.rpartition(".")[2] not in ("redis", "msgpack")]
+    check = (
+        "import sys\n"
+        "import engineio_twisted\n"
+        "assert not [each for each in sys.modules if each.startswith('engineio_twisted.socketio')]\n"
+        "import engineio_twisted.socketio\n"
+        "assert not {'txredisapi', 'msgpack', 'twisted.internet.reactor'} & {*sys.modules}\n"
+        "sys.modules['txredisapi'] = sys.modules['msgpack'] = None\n"
+        + "".join(f"import engineio_twisted.{each}\n" for each in others)
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def test_nothingInstallsAReactor() -> None:
