@@ -7,8 +7,10 @@ L{EngineIOResource} are for everything else. docs/ has the protocol, the archite
 
 from typing import TYPE_CHECKING, Any
 
+from .clock import DeadlineQueue
 from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from .listening import attach, listen
+from .logs import LogThrottle
 from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
 from .protocol.errors import (
     BufferLimitExceeded,
@@ -26,8 +28,10 @@ from .protocol.packet import Packet, PacketType
 from .server import Server
 from .session.emitter import EventEmitter
 from .session.factory import SocketFactory
+from .session.ids import generateId
 from .session.socket import Socket
 from .session.states import ReadyState
+from .session.work import SessionWork
 from .transport import Transport
 from .transports.polling import PollingTransport
 from .transports.websocket import WebSocketTransport
@@ -64,6 +68,7 @@ __all__ = [
     "ResponseHeaders",
     "CloseReason",
     "ConnectionErrorEvent",
+    "DeadlineQueue",
     "DecodeError",
     "EngineIOError",
     "EngineIOResource",
@@ -71,6 +76,7 @@ __all__ = [
     "EventEmitter",
     "ITransport",
     "LogObserver",
+    "LogThrottle",
     "OptionError",
     "Packet",
     "PacketType",
@@ -81,6 +87,7 @@ __all__ = [
     "ServerObserver",
     "ServerOptions",
     "ServerStats",
+    "SessionWork",
     "Site",
     "Socket",
     "SocketFactory",
@@ -88,6 +95,7 @@ __all__ = [
     "UnknownEvent",
     "WebSocketTransport",
     "attach",
+    "generateId",
     "listen",
     "protocol",
     "transports",

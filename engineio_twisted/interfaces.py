@@ -28,12 +28,14 @@ class Closing(NamedTuple):
         connection that is the transport's own. It isn't sooner than in L{CLOSE_TIMEOUT} seconds.
     @ivar refusal: the response to a request that carried what the session doesn't take any more; None for one that
         says that the session is closing.
+    @ivar isByClient: whether the client has closed the session itself, and needs no close packet.
     """
 
     reason: CloseReason | None
     description: str = ""
     deadline: float = 0.0
     refusal: HTTPRefusal | None = None
+    isByClient: bool = False
 
 
 LEFT = Closing(None)

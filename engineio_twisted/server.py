@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Unpack
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
@@ -24,8 +25,9 @@ from .protocol.handshake import upgradesOf
 from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import Client
 from .routing import Router
-from .session.factory import SocketFactory, generateId
+from .session.factory import SocketFactory
 from .session.handlers import SERVER_EVENTS
+from .session.ids import newSessionId
 from .session.outbox import Message
 from .session.socket import Socket
 from .stopping import Stop
@@ -95,7 +97,7 @@ class Server(ServerEvents):
             from .transports.engine_autobahn import AutobahnEngine
 
             self._engine = AutobahnEngine
-        self._counters = Counters(LogThrottle(lambda: self._clock))
+        self._counters = Counters(LogThrottle(lambda: self.clock))
         for observer in debugObservers():
             self._counters.add(observer)
         # The sessions that are the transport of a protocol, each until that was told of its end.
@@ -181,7 +183,7 @@ class Server(ServerEvents):
         @param request: the request that opens the session.
         @return: text that fits into a URL, used by no live session; or a Deferred or coroutine of one.
         """
-        return self.opts.idPrefix + generateId()
+        return self.opts.idPrefix + newSessionId()
 
     def clientOf(self, request: server.Request) -> Client:
         """
@@ -231,20 +233,35 @@ class Server(ServerEvents):
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 
-    def broadcast(self, data: Message, exclude: Socket | Collection[Socket] = (), *, compress: bool = True) -> int:
+    def broadcast(
+        self,
+        data: Message | Sequence[Message],
+        exclude: Socket | Iterable[Socket] = (),
+        *,
+        to: Iterable[Socket] | None = None,
+        compress: bool = True,
+        volatile: bool = False,
+    ) -> int:
         """
-        Send a message to every session that is open. For those on WebSocket it is encoded once, not once for each.
+        Send a message to every session that is open, or to some. For those on WebSocket it is encoded once, not once
+        for each.
 
-        Causes on each socket what L{Socket.send} causes.
+        Causes on each socket what L{Socket.send} causes. One that fails, or for which no more may be buffered, is
+        logged and left out: the others get theirs.
 
-        @param data: as for L{Socket.send}.
+        @param data: as for L{Socket.send}; or a list or tuple of messages that belong together, as for
+            L{Socket.sendAll}: each session gets all of them or none.
         @param exclude: a socket, or several, that don't get it, such as the one whose message it is.
+        @param to: the sockets that get it, each once, if it isn't for all: sockets of this server. Those that have
+            ended are left out.
         @param compress: whether it may be compressed.
+        @param volatile: whether it is dropped for each session for which it would have to wait, as that isn't
+            L{drained<Socket.isDrained>}.
         @return: to how many sessions it goes.
-        @raise TypeError: the data can't be sent, or what is excluded isn't a socket.
+        @raise TypeError: the data can't be sent, or one of those to send to, or excluded, isn't a socket.
         @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
         """
-        return self._factory.broadcast(data, (exclude,) if isinstance(exclude, Socket) else exclude, compress)
+        return self._factory.broadcast(data, exclude, to, compress, volatile)
 
     def addObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """
@@ -368,14 +385,15 @@ class Server(ServerEvents):
         return reactor
 
     @cached_property
-    def _clock(self) -> Any:
+    def clock(self) -> IReactorTime:
         """The time of the reactor, whatever the system's clock is set to: for all that has to happen in time."""
-        return steadyClock(self.reactor)
+        clock: IReactorTime = steadyClock(self.reactor)
+        return clock
 
     @cached_property
     def _factory(self) -> SocketFactory:
         """The sessions."""
-        return SocketFactory(self, self._clock, self._clients.addressOf)
+        return SocketFactory(self, self.clock, self._clients.addressOf)
 
     @cached_property
     def _webSockets(self) -> Any:

@@ -76,7 +76,7 @@ class StoppableServer(Protocol):
         ...
 
     @property
-    def _clock(self) -> Any:
+    def clock(self) -> Any:
         """Return its clock."""
         ...
 
@@ -127,7 +127,7 @@ class Stop:
     @property
     def secondsLeft(self) -> float:
         """The seconds until it is over, whatever clients do."""
-        left: float = self.until + CLOSE_TIMEOUT - self._server._clock.seconds()
+        left: float = self.until + CLOSE_TIMEOUT - self._server.clock.seconds()
         return max(0.0, left)
 
     def closeWith(self, ports: Ports) -> None:
@@ -146,7 +146,7 @@ class Stop:
         if self._drained is None:
             self.isDraining = True
             self._drained = Deferred()
-            self.until = self._server._clock.seconds() + self._server.opts.drainTimeout / 1000
+            self.until = self._server.clock.seconds() + self._server.opts.drainTimeout / 1000
             self._drainDeadline = self._newDeadline(self._abortSessions)
             self._drainDeadline.over.chainDeferred(self._drained)
             attempt(self._beginToDrain, self._drainDeadline)
@@ -154,7 +154,7 @@ class Stop:
 
     def _beginToDrain(self, deadline: Deadline) -> None:
         server = self._server
-        timer = server._clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
+        timer = server.clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
         server._router.decisions.refuse(isAll=False)
         server._factory.drainAll(self.until)
 
@@ -185,7 +185,7 @@ class Stop:
             if not ports.isLast:
                 attempt(ports.stop)
         if not drain:
-            self._close(self._server._clock.seconds())
+            self._close(self._server.clock.seconds())
         elif self._deadline is None and not self._closed.called:
             self.drain()
             alsoWhen(self._sessionsGone).addCallback(lambda _: self._close(self.until))
@@ -236,7 +236,7 @@ class Stop:
         return [each for each in self._ports if not each.isLast]
 
     def _newDeadline(self, abort: Callable[[], object]) -> Deadline:
-        deadline = Deadline(self._server._clock, abort, self.whatIsLeft)
+        deadline = Deadline(self._server.clock, abort, self.whatIsLeft)
         deadline.setTime(self.until + CLOSE_TIMEOUT)
         return deadline
 

@@ -344,7 +344,7 @@ async def test_duringAnUpgrade(hasPoll: bool, hostile: Hostile) -> None:
         if hasPoll:
             # Not ended by a noop.
             poll = await here.connect()
-            here.server.clients[sid]._upgrade._nextNoop = here.server._clock.seconds() + 60
+            here.server.clients[sid]._upgrade._nextNoop = here.server.clock.seconds() + 60
             poll.send(http("GET", target(sid=sid)))
             await eventually(lambda: here.server.clients[sid].transport.writable, "a waiting GET")
         here.server.clients[sid].send("last")

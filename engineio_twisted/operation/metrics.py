@@ -166,10 +166,10 @@ class _Durations(ServerObserver):
         self._opened: dict[Any, float] = {}
 
     def opened(self, socket: Any) -> None:
-        self._opened[socket] = self._server._clock.seconds()
+        self._opened[socket] = self._server.clock.seconds()
 
     def closed(self, socket: Any, reason: str, description: str) -> None:
         began = self._opened.pop(socket, None)
         # None of one that was there before this.
         if began is not None:
-            self._histogram.observe(self._server._clock.seconds() - began)
+            self._histogram.observe(self._server.clock.seconds() - began)

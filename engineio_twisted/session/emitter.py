@@ -115,7 +115,7 @@ class EventEmitter:
         @raise UnknownEvent: a server or a socket has no such event.
         """
         self._checkEvent(event)
-        handlers = () if self._handlers is None else self._handlers.get(event, ())
+        handlers = self.handlersOf(event)
         for index in range(len(handlers) - 1, -1, -1):
             each = handlers[index]
             # Compared, not identified: a bound method is a new object each time it is asked for.
@@ -131,8 +131,16 @@ class EventEmitter:
         @raise UnknownEvent: a server or a socket has no such event.
         """
         self._checkEvent(event)
-        handlers = (self._handlers or {}).get(event, ())
-        return [each.handler if isinstance(each, _Once) else each for each in handlers]
+        return [each.handler if isinstance(each, _Once) else each for each in self.handlersOf(event)]
+
+    def handlersOf(self, event: str) -> tuple[Handler, ...]:
+        """
+        Return the handlers of an event as they are called, those of L{once} in what removes them.
+
+        For subclasses that call handlers themselves, such as for what they return: with L{callHandler}, or, with what
+        is raised, L{handlerFailed}. The tuple is never changed. A name that no event has is no error.
+        """
+        return () if self._handlers is None else self._handlers.get(event, ())
 
     def hears(self, event: str) -> bool:
         """Return whether an event has handlers."""
@@ -152,7 +160,7 @@ class EventEmitter:
                 raise self._events.unknownSent(event)
             return False
         for handler in wanted:
-            # As _callHandler does, which would be a call more for each message.
+            # As callHandler does, which would be a call more for each message.
             try:
                 result = handler(*args)
             except BaseException:
@@ -162,8 +170,8 @@ class EventEmitter:
                 self._follow(result, event, args)
         return True
 
-    def _callHandler(self, event: str, handler: Handler, *args: Any) -> None:
-        """Call one handler, and follow the coroutine or Deferred that it returns, as L{emit} does."""
+    def callHandler(self, event: str, handler: Handler, *args: Any) -> None:
+        """Call one handler as L{emit} does: what it raises, at once or later, goes to L{handlerFailed}."""
         try:
             result = handler(*args)
         except BaseException:

@@ -25,23 +25,43 @@ CLOSED_BY_SERVER = Closing(CloseReason.FORCED_CLOSE, "closed by the server")
 SHUTTING_DOWN = Closing(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing")
 
 
+def closingFor(reason: CloseReason, description: str | None) -> Closing:
+    """
+    Return why an application closes a session.
+
+    @raise ValueError: the reason isn't one.
+    @raise TypeError: the description isn't text.
+    """
+    try:
+        reason = CloseReason(reason)
+    except ValueError:
+        known = ", ".join(map(repr, map(str, CloseReason)))
+        raise ValueError(f"reason {reason!r:.100}: expected a CloseReason, one of {known}") from None
+    if not isinstance(description, str | None):
+        raise TypeError(f"description of type {type(description).__name__}: expected text")
+    return Closing(reason, CLOSED_BY_SERVER.description if description is None else description)
+
+
 class Ending:
     """
     The closing of one session, and its end.
 
     @param session: the L{Session}.
     @ivar closing: why the server closes the session, or why it has ended.
+    @ivar isDrain: whether the session closes because its server is drained: what the client sends is received
+        meanwhile, and the server has the deadline.
     @ivar isOver: whether the last step of the end has run.
     """
 
-    __slots__ = ("_deadline", "_isTold", "_session", "closing", "isOver")
+    __slots__ = ("_deadline", "_isTold", "_session", "closing", "isDrain", "isOver")
+    isDrain: bool
     isOver: bool
 
     def __init__(self, session: Any, closing: Closing) -> None:
         self._session = session
         self.closing: Closing = closing
         self._deadline: Timeout | None = None
-        self._isTold = self.isOver = False
+        self._isTold = self.isDrain = self.isOver = False
 
     @property
     def reason(self) -> CloseReason:
@@ -49,11 +69,6 @@ class Ending:
         reason = self.closing.reason
         assert reason is not None
         return reason
-
-    @property
-    def isDrain(self) -> bool:
-        """Whether the session closes because its server is drained: what the client sends is received meanwhile."""
-        return self.closing.reason is CloseReason.SERVER_SHUTTING_DOWN
 
     @property
     def waitsForClient(self) -> bool:
@@ -78,7 +93,9 @@ class Ending:
             session._host.heartbeats.stop(session)
         if not self.isDrain:
             description = NO_POLL if isPolled else "the client did not take what was buffered"
-            closing = Closing(CloseReason.FORCED_CLOSE, description)
+            closing = self.closing
+            if closing is CLOSED_BY_SERVER:
+                closing = closing._replace(description=description)
             self._deadline = session._host.heartbeats.timeouts.callLater(CLOSING_TIMEOUT, session._end, closing)
         _stopProducer(session)
         if not self.isDrain and session._inbox is not None:

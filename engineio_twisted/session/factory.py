@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-from binascii import b2a_base64
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,10 +20,9 @@ from ..protocol.packet import PacketType, SharedPacket
 from .heartbeats import Heartbeats
 from .limited import LimitedSession
 from .limits import Admission, SessionLimitExceeded, SessionLimits
-from .outbox import messageOf
+from .outbox import messagesOf
 from .session import Session
 from .socket import Socket
-from .states import ReadyState
 
 
 @implementer(ISessionHost)
@@ -119,21 +115,27 @@ class SocketFactory:
             deferred.callback(None)
         return deferred
 
-    def broadcast(self, data: object, exclude: Collection[Socket], compress: bool) -> int:
-        """Send a message to every session but some, and return to how many."""
-        message, _ = messageOf(data)
-        exclude = frozenset(exclude)
-        for each in exclude:
-            if not isinstance(each, Socket):
-                # Not the thing itself, which may be an id.
-                raise TypeError(f"exclude with something of type {type(each).__name__}: expected a socket, or several")
-        packet = SharedPacket(PacketType.MESSAGE, message, compress)
+    def broadcast(
+        self,
+        data: object,
+        exclude: Socket | Iterable[Socket],
+        to: Iterable[Socket] | None,
+        compress: bool,
+        isVolatile: bool,
+    ) -> int:
+        """Send a message, or several, to every session or to some, and return to how many."""
+        messages = messagesOf(data if isinstance(data, list | tuple) else (data,))
+        excluded = _socketsOf("exclude", exclude)
+        sockets: Iterable[Any] = tuple(self.clients.values()) if to is None else _socketsOf("to", to)
+        if not messages:
+            return 0
+        packets = [SharedPacket(PacketType.MESSAGE, each, compress) for each, _ in messages]
         count = 0
-        for socket in tuple(self.clients.values()):
-            if socket.readyState is not ReadyState.OPEN or socket in exclude:
+        for socket in sockets:
+            if socket in excluded:
                 continue
             try:
-                if socket.sendPacket(packet):
+                if socket.sendShared(packets, isVolatile):
                     count += 1
             except BufferLimitExceeded as error:
                 # The caller could not tell which session it was.
@@ -143,7 +145,8 @@ class SocketFactory:
                     )
             except BaseException:
                 # Whatever it is, the others are to get theirs.
-                self._log.failure("Session {session} could not be sent a message", session=socket.logName)
+                if self.counters.throttle.allows("broadcast"):
+                    self._log.failure("Session {session} could not be sent a message", session=socket.logName)
         return count
 
     def closeAll(self) -> None:
@@ -163,11 +166,16 @@ class SocketFactory:
                 self._log.failure("Session {session} could not be ended", session=socket.logName)
 
 
-_serial = itertools.count()
-# To the alphabet of base64 that needs no escaping in an address (RFC 4648, 5).
-_FOR_URLS = bytes.maketrans(b"+/", b"-_")
+def _socketsOf(what: str, given: Socket | Iterable[Socket]) -> dict[Socket, None]:
+    """
+    Return each of some sockets once, in their order.
 
-
-def generateId() -> str:
-    """Return a new session id: 15 random bytes of the operating system, and a number so that none comes twice."""
-    return b2a_base64(os.urandom(15) + next(_serial).to_bytes(6), newline=False).translate(_FOR_URLS).decode("ascii")
+    @param what: what they are given as.
+    @raise TypeError: something else is among them.
+    """
+    sockets = dict.fromkeys((given,) if isinstance(given, Socket) else given)
+    for kind in set(map(type, sockets)):
+        if not issubclass(kind, Socket):
+            # Not the thing itself, which may be an id.
+            raise TypeError(f"{what} with something of type {kind.__name__}: expected a socket, or several")
+    return sockets

@@ -58,6 +58,19 @@ def messageOf(data: object) -> tuple[str | bytes, bytes | None]:
         ) from None
 
 
+def messagesOf(messages: object) -> list[tuple[str | bytes, bytes | None]]:
+    """
+    Return what is sent of several messages, each as L{messageOf} does.
+
+    @raise TypeError: one can't be sent, or it isn't a list or a tuple.
+    @raise ValueError: a text holds a lone surrogate.
+    """
+    if not isinstance(messages, list | tuple):
+        cure = "to send one, call send()" if isinstance(messages, str | bytes) else "such as a list"
+        raise TypeError(f"messages of type {type(messages).__name__}: expected a list or a tuple of messages; {cure}")
+    return [messageOf(each) for each in messages]
+
+
 def _textOf(data: object) -> str:
     kind = type(data)
     isNumber = isinstance(data, int | float | complex) and kind is not bool
@@ -109,17 +122,18 @@ class Outbox:
         self._callbacks: list[tuple[Packet, SendCallback]] = []
         self.hasHeartbeat = self.isAwaited = self.isFlushing = self._hasDropped = False
 
-    def send(self, packet: Packet, callback: SendCallback | None = None) -> bool:
+    def send(self, packets: Sequence[Packet], callback: SendCallback | None = None) -> bool:
         """
-        Buffer a packet, and give the transport what it takes.
+        Buffer packets, all or none, and give the transport what it takes.
 
-        @param callback: as in L{Socket.send}.
-        @return: whether it was sent or buffered. A message that has to wait isn't if there are too many.
+        @param packets: at least one; messages, or one that isn't.
+        @param callback: as in L{Socket.sendAll}.
+        @return: whether they were sent or buffered. Messages that have to wait aren't if there are too many.
         @raise BufferLimitExceeded: that is so, and C{bufferLimitAction} is C{"raise"}.
         """
         session = self._session
-        if packet.type is _MESSAGE and (self.packets or not session.transport.writable):
-            exceeded = self._limitExceededBy(packet)
+        if packets[0].type is _MESSAGE and (self.packets or not session.transport.writable):
+            exceeded = self._limitExceededBy(packets)
             if exceeded is not None:
                 try:
                     self._refuse(exceeded, callback)
@@ -127,7 +141,7 @@ class Outbox:
                     self._leaveIfEmpty()
                 return False
         # In the buffer first: a handler may close the session, and then what is buffered still goes out.
-        self.put(packet, callback)
+        self.put(packets, callback)
         session.flush()
         counters = session._host.counters
         # What is sent from inside a flush goes out in its next round, if the transport takes that too.
@@ -135,28 +149,33 @@ class Outbox:
             counters.tell("buffered", session, len(self.packets), session.bufferedAmount)
         return True
 
-    def put(self, packet: Packet, callback: SendCallback | None = None) -> None:
-        """Buffer a packet."""
-        if packet.type is _MESSAGE or not self.packets or self._session.transport.isPolled:
-            self.packets.append(packet)
-        else:
-            # A slow client is to hear of us before it has taken all that waits.
-            self.packets.insert(0, packet)
-        self.size += sizeOf(packet.data)
-        if packet.type in HEARTBEATS:
-            self.hasHeartbeat = True
+    def put(self, packets: Sequence[Packet], callback: SendCallback | None = None) -> None:
+        """Buffer packets, of which no other comes in between."""
+        session = self._session
+        for packet in packets:
+            if packet.type is _MESSAGE or not self.packets or session.transport.isPolled:
+                self.packets.append(packet)
+            else:
+                # A slow client is to hear of us before it has taken all that waits.
+                self.packets.insert(0, packet)
+            self.size += sizeOf(packet.data)
+            if packet.type in HEARTBEATS:
+                self.hasHeartbeat = True
         if callback is not None:
             self._callbacks.append((packet, callback))
-        self._session.emit("packetCreate", packet)
+        for packet in packets:
+            # A handler may have closed the session, and nothing comes after its close event.
+            if session.readyState is not ReadyState.CLOSED:
+                session.emit("packetCreate", packet)
 
-    def _limitExceededBy(self, packet: Packet) -> BufferLimitExceeded | None:
-        """Return which limit a message that has to wait would exceed, if any."""
+    def _limitExceededBy(self, packets: Sequence[Packet]) -> BufferLimitExceeded | None:
+        """Return which limit messages that have to wait would exceed, if any."""
         session = self._session
         options = session._host.opts
-        if len(self.packets) >= options.maxBufferedPackets:
+        if len(self.packets) + len(packets) > options.maxBufferedPackets:
             return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets)
         amount = session.bufferedAmount
-        if amount and amount + sizeOf(packet.data) > options.maxBufferedBytes:
+        if amount and amount + sum([sizeOf(each.data) for each in packets]) > options.maxBufferedBytes:
             return BufferLimitExceeded("maxBufferedBytes", options.maxBufferedBytes)
         return None
 
@@ -177,7 +196,7 @@ class Outbox:
                         "Messages to {session} dropped: {reason}", session=session.logName, reason=str(exceeded)
                     )
             if callback is not None:
-                session._callHandler("send callback", callback, exceeded)
+                session.callHandler("send callback", callback, exceeded)
             return
         if counters.throttle.allows(exceeded.option):
             self._log.warn("Session {session} closed: {reason}", session=session.logName, reason=str(exceeded))
@@ -224,7 +243,7 @@ class Outbox:
 
     def ready(self) -> None:
         """Called when the transport takes packets again, and was given those that waited."""
-        if self.isAwaited and self._session._isDrained:
+        if self.isAwaited and self._session.isDrained:
             self.isAwaited = False
             self._leaveIfEmpty()
             self._emitWithServer("drain")
@@ -265,7 +284,7 @@ class Outbox:
 
     def _callBack(self, callbacks: list[tuple[Packet, SendCallback]], transport: Any) -> None:
         for _, callback in callbacks:
-            self._session._callHandler("send callback", callback, transport)
+            self._session.callHandler("send callback", callback, transport)
 
     def dropCallbacks(self) -> None:
         """Call no callback any more: what is buffered isn't sent. It can still be looked at."""

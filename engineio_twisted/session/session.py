@@ -7,6 +7,7 @@ an object, made when it is needed: L{Outbox}, L{Pace}, L{Inbox}, L{Upgrade}, L{E
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from zope.interface import implementer
@@ -27,6 +28,11 @@ from .upgrade import Upgrade
 # Asked for with each message, which this makes a little shorter.
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
 _MESSAGE = PacketType.MESSAGE
+
+
+def _unshared(packets: Sequence[SharedPacket]) -> list[Packet]:
+    """Return packets of one session's own: handlers may change them, and so may code that looks at the buffer."""
+    return [Packet(each.type, each.data, each.compress) for each in packets]
 
 
 @implementer(ITransportOwner)
@@ -66,16 +72,29 @@ class Session(Socket):
         if self.transport.writable and not self._hasSendListeners and not self._host.server._hasSendListeners:
             self.transport.send(packets)
             return
-        outbox = self._neededOutbox()
-        for packet in packets:
-            outbox.put(packet)
+        self._neededOutbox().put(packets)
         self.flush()
 
-    def sendPacket(self, packet: Packet) -> bool:
-        """
-        Send a packet that isn't of this session's application alone: of its own, or one that goes to others too.
+    def sendPacket(self, packet: Packet) -> None:
+        """Send a packet that isn't a message."""
+        if self._readyState is not _OPEN:
+            return
+        if (
+            self._outbox is None
+            and not self._hasSendListeners
+            and not self._host.server._hasSendListeners
+            and self.transport.writable
+        ):
+            self.transport.send((packet,))
+        else:
+            self._neededOutbox().send((packet,))
 
-        @return: whether it is sent, or buffered.
+    def sendShared(self, packets: Sequence[SharedPacket], isVolatile: bool) -> bool:
+        """
+        Send messages that go to others too, all or none.
+
+        @param isVolatile: whether they are dropped if they would have to wait.
+        @return: whether they are sent, or buffered.
         @raise BufferLimitExceeded: as L{send} does.
         """
         if self._readyState is not _OPEN:
@@ -86,12 +105,14 @@ class Session(Socket):
             and not self._host.server._hasSendListeners
             and self.transport.writable
         ):
-            self.transport.send((packet,))
+            taken = self.transport.send(packets)
+            if taken < len(packets):
+                # No limit parts them.
+                self._neededOutbox().put(_unshared(packets[taken:]))
             return True
-        if isinstance(packet, SharedPacket):
-            # Handlers may change it, and so may code that looks at the buffer.
-            packet = Packet(packet.type, packet.data, packet.compress)
-        return self._neededOutbox().send(packet)
+        if isVolatile and not self.isDrained:
+            return False
+        return self._neededOutbox().send(_unshared(packets))
 
     def goAway(self, closesBy: float) -> None:
         """
@@ -101,7 +122,7 @@ class Session(Socket):
 
         @param closesBy: the time until which the connection may take what it is sent.
         """
-        self._close(SHUTTING_DOWN._replace(deadline=closesBy))
+        self._close(SHUTTING_DOWN._replace(deadline=closesBy), isDrain=True)
 
     def shutDown(self) -> None:
         """End the session because its server closes: what can be sent at once is, the client is told."""

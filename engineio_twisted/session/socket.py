@@ -6,6 +6,7 @@ No name without an underscore is here that isn't for applications; what else a s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from zope.interface import implementer
 from ..ends import hasRoom, needRoom
 from ..interfaces import Closing
 from ..logs import beginningOfId
+from ..protocol.errors import CloseReason
 from ..protocol.packet import Packet, PacketType
-from .ending import CLOSED_BY_SERVER, Ending
+from .ending import CLOSED_BY_SERVER, Ending, closingFor
 from .handlers import SOCKET_EVENTS
-from .outbox import Message, Outbox, SendCallback, messageOf
+from .outbox import Message, Outbox, SendCallback, messageOf, messagesOf
 from .producing import Pace
 from .receiving import Inbox
 from .states import Input, ReadyState, UpgradeState, change
@@ -38,6 +40,14 @@ _MESSAGE = PacketType.MESSAGE
 
 def _beginEnding(session: Any) -> None:
     session._ending.begin()
+
+
+def _checkCallback(callback: object) -> None:
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback of type {type(callback).__name__}: expected something to call; a message is one argument, so"
+            " encode what belongs to it together, for example with json.dumps()"
+        )
 
 
 @implementer(IConsumer)
@@ -151,14 +161,14 @@ class Socket(WorkOwner):
 
         Once this was False, the event C{drain} says when it is True again.
         """
-        isWritable = self._isDrained
+        isWritable = self.isDrained
         if not isWritable and self._readyState is not _CLOSED:
             self._neededOutbox().isAwaited = True
         return isWritable
 
     @property
-    def _isDrained(self) -> bool:
-        """Whether nothing waits for the client, and a message would not have to."""
+    def isDrained(self) -> bool:
+        """Whether a message sent now goes out without waiting for the client. Unlike L{writable} this only looks."""
         isEmpty = self._outbox is None or not self._outbox.packets
         transport: Any = self.transport
         return self._readyState is _OPEN and isEmpty and bool(transport.writable)
@@ -196,36 +206,85 @@ class Socket(WorkOwner):
                 # Nearly always. By the outbox it comes to the same, as nobody is told anything.
                 transport.sendMessage(message, utf8, compress)
             else:
-                if callback is not None and not callable(callback):
-                    raise TypeError(
-                        f"callback of type {type(callback).__name__}: expected something to call; a message is one"
-                        " argument, so encode what belongs to it together, for example with json.dumps()"
-                    )
-                self._neededOutbox().send(Packet(_MESSAGE, message, compress), callback)
+                _checkCallback(callback)
+                self._neededOutbox().send((Packet(_MESSAGE, message, compress),), callback)
         if self._pace is not None:
             self._pace.wrote()
         return self
 
     write = send
 
-    def close(self, discard: bool = False) -> None:
+    def sendAll(
+        self, messages: Sequence[Message], callback: SendCallback | None = None, *, compress: bool = True
+    ) -> Socket:
+        """
+        Send several messages that belong together: all of them or none, with no other message in between.
+
+        As L{send} otherwise. If they have to wait, and would exceed C{maxBufferedPackets} or C{maxBufferedBytes}
+        together, all are refused, once.
+
+        @param messages: a list or tuple; each as for L{send}. Of none nothing is sent, and the callback isn't called.
+        @param callback: called when the transport has taken all of them, or with why none is sent.
+        @param compress: whether they may be compressed.
+        @return: this socket.
+        @raise TypeError: one can't be sent; what is given is no list or tuple; or the callback can't be called.
+        @raise ValueError: a text holds a lone surrogate, which no encoding can carry.
+        @raise BufferLimitExceeded: as for L{send}. None is sent.
+        """
+        made = messagesOf(messages)
+        if made and self._readyState is _OPEN:
+            transport: Any = self.transport
+            if (
+                self._outbox is None
+                and callback is None
+                and not self._hasSendListeners
+                and not self._host.server._hasSendListeners
+                and transport.writable
+                and not transport.isPolled
+            ):
+                for index, (message, utf8) in enumerate(made):
+                    if index and not transport.writable:
+                        # No limit parts them.
+                        self._neededOutbox().put([Packet(_MESSAGE, each, compress) for each, _ in made[index:]])
+                        break
+                    transport.sendMessage(message, utf8, compress)
+            else:
+                _checkCallback(callback)
+                self._neededOutbox().send([Packet(_MESSAGE, each, compress) for each, _ in made], callback)
+        if self._pace is not None:
+            self._pace.wrote()
+        return self
+
+    def close(
+        self, discard: bool = False, *, reason: CloseReason = CloseReason.FORCED_CLOSE, description: str | None = None
+    ) -> None:
         """
         Close the session: what is buffered goes out first, then the client is told.
 
         With a client that doesn't take it, or on polling without a waiting GET, this takes until it does, 30 seconds at
-        most. Nothing is received any more. Causes C{close} with the reason C{forced close}; with C{ping timeout} when a
-        polling client hasn't polled by the time when it would have to answer a ping.
+        most. Nothing is received any more. Causes C{close} with the reason and the description, which observers get
+        too; with C{ping timeout} when a polling client hasn't polled by the time when it would have to answer a ping,
+        and with another reason if the client leaves first.
 
         @param discard: drop what is buffered, and close at once.
+        @param reason: why, if a layer above knows better, such as C{CloseReason.PARSE_ERROR}. The client isn't told,
+            but by the close code of a WebSocket: 1001 for C{server shutting down}, 1008 for C{rate limit exceeded},
+            1000 for others.
+        @param description: the same in more words; by default C{closed by the server}.
+        @raise ValueError: the reason isn't a L{CloseReason}.
+        @raise TypeError: the description isn't text.
         @raise RecursionError: the stack is full. The session is as before.
         """
+        closing = CLOSED_BY_SERVER
+        if reason is not CloseReason.FORCED_CLOSE or description is not None:
+            closing = closingFor(reason, description)
         if not discard:
-            self._close(CLOSED_BY_SERVER)
+            self._close(closing)
             return
         needRoom()
         if self._outbox is not None:
             self._outbox.clear()
-        self._end(CLOSED_BY_SERVER)
+        self._end(closing)
 
     def pauseReceiving(self) -> None:
         """
@@ -285,7 +344,7 @@ class Socket(WorkOwner):
             known = self._pace.producer
             raise RuntimeError(f"{producer!r} can't be registered: {known!r} is, and never was unregistered")
         if self._readyState is not _OPEN:
-            self._callHandler("producer", producer.stopProducing)
+            self.callHandler("producer", producer.stopProducing)
             return
         self._pace = Pace(self, producer, streaming)
         self._pace.wrote()
@@ -303,11 +362,16 @@ class Socket(WorkOwner):
 
     # The end
 
-    def _close(self, closing: Closing) -> None:
-        """Begin to close an open session."""
+    def _close(self, closing: Closing, isDrain: bool = False) -> None:
+        """
+        Begin to close an open session.
+
+        @param isDrain: as of L{Ending}.
+        """
         needRoom()
         if self._step(Input.CLOSE):
             ending = self._endingFor(closing)
+            ending.isDrain = isDrain
             if hasRoom():
                 ending.begin()
             else:

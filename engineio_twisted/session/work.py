@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -14,38 +14,53 @@ from twisted.python.failure import Failure
 
 from ..clock import cancel
 from ..protocol.errors import CloseReason
-from .emitter import CANCELLED, EventEmitter
+from .emitter import CANCELLED
 from .events import SocketEvents
 from .states import ReadyState
 
 Work = Coroutine[Any, Any, Any] | Deferred[Any]
 
+ReasonT = TypeVar("ReasonT", bound=str)
+
 FEW = 16
 """Calls to have before it is worth a look which of them were cancelled."""
 
 
-class SessionWork:
-    """
-    The work of one session; made by the session for the first of it, and stopped when the session ends.
+class FailureReceiver(Protocol):
+    """What is told of work that fails, such as an L{EventEmitter}."""
 
-    @ivar isOver: whether it was stopped; then nothing begins any more.
+    def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
+        """Called with what the work raised, by the name that it fails by, and no arguments."""
+        ...
+
+
+class SessionWork(Generic[ReasonT]):
+    """
+    The work of one session, which is stopped when the session ends: calls, loops, coroutines and Deferreds.
+
+    Each L{Socket} makes one for the first of it. A layer with sessions of its own may have one for each of those, and
+    calls L{stop} and then L{closed} when one ends.
+
+    @param owner: what has a C{handlerFailed}, such as an L{EventEmitter}: it is called with what fails.
+    @param clock: the time by which functions are called, such as L{Server.clock}.
+    @ivar isOver: whether it was stopped; then nothing begins any more. May be set on one that is made too late.
     """
 
     isOver: bool = False
 
-    def __init__(self, session: EventEmitter, clock: IReactorTime) -> None:
-        self._session = session
+    def __init__(self, owner: FailureReceiver, clock: IReactorTime) -> None:
+        self._owner = owner
         self._clock = clock
         self._calls: set[IDelayedCall] = set()
         self._mostCalls = FEW
         self._loops: set[LoopingCall] = set()
         self._pending: set[Deferred[Any]] = set()
         # In the order of asking, as a set has none.
-        self._waiting: dict[Deferred[CloseReason], None] = {}
+        self._waiting: dict[Deferred[ReasonT], None] = {}
 
-    def whenClosed(self) -> Deferred[CloseReason]:
-        """Return a Deferred that L{closed} fires."""
-        deferred: Deferred[CloseReason] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
+    def whenClosed(self) -> Deferred[ReasonT]:
+        """Return a Deferred that L{closed} fires; cancelling it changes no other."""
+        deferred: Deferred[ReasonT] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
         self._waiting[deferred] = None
         return deferred
 
@@ -113,8 +128,12 @@ class SessionWork:
         for each in tuple(self._pending):
             self._cancel(each)
 
-    def closed(self, reason: CloseReason) -> None:
-        """Fire the Deferreds of L{whenClosed}."""
+    def closed(self, reason: ReasonT) -> None:
+        """
+        Fire the Deferreds of L{whenClosed}.
+
+        @param reason: why the session has ended.
+        """
         waiting = list(self._waiting)
         self._waiting.clear()
         for each in waiting:
@@ -140,11 +159,11 @@ class SessionWork:
         try:
             work.cancel()
         except BaseException:
-            self._session.handlerFailed("canceller", (), Failure())
+            self._owner.handlerFailed("canceller", (), Failure())
 
     def _failed(self, failure: Failure, what: str) -> None:
         if not failure.check(*CANCELLED):
-            self._session.handlerFailed(what, (), failure)
+            self._owner.handlerFailed(what, (), failure)
 
 
 def _duration(seconds: float) -> float:
@@ -161,7 +180,7 @@ class WorkOwner(SocketEvents):
     _readyState: ReadyState
     _ending: Any
     # While the application has begun something.
-    _work: SessionWork | None = None
+    _work: SessionWork[CloseReason] | None = None
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -217,7 +236,7 @@ class WorkOwner(SocketEvents):
         """
         return self._workOfSession().callEvery(seconds, partial(function, *args), now)
 
-    def _workOfSession(self) -> SessionWork:
+    def _workOfSession(self) -> SessionWork[CloseReason]:
         if self._work is None:
             self._work = SessionWork(self, self._host.clock)
             self._work.isOver = self._readyState is ReadyState.CLOSED

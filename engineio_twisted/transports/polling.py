@@ -220,6 +220,6 @@ class PollingTransport(PushTransport):
         if body is not None:
             attempt(body.loseConnection, session=self.owner)
         # A client that has closed the session needs no close packet: its GET only has to end.
-        last = PacketType.NOOP if reason is CloseReason.TRANSPORT_CLOSE else PacketType.CLOSE
+        last = PacketType.NOOP if closing.isByClient else PacketType.CLOSE
         self._send([*packets, Packet(last)], None)
         return len(packets)

@@ -168,7 +168,9 @@ class Push:
                 if counters.trafficObservers:
                     counters.tell("packetsReceived", owner, (packet,), receiver)
                 if packet.type is PacketType.CLOSE:
-                    owner.transportClosed(receiver, Closing(CloseReason.TRANSPORT_CLOSE, "close packet"))
+                    owner.transportClosed(
+                        receiver, Closing(CloseReason.TRANSPORT_CLOSE, "close packet", isByClient=True)
+                    )
                     return False
                 if packet.type is PacketType.MESSAGE:
                     refusal = owner.transportMessage(receiver, packet.data)

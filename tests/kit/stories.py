@@ -298,7 +298,7 @@ def told(kind: type[Site], play: Play, **options: Any) -> list[Any]:
     """The story of what happens on a site."""
     with pytest.MonkeyPatch.context() as patch:
         here = Here(kind, **options)
-        patch.setattr("engineio_twisted.server.generateId", lambda: next(here.ids))
+        patch.setattr("engineio_twisted.server.newSessionId", lambda: next(here.ids))
         # What is compressed in pieces is otherwise left to the reactor.
         patch.setattr(
             "twisted.internet._producer_helpers.cooperate",

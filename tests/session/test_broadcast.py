@@ -79,6 +79,87 @@ def test_notThoseExcluded(engineio: Engine) -> None:
     assert room.got() == [["b"], ["a"], ["a"], ["a", "b"]]
 
 
+def test_toSome(engineio: Engine) -> None:
+    """Those given get it, each once and in whatever collection; none is none."""
+    room = Room(engineio, 4)
+    first, second, third, _ = room.sockets
+    broadcast = room.kit.server.broadcast
+    assert broadcast("a", to=(each for each in (first, second, first))) == 2
+    assert broadcast("b", second, to={second, third}) == 1
+    assert broadcast("c", to=[]) == 0
+    assert room.got() == [["a"], ["a"], ["b"], []]
+
+
+def test_toThoseThatHaveEnded(engineio: Engine) -> None:
+    """They are left out, and not counted."""
+    room = Room(engineio)
+    room.sockets[2].close(discard=True)
+    assert room.kit.server.broadcast("a", to=room.sockets) == 2
+    assert room.got() == [["a"], ["a"], []]
+
+
+@pytest.mark.parametrize("to", ["id", [None], [object]])
+def test_toWhatIsNoSocket(engineio: Engine, to: Any) -> None:
+    """It is an error that shows neither an id nor data, and nothing is sent."""
+    room = Room(engineio)
+    wrong = "type" if to == [object] else "NoneType" if to == [None] else "str"
+    if to == "id":
+        to = [*room.sockets, room.sockets[0].id]
+    with pytest.raises(TypeError, match=f"^to with something of type {wrong}: expected a socket, or several$"):
+        room.kit.server.broadcast("hello", to=to)
+    assert room.got() == [[], [], []]
+
+
+def test_severalMessages(engineio: Engine) -> None:
+    """They come together and in their order, on each transport."""
+    room = Room(engineio)
+    assert room.broadcast(["text", b"\x01", "€"]) == 3
+    assert room.broadcast(("a", "b"), room.sockets[0]) == 2
+    assert room.broadcast([]) == 0
+    several = ["text", b"\x01", "€"]
+    assert room.got() == [several, [*several, "a", "b"], [*several, "a", "b"]]
+
+
+@pytest.mark.parametrize("action", ["drop", "raise"])
+def test_severalMessagesOverALimit(engineio: Engine, action: str) -> None:
+    """A client that can't take all of them gets none of them."""
+    kit = engineio(lambda server: None, maxBufferedPackets=2, bufferLimitAction=action)
+    slow, quick = kit.connect(upgrade=False), kit.connect(upgrade=False)
+    slow.pauseReading()
+    slow.socket.send("answers the GET")
+    slow.socket.send("waits")
+    assert kit.server.broadcast(["a", b"b"]) == 1
+    assert kit.server.broadcast(["c"]) == 2
+    slow.resumeReading()
+    assert (slow.received, quick.received) == (["answers the GET", "waits", "c"], ["a", b"b", "c"])
+
+
+def test_volatile(engineio: Engine) -> None:
+    """Who would have to wait doesn't get it, whether something waits there already or not."""
+    room = Room(engineio)
+    polling = room.clients[0]
+    polling.pauseReading()
+    polling.socket.send("answers the GET")
+    assert room.kit.server.broadcast("now", volatile=True) == 2
+    assert room.kit.server.broadcast(["now", "or never"], volatile=True) == 2
+    assert polling.socket.writeBuffer == []
+    polling.resumeReading()
+    room.kit.settle()
+    assert room.kit.server.broadcast("again", volatile=True) == 3
+    both = ["now", "now", "or never", "again"]
+    assert room.got() == [["answers the GET", "again"], both, both]
+
+
+def test_volatileWithListeners(engineio: Engine) -> None:
+    """A session that hears what is sent gets it too, if it doesn't have to wait."""
+    room = Room(engineio)
+    heard: list[Packet] = []
+    room.sockets[1].on("packetCreate", heard.append)
+    assert room.kit.server.broadcast(["a", "b"], volatile=True) == 3
+    assert [each.data for each in heard] == ["a", "b"]
+    assert room.got() == [["a", "b"]] * 3
+
+
 def test_notThoseThatAreClosing(engineio: Engine) -> None:
     """Who is not open is left out, and not counted."""
     room = Room(engineio)
@@ -105,6 +186,19 @@ def test_oneThatFailsStopsNobody(engineio: Engine, loggedErrors: list[LogEvent])
     loggedErrors.clear()
     room.kit.errors.clear()
     del room.sockets[1].transport.send
+
+
+def test_manyThatFail(engineio: Engine, loggedErrors: list[LogEvent]) -> None:
+    """The log has one line a second of it."""
+    room = Room(engineio, 6)
+    for socket in room.sockets:
+        socket.transport.send = lambda packets: 1 / 0
+    assert room.broadcast("a") == 0
+    assert len(loggedErrors) == 1
+    loggedErrors.clear()
+    room.kit.errors.clear()
+    for socket in room.sockets:
+        del socket.transport.send
 
 
 def test_oneWhoCannotTakeItNow(engineio: Engine) -> None:
@@ -187,6 +281,7 @@ def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
         transport.opened(peer.transport.webSocket)
         factory.open(str(place), transport, FakeRequest().exchange, 4)
     framed.clear()
-    factory.broadcast("once", (), True)
-    assert len(framed) == 1
-    assert all(peer.connection.value().endswith(b"\x81\x054once") for peer in peers)
+    factory.broadcast("once", (), None, True, False)
+    factory.broadcast(["one", b"two"], (), list(factory.clients.values()), True, False)
+    assert len(framed) == 3
+    assert all(peer.connection.value().endswith(b"\x81\x054once\x81\x044one\x82\x03two") for peer in peers)

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent
 
-from engineio_twisted.session.emitter import EventEmitter
+from engineio_twisted import EventEmitter, Server
 
 
 def test_handlersAreCalledInOrder() -> None:
@@ -166,3 +166,57 @@ def test_cancelledWorkIsNoError() -> None:
     deferred.cancel()
     assert deferred.called
     assert issubclass(CancelledError, Exception)
+
+
+# Subclasses that call handlers themselves
+
+
+def test_handlersOf() -> None:
+    """They are as they are called, in a tuple that stays as it is; any name may be asked for."""
+    emitter, calls = EventEmitter(), []
+    assert emitter.handlersOf("a") == ()
+    emitter.on("a", calls.append)
+    emitter.once("a", calls.append)
+    handlers = emitter.handlersOf("a")
+    assert emitter.handlersOf("b") == ()
+    for each in handlers:
+        each("first")
+    emitter.on("a", calls.append)
+    assert (len(handlers), len(emitter.handlersOf("a"))) == (2, 2)
+    for each in handlers:
+        each("again")
+    assert calls == ["first", "first", "again"]
+    assert Server().handlersOf("no such event") == ()
+
+
+def test_aSubclassThatDispatches() -> None:
+    """One elsewhere can call handlers for what they return, and has failures at once and later in one place."""
+    failures: list[Any] = []
+
+    class Answering(EventEmitter):
+        def ask(self, event: str, *args: Any) -> list[Any]:
+            return [handler(*args) for handler in self.handlersOf(event)]
+
+        def tell(self, event: str, *args: Any) -> None:
+            for handler in self.handlersOf(event):
+                self.callHandler(event, handler, *args)
+
+        def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Any) -> None:
+            failures.append((event, args, failure.value.args))
+
+    emitter = Answering()
+    later: Deferred[None] = Deferred()
+    emitter.on("sum", lambda a, b: a + b)
+
+    @emitter.on("fail")
+    def fail(_: str) -> None:
+        raise LookupError("at once")
+
+    @emitter.on("fail")
+    async def failLater(_: str) -> None:
+        await later
+
+    assert emitter.ask("sum", 1, 2) == [3]
+    emitter.tell("fail", "x")
+    later.errback(LookupError("later"))
+    assert failures == [("fail", ("x",), ("at once",)), ("fail", ("x",), ("later",))]

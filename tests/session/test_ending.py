@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engineio_twisted.interfaces import Closing
@@ -10,7 +12,7 @@ from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.socket import Socket
 
-from ..kit.sessions import Session, polling
+from ..kit.sessions import Session, polling, slow
 
 pytestmark = pytest.mark.usefixtures("isServerHeard")
 
@@ -135,3 +137,76 @@ def test_theSessionHasLeftTheTableWhenCloseIsEmitted() -> None:
     session.socket.on("close", lambda *_: seen.append(list(session.ended)))
     session.socket.close()
     assert seen == [[session.socket]]
+
+
+# A reason of a layer above
+
+
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("reason", CloseReason)
+def test_reasonsOfALayer(reason: CloseReason, discard: bool) -> None:
+    """They reach the handlers and the transport; the session is over, and nothing is left."""
+    session = Session()
+    session.socket.close(discard, reason=reason, description="as it says")
+    assert session.closes == [(reason, "as it says")]
+    assert session.transport.closings == [Closing(reason, "as it says")]
+    assert {each: count for each, count in session.host.counters.closed.items() if count} == {reason: 1}
+    assert session.isQuiet()
+
+
+def test_reasonWithoutADescription() -> None:
+    """Either may be given alone; the text of a reason is as good as the reason."""
+    session = Session()
+    session.socket.close(reason=CloseReason.PARSE_ERROR)
+    assert session.closes == [("parse error", "closed by the server")]
+    session = Session()
+    session.socket.close(description="")
+    assert session.closes == [("forced close", "")]
+    given: Any = "ping timeout"
+    session = Session()
+    session.socket.close(reason=given)
+    assert session.closes[0][0] is CloseReason.PING_TIMEOUT
+
+
+@pytest.mark.parametrize("reason", CloseReason)
+def test_reasonOfASessionThatDoesNotEnd(reason: CloseReason) -> None:
+    """A client that doesn't take what is buffered is given up in time, whatever the reason is."""
+    session = slow()
+    session.socket.send("never taken")
+    session.socket.close(reason=reason, description="as it says")
+    session.transport.receive(PacketType.MESSAGE, "not heard any more")
+    session.clock.advance(CLOSING_TIMEOUT)
+    assert session.closes == [(reason, "as it says")]
+    assert "message" not in session.names()
+    assert session.isQuiet()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "text"),
+    [
+        ({"reason": "bored"}, ValueError, "reason 'bored': expected a CloseReason, one of 'transport close', "),
+        ({"reason": None}, ValueError, "reason None: expected a CloseReason, "),
+        ({"description": 3}, TypeError, "description of type int: expected text"),
+    ],
+)
+def test_wrongReasons(keywords: Any, error: type[Exception], text: str) -> None:
+    """They are errors at once, and the session goes on."""
+    session = Session()
+    with pytest.raises(error) as caught:
+        session.socket.close(discard=True, **keywords)
+    assert str(caught.value).startswith(text)
+    assert session.socket.readyState == "open"
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("reason", CloseReason)
+def test_whatTheClientIsTold(engineio: Any, transport: str, reason: CloseReason) -> None:
+    """It hears that the session is over, whatever the reason: by a close packet, or by a close frame."""
+    kit = engineio(lambda server: None)
+    client = kit.connect(transport, upgrade=False)
+    client.socket.close(reason=reason)
+    kit.settle()
+    assert client.closed.reason == "transport close"
+    codes = {"server shutting down": 1001, "rate limit exceeded": 1008}
+    wanted = "close packet" if transport == "polling" else str(codes.get(reason, 1000))
+    assert wanted in client.closed.description

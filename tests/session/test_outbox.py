@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -100,8 +101,17 @@ def test_whatCannotBeSent(data: Any, text: str) -> None:
     """What no client could read is an error where it is sent, open session or not; nothing is sent."""
     session = Session()
     host = Server(reactor=session.host.clock)
+    ways: list[Callable[[Any], object]] = [
+        session.socket.send,
+        session.socket.write,
+        lambda data: session.socket.sendAll(["first", data]),
+        lambda data: host.broadcast(("first", data)),
+    ]
+    if not isinstance(data, list | tuple):
+        # Several messages, to a broadcast.
+        ways.append(host.broadcast)
     for _ in range(2):
-        for send in (session.socket.send, session.socket.write, host.broadcast):
+        for send in ways:
             with pytest.raises(TypeError) as caught:
                 send(data)
             assert str(caught.value) == text
@@ -124,7 +134,111 @@ def test_whatIsNoCallback() -> None:
     )
     assert session.transport.texts() == []
     session.socket.send("next")
+    with pytest.raises(TypeError, match="callback of type dict"):
+        session.socket.sendAll(["hello"], {"a": 1})
     assert session.transport.texts() == ["next"]
+
+
+# Several together
+
+
+@onEachTransport
+def test_sendAll(name: str) -> None:
+    """All are sent in their order, by one response on polling; text, bytes and what else may be sent."""
+    session = Session(name)
+    session.transport.ready()
+    assert session.socket.sendAll(["text", bytearray(b"\x01"), "€", 42]) is session.socket
+    assert session.transport.texts() == ["text", b"\x01", "€", "42"]
+    session.transport.ready()
+    assert session.socket.sendAll(()) is session.socket
+    assert len(session.transport.sent) == 4
+
+
+@pytest.mark.parametrize("given", ["text", b"bytes", 3, None, {"a": 1}])
+def test_sendAllOfOne(given: Any) -> None:
+    """What is no list of messages is an error, whether it could be sent by itself or not."""
+    session = Session()
+    with pytest.raises(TypeError, match=f"messages of type {type(given).__name__}: expected a list or a tuple"):
+        session.socket.sendAll(given)
+    assert session.transport.sent == []
+
+
+def test_sendAllOfWhichOneCannotBeSent() -> None:
+    """None is sent."""
+    session = Session()
+    with pytest.raises(ValueError, match="lone surrogate"):
+        session.socket.sendAll(["fine", "\ud800"])
+    assert session.transport.sent == []
+
+
+def test_sendAllPartly() -> None:
+    """A client that takes some gets the others next, whatever the limits are, and nothing else comes in between."""
+    session = slow(2, maxBufferedPackets=1, bufferLimitAction="raise")
+    session.socket.sendAll(["a", b"b", "c", b"d"])
+    assert session.transport.texts() == ["a", b"b"]
+    with pytest.raises(BufferLimitExceeded):
+        session.socket.send("later")
+    assert [each.data for each in session.socket.writeBuffer] == ["c", b"d"]
+    session.transport.ready()
+    assert session.transport.texts() == ["a", b"b", "c", b"d"]
+
+
+@pytest.mark.parametrize("action", ["close", "drop", "raise"])
+@pytest.mark.parametrize(
+    ("option", "limit"), [("maxBufferedPackets", 3), ("maxBufferedBytes", 12)], ids=lambda value: str(value)
+)
+def test_sendAllOverALimit(option: str, limit: int, action: str, warnings: list[str]) -> None:
+    """Messages that have to wait are refused together, once; what waits already stays."""
+    session = slow(0, **{option: limit}, bufferLimitAction=action)
+    told: list[Any] = []
+    session.socket.sendAll(["aaaa", b"bbbb"])
+    if action == "raise":
+        with pytest.raises(BufferLimitExceeded):
+            session.socket.sendAll(["cccc", b"dddd"], told.append)
+    else:
+        session.socket.sendAll(["cccc", b"dddd"], told.append)
+    assert [each.data for each in session.socket.writeBuffer] == ["aaaa", b"bbbb"]
+    assert [each.option for each in told] == ([option] if action == "drop" else [])
+    assert [each[0] for each in session.closes] == (["buffer limit exceeded"] if action == "close" else [])
+    assert session.host.counters.limited == {option: 1}
+    # One more alone is not too many.
+    if action != "close":
+        session.socket.send("cccc")
+        session.transport.ready()
+        assert session.transport.texts() == ["aaaa", b"bbbb", "cccc"]
+
+
+def test_sendAllCallback() -> None:
+    """It is called once, when the client has taken all of them."""
+    session = slow(1)
+    told: list[Any] = []
+    session.socket.sendAll(["a", "b", "c"], told.append)
+    assert (session.transport.texts(), told) == (["a"], [])
+    session.transport.ready(1)
+    assert (session.transport.texts(), told) == (["a", "b"], [])
+    session.transport.ready()
+    assert (session.transport.texts(), told) == (["a", "b", "c"], [session.transport])
+
+
+def test_sendAllIsNotInterrupted() -> None:
+    """A handler that sends while the packets are made sends behind them; one that closes the session ends them all."""
+    session = Session()
+    session.socket.once("packetCreate", lambda _: session.socket.send("after"))
+    session.socket.sendAll(["a", "b"])
+    assert session.transport.texts() == ["a", "b", "after"]
+    session.socket.once("packetCreate", lambda _: session.socket.close(discard=True))
+    session.events.clear()
+    session.socket.sendAll(["c", "d"])
+    assert session.names() == ["packetCreate", "close"]
+    assert session.transport.texts() == ["a", "b", "after"]
+
+
+def test_sendAllAfterTheEnd() -> None:
+    """It does nothing, as `send` does."""
+    session = Session()
+    session.socket.close()
+    session.socket.sendAll(["a", "b"], lambda _: pytest.fail("called"))
+    assert session.transport.texts() == []
 
 
 def test_mutableDataIsCopied() -> None:
@@ -420,6 +534,24 @@ def test_drainComesWhereItWasNotWritable(name: str) -> None:
     session.socket.close(discard=True)
 
 
+def test_isDrained() -> None:
+    """It says what `writable` says, and looking at it causes no `drain`."""
+    session = slow(1)
+    socket = session.socket
+    assert socket.isDrained
+    socket.send("a")
+    assert not socket.isDrained
+    session.transport.ready(1)
+    assert socket.isDrained
+    assert session.names().count("drain") == 1
+    socket.send("b")
+    session.events.clear()
+    session.transport.ready()
+    assert session.names() == []
+    socket.close()
+    assert not socket.isDrained
+
+
 def test_writableFromInsideADrain() -> None:
     """What was sent there waits for its turn, so that nobody fills the buffer who asks."""
     session = Session()
@@ -598,7 +730,7 @@ def test_broadcasting(action: str, warnings: list[str]) -> None:
     for place, transport in enumerate(transports):
         factory.open(str(place), transport, FakeRequest().exchange, 4)
     transports[1].writable = False
-    assert [factory.broadcast(text, (), True) for text in "abc"] == [3, 3, 2]
+    assert [factory.broadcast(text, (), None, True, False) for text in "abc"] == [3, 3, 2]
     assert [transport.texts() for transport in transports] == [["a", "b", "c"], [], ["a", "b", "c"]]
     assert len(warnings) == 1
     assert "maxBufferedPackets" in warnings[0]

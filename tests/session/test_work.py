@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
-from engineio_twisted import CloseReason, Server
+from engineio_twisted import CloseReason, Server, SessionWork
 from engineio_twisted.interfaces import Closing
 from engineio_twisted.session.socket import Socket
 from engineio_twisted.session.work import FEW
@@ -318,6 +318,36 @@ def test_afterTheEnd() -> None:
     session.clock.advance(5)
     assert (happened, len(cancelled), errors(session)) == ([], 4, [])
     assert session.isQuiet()
+
+
+# A layer's own
+
+
+def test_workOfALayer() -> None:
+    """Anything that takes failures may have work of its own, which ends when that says so, for its own reason."""
+    failed: list[tuple[str, Any]] = []
+
+    class Room:
+        def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Any) -> None:
+            failed.append((event, failure.value.args))
+
+    clock = Clock()
+    work: SessionWork[str] = SessionWork(Room(), clock)
+    ended: list[str] = []
+    pending: Deferred[None] = Deferred()
+
+    def fail() -> None:
+        raise LookupError("no")
+
+    work.whenClosed().addCallback(ended.append)
+    work.callLater(1, fail)
+    work.callEvery(1, lambda: None, now=False)
+    work.follow(pending)
+    clock.advance(1)
+    assert failed == [("callLater", ("no",))]
+    work.stop()
+    work.closed("the last one has left")
+    assert (ended, pending.called, clock.getDelayedCalls()) == (["the last one has left"], True, [])
 
 
 # callLater

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, assert_type
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
@@ -26,6 +26,7 @@ from engineio_twisted import (
     Socket,
     Transport,
     attach,
+    generateId,
     listen,
 )
 from engineio_twisted.service import EngineIOService
@@ -46,6 +47,7 @@ def attributes(socket: Socket) -> None:
     assert_type(socket.remoteAddress, str | None)
     assert_type(socket.bufferedAmount, int)
     assert_type(socket.writable, bool)
+    assert_type(socket.isDrained, bool)
     assert_type(socket.upgraded, bool)
     assert_type(socket.whenClosed(), Deferred[CloseReason])
     socket.data["name"] = "ann"
@@ -54,6 +56,8 @@ def attributes(socket: Socket) -> None:
     server.broadcast("hello", exclude=socket)
     if socket.readyState == "open":
         socket.send("text").send(b"bytes", compress=False).write(42)
+        socket.sendAll(["text", b"bytes"]).sendAll(("text", 42), taken, compress=False)
+    socket.close(reason=CloseReason.PARSE_ERROR, description="not what was agreed upon")
 
 
 def taken(result: Transport | BufferLimitExceeded) -> None:
@@ -114,6 +118,10 @@ def application(server: Server) -> None:
     assert_type(server.stats(), ServerStats)
     assert_type(server.opts, ServerOptions)
     assert_type(server.broadcast("hello"), int)
+    assert_type(server.broadcast(["hello", b"bytes"], to=server.clients.values(), volatile=True), int)
+    assert_type(server.clock, IReactorTime)
+    assert_type(server.handlersOf("connection"), tuple[Callable[..., Any], ...])
+    assert_type(generateId(16), str)
     assert_type(server.close(drain=True), Deferred[None])
     for sid, socket in server.clients.items():
         assert_type(sid, str)
