@@ -53,7 +53,7 @@ setup(
         "wsproto": ["twisted[websocket]>=26.10", "wsproto>=1.2"],
         # What engineio_twisted.operation.metrics needs.
         "metrics": ["prometheus_client>=0.20"],
-        # What engineio_twisted.socketio.redis needs, to connect several processes.
+        # What engineio_twisted.redis and engineio_twisted.socketio.redis need, to connect several processes.
         "redis": ["txredisapi>=1.6"],
         # What the option parser="msgpack" of engineio_twisted.socketio needs.
         "msgpack": ["msgpack>=1.0.5"],

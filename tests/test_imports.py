@@ -29,12 +29,14 @@ FLOORS: dict[str, set[str]] = {
 FLOORS["server"] = set(FLOORS) | {"events", "routing", "stopping"}
 FLOORS["routing"] = FLOORS["server"] - {"events", "routing", "stopping"}
 FLOORS["events"] = {"protocol", "session", "web", *COMMON}
+# For the layers that connect processes; the engine itself has no use for it.
+FLOORS["redis"] = {"protocol", *COMMON}
 FLOORS["stopping"] = {"protocol", "web", *COMMON}
 FLOORS["listening"] = FLOORS["server"] | {"server"}
 ABOVE = {"endpoints", "service", "operation", "testing"}
 FLOORS |= {each: {*FLOORS["listening"], "listening", "__init__", *ABOVE} for each in ABOVE}
 # Of the engine what is public alone: `test_socketIOImportsWhatIsPublic`.
-FLOORS["socketio"] = {"__init__", "endpoints", "service", "testing"}
+FLOORS["socketio"] = {"__init__", "endpoints", "redis", "service", "testing"}
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 
