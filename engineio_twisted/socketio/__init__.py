@@ -1,1 +1,63 @@
-"""Socket.IO on an Engine.IO server: namespaces, rooms, acknowledgements (docs/socketio.md)."""
+"""
+Socket.IO on an Engine.IO server: namespaces, rooms, acknowledgements (docs/socketio.md).
+
+L{SocketIO} binds to a L{Server}. The engine knows nothing of this package, which uses its public names alone.
+"""
+
+from .adapter import MemoryAdapter
+from .errors import (
+    AckTimeout,
+    AdapterError,
+    ConnectRefused,
+    Disconnected,
+    DisconnectReason,
+    InvalidPacket,
+    NotSupported,
+    RemoteTimeout,
+    ReservedEvent,
+    SocketIOError,
+    UnsendableValue,
+)
+from .handshake import Handshake
+from .interfaces import Flags, IAdapter, IParser, Target
+from .namespace import Namespace, ParentNamespace
+from .operator import Operator, SocketOperator
+from .options import ConnectionStateRecovery, SocketIOOptions
+from .packet import Packet, PacketType
+from .recovery import Kept
+from .remote import RemoteSocket
+from .server import SocketIO, SocketIOStats
+from .socket import Socket
+
+__all__ = [
+    "AckTimeout",
+    "AdapterError",
+    "ConnectRefused",
+    "ConnectionStateRecovery",
+    "DisconnectReason",
+    "Disconnected",
+    "Flags",
+    "Handshake",
+    "IAdapter",
+    "IParser",
+    "InvalidPacket",
+    "Kept",
+    "MemoryAdapter",
+    "Namespace",
+    "NotSupported",
+    "Operator",
+    "Packet",
+    "PacketType",
+    "ParentNamespace",
+    "RemoteSocket",
+    "RemoteTimeout",
+    "ReservedEvent",
+    "Socket",
+    "SocketIO",
+    "SocketIOError",
+    "SocketIOOptions",
+    "SocketIOStats",
+    "SocketOperator",
+    "Target",
+    "UnsendableValue",
+]

@@ -1,0 +1,100 @@
+"""Handlers of a namespace and of a socket: of the layer's own events, and of those that clients send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+
+from .. import EventEmitter
+from .operator import checkEvent
+
+OWN_EVENTS = frozenset({"connection", "disconnect", "disconnecting", "error", "new_namespace"})
+"""Events of the layer itself. A client may send events of these names; they reach catch-all listeners alone."""
+
+_NEVER = {
+    "connect": "'connection' is the event of a socket that has joined",
+    "connect_error": "a refused client is told by its own library; a middleware refuses",
+    "newListener": "there is no event for that here",
+    "removeListener": "there is no event for that here",
+}
+"""Names that neither the layer nor a client ever sends, and what to do instead."""
+
+
+class Listeners(EventEmitter):
+    """
+    Handlers by the name of an event.
+
+    @cvar elsewhere: names of the layer's own events that others have, with what to do instead.
+    """
+
+    elsewhere: ClassVar[dict[str, str]] = {}
+
+    def on(self, event: str, *handler: Any) -> Any:  # type: ignore[override]
+        """
+        Call a handler at every event of a name, after those added before it.
+
+        @param handler: a plain function, a coroutine function, or one that returns a Deferred. Without it this is a
+            decorator.
+        @return: the handler.
+        @raise ValueError: no event of that name ever comes here.
+        @raise TypeError: the handler can't be called, or the event isn't text.
+        """
+        self._checkName(event)
+        return super().on(event, *handler)
+
+    def once(self, event: str, *handler: Any) -> Any:  # type: ignore[override]
+        """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
+        self._checkName(event)
+        return super().once(event, *handler)
+
+    def _checkName(self, event: Any) -> None:
+        cure = self.elsewhere.get(event) or _NEVER.get(event) if isinstance(event, str) else None
+        if cure is not None:
+            raise ValueError(f"event {event!r} never comes here: {cure}")
+
+    def fire(self, event: str, *arguments: Any) -> bool:
+        """Call the handlers of an event of the layer itself, and return whether there was one."""
+        return super().emit(event, *arguments)
+
+
+def deferredOf(result: Any) -> Deferred[Any] | None:
+    """Return the Deferred of what a handler returned, if that is a coroutine or a Deferred."""
+    if type(result) is CoroutineType:
+        return Deferred.fromCoroutine(result)
+    return result if isinstance(result, Deferred) else None
+
+
+class CatchAll:
+    """Listeners of all events, in one direction."""
+
+    __slots__ = ("listeners",)
+
+    def __init__(self) -> None:
+        # A tuple, so that nobody who goes through it needs a copy.
+        self.listeners: tuple[Callable[..., object], ...] = ()
+
+    def add(self, listener: Callable[..., object], isFirst: bool = False) -> None:
+        """
+        Add a listener, behind or before those that there are.
+
+        @raise TypeError: it can't be called.
+        """
+        if not callable(listener):
+            raise TypeError(f"listener {listener!r:.100}: expected something to call with the event and its arguments")
+        self.listeners = (listener, *self.listeners) if isFirst else (*self.listeners, listener)
+
+    def remove(self, listener: Callable[..., object] | None) -> None:
+        """Remove a listener, or all; one that isn't there is no error."""
+        if listener is None:
+            self.listeners = ()
+            return
+        left = [*self.listeners]
+        if listener in left:
+            left.remove(listener)
+        self.listeners = tuple(left)
+
+
+__all__ = ["OWN_EVENTS", "CatchAll", "Listeners", "checkEvent", "deferredOf"]

@@ -1,0 +1,460 @@
+"""Namespaces: those with a name of their own, and those made when a client asks for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .. import generateId
+from .acks import BroadcastAck
+from .adapter import MemoryAdapter
+from .errors import NotSupported
+from .interfaces import Flags, Target
+from .listeners import Listeners, deferredOf
+from .operator import Operator
+from .options import ConnectionStateRecovery
+from .packet import Packet, PacketType
+from .recovery import Kept, Recovery
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .interfaces import Encoded
+    from .remote import RemoteSocket
+    from .server import SocketIO
+    from .socket import Socket
+
+Middleware = Callable[["Socket"], object]
+
+
+class Shared(Listeners):
+    """
+    What a namespace and a parent of namespaces have in common: handlers for all their sockets, and middlewares.
+
+    Events, with their arguments: C{connection(socket)} for each socket that has joined; C{disconnecting(socket, reason,
+    description)} and C{disconnect(socket, reason, description)} at its end; C{error(socket, exception)}; any other
+    name is an event that clients send, with the socket before the arguments.
+
+    @ivar io: the L{SocketIO}.
+    @ivar parent: of a namespace that was made when a client asked for it, the L{ParentNamespace}; otherwise None.
+    """
+
+    _log = Logger()
+    elsewhere: ClassVar[dict[str, str]] = {"new_namespace": "it is an event of io, io.on('new_namespace', handler)"}
+    parent: Any = None
+
+    def __init__(self, io: SocketIO) -> None:
+        self.io: SocketIO = io
+        self._middlewares: tuple[Middleware, ...] = ()
+
+    def use(self, middleware: Middleware) -> Middleware:
+        """
+        Call a middleware with each socket before it joins, behind those added before.
+
+        It may be a coroutine function, or return a Deferred, and is waited for, 30 seconds at most. If it raises
+        L{ConnectRefused} the client is refused with its message and data. Whatever else it raises is logged, and
+        refuses with C{Connection refused}.
+
+        @return: the middleware.
+        @raise TypeError: it can't be called.
+        """
+        if not callable(middleware):
+            raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each socket")
+        self._middlewares = (*self._middlewares, middleware)
+        return middleware
+
+    @property
+    def middlewares(self) -> tuple[Middleware, ...]:
+        """The middlewares, in the order in which they are called."""
+        return self._middlewares
+
+    def fireShared(self, event: str, *arguments: Any) -> None:
+        """Call the handlers of an event of the layer itself, and those of the parent."""
+        self.fire(event, *arguments)
+        if self.parent is not None:
+            self.parent.fire(event, *arguments)
+
+    def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
+        """Log what a handler raised, and emit it as C{error} with its socket."""
+        socket = args[0] if args else None
+        name = getattr(socket, "logName", "a namespace")
+        self._log.failure("Handler of {event} of session {session} failed", failure, event=event, session=name)
+        if event not in ("error", "new_namespace") and socket is not None:
+            socket.fire("error", failure.value)
+            self.fireShared("error", socket, failure.value)
+
+
+class Namespace(Shared):
+    """
+    A namespace: its sockets, its rooms, its handlers. Made by L{SocketIO.of}.
+
+    @ivar name: its name, which begins with a slash.
+    @ivar adapter: its L{IAdapter}.
+    @ivar recovery: what it keeps for clients that come back, a L{Recovery}; None if it keeps nothing.
+    """
+
+    recovery: Recovery | None = None
+
+    def __init__(self, io: SocketIO, name: str, parent: ParentNamespace | None = None) -> None:
+        super().__init__(io)
+        self.name: str = name
+        self.parent: ParentNamespace | None = parent
+        # Whether it stays when its last socket has left.
+        self.isFixed: bool = parent is None
+        self._sockets: dict[str, Socket] = {}
+        self.sockets: Mapping[str, Socket] = MappingProxyType(self._sockets)
+        self.encode: Callable[[int, str, int | None, Any], Encoded] = io.parser.encode
+        # Of sockets of protocol 4, whose id is a secret: the ids by which others know them.
+        self._byRemoteId: dict[str, Socket] = {}
+        # Those with listeners for what is sent.
+        self.outgoing: dict[str, Socket] = {}
+        self._ackId = 0
+        # How many clients are being asked to wait for middlewares.
+        self.joiningHere: int = 0
+        self._serverSide: dict[str, tuple[Callable[..., object], ...]] = {}
+        make: Any = io.opts.adapter or MemoryAdapter
+        self.adapter: Any = make(self)
+        self.adapter.start()
+
+    def __repr__(self) -> str:
+        count = len(self._sockets)
+        return f"<Namespace {self.name}, {count} {'socket' if count == 1 else 'sockets'}>"
+
+    def recover(self, settings: ConnectionStateRecovery | None) -> None:
+        """Keep what clients miss, by some settings, or nothing."""
+        self.recovery = None if settings is None else Recovery(self, settings)
+
+    # Operators
+
+    @property
+    def _everybody(self) -> Operator:
+        return Operator(self, Target())
+
+    def to(self, *rooms: str) -> Operator:
+        """
+        Return an operator for the sockets of some rooms.
+
+        @param rooms: names of rooms, or ids of sockets. A socket in several of them counts once.
+        @raise TypeError: one isn't text.
+        """
+        return self._everybody.to(*rooms)
+
+    in_ = to
+
+    def except_(self, *rooms: str) -> Operator:
+        """Return an operator for all sockets but those of some rooms."""
+        return self._everybody.except_(*rooms)
+
+    @property
+    def volatile(self) -> Operator:
+        """All sockets; each that would have to wait for an event doesn't get it."""
+        return self._everybody.volatile
+
+    @property
+    def local(self) -> Operator:
+        """All sockets of this process."""
+        return self._everybody.local
+
+    def compress(self, compress: bool) -> Operator:
+        """Return an operator for all sockets, whose events may be compressed or not."""
+        return self._everybody.compress(compress)
+
+    def timeout(self, milliseconds: float | None) -> Operator:
+        """Return an operator for all sockets, with a time for C{emitWithAck} in milliseconds."""
+        return self._everybody.timeout(milliseconds)
+
+    def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
+        """Send an event to all sockets, as L{Operator.emit}."""
+        self._everybody.emit(event, *arguments)
+
+    def send(self, *arguments: Any) -> None:
+        """Send an event named C{message} to all sockets."""
+        self._everybody.emit("message", *arguments)
+
+    def emitWithAck(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Send an event to all sockets, and return a Deferred of their answers, as L{Operator.emitWithAck}."""
+        return self._everybody.emitWithAck(event, *arguments)
+
+    def fetchSockets(self) -> Deferred[list[RemoteSocket]]:
+        """Return a Deferred of all sockets, of all processes, each as a L{RemoteSocket}."""
+        return self._everybody.fetchSockets()
+
+    def socketsJoin(self, *rooms: str) -> None:
+        """Put all sockets into rooms."""
+        self._everybody.socketsJoin(*rooms)
+
+    def socketsLeave(self, *rooms: str) -> None:
+        """Take all sockets out of rooms."""
+        self._everybody.socketsLeave(*rooms)
+
+    def disconnectSockets(self, close: bool = False) -> None:
+        """Disconnect all sockets from this namespace; with C{close} their sessions are closed."""
+        self._everybody.disconnectSockets(close)
+
+    # Other processes
+
+    def onServerSide(self, event: str, handler: Callable[..., object]) -> Callable[..., object]:
+        """
+        Call a handler with each event that another process sends by L{serverSideEmit}.
+
+        What it returns is the answer, if one was asked for.
+
+        @return: the handler.
+        @raise TypeError: it can't be called.
+        """
+        if not callable(handler):
+            raise TypeError(f"handler {handler!r:.100} of the event {event!r}: expected something to call")
+        self._serverSide[event] = (*self._serverSide.get(event, ()), handler)
+        return handler
+
+    def serverSideEmit(self, event: str, *arguments: Any) -> None:
+        """
+        Send an event to this namespace in the other processes.
+
+        @raise NotSupported: the adapter reaches none.
+        """
+        self.adapter.serverSideEmit(event, [*arguments])
+
+    def serverSideEmitWithAck(self, event: str, *arguments: Any, timeout: float | None = None) -> Deferred[list[Any]]:
+        """
+        Send an event to the other processes, and return a Deferred of the list of their answers.
+
+        @param timeout: milliseconds to wait; None for the adapter's own time.
+        @return: a Deferred, which fails with L{RemoteTimeout}, or with L{NotSupported}.
+        """
+        answers: Deferred[list[Any]] = self.adapter.serverSideEmitWithAck(event, [*arguments], timeout)
+        return answers
+
+    def serverSideReceived(self, event: str, arguments: list[Any]) -> Deferred[Any]:
+        """
+        Called by the adapter with an event of another process.
+
+        @return: a Deferred of what the first handler returns; it fails with L{NotSupported} if there is none.
+        """
+        handlers = self._serverSide.get(event, ())
+        first: Deferred[Any] | None = None
+        for each in handlers:
+            try:
+                result = each(*arguments)
+            except BaseException:
+                failure = Failure()
+                self._log.failure("Handler of the server-side {event} failed", failure, event=event)
+                deferred: Deferred[Any] = succeed(failure)
+            else:
+                deferred = deferredOf(result) or succeed(result)
+                if first is not None:
+                    deferred.addErrback(self._serverSideFailed, event)
+            first = deferred if first is None else first
+        if first is None:
+            first = succeed(Failure(NotSupported(f"no handler of the server-side event {event!r:.100}")))
+        return first
+
+    def _serverSideFailed(self, failure: Failure, event: str) -> None:
+        self._log.failure("Handler of the server-side {event} failed", failure, event=event)
+
+    # Sockets and rooms
+
+    @property
+    def rooms(self) -> Mapping[str, frozenset[Socket]]:
+        """The rooms of this process and the sockets in each. The id of each socket is a room, too. To look at."""
+        return _Rooms(self)
+
+    def socketOf(self, room: str) -> Socket | None:
+        """Return the socket whose id, or remote id, a room is."""
+        socket = self._sockets.get(room)
+        return self._byRemoteId.get(room) if socket is None and self._byRemoteId else socket
+
+    def idFor(self, client: Client) -> str:
+        """Return the id of a new socket. In protocol 4 the client makes it of the session's by itself."""
+        if not client.isProtocol4:
+            return generateId()
+        return client.conn.id if self.name == "/" else f"{self.name}#{client.conn.id}"
+
+    def add(self, socket: Socket) -> None:
+        """Called when a socket is connected."""
+        self._sockets[socket.id] = socket
+        if socket.remoteId != socket.id:
+            self._byRemoteId[socket.remoteId] = socket
+
+    def removed(self, socket: Socket) -> None:
+        """Called when a socket ends; it is in its rooms until L{IAdapter.removeAll}."""
+        self._sockets.pop(socket.id, None)
+        self.outgoing.pop(socket.id, None)
+        if self._byRemoteId:
+            self._byRemoteId.pop(socket.remoteId, None)
+        socket.client.left(socket)
+
+    def leaveIfEmpty(self) -> None:
+        """End, if this was made when a client asked for it, and nobody is left."""
+        if not self._sockets and not self.joiningHere and not self.isFixed:
+            self.io.namespaceEmpty(self)
+
+    def closeAdapter(self) -> Deferred[None]:
+        """End: forget what is kept, and close the adapter."""
+        if self.recovery is not None:
+            self.recovery.close()
+        closing = self.adapter.close()
+        return closing if isinstance(closing, Deferred) else succeed(None)
+
+    @property
+    def middlewares(self) -> tuple[Middleware, ...]:
+        return self._middlewares if self.parent is None else (*self.parent.middlewares, *self._middlewares)
+
+    # For adapters: the sockets of this process
+
+    def newAckId(self) -> int:
+        """Return an id for an acknowledgement, which none of this namespace had before."""
+        self._ackId += 1
+        return self._ackId
+
+    def ackTimeout(self, flags: Flags) -> float | None:
+        """Return for how many milliseconds an acknowledgement is waited for; None is for as long as sockets last."""
+        timeout = self.io.opts.ackTimeout if flags.timeout is None else flags.timeout
+        return None if timeout == float("inf") else timeout
+
+    def deliver(self, packet: Packet, target: Target) -> None:
+        """
+        Send an event to the sockets of a target that are of this process.
+
+        @param packet: an EVENT without an id.
+        @raise UnsendableValue: an argument can't be sent.
+        """
+        flags = target.flags
+        if self.recovery is not None and not flags.volatile:
+            encoded = self.recovery.record(packet.data, target)
+        else:
+            encoded = self.encode(PacketType.EVENT, self.name, None, packet.data)
+        self._transmit(encoded, self.adapter.socketsIn(target.rooms, target.excluded), flags, packet.data)
+
+    def _transmit(self, encoded: Encoded, sockets: Collection[Socket], flags: Flags, data: list[Any]) -> None:
+        if self.outgoing:
+            for each in sockets:
+                each.tellOutgoing(data)
+        count = self.io.engine.broadcast(
+            encoded,  # type: ignore[arg-type]
+            to=[each.client.conn for each in sockets],
+            compress=flags.compress,
+            volatile=flags.volatile,
+        )
+        if flags.volatile:
+            self.io.counters.volatileDropped += len(sockets) - count
+
+    def deliverWithAck(self, packet: Packet, target: Target) -> Deferred[list[Any]]:
+        """
+        Send an event to the sockets of a target that are of this process, and return a Deferred of their answers.
+
+        @param packet: an EVENT without an id.
+        @raise UnsendableValue: an argument can't be sent.
+        """
+        flags = target.flags
+        ackId = self.newAckId()
+        encoded = self.encode(PacketType.EVENT, self.name, ackId, packet.data)
+        sockets = {each.id: each for each in self.adapter.socketsIn(target.rooms, target.excluded)}
+        missing = [id for id, each in sockets.items() if flags.volatile and not each.conn.isDrained]  # noqa: A001
+        for each in missing:
+            del sockets[each]
+        waiting = BroadcastAck(ackId, sockets, missing, self.ackTimeout(flags), self.io.ackTimeouts)
+        self._transmit(encoded, [*sockets.values()], attrs.evolve(flags, volatile=False), packet.data)
+        self.io.counters.volatileDropped += len(missing)
+        return waiting.deferred
+
+    # Recovery
+
+    def welcome(self, socket: Socket, kept: Kept | None) -> list[Encoded]:
+        """
+        Give a socket that is about to be connected its session; return what it has missed.
+
+        @param kept: what it comes back to.
+        """
+        recovery = self.recovery
+        if recovery is None:
+            return []
+        if kept is None or not recovery.isSame(kept, socket):
+            if not socket.client.isProtocol4:
+                # An older client could not come back.
+                recovery.begin(socket)
+            return []
+        missed = recovery.missed(kept, socket.auth.get("offset"))
+        socket.restore(kept)
+        recovery.restored(kept, socket)
+        return missed
+
+
+class ParentNamespace(Shared):
+    """
+    Handlers and middlewares of namespaces that are made when a client asks for one. Made by L{SocketIO.of}.
+
+    @ivar children: the namespaces that it has made, by name.
+    """
+
+    def __init__(
+        self,
+        io: SocketIO,
+        accepts: re.Pattern[str] | Callable[[str, dict[str, Any]], object],
+        settings: ConnectionStateRecovery | None,
+    ) -> None:
+        super().__init__(io)
+        self._accepts = accepts
+        self.recoverySettings: ConnectionStateRecovery | None = settings
+        self._children: dict[str, Namespace] = {}
+        self.children: Mapping[str, Namespace] = MappingProxyType(self._children)
+
+    def __repr__(self) -> str:
+        return f"<ParentNamespace {getattr(self._accepts, 'pattern', self._accepts)!r}, {len(self._children)} children>"
+
+    def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
+        """Send an event to all sockets of all namespaces that this has made."""
+        for each in [*self._children.values()]:
+            each.emit(event, *arguments)
+
+    async def accepts(self, name: str, auth: dict[str, Any]) -> bool:
+        """Return whether a namespace may be made; a function that raises is logged, and says no."""
+        if isinstance(self._accepts, re.Pattern):
+            return self._accepts.search(name) is not None
+        try:
+            result = self._accepts(name, auth)
+            deferred = deferredOf(result)
+            return bool(result if deferred is None else await deferred)
+        except CancelledError:
+            # The client has left.
+            raise
+        except Exception:
+            self._log.failure("The function that accepts namespaces failed")
+            return False
+
+    def make(self, name: str) -> Namespace:
+        """Make a namespace, and tell the handlers of C{new_namespace}."""
+        child = self.io.addNamespace(name, self)
+        self._children[name] = child
+        self.io.fire("new_namespace", child)
+        return child
+
+    def forget(self, name: str) -> None:
+        """Let go of a namespace that has ended."""
+        self._children.pop(name, None)
+
+
+class _Rooms(Mapping[str, "frozenset[Socket]"]):
+    """The rooms of a namespace, made of its adapter's when one is asked for."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def __getitem__(self, room: str) -> frozenset[Socket]:
+        sockets = self._namespace.adapter.socketsIn((room,), ())
+        if not sockets:
+            raise KeyError(room)
+        return frozenset(sockets)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._namespace.sockets
+        yield from self._namespace.adapter.rooms
+
+    def __len__(self) -> int:
+        return len(self._namespace.sockets) + len(self._namespace.adapter.rooms)

@@ -1,0 +1,169 @@
+"""The options of the Socket.IO layer. docs/socketio-options.md."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import attrs
+
+from .. import OptionError
+from .interfaces import IParser
+
+if TYPE_CHECKING:
+    from .namespace import Namespace
+    from .recovery import Kept
+    from .socket import Socket
+
+
+def _wholeNumber(least: int, isOptional: bool = False) -> Callable[[Any, Any, Any], None]:
+    """Return a validator of whole numbers, and of None if the option may be that."""
+
+    def check(_: object, attribute: Any, value: Any) -> None:
+        if value is None and isOptional:
+            return
+        if type(value) is not int or value < least:
+            orNone = ", or None" if isOptional else ""
+            raise OptionError(attribute.name, value, f"expected a whole number from {least} on{orNone}")
+
+    return check
+
+
+def _flag(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not bool:
+        raise OptionError(attribute.name, value, "expected True or False")
+
+
+def _function(what: str) -> Callable[[Any, Any, Any], None]:
+    def check(_: object, attribute: Any, value: Any) -> None:
+        if value is not None and not callable(value):
+            raise OptionError(attribute.name, value, f"expected {what}, or None")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionStateRecovery:
+    """
+    How clients get back what they had before they lost the connection. docs/socketio-recovery.md.
+
+    @ivar maxDisconnectionDuration: milliseconds that a session is kept.
+    @ivar skipMiddlewares: whether the middlewares of the namespace aren't called for a client that comes back.
+    @ivar maxEvents: how many events are kept for each namespace.
+    @ivar maxBytes: how many bytes of events are kept for each namespace.
+    @ivar maxWaitingSessions: how many sessions without a connection are kept for each namespace.
+    @ivar sameUser: called with the L{Kept} session and the new socket, behind the middlewares; if it returns something
+        false the client gets a session of its own. None lets anyone take a session over who knows its secret.
+    """
+
+    maxDisconnectionDuration: int = attrs.field(default=120_000, validator=_wholeNumber(1))
+    skipMiddlewares: bool = attrs.field(default=False, validator=_flag)
+    maxEvents: int = attrs.field(default=1000, validator=_wholeNumber(1))
+    maxBytes: int = attrs.field(default=1_000_000, validator=_wholeNumber(1))
+    maxWaitingSessions: int = attrs.field(default=10_000, validator=_wholeNumber(1))
+    sameUser: Callable[[Kept, Socket], object] | None = attrs.field(default=None, validator=_function("a function"))
+
+
+def recoveryOf(value: Any) -> ConnectionStateRecovery | None:
+    """
+    Return the settings that the option C{connectionStateRecovery} stands for; None if it is off.
+
+    @raise OptionError: it is something else than a flag, settings or a mapping of them.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return ConnectionStateRecovery()
+    if isinstance(value, ConnectionStateRecovery):
+        return value
+    if isinstance(value, Mapping):
+        made: ConnectionStateRecovery = _made(ConnectionStateRecovery, value, "connectionStateRecovery.")
+        return made
+    raise OptionError(
+        "connectionStateRecovery",
+        value,
+        "expected True, False, or settings such as {'maxDisconnectionDuration': 60000}",
+    )
+
+
+def _checkParser(_: object, attribute: Any, value: Any) -> None:
+    if value not in ("default", "msgpack") and not IParser.providedBy(value):
+        raise OptionError(attribute.name, value, "expected 'default', 'msgpack', or an object that provides IParser")
+
+
+def _checkFolder(_: object, attribute: Any, value: Any) -> None:
+    if value is not False and not isinstance(value, str | Path):
+        raise OptionError(attribute.name, value, "expected the folder of the client's bundles, or False")
+
+
+@attrs.frozen(kw_only=True)
+class SocketIOOptions:
+    """
+    The options of a L{SocketIO}; those of the server below it are L{ServerOptions}.
+
+    @ivar connectTimeout: milliseconds in which a client has to join a namespace; its session is closed otherwise.
+    @ivar ackTimeout: milliseconds that C{emitWithAck} waits unless told; None waits until the socket ends.
+    @ivar maxAttachments: how many binary attachments one packet may have.
+    @ivar maxWaitingEvents: how many events of one socket may wait for asynchronous middlewares of it; then nothing is
+        read from its client until they are done.
+    @ivar maxNamespacesPerClient: how many namespaces one session may join.
+    @ivar cleanupEmptyChildNamespaces: whether a namespace that was made as a client asked for it ends with its last
+        socket, unless C{of} was called with its name.
+    @ivar adapter: called with each L{Namespace}, returns its L{IAdapter}; None for L{MemoryAdapter}.
+    @ivar connectionStateRecovery: off if false; True, L{ConnectionStateRecovery}, or a mapping of its attributes.
+    @ivar parser: C{default}, C{msgpack} (needs the extra of that name), or an L{IParser}.
+    @ivar default: called with a value that JSON can't carry, returns one that is sent in its place.
+    @ivar serveClient: the folder of C{socket.io-client}'s bundles, to serve them below the path; False for none.
+    """
+
+    connectTimeout: int = attrs.field(default=45_000, validator=_wholeNumber(1))
+    ackTimeout: int | None = attrs.field(default=60_000, validator=_wholeNumber(1, isOptional=True))
+    maxAttachments: int = attrs.field(default=10, validator=_wholeNumber(0))
+    maxWaitingEvents: int = attrs.field(default=100, validator=_wholeNumber(1))
+    maxNamespacesPerClient: int = attrs.field(default=100, validator=_wholeNumber(1))
+    cleanupEmptyChildNamespaces: bool = attrs.field(default=True, validator=_flag)
+    adapter: Callable[[Namespace], Any] | None = attrs.field(
+        default=None, validator=_function("something to call with each namespace, such as RedisAdapter(url)")
+    )
+    connectionStateRecovery: ConnectionStateRecovery | None = attrs.field(default=None, converter=recoveryOf)
+    parser: Any = attrs.field(default="default", validator=_checkParser)
+    default: Callable[[Any], Any] | None = attrs.field(default=None, validator=_function("a function"))
+    serveClient: str | Path | bool = attrs.field(default=False, validator=_checkFolder)
+
+
+class SocketIOKeywords(TypedDict, total=False):
+    """The options as keyword arguments."""
+
+    connectTimeout: int
+    ackTimeout: int | None
+    maxAttachments: int
+    maxWaitingEvents: int
+    maxNamespacesPerClient: int
+    cleanupEmptyChildNamespaces: bool
+    adapter: Callable[[Namespace], Any] | None
+    connectionStateRecovery: bool | ConnectionStateRecovery | Mapping[str, Any] | None
+    parser: Any
+    default: Callable[[Any], Any] | None
+    serveClient: str | Path | bool
+
+
+def optionsOf(given: Mapping[str, Any]) -> SocketIOOptions:
+    """
+    Return options by their names.
+
+    @raise OptionError: one is unknown, of a wrong type or out of range.
+    """
+    options: SocketIOOptions = _made(SocketIOOptions, given, "")
+    return options
+
+
+def _made(kind: Any, given: Mapping[str, Any], prefix: str) -> Any:
+    names = [each.name for each in attrs.fields(kind)]
+    for name, value in given.items():
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            cure = f"did you mean {near[0]}?" if near else f"the options are {', '.join(names)}"
+            raise OptionError(f"{prefix}{name}", value, cure)
+    return kind(**given)

@@ -1,0 +1,263 @@
+"""
+Connection state recovery: what clients missed while they had no connection. docs/socketio-recovery.md.
+
+Each namespace has one ring of the events it sent, with increasing numbers, and the sessions that may come back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .. import DeadlineQueue, generateId
+from .errors import DisconnectReason
+from .interfaces import Encoded, Target
+from .options import ConnectionStateRecovery
+from .packet import PacketType
+
+if TYPE_CHECKING:
+    from .namespace import Namespace
+    from .socket import Socket
+
+RECOVERABLE = frozenset(
+    (
+        DisconnectReason.TRANSPORT_CLOSE,
+        DisconnectReason.TRANSPORT_ERROR,
+        DisconnectReason.PING_TIMEOUT,
+        DisconnectReason.FORCED_CLOSE,
+        DisconnectReason.SERVER_SHUTTING_DOWN,
+    )
+)
+"""Reasons of an end after which a client may come back to what it had."""
+
+PID_BYTES = 18
+"""Random bytes of the secret by which a client comes back."""
+
+MOST_EXPIRED = 1000
+"""Of how many sessions that were kept too long it is remembered that they were."""
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def inBase36(number: int) -> str:
+    """Return a number as text in base 36."""
+    digits = ""
+    while True:
+        number, rest = divmod(number, 36)
+        digits = _DIGITS[rest] + digits
+        if not number:
+            return digits
+
+
+class Kept:
+    """
+    What a client may come back to.
+
+    @ivar id: the id of its socket.
+    @ivar rooms: the rooms it was in, without its id.
+    @ivar data: the C{data} of its socket.
+    @ivar auth: what it said of itself.
+    @ivar socket: the socket; None when that has ended.
+    """
+
+    __slots__ = ("auth", "begin", "data", "id", "pid", "remoteId", "rooms", "socket")
+
+    def __init__(self, pid: str, socket: Socket, begin: int) -> None:
+        self.pid = pid
+        self.id = socket.id
+        self.remoteId = socket.remoteId
+        self.socket: Socket | None = socket
+        self.begin = begin
+        self.rooms: frozenset[str] = frozenset()
+        self.data: dict[str, Any] = {}
+        self.auth = socket.auth
+
+
+class _Entry:
+    """One event of the ring."""
+
+    __slots__ = ("encoded", "size", "target", "time")
+
+    def __init__(self, encoded: Encoded, target: Target, size: int, time: float) -> None:
+        self.encoded = encoded
+        self.target = target
+        self.size = size
+        self.time = time
+
+
+def _sizeOf(encoded: Encoded) -> int:
+    return sum(map(len, encoded)) if isinstance(encoded, list) else len(encoded)
+
+
+class Recovery:
+    """
+    The events and the sessions that one namespace keeps.
+
+    @param namespace: the L{Namespace}.
+    @param settings: how much is kept, and how long.
+    """
+
+    def __init__(self, namespace: Namespace, settings: ConnectionStateRecovery) -> None:
+        self._namespace = namespace
+        self.settings = settings
+        self._clock: Any = namespace.io.engine.clock
+        # So that an offset of another process is known to be one.
+        self._epoch = inBase36(int.from_bytes(generateId(6).encode("ascii")))
+        self._ring: deque[_Entry] = deque()
+        self._size = 0
+        # The number of the newest event.
+        self._newest = 0
+        self._sessions: dict[str, Kept] = {}
+        self._waiting: OrderedDict[str, Kept] = OrderedDict()
+        self._expired: OrderedDict[str, None] = OrderedDict()
+        self._deadlines = DeadlineQueue(self._clock, settings.maxDisconnectionDuration / 1000, self._expire)
+
+    @property
+    def waiting(self) -> int:
+        """How many sessions are kept whose client has no connection."""
+        return len(self._waiting)
+
+    # Events
+
+    def record(self, data: list[Any], target: Target) -> Encoded:
+        """
+        Keep an event, and return it encoded, with its offset behind its arguments.
+
+        @param data: its name and its arguments.
+        @raise UnsendableValue: an argument can't be sent.
+        """
+        namespace = self._namespace
+        offset = f"{self._epoch}.{inBase36(self._newest + 1)}"
+        encoded = namespace.encode(PacketType.EVENT, namespace.name, None, [*data, offset])
+        self._newest += 1
+        entry = _Entry(encoded, target, _sizeOf(encoded), self._clock.seconds())
+        self._ring.append(entry)
+        self._size += entry.size
+        self._trim()
+        return encoded
+
+    def _trim(self) -> None:
+        ring, settings = self._ring, self.settings
+        oldest = self._clock.seconds() - settings.maxDisconnectionDuration / 1000
+        while ring and (len(ring) > settings.maxEvents or self._size > settings.maxBytes or ring[0].time < oldest):
+            self._size -= ring.popleft().size
+
+    # Sessions
+
+    def begin(self, socket: Socket) -> str:
+        """Keep a session from its CONNECT on, and return its secret."""
+        pid = generateId(PID_BYTES)
+        self._sessions[pid] = Kept(pid, socket, self._newest)
+        socket.pid = pid
+        return pid
+
+    def ended(self, socket: Socket, reason: DisconnectReason) -> None:
+        """Keep the session of a socket that ends for its client to come back, or forget it."""
+        kept = None if socket.pid is None else self._sessions.get(socket.pid)
+        if kept is None or kept.socket is not socket:
+            return
+        if reason not in RECOVERABLE or self._namespace.io.isClosing:
+            del self._sessions[kept.pid]
+            return
+        kept.socket = None
+        kept.rooms = self._namespace.adapter.roomsOf(socket.id)
+        kept.data = socket.data
+        self._waiting[kept.pid] = kept
+        self._deadlines.add(kept)
+        if len(self._waiting) > self.settings.maxWaitingSessions:
+            _, oldest = self._waiting.popitem(last=False)
+            self._deadlines.remove(oldest)
+            del self._sessions[oldest.pid]
+
+    def _expire(self, kept: Kept) -> None:
+        self._waiting.pop(kept.pid, None)
+        self._sessions.pop(kept.pid, None)
+        self._expired[kept.pid] = None
+        if len(self._expired) > MOST_EXPIRED:
+            self._expired.popitem(last=False)
+        self._namespace.leaveIfEmpty()
+
+    def find(self, auth: dict[str, Any]) -> Kept | None:
+        """
+        Return the session that a client comes back to; None if it doesn't, or can't, which is counted.
+
+        If the session has a connection, that is ended: the client knows better that it is lost.
+        """
+        pid = auth.get("pid")
+        if not isinstance(pid, str):
+            return None
+        kept = self._sessions.get(pid)
+        if kept is None:
+            isForeign = isinstance(offset := auth.get("offset"), str) and not offset.startswith(f"{self._epoch}.")
+            self._lost("expired" if pid in self._expired else "foreign" if isForeign else "unknown")
+            return None
+        if kept.socket is not None:
+            kept.socket.client.replaced()
+        self._trim()
+        if self._sessions.get(pid) is not kept or kept.socket is not None:
+            self._lost("unknown")
+            return None
+        if self._after(kept, auth.get("offset")) < self._newest - len(self._ring):
+            self._lost("evicted")
+            self.forget(kept)
+            return None
+        return kept
+
+    def isSame(self, kept: Kept, socket: Socket) -> bool:
+        """Return whether a new socket is of the user whose session is kept."""
+        sameUser = self.settings.sameUser
+        if sameUser is None:
+            return True
+        if sameUser(kept, socket):
+            return True
+        self._lost("other user")
+        return False
+
+    def missed(self, kept: Kept, offset: Any) -> list[Encoded]:
+        """Return the events that a client has missed, in their order."""
+        after = self._after(kept, offset)
+        first = self._newest - len(self._ring)
+        rooms = kept.rooms | {kept.id, kept.remoteId}
+        return [
+            each.encoded
+            for each in islice(self._ring, max(0, after - first), None)
+            if (not each.target.rooms or not rooms.isdisjoint(each.target.rooms))
+            and rooms.isdisjoint(each.target.excluded)
+        ]
+
+    def restored(self, kept: Kept, socket: Socket) -> None:
+        """Let a socket go on with a session that is kept."""
+        self._waiting.pop(kept.pid, None)
+        self._deadlines.remove(kept)
+        kept.socket = socket
+        kept.auth = socket.auth
+        socket.pid = kept.pid
+        self._namespace.io.counters.recovered += 1
+
+    def forget(self, kept: Kept) -> None:
+        """Keep a session no more."""
+        self._waiting.pop(kept.pid, None)
+        self._deadlines.remove(kept)
+        self._sessions.pop(kept.pid, None)
+
+    def _after(self, kept: Kept, offset: Any) -> int:
+        """Return the number of the last event that a client has got."""
+        epoch, _, number = offset.partition(".") if isinstance(offset, str) else ("", "", "")
+        if epoch != self._epoch or not number.isascii() or not number.isalnum() or len(number) > 12:
+            # It may be of a session before this one: the stock client doesn't forget it.
+            return kept.begin
+        return min(max(int(number, 36), kept.begin), self._newest)
+
+    def _lost(self, why: str) -> None:
+        notRecovered = self._namespace.io.counters.notRecovered
+        notRecovered[why] = notRecovered.get(why, 0) + 1
+
+    def close(self) -> None:
+        """Forget everything."""
+        for each in [*self._waiting.values()]:
+            self._deadlines.remove(each)
+        self._waiting.clear()
+        self._sessions.clear()
+        self._ring.clear()
+        self._size = 0

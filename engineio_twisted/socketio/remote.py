@@ -1,0 +1,60 @@
+"""Sockets of any process, as C{fetchSockets} returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .interfaces import Target
+from .operator import Operator
+
+if TYPE_CHECKING:
+    from .namespace import Namespace
+
+
+class RemoteSocket:
+    """
+    A socket of this process or another one, as it was when C{fetchSockets} was called.
+
+    @ivar id: its id. Of a client of protocol 4 it is another one than the socket's own, which is a secret.
+    @ivar rooms: the rooms it is in, its id among them.
+    @ivar data: its C{data}; of another process, what JSON can carry of it.
+    @ivar handshake: C{headers}, C{query}, C{auth}, C{address}, C{secure}, C{url} and C{issued} by name.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        id: str,  # noqa: A002
+        rooms: frozenset[str],
+        data: dict[str, Any],
+        handshake: Mapping[str, Any],
+    ) -> None:
+        self._namespace = namespace
+        self.id = id
+        self.rooms = rooms
+        self.data = data
+        self.handshake = handshake
+
+    def __repr__(self) -> str:
+        return f"<RemoteSocket {self.id} of {self._namespace.name}>"
+
+    @property
+    def _operator(self) -> Operator:
+        return Operator(self._namespace, Target(rooms=frozenset((self.id,))))
+
+    def emit(self, event: str, *arguments: Any) -> None:
+        """Send an event to the socket."""
+        self._operator.emit(event, *arguments)
+
+    def join(self, *rooms: str) -> None:
+        """Put the socket into rooms."""
+        self._operator.socketsJoin(*rooms)
+
+    def leave(self, *rooms: str) -> None:
+        """Take the socket out of rooms."""
+        self._operator.socketsLeave(*rooms)
+
+    def disconnect(self, close: bool = False) -> None:
+        """Disconnect the socket from the namespace; with C{close} its session is closed."""
+        self._operator.disconnectSockets(close)

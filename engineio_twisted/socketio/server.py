@@ -1,0 +1,375 @@
+"""The Socket.IO layer on a server of the engine: what an application holds. docs/socketio.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, ClassVar, Unpack, overload
+
+import attrs
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.logger import Logger
+
+from .. import DeadlineQueue, Ends, LogThrottle, OptionError, Server
+from .. import Socket as EngineSocket
+from .acks import AckTimeouts
+from .bundle import serveBundle
+from .client import Client
+from .errors import InvalidPacket
+from .namespace import Namespace, ParentNamespace
+from .options import (
+    ConnectionStateRecovery,
+    SocketIOKeywords,
+    SocketIOOptions,
+    optionsOf,
+    recoveryOf,
+)
+from .packet import JSONParser
+from .socket import Socket
+
+JOINING_TIMEOUT = 30.0
+"""Seconds that middlewares may take."""
+
+NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], object]
+
+
+@attrs.frozen
+class SocketIOStats:
+    """
+    What the layer has now, and what it has counted since it began.
+
+    @ivar clients: sessions of the engine.
+    @ivar sockets: sockets connected, in all namespaces.
+    @ivar namespaces: namespaces.
+    @ivar rooms: rooms of all namespaces, without those that are ids.
+    @ivar acks: acknowledgements that are waited for.
+    @ivar joining: attempts to join a namespace that wait for a middleware.
+    @ivar attachments: packets whose attachments have not all come.
+    @ivar waitingSessions: sessions kept for clients that may come back.
+    @ivar events: events received.
+    @ivar invalidPackets: violations of the protocol, each of which ended a session.
+    @ivar refused: attempts to join a namespace that were refused.
+    @ivar lateAcks: acknowledgements that nobody waited for.
+    @ivar volatileDropped: events that were volatile and would have had to wait.
+    @ivar recovered: clients that came back to what they had.
+    @ivar notRecovered: clients that could not, by the cause: C{unknown}, C{expired}, C{evicted}, C{foreign}, C{other
+        user}.
+    """
+
+    clients: int
+    sockets: int
+    namespaces: int
+    rooms: int
+    acks: int
+    joining: int
+    attachments: int
+    waitingSessions: int
+    events: int
+    invalidPackets: int
+    refused: int
+    lateAcks: int
+    volatileDropped: int
+    recovered: int
+    notRecovered: Mapping[str, int]
+
+
+class Counters:
+    """What the layer counts."""
+
+    __slots__ = (
+        "acks",
+        "events",
+        "invalidPackets",
+        "lateAcks",
+        "notRecovered",
+        "recovered",
+        "refused",
+        "volatileDropped",
+    )
+
+    def __init__(self) -> None:
+        self.acks = self.events = self.invalidPackets = self.lateAcks = 0
+        self.recovered = self.refused = self.volatileDropped = 0
+        self.notRecovered: dict[str, int] = {}
+
+
+class SocketIO(Namespace):
+    """
+    A Socket.IO server: its namespaces, on a server of the engine. It is the namespace C{/} itself.
+
+    Besides the events of a namespace it emits C{new_namespace(namespace)} for each that is made when a client asks.
+
+    @param engine: the L{Server}; its path should be C{/socket.io}, as clients expect it.
+    @param options: the options, in place of keyword arguments.
+    @param keywords: options by name, as in L{SocketIOOptions}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range.
+    @raise TypeError: the engine is no L{Server}, or has a Socket.IO layer already.
+    @ivar engine: the server.
+    @ivar opts: the L{SocketIOOptions}.
+    """
+
+    _log = Logger()
+    elsewhere: ClassVar[dict[str, str]] = {}
+    isDraining: bool = False
+    isClosing: bool = False
+
+    def __init__(
+        self, engine: Server, options: SocketIOOptions | None = None, **keywords: Unpack[SocketIOKeywords]
+    ) -> None:
+        if not isinstance(engine, Server):
+            cure = "; SocketIO(listen(3000, path='/socket.io')) makes both" if isinstance(engine, int | str) else ""
+            raise TypeError(f"engine {engine!r:.100}: expected a Server{cure}")
+        if engine.socketIONotice.isBound:
+            raise TypeError(f"engine {engine!r}: it has a Socket.IO layer already")
+        if options is not None and keywords:
+            raise OptionError("options", options, f"expected either SocketIOOptions or {', '.join(keywords)}, not both")
+        self.opts: SocketIOOptions = optionsOf(keywords) if options is None else options
+        self.engine: Server = engine
+        self.parser: Any = self._parser()
+        if self.opts.serveClient is not False:
+            serveBundle(engine, str(self.opts.serveClient))
+        self.counters = Counters()
+        self._clients: set[Client] = set()
+        self._namespaces: dict[str, Namespace] = {}
+        self.namespaces: Mapping[str, Namespace] = MappingProxyType(self._namespaces)
+        self._parents: list[ParentNamespace] = []
+        self._throttle = LogThrottle(lambda: engine.clock)
+        # Handlers that have not come to their end, and who waits for that.
+        self.handlersRunning: int = 0
+        self._idle: list[Deferred[None]] = []
+        super().__init__(self, "/")
+        self._namespaces["/"] = self
+        self.recover(self.opts.connectionStateRecovery)
+        engine.socketIONotice.layerBound()
+        engine.on("connection", self._opened)
+        engine.addShutdownTrigger("drain", self._drain)
+        engine.addShutdownTrigger("close", self._close)
+
+    def __repr__(self) -> str:
+        return f"<SocketIO {self.engine.opts.path}, {len(self._clients)} clients, {len(self._namespaces)} namespaces>"
+
+    def __conform__(self, interface: Any) -> Any:
+        """Adapt to what the server provides, so that C{EngineIOResource(io)} serves it."""
+        return interface(self.engine, None)
+
+    def _parser(self) -> Any:
+        options = self.opts
+        maxBytes = self.engine.opts.maxHttpBufferSize
+        if options.parser == "msgpack":
+            from .msgpack import MsgpackParser
+
+            return MsgpackParser(default=options.default)
+        if options.parser == "default":
+            return JSONParser(maxAttachments=options.maxAttachments, maxBytes=maxBytes, default=options.default)
+        return options.parser
+
+    # What is made when there is a reactor
+
+    @cached_property
+    def connecting(self) -> DeadlineQueue:
+        """The clients that have joined no namespace yet."""
+        return DeadlineQueue(self.engine.clock, self.opts.connectTimeout / 1000, lambda client: client.late())
+
+    @cached_property
+    def joining(self) -> DeadlineQueue:
+        """The attempts to join a namespace that wait for something."""
+        return DeadlineQueue(self.engine.clock, JOINING_TIMEOUT, lambda joining: joining.timedOut())
+
+    @cached_property
+    def ackTimeouts(self) -> AckTimeouts:
+        """The deadlines of acknowledgements."""
+        return AckTimeouts(self.engine.clock)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The ends of sockets that are running."""
+        return Ends(self.engine.clock)
+
+    # Namespaces
+
+    @overload
+    def of(
+        self,
+        name: str,
+        *,
+        connectionStateRecovery: bool | ConnectionStateRecovery | Mapping[str, Any] | None = ...,
+    ) -> Namespace: ...
+
+    @overload
+    def of(
+        self,
+        name: re.Pattern[str] | Callable[[str, dict[str, Any]], object],
+        *,
+        connectionStateRecovery: bool | ConnectionStateRecovery | Mapping[str, Any] | None = ...,
+    ) -> ParentNamespace: ...
+
+    def of(
+        self,
+        name: NamespaceName,
+        *,
+        connectionStateRecovery: bool | ConnectionStateRecovery | Mapping[str, Any] | None = None,
+    ) -> Namespace | ParentNamespace:
+        """
+        Return a namespace, or what makes namespaces when clients ask for them.
+
+        @param name: text: the namespace of that name, made if there is none. A leading slash is added. A compiled
+            pattern: a L{ParentNamespace} for all names in which it is found; anchor it. A function: one for all names
+            for which it returns something true, now or later; it is called with the name and with the client's C{auth}.
+        @param connectionStateRecovery: as the option, for this one; None for the option of the L{SocketIO}.
+        @raise TypeError: the name is something else.
+        """
+        settings = (
+            self.opts.connectionStateRecovery
+            if connectionStateRecovery is None
+            else recoveryOf(connectionStateRecovery)
+        )
+        if isinstance(name, str):
+            name = name if name.startswith("/") else f"/{name}"
+            namespace = self._namespaces.get(name)
+            if namespace is None:
+                namespace = self._namespaces[name] = Namespace(self, name)
+                namespace.recover(settings)
+            elif connectionStateRecovery is not None:
+                namespace.recover(settings)
+            namespace.isFixed = True
+            return namespace
+        if not isinstance(name, re.Pattern) and not callable(name):
+            raise TypeError(f"namespace {name!r:.100}: expected a name, a compiled pattern, or a function of a name")
+        parent = ParentNamespace(self, name, settings)
+        self._parents.append(parent)
+        return parent
+
+    async def namespaceFor(self, name: str, auth: dict[str, Any]) -> Namespace | None:
+        """Return the namespace of a name, or make it if one of the parents takes the name; None if none does."""
+        for parent in self._parents:
+            if await parent.accepts(name, auth):
+                # It may have been made while the function was waited for.
+                known = self._namespaces.get(name)
+                return parent.make(name) if known is None else known
+        return self._namespaces.get(name)
+
+    def addNamespace(self, name: str, parent: ParentNamespace) -> Namespace:
+        """Make a namespace of a parent."""
+        namespace = Namespace(self, name, parent)
+        namespace.recover(parent.recoverySettings)
+        namespace.isFixed = not self.opts.cleanupEmptyChildNamespaces
+        self._namespaces[name] = namespace
+        return namespace
+
+    def namespaceEmpty(self, namespace: Namespace) -> None:
+        """Called when a namespace that a client has asked for is empty, unless it stays."""
+        if namespace.recovery is not None and namespace.recovery.waiting and not self.isClosing:
+            # Its clients may come back.
+            return
+        if self._namespaces.get(namespace.name) is namespace:
+            del self._namespaces[namespace.name]
+            if namespace.parent is not None:
+                namespace.parent.forget(namespace.name)
+            namespace.closeAdapter().addErrback(
+                lambda failure: self._log.failure("An adapter failed to close", failure)
+            )
+
+    # Clients
+
+    def _opened(self, conn: EngineSocket) -> None:
+        client = Client(self, conn)
+        self._clients.add(client)
+        self.connecting.add(client)
+        if client.isProtocol4:
+            client.joinFirst()
+
+    def gone(self, client: Client) -> None:
+        """Called when the session of a client has ended."""
+        self._clients.discard(client)
+        self.connecting.remove(client)
+
+    def invalidPacket(self, conn: EngineSocket, error: InvalidPacket) -> None:
+        """Count and log what a client sent, which ends its session."""
+        self.counters.invalidPackets += 1
+        if self._throttle.allows("invalid packet"):
+            option = "" if error.option is None else f" ({error.option})"
+            self._log.warn(
+                "Session {session} sent an invalid packet: {problem}{option}",
+                session=conn.logName,
+                problem=error.problem,
+                option=option,
+            )
+
+    def handlerUnfit(self, socket: Socket, event: str, error: BaseException) -> None:
+        """Log that a client sent an event with arguments that its handler doesn't take."""
+        if self._throttle.allows("arguments"):
+            self._log.warn(
+                "Session {session} sent {event} with arguments that its handler does not take: {problem}",
+                session=socket.logName,
+                event=event[:100],
+                problem=str(error),
+            )
+
+    def handlerOver(self, result: Any) -> Any:
+        """Called when a handler has come to its end; returns what it is given."""
+        self.handlersRunning -= 1
+        if not self.handlersRunning and self._idle:
+            idle, self._idle = self._idle, []
+            for each in idle:
+                each.callback(None)
+        return result
+
+    def stats(self) -> SocketIOStats:
+        """Return what there is now, and what was counted. It looks at every client: for now and then."""
+        counters = self.counters
+        namespaces = [*self._namespaces.values()]
+        return SocketIOStats(
+            clients=len(self._clients),
+            sockets=sum([len(each.sockets) for each in namespaces]),
+            namespaces=len(namespaces),
+            rooms=sum([len(each.adapter.rooms) for each in namespaces]),
+            acks=counters.acks,
+            joining=sum([each.joiningCount for each in self._clients]),
+            attachments=sum([each.isReceivingAttachments for each in self._clients]),
+            waitingSessions=sum([each.recovery.waiting for each in namespaces if each.recovery is not None]),
+            events=counters.events,
+            invalidPackets=counters.invalidPackets,
+            refused=counters.refused,
+            lateAcks=counters.lateAcks,
+            volatileDropped=counters.volatileDropped,
+            recovered=counters.recovered,
+            notRecovered=dict(counters.notRecovered),
+        )
+
+    # The end
+
+    def drain(self) -> Deferred[None]:
+        """
+        Let every client end in its own time, and take no new ones, from here on and for good.
+
+        No client may join a namespace any more. Handlers that are running, and the acknowledgements they owe, are
+        waited for, up to C{drainTimeout} of the server. Then the server is drained, as L{Server.drain} says.
+
+        @return: a Deferred that fires when no session is left.
+        """
+        return self.engine.drain()
+
+    def close(self, *, drain: bool = False) -> Deferred[None]:
+        """
+        End all sockets with C{server shutting down}, close the adapters, and close the server.
+
+        @param drain: whether L{drain} comes first.
+        @return: a Deferred that fires when nothing is left.
+        """
+        return self.engine.close(drain=drain)
+
+    def _drain(self) -> Deferred[None]:
+        self.isDraining = True
+        if not self.handlersRunning:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        return idle
+
+    def _close(self) -> Deferred[Any]:
+        self.isDraining = self.isClosing = True
+        closing = [each.closeAdapter() for each in [*self._namespaces.values()]]
+        self._throttle.flush()
+        return gatherResults(closing, consumeErrors=True)

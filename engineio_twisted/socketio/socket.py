@@ -1,0 +1,724 @@
+"""One client in one namespace, as the application sees it. docs/socketio.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .. import SessionWork, generateId
+from .acks import Pending, PendingAck
+from .errors import RESERVED_EVENTS, Disconnected, DisconnectReason
+from .handshake import Handshake
+from .interfaces import Flags, Target
+from .listeners import OWN_EVENTS, CatchAll, Listeners, deferredOf
+from .middlewares import EventMiddlewares
+from .operator import Operator, SocketOperator, checkEvent, checkRooms, checkTimeout
+from .packet import PacketType
+from .remote import RemoteSocket
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from .. import Socket as EngineSocket
+    from .client import Client
+    from .interfaces import Encoded
+    from .namespace import Namespace
+    from .recovery import Kept
+
+_EVENT, _ACK = PacketType.EVENT, PacketType.ACK
+_PLAIN = Flags()
+_DEFAULT: Any = object()
+"""In place of a timeout that isn't given."""
+
+_CANCELLED = (CancelledError, asyncio.CancelledError)
+
+
+class State(Enum):
+    """Where a socket is in its life."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    ENDED = "ended"
+
+
+_CONNECTED = State.CONNECTED
+
+
+class Socket(Listeners):
+    """
+    One client in one namespace, from its middlewares to its end.
+
+    Events, with their arguments: those that the client sends; C{error(exception)} when a handler raised one or the
+    client sent what is no packet; C{disconnecting(reason, description)} when it ends, and still is in its rooms;
+    C{disconnect(reason, description)}, the last one. The reason is a L{DisconnectReason}.
+
+    @ivar id: its id, which is a room of its own. It may be given to other clients; of protocol 4 it may not.
+    @ivar namespace: the L{Namespace}.
+    @ivar auth: what the client said of itself when it joined.
+    @ivar recovered: whether this goes on with what the client had before it lost its connection.
+    """
+
+    _log = Logger()
+    elsewhere: ClassVar[dict[str, str]] = {
+        "connection": "it is an event of the namespace, such as io.on('connection', handler)",
+        "new_namespace": "it is an event of io",
+    }
+    _state = State.CONNECTING
+    recovered = False
+    # What few sockets have is made when it is needed.
+    _acks: dict[int, Pending] | None = None
+    _data: dict[str, Any] | None = None
+    _work: SessionWork | None = None
+    _incoming: CatchAll | None = None
+    _outgoing: CatchAll | None = None
+    _middlewares: EventMiddlewares | None = None
+    _handshake: Handshake | None = None
+    # What a middleware does before the socket is connected, to be done then.
+    _kept: list[Callable[[], object]] | None = None
+    # Why it ended.
+    _reason: DisconnectReason | None = None
+    _description: str = ""
+    # Of protocol 4, in which the id is a secret.
+    _remoteId: str | None = None
+    # The secret by which its client may come back.
+    pid: str | None = None
+
+    def __init__(self, namespace: Namespace, client: Client, auth: dict[str, Any], id: str) -> None:  # noqa: A002
+        self.namespace = namespace
+        self.client = client
+        self.auth = auth
+        self.id = id
+        if client.isProtocol4:
+            self._remoteId = generateId()
+
+    def __repr__(self) -> str:
+        return f"<Socket {self.logName} {self._state.value}>"
+
+    @property
+    def logName(self) -> str:
+        """Its session, shortened, and its namespace, as they may stand in a log."""
+        return f"{self.conn.logName} in {self.namespace.name}"
+
+    # What is known of it
+
+    @property
+    def conn(self) -> EngineSocket:
+        """The session of the engine: its transport, its address, its protocol."""
+        return self.client.conn
+
+    @property
+    def request(self) -> Request:
+        """The session's first request, a L{twisted.web.server.Request}."""
+        return self.client.conn.request
+
+    @property
+    def handshake(self) -> Handshake:
+        """What is known from that request, and C{auth}."""
+        if self._handshake is None:
+            self._handshake = Handshake(self.client, self.auth)
+        return self._handshake
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has joined its namespace and not ended."""
+        return self._state is _CONNECTED
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the application wants to remember of it; empty at first."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @data.setter
+    def data(self, data: dict[str, Any]) -> None:
+        self._data = data
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """The rooms it is in, its id among them; none before it is connected and after its end."""
+        if self._state is State.CONNECTING:
+            return frozenset((self.id,))
+        rooms: frozenset[str] = self.namespace.adapter.roomsOf(self.id)
+        return rooms | {self.id} if self._state is _CONNECTED or rooms else rooms
+
+    @property
+    def remoteId(self) -> str:
+        """The id by which other processes know it: that of its own, but of protocol 4, in which that is a secret."""
+        return self.id if self._remoteId is None else self._remoteId
+
+    def asRemote(self) -> RemoteSocket:
+        """Return it as it is now, for C{fetchSockets}."""
+        known = self.handshake
+        handshake: dict[str, Any] = {each: getattr(known, each) for each in ("address", "secure", "url", "issued")}
+        handshake |= {"headers": dict(known.headers), "query": dict(known.query)}
+        # Not the secret by which the client comes back.
+        handshake["auth"] = {name: value for name, value in known.auth.items() if name not in ("pid", "offset")}
+        if self._remoteId is None:
+            return RemoteSocket(self.namespace, self.id, self.rooms, self.data, handshake)
+        rooms = (self.rooms - {self.id}) | {self._remoteId}
+        return RemoteSocket(self.namespace, self._remoteId, rooms, self.data, handshake)
+
+    # Rooms
+
+    def join(self, *rooms: str) -> None:
+        """
+        Put it into rooms. In a middleware that happens when it is connected.
+
+        @raise TypeError: one isn't text.
+        @raise ValueError: one is the id of another socket.
+        """
+        checkRooms(rooms)
+        if self._state is not _CONNECTED:
+            self._keep(partial(self.join, *rooms))
+            return
+        namespace = self.namespace
+        for each in rooms:
+            owner = namespace.socketOf(each)
+            if owner is not None and owner is not self:
+                raise ValueError(f"room {each!r:.100}: it is the id of another socket, which is there alone")
+        namespace.adapter.add(self.id, [each for each in rooms if each != self.id])
+
+    def leave(self, *rooms: str) -> None:
+        """
+        Take it out of rooms. One that it isn't in is no error, nor is the one that is its id, in which it stays.
+
+        @raise TypeError: one isn't text.
+        """
+        checkRooms(rooms)
+        if self._state is not _CONNECTED:
+            self._keep(partial(self.leave, *rooms))
+            return
+        for each in rooms:
+            self.namespace.adapter.remove(self.id, each)
+
+    def _keep(self, what: Callable[[], object]) -> None:
+        """Do something when the socket is connected; of one that has ended, nothing."""
+        if self._state is State.CONNECTING:
+            if self._kept is None:
+                self._kept = []
+            self._kept.append(what)
+
+    # Sending
+
+    def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
+        """
+        Send an event to the client. In a middleware that happens when it is connected; after its end nothing does.
+
+        @param arguments: what JSON can carry, and bytes.
+        @raise ReservedEvent: the protocol keeps the name for itself.
+        @raise UnsendableValue: an argument can't be sent.
+        @raise BufferLimitExceeded: more is buffered than may be, and C{bufferLimitAction} is C{"raise"}.
+        """
+        namespace = self.namespace
+        if (
+            self._state is _CONNECTED
+            and self._outgoing is None
+            and namespace.recovery is None
+            and type(event) is str
+            and event not in RESERVED_EVENTS
+        ):
+            # Nearly always.
+            encoded = namespace.encode(_EVENT, namespace.name, None, [event, *arguments])
+            if type(encoded) is list:
+                self.client.conn.sendAll(encoded)
+            else:
+                self.client.conn.send(encoded)
+            return
+        self.emitWith(_PLAIN, event, arguments)
+
+    def send(self, *arguments: Any) -> None:
+        """Send an event named C{message} to the client."""
+        self.emit("message", *arguments)
+
+    def emitWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> None:
+        """Send an event with flags, as L{emit}."""
+        checkEvent(event)
+        namespace = self.namespace
+        data = [event, *arguments]
+        if self._state is not _CONNECTED:
+            # What can't be sent is to be known here, and not later.
+            namespace.encode(_EVENT, namespace.name, None, data)
+            self._keep(partial(self.emitWith, flags, event, arguments))
+            return
+        if namespace.recovery is not None and not flags.volatile:
+            encoded = namespace.recovery.record(data, Target(frozenset((self.id,)), flags=flags))
+        else:
+            encoded = namespace.encode(_EVENT, namespace.name, None, data)
+        if self._outgoing is not None:
+            self.tellOutgoing(data)
+        self.transmit(encoded, flags)
+
+    def transmit(self, encoded: Encoded, flags: Flags = _PLAIN) -> None:
+        """Send a packet that is encoded."""
+        conn = self.client.conn
+        if flags.volatile and not conn.isDrained:
+            self.namespace.io.counters.volatileDropped += 1
+        elif type(encoded) is list:
+            conn.sendAll(encoded, compress=flags.compress)
+        else:
+            conn.send(encoded, compress=flags.compress)  # type: ignore[arg-type]
+
+    def tellOutgoing(self, data: list[Any]) -> None:
+        """Call the listeners of what is sent."""
+        if self._outgoing is not None:
+            for each in self._outgoing.listeners:
+                self._callListener(each, data)
+
+    def emitWithAck(self, event: str, *arguments: Any, timeout: float | None = _DEFAULT) -> Deferred[Any]:
+        """
+        Send an event, and return a Deferred of the client's acknowledgement.
+
+        @param timeout: milliseconds to wait; None for as long as the socket lasts; by default the option C{ackTimeout}.
+        @return: a Deferred: of None if the client acknowledges without arguments, of its argument, or of a tuple of
+            several. It fails with L{AckTimeout}, or with L{Disconnected} when the socket ends. Cancelling it forgets
+            the acknowledgement.
+        @raise ReservedEvent: the protocol keeps the name for itself.
+        @raise UnsendableValue: an argument can't be sent.
+        """
+        if timeout is _DEFAULT:
+            return self.emitWithAckWith(_PLAIN, event, arguments)
+        checkTimeout(timeout)
+        return self.emitWithAckWith(Flags(timeout=float("inf") if timeout is None else timeout), event, arguments)
+
+    def emitWithAckWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> Deferred[Any]:
+        """Send an event with flags, as L{emitWithAck}."""
+        checkEvent(event)
+        if self._reason is not None:
+            return fail(Disconnected(self._reason))
+        namespace = self.namespace
+        ackId = namespace.newAckId()
+        encoded = namespace.encode(_EVENT, namespace.name, ackId, [event, *arguments])
+        pending = PendingAck(self, ackId, namespace.ackTimeout(flags), namespace.io.ackTimeouts)
+        self.expectAck(ackId, pending)
+        if self._state is State.CONNECTING:
+            self._keep(partial(self._sendAwaited, encoded, flags, [event, *arguments]))
+            return pending.deferred
+        try:
+            self._sendAwaited(encoded, flags, [event, *arguments])
+        except BaseException:
+            pending.deferred.addErrback(lambda _: None)
+            pending.deferred.cancel()
+            raise
+        return pending.deferred
+
+    def _sendAwaited(self, encoded: Encoded, flags: Flags, data: list[Any]) -> None:
+        if self._outgoing is not None:
+            self.tellOutgoing(data)
+        self.transmit(encoded, flags)
+
+    def expectAck(self, ackId: int, pending: Pending) -> None:
+        """Tell something of the acknowledgement with an id, or of the end."""
+        if self._acks is None:
+            self._acks = {}
+        self._acks[ackId] = pending
+        self.namespace.io.counters.acks += 1
+
+    def forgetAck(self, ackId: int) -> None:
+        """Wait for an acknowledgement no more; one that isn't waited for is no error."""
+        if self._acks is not None and self._acks.pop(ackId, None) is not None:
+            self.namespace.io.counters.acks -= 1
+            if not self._acks:
+                self._acks = None
+
+    # Operators
+
+    @property
+    def volatile(self) -> SocketOperator:
+        """An operator of this socket, which doesn't get an event that would have to wait."""
+        return SocketOperator(self, Flags(volatile=True))
+
+    def compress(self, compress: bool) -> SocketOperator:
+        """Return this socket, whose events may be compressed or not."""
+        return SocketOperator(self, Flags(compress=bool(compress)))
+
+    def timeout(self, milliseconds: float | None) -> SocketOperator:
+        """Return this socket, with a time for C{emitWithAck} in milliseconds; None for as long as it lasts."""
+        return SocketOperator(self, _PLAIN).timeout(milliseconds)
+
+    @property
+    def broadcast(self) -> Operator:
+        """All other sockets of the namespace."""
+        return Operator(self.namespace, Target(excluded=frozenset((self.id,))))
+
+    @property
+    def local(self) -> Operator:
+        """All other sockets of the namespace in this process."""
+        return self.broadcast.local
+
+    def to(self, *rooms: str) -> Operator:
+        """Return an operator for the other sockets of some rooms."""
+        return self.broadcast.to(*rooms)
+
+    in_ = to
+
+    def except_(self, *rooms: str) -> Operator:
+        """Return an operator for the other sockets of the namespace, without those of some rooms."""
+        return self.broadcast.except_(*rooms)
+
+    # Receiving
+
+    def use(self, middleware: Callable[[str, list[Any]], object]) -> Callable[[str, list[Any]], object]:
+        """
+        Call a middleware with each event of the client, before its handlers.
+
+        It may change the list of arguments. If it raises, the event is dropped, and C{error} is emitted. One that
+        takes its time (a coroutine, or a Deferred) holds back the events behind, so that their order is kept.
+
+        @param middleware: called with the event and the list of its arguments.
+        @return: the middleware.
+        @raise TypeError: it can't be called.
+        """
+        if not callable(middleware):
+            raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each event")
+        if self._middlewares is None:
+            self._middlewares = EventMiddlewares(self, self.namespace.io.opts.maxWaitingEvents)
+        self._middlewares.add(middleware)
+        return middleware
+
+    def onAny(self, listener: Callable[..., object]) -> Callable[..., object]:
+        """Call a listener with each event of the client and its arguments, before the handlers; return it."""
+        if self._incoming is None:
+            self._incoming = CatchAll()
+        self._incoming.add(listener)
+        return listener
+
+    def prependAny(self, listener: Callable[..., object]) -> Callable[..., object]:
+        """Call a listener as L{onAny}, before the other listeners."""
+        if self._incoming is None:
+            self._incoming = CatchAll()
+        self._incoming.add(listener, isFirst=True)
+        return listener
+
+    def offAny(self, listener: Callable[..., object] | None = None) -> None:
+        """Call a listener of L{onAny} no more; without one, all."""
+        if self._incoming is not None:
+            self._incoming.remove(listener)
+
+    def listenersAny(self) -> list[Callable[..., object]]:
+        """Return the listeners of L{onAny}."""
+        return [] if self._incoming is None else [*self._incoming.listeners]
+
+    def _ownOutgoing(self) -> CatchAll:
+        if self._outgoing is None:
+            self._outgoing = CatchAll()
+            self.namespace.outgoing[self.id] = self
+        return self._outgoing
+
+    def onAnyOutgoing(self, listener: Callable[..., object]) -> Callable[..., object]:
+        """Call a listener with each event that is sent to the client, broadcasts too, and its arguments; return it."""
+        self._ownOutgoing().add(listener)
+        return listener
+
+    def prependAnyOutgoing(self, listener: Callable[..., object]) -> Callable[..., object]:
+        """Call a listener as L{onAnyOutgoing}, before the other listeners."""
+        self._ownOutgoing().add(listener, isFirst=True)
+        return listener
+
+    def offAnyOutgoing(self, listener: Callable[..., object] | None = None) -> None:
+        """Call a listener of L{onAnyOutgoing} no more; without one, all."""
+        if self._outgoing is not None:
+            self._outgoing.remove(listener)
+
+    def listenersAnyOutgoing(self) -> list[Callable[..., object]]:
+        """Return the listeners of L{onAnyOutgoing}."""
+        return [] if self._outgoing is None else [*self._outgoing.listeners]
+
+    def received(self, data: list[Any], ackId: int | None) -> None:
+        """Called with each event of the client: its name and its arguments."""
+        event = data[0]
+        del data[0]
+        if self._middlewares is None:
+            self.dispatch(event, data, ackId)
+        else:
+            self._middlewares.receive(event, data, ackId)
+
+    def dispatch(self, event: str, arguments: list[Any], ackId: int | None) -> None:
+        """Call the handlers of an event, and acknowledge it with what the first one returns."""
+        if self._incoming is not None:
+            for each in self._incoming.listeners:
+                self._callListener(each, [event, *arguments])
+        if event in OWN_EVENTS:
+            return
+        handlers = self.handlersOf(event)
+        if handlers:
+            ackId = self._call(handlers, event, arguments, ackId)
+        namespace: Any = self.namespace
+        while namespace is not None:
+            handlers = namespace.handlersOf(event)
+            if handlers:
+                ackId = self._call(handlers, event, (self, *arguments), ackId)
+            namespace = namespace.parent
+
+    def _call(self, handlers: Any, event: str, arguments: Any, ackId: int | None) -> int | None:
+        """Call handlers; return the id that is still to be acknowledged, that is None as soon as one was called."""
+        for handler in handlers:
+            try:
+                result = handler(*arguments)
+            except BaseException as error:
+                self._raised(event, error)
+            else:
+                if result is not None:
+                    self._returned(result, event, ackId)
+                elif ackId is not None:
+                    self._acknowledge(None, event, ackId)
+            ackId = None
+        return ackId
+
+    def _raised(self, event: str, error: BaseException) -> None:
+        failure = Failure()
+        isCalled = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+        if isinstance(error, TypeError) and not isCalled:
+            # The client chose how many arguments there are, and may do so again and again.
+            self.namespace.io.handlerUnfit(self, event, error)
+            self._tellError(error)
+        else:
+            self.handlerFailed(event, (), failure)
+
+    def _returned(self, result: Any, event: str, ackId: int | None) -> None:
+        deferred = deferredOf(result)
+        if deferred is None:
+            if ackId is not None:
+                self._acknowledge(result, event, ackId)
+            return
+        io = self.namespace.io
+        io.handlersRunning += 1
+        arguments = (event, ackId)
+        deferred.addCallbacks(self._acknowledgeLater, self._failedLater, arguments, {}, arguments)
+        deferred.addBoth(io.handlerOver)
+
+    def _acknowledgeLater(self, result: Any, event: str, ackId: int | None) -> Any:
+        if ackId is not None:
+            self._acknowledge(result, event, ackId)
+        return result
+
+    def _failedLater(self, failure: Failure, event: str, _: object) -> None:
+        if not failure.check(*_CANCELLED):
+            self.handlerFailed(event, (), failure)
+
+    def _acknowledge(self, result: Any, event: str, ackId: int) -> None:
+        """Acknowledge an event with what a handler returned; after the end that does nothing."""
+        if self._state is not _CONNECTED:
+            return
+        if result is None:
+            arguments = []
+        elif type(result) is tuple:
+            arguments = [*result]
+        else:
+            arguments = [result]
+        try:
+            self.transmit(self.namespace.encode(_ACK, self.namespace.name, ackId, arguments))
+        except BaseException:
+            self.handlerFailed(event, (), Failure())
+
+    def acknowledged(self, ackId: int | None, arguments: list[Any]) -> None:
+        """Called with each acknowledgement of the client."""
+        counters = self.namespace.io.counters
+        pending = None if ackId is None or self._acks is None else self._acks.pop(ackId, None)
+        if pending is None:
+            counters.lateAcks += 1
+            return
+        counters.acks -= 1
+        if not self._acks:
+            self._acks = None
+        pending.answered(self, arguments)
+
+    def _callListener(self, listener: Callable[..., object], data: list[Any]) -> None:
+        try:
+            deferred = deferredOf(listener(*data))
+        except BaseException:
+            self.handlerFailed("any", (), Failure())
+            return
+        if deferred is not None:
+            deferred.addErrback(self._failedLater, "any", None)
+
+    # Errors
+
+    def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
+        """Log what a handler raised, and emit it as C{error}."""
+        with suppress(BaseException):
+            self._log.failure(
+                "Handler of {event} of session {session} failed", failure, event=event, session=self.logName
+            )
+        if event != "error":
+            assert failure.value is not None
+            self._tellError(failure.value)
+
+    def _tellError(self, error: BaseException) -> None:
+        self.fire("error", error)
+        self.namespace.fireShared("error", self, error)
+
+    def violated(self, error: BaseException) -> None:
+        """Called when its client has sent what is no packet, before the session ends."""
+        self._tellError(error)
+
+    # What ends with it
+
+    def _workOfSocket(self) -> SessionWork:
+        if self._work is None:
+            self._work = SessionWork(self, self.namespace.io.engine.clock)
+            self._work.isOver = self._state is State.ENDED
+        return self._work
+
+    def follow(self, work: Coroutine[Any, Any, Any] | Deferred[Any]) -> Deferred[Any]:
+        """
+        Run a coroutine, or follow a Deferred, as long as the socket lasts; it is cancelled at its end.
+
+        What it raises is logged, and emitted as C{error}. When the socket has ended already, a coroutine isn't begun.
+
+        @return: a Deferred of what comes of it, or of None if it failed or was cancelled.
+        @raise TypeError: it is neither.
+        """
+        return self._workOfSocket().follow(work)
+
+    def callLater(self, seconds: float, function: Callable[..., object], *args: Any, **keywords: Any) -> IDelayedCall:
+        """
+        Call a function in some seconds, unless the socket ends before.
+
+        @raise ValueError: the seconds are negative.
+        """
+        return self._workOfSocket().callLater(seconds, partial(function, *args, **keywords))
+
+    def callEvery(self, seconds: float, function: Callable[..., object], *args: Any, now: bool = False) -> LoopingCall:
+        """
+        Call a function again and again until the socket ends.
+
+        @param now: whether it is called for the first time at once.
+        @raise ValueError: the seconds are negative.
+        """
+        return self._workOfSocket().callEvery(seconds, partial(function, *args), now)
+
+    def whenDisconnected(self) -> Deferred[DisconnectReason]:
+        """Return a Deferred of the reason why it ends, which fires behind C{disconnect}; at once if it has ended."""
+        if self._reason is not None:
+            return succeed(self._reason)
+        waiting: Deferred[Any] = self._workOfSocket().whenClosed()
+        return waiting
+
+    # The end
+
+    def disconnect(self, close: bool = False) -> None:
+        """
+        Disconnect the client from the namespace. It doesn't come back by itself. Once it has ended this does nothing.
+
+        @param close: whether it is disconnected from all its namespaces, and its session is closed.
+        """
+        if close:
+            self.client.disconnect()
+        else:
+            self.client.leave(self)
+
+    def restore(self, kept: Kept) -> None:
+        """Go on with what its client had. What a middleware has put into C{data} stays."""
+        self.id = kept.id
+        self._data = {**kept.data, **(self._data or {})}
+        self.recovered = True
+
+    def begin(self) -> list[Callable[[], object]]:
+        """Called when it is connected; return what a middleware asked for."""
+        self._state = _CONNECTED
+        kept, self._kept = self._kept, None
+        return kept or []
+
+    def end(self, reason: DisconnectReason, description: str = "") -> None:
+        """End it, whatever the reason; the steps of the end run at once, or behind an end that is running."""
+        if self._state is State.ENDED:
+            return
+        wasConnected = self._state is _CONNECTED
+        self._state = State.ENDED
+        self._reason, self._description = reason, description
+        self._kept = None
+        ends = self.namespace.io.ends
+        ends.add(self, _STEPS if wasConnected else _STEPS_UNCONNECTED)
+        if wasConnected:
+            # No event is to reach it any more.
+            self.namespace.removed(self)
+        ends.run()
+
+    def endStep(self, event: str) -> None:
+        """Emit an event of its end."""
+        self.fire(event, self._reason, self._description)
+        self.namespace.fireShared(event, self, self._reason, self._description)
+
+    def loseAcks(self) -> None:
+        """Tell those who wait for acknowledgements that none comes."""
+        acks, self._acks = self._acks, None
+        assert self._reason is not None
+        for each in (acks or {}).values():
+            self.namespace.io.counters.acks -= 1
+            each.lost(self, self._reason)
+
+    def stopWork(self) -> None:
+        """Stop what was to end with it."""
+        if self._middlewares is not None:
+            self._middlewares.stop()
+        if self._work is not None:
+            self._work.stop()
+
+    def tellWaiting(self) -> None:
+        """Fire the Deferreds of L{whenDisconnected}."""
+        if self._work is not None and self._reason is not None:
+            self._work.closed(self._reason)
+
+
+# The steps of an end, each of which is called with the socket.
+
+
+def _disconnecting(socket: Any) -> None:
+    socket.endStep("disconnecting")
+
+
+def _remember(socket: Any) -> None:
+    recovery = socket.namespace.recovery
+    if recovery is not None:
+        recovery.ended(socket, socket._reason)
+
+
+def _leaveRooms(socket: Any) -> None:
+    socket.namespace.adapter.removeAll(socket.id)
+
+
+def _loseAcks(socket: Any) -> None:
+    socket.loseAcks()
+
+
+def _stopWork(socket: Any) -> None:
+    socket.stopWork()
+
+
+def _disconnected(socket: Any) -> None:
+    socket.endStep("disconnect")
+
+
+def _tellWaiting(socket: Any) -> None:
+    socket.tellWaiting()
+
+
+def _leaveNamespace(socket: Any) -> None:
+    socket.namespace.leaveIfEmpty()
+
+
+_STEPS = (
+    _disconnecting,
+    _remember,
+    _leaveRooms,
+    _loseAcks,
+    _stopWork,
+    _disconnected,
+    _tellWaiting,
+    _leaveNamespace,
+)
+"""The steps of an end, in their order: one that fails keeps no other from running."""
+
+_STEPS_UNCONNECTED = (_loseAcks, _stopWork, _tellWaiting)
+"""Those of a socket that never was connected."""
