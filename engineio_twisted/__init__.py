@@ -8,6 +8,7 @@ L{EngineIOResource} are for everything else. docs/ has the protocol, the archite
 from typing import TYPE_CHECKING, Any
 
 from .clock import DeadlineQueue
+from .ends import Ends
 from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from .listening import attach, listen
 from .logs import LogThrottle
@@ -71,6 +72,7 @@ __all__ = [
     "DeadlineQueue",
     "DecodeError",
     "EngineIOError",
+    "Ends",
     "EngineIOResource",
     "ErrorCode",
     "EventEmitter",

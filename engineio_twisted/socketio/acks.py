@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from .. import DeadlineQueue
 from .errors import AckTimeout, Disconnected, DisconnectReason
-
-if TYPE_CHECKING:
-    from .socket import Socket
 
 
 def resultOf(arguments: list[Any]) -> Any:
@@ -56,12 +53,13 @@ class PendingAck:
     """
     The acknowledgement of one socket.
 
+    @param socket: the L{Socket}.
     @ivar deferred: fires with the answer.
     """
 
     __slots__ = ("_id", "_milliseconds", "_socket", "_timeouts", "deferred")
 
-    def __init__(self, socket: Socket, ackId: int, milliseconds: float | None, timeouts: AckTimeouts) -> None:
+    def __init__(self, socket: Any, ackId: int, milliseconds: float | None, timeouts: AckTimeouts) -> None:
         self._socket = socket
         self._id = ackId
         self._milliseconds = milliseconds
@@ -74,12 +72,12 @@ class PendingAck:
         if self._milliseconds is not None:
             self._timeouts.remove(self._milliseconds, self)
 
-    def answered(self, socket: Socket, arguments: list[Any]) -> None:
+    def answered(self, socket: Any, arguments: list[Any]) -> None:
         """Called when the socket has acknowledged the event."""
         self._stop()
         self.deferred.callback(resultOf(arguments))
 
-    def lost(self, socket: Socket, reason: DisconnectReason) -> None:
+    def lost(self, socket: Any, reason: DisconnectReason) -> None:
         """Called when the socket has ended."""
         self._stop()
         self.deferred.errback(Disconnected(reason))
@@ -111,7 +109,7 @@ class BroadcastAck:
     def __init__(
         self,
         ackId: int,
-        sockets: Mapping[str, Socket],
+        sockets: Mapping[str, Any],
         missing: Collection[str],
         milliseconds: float | None,
         timeouts: AckTimeouts,
@@ -129,13 +127,13 @@ class BroadcastAck:
             each.expectAck(ackId, self)
         self._look()
 
-    def answered(self, socket: Socket, arguments: list[Any]) -> None:
+    def answered(self, socket: Any, arguments: list[Any]) -> None:
         """Called when a socket has acknowledged the event."""
         del self._waiting[socket.id]
         self._answers.append(resultOf(arguments))
         self._look()
 
-    def lost(self, socket: Socket, reason: DisconnectReason) -> None:
+    def lost(self, socket: Any, reason: DisconnectReason) -> None:
         """Called when a socket has ended."""
         del self._waiting[socket.id]
         self._missing.append(socket.id)
@@ -172,4 +170,3 @@ class BroadcastAck:
 
 
 Pending = PendingAck | BroadcastAck
-Answered = Callable[[list[Any]], object]

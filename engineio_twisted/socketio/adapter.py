@@ -13,7 +13,6 @@ from .errors import NotSupported
 from .interfaces import IAdapter, Target
 
 if TYPE_CHECKING:
-    from .namespace import Namespace
     from .packet import Packet
     from .remote import RemoteSocket
     from .socket import Socket
@@ -30,8 +29,8 @@ class MemoryAdapter:
     @param namespace: the L{Namespace}.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
-        self.namespace: Namespace = namespace
+    def __init__(self, namespace: Any) -> None:
+        self.namespace: Any = namespace
         self._members: dict[str, set[str]] = {}
         self._rooms: dict[str, set[str]] = {}
 
@@ -115,7 +114,8 @@ class MemoryAdapter:
         self.namespace.deliver(packet, target)
 
     def broadcastWithAck(self, packet: Packet, target: Target) -> Deferred[list[Any]]:
-        return self.namespace.deliverWithAck(packet, target)
+        answers: Deferred[list[Any]] = self.namespace.deliverWithAck(packet, target)
+        return answers
 
     def fetchSockets(self, target: Target) -> Deferred[list[RemoteSocket]]:
         return succeed([each.asRemote() for each in self.socketsIn(target.rooms, target.excluded)])

@@ -17,10 +17,8 @@ from .socket import Socket
 
 if TYPE_CHECKING:
     from .. import Socket as EngineSocket
-    from .namespace import Namespace
     from .packet import IncompletePacket
     from .recovery import Kept
-    from .server import SocketIO
 
 _CONNECT, _DISCONNECT, _EVENT, _ACK, _CONNECT_ERROR = (
     PacketType.CONNECT,
@@ -50,7 +48,7 @@ class Client:
 
     _log = Logger()
 
-    def __init__(self, io: SocketIO, conn: EngineSocket) -> None:
+    def __init__(self, io: Any, conn: EngineSocket) -> None:
         self._io = io
         self._decode = io.parser.decode
         self.conn = conn
@@ -176,7 +174,7 @@ class Client:
 
     def accept(self, socket: Socket, kept: Kept | None) -> None:
         """Let a socket be connected: its client is told first, then it is in its room, and handlers are called."""
-        namespace = socket.namespace
+        namespace: Any = socket.namespace
         name = namespace.name
         missed = namespace.welcome(socket, kept)
         if self._ended is not None:
@@ -305,18 +303,18 @@ class Joining:
 
     _log = Logger()
 
-    def __init__(self, client: Client, name: str, auth: dict[str, Any], io: SocketIO) -> None:
+    def __init__(self, client: Client, name: str, auth: dict[str, Any], io: Any) -> None:
         self._client = client
         self._name = name
         self._auth = auth
         self._io = io
-        self._namespace: Namespace | None = None
+        self._namespace: Any = None
         self._kept: Kept | None = None
         self._isOver = False
         self._running: Deferred[None] | None = None
         self.socket: Socket | None = None
 
-    def begin(self, namespace: Namespace | None) -> None:
+    def begin(self, namespace: Any) -> None:
         """Begin, with a namespace or with what may make it."""
         if namespace is not None:
             self._enter(namespace)
@@ -324,7 +322,7 @@ class Joining:
         running = self._running = Deferred.fromCoroutine(self._run())
         running.addCallbacks(self._accepted, self._failed)
 
-    def _enter(self, namespace: Namespace) -> None:
+    def _enter(self, namespace: Any) -> None:
         self._namespace = namespace
         # It doesn't end while this waits.
         namespace.joiningHere += 1

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
-
-if TYPE_CHECKING:
-    from .client import Client
 
 
 class Handshake:
@@ -22,7 +19,7 @@ class Handshake:
     @ivar auth: what the client gave as its C{auth}; of protocol 4, the query of the namespace.
     """
 
-    def __init__(self, client: Client, auth: dict[str, Any]) -> None:
+    def __init__(self, client: Any, auth: dict[str, Any]) -> None:
         self._client = client
         self.auth: dict[str, Any] = auth
 
@@ -51,7 +48,8 @@ class Handshake:
     @property
     def address(self) -> str | None:
         """The client's IP address; None on a UNIX socket."""
-        return self._client.conn.remoteAddress
+        address: str | None = self._client.conn.remoteAddress
+        return address
 
     @cached_property
     def secure(self) -> bool:

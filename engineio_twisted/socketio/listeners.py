@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 
 from .. import EventEmitter
-from .operator import checkEvent
 
 OWN_EVENTS = frozenset({"connection", "disconnect", "disconnecting", "error", "new_namespace"})
 """Events of the layer itself. A client may send events of these names; they reach catch-all listeners alone."""
@@ -32,7 +31,7 @@ class Listeners(EventEmitter):
 
     elsewhere: ClassVar[dict[str, str]] = {}
 
-    def on(self, event: str, *handler: Any) -> Any:  # type: ignore[override]
+    def on(self, event: str, *handler: Any) -> Any:
         """
         Call a handler at every event of a name, after those added before it.
 
@@ -45,7 +44,7 @@ class Listeners(EventEmitter):
         self._checkName(event)
         return super().on(event, *handler)
 
-    def once(self, event: str, *handler: Any) -> Any:  # type: ignore[override]
+    def once(self, event: str, *handler: Any) -> Any:
         """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
         self._checkName(event)
         return super().once(event, *handler)
@@ -95,6 +94,3 @@ class CatchAll:
         if listener in left:
             left.remove(listener)
         self.listeners = tuple(left)
-
-
-__all__ = ["OWN_EVENTS", "CatchAll", "Listeners", "checkEvent", "deferredOf"]

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from .listeners import deferredOf
 
-if TYPE_CHECKING:
-    from .socket import Socket
-
 
 class EventMiddlewares:
     """
     The middlewares of one socket, and the events that wait for them; made when C{socket.use} is called first.
 
-    @param socket: the socket.
+    @param socket: the L{Socket}.
     @param most: how many events may wait before the client is held back.
     """
 
     __slots__ = ("_functions", "_isPaused", "_most", "_running", "_socket", "_waiting")
 
-    def __init__(self, socket: Socket, most: int) -> None:
+    def __init__(self, socket: Any, most: int) -> None:
         self._socket = socket
         self._most = most
         self._functions: tuple[Callable[[str, list[Any]], object], ...] = ()

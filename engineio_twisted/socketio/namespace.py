@@ -18,19 +18,16 @@ from .adapter import MemoryAdapter
 from .errors import NotSupported
 from .interfaces import Flags, Target
 from .listeners import Listeners, deferredOf
-from .operator import Operator
+from .operator import Broadcaster
 from .options import ConnectionStateRecovery
 from .packet import Packet, PacketType
 from .recovery import Kept, Recovery
+from .socket import Socket
 
 if TYPE_CHECKING:
-    from .client import Client
     from .interfaces import Encoded
-    from .remote import RemoteSocket
-    from .server import SocketIO
-    from .socket import Socket
 
-Middleware = Callable[["Socket"], object]
+Middleware = Callable[[Socket], object]
 
 
 class Shared(Listeners):
@@ -49,8 +46,8 @@ class Shared(Listeners):
     elsewhere: ClassVar[dict[str, str]] = {"new_namespace": "it is an event of io, io.on('new_namespace', handler)"}
     parent: Any = None
 
-    def __init__(self, io: SocketIO) -> None:
-        self.io: SocketIO = io
+    def __init__(self, io: Any) -> None:
+        self.io: Any = io
         self._middlewares: tuple[Middleware, ...] = ()
 
     def use(self, middleware: Middleware) -> Middleware:
@@ -90,7 +87,7 @@ class Shared(Listeners):
             self.fireShared("error", socket, failure.value)
 
 
-class Namespace(Shared):
+class Namespace(Broadcaster, Shared):  # type: ignore[misc]
     """
     A namespace: its sockets, its rooms, its handlers. Made by L{SocketIO.of}.
 
@@ -101,7 +98,7 @@ class Namespace(Shared):
 
     recovery: Recovery | None = None
 
-    def __init__(self, io: SocketIO, name: str, parent: ParentNamespace | None = None) -> None:
+    def __init__(self, io: Any, name: str, parent: ParentNamespace | None = None) -> None:
         super().__init__(io)
         self.name: str = name
         self.parent: ParentNamespace | None = parent
@@ -129,73 +126,6 @@ class Namespace(Shared):
     def recover(self, settings: ConnectionStateRecovery | None) -> None:
         """Keep what clients miss, by some settings, or nothing."""
         self.recovery = None if settings is None else Recovery(self, settings)
-
-    # Operators
-
-    @property
-    def _everybody(self) -> Operator:
-        return Operator(self, Target())
-
-    def to(self, *rooms: str) -> Operator:
-        """
-        Return an operator for the sockets of some rooms.
-
-        @param rooms: names of rooms, or ids of sockets. A socket in several of them counts once.
-        @raise TypeError: one isn't text.
-        """
-        return self._everybody.to(*rooms)
-
-    in_ = to
-
-    def except_(self, *rooms: str) -> Operator:
-        """Return an operator for all sockets but those of some rooms."""
-        return self._everybody.except_(*rooms)
-
-    @property
-    def volatile(self) -> Operator:
-        """All sockets; each that would have to wait for an event doesn't get it."""
-        return self._everybody.volatile
-
-    @property
-    def local(self) -> Operator:
-        """All sockets of this process."""
-        return self._everybody.local
-
-    def compress(self, compress: bool) -> Operator:
-        """Return an operator for all sockets, whose events may be compressed or not."""
-        return self._everybody.compress(compress)
-
-    def timeout(self, milliseconds: float | None) -> Operator:
-        """Return an operator for all sockets, with a time for C{emitWithAck} in milliseconds."""
-        return self._everybody.timeout(milliseconds)
-
-    def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
-        """Send an event to all sockets, as L{Operator.emit}."""
-        self._everybody.emit(event, *arguments)
-
-    def send(self, *arguments: Any) -> None:
-        """Send an event named C{message} to all sockets."""
-        self._everybody.emit("message", *arguments)
-
-    def emitWithAck(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
-        """Send an event to all sockets, and return a Deferred of their answers, as L{Operator.emitWithAck}."""
-        return self._everybody.emitWithAck(event, *arguments)
-
-    def fetchSockets(self) -> Deferred[list[RemoteSocket]]:
-        """Return a Deferred of all sockets, of all processes, each as a L{RemoteSocket}."""
-        return self._everybody.fetchSockets()
-
-    def socketsJoin(self, *rooms: str) -> None:
-        """Put all sockets into rooms."""
-        self._everybody.socketsJoin(*rooms)
-
-    def socketsLeave(self, *rooms: str) -> None:
-        """Take all sockets out of rooms."""
-        self._everybody.socketsLeave(*rooms)
-
-    def disconnectSockets(self, close: bool = False) -> None:
-        """Disconnect all sockets from this namespace; with C{close} their sessions are closed."""
-        self._everybody.disconnectSockets(close)
 
     # Other processes
 
@@ -270,7 +200,7 @@ class Namespace(Shared):
         socket = self._sockets.get(room)
         return self._byRemoteId.get(room) if socket is None and self._byRemoteId else socket
 
-    def idFor(self, client: Client) -> str:
+    def idFor(self, client: Any) -> str:
         """Return the id of a new socket. In protocol 4 the client makes it of the session's by itself."""
         if not client.isProtocol4:
             return generateId()
@@ -337,7 +267,7 @@ class Namespace(Shared):
             for each in sockets:
                 each.tellOutgoing(data)
         count = self.io.engine.broadcast(
-            encoded,  # type: ignore[arg-type]
+            encoded,
             to=[each.client.conn for each in sockets],
             compress=flags.compress,
             volatile=flags.volatile,
@@ -395,7 +325,7 @@ class ParentNamespace(Shared):
 
     def __init__(
         self,
-        io: SocketIO,
+        io: Any,
         accepts: re.Pattern[str] | Callable[[str, dict[str, Any]], object],
         settings: ConnectionStateRecovery | None,
     ) -> None:
@@ -430,7 +360,7 @@ class ParentNamespace(Shared):
 
     def make(self, name: str) -> Namespace:
         """Make a namespace, and tell the handlers of C{new_namespace}."""
-        child = self.io.addNamespace(name, self)
+        child: Namespace = self.io.addNamespace(name, self)
         self._children[name] = child
         self.io.fire("new_namespace", child)
         return child

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,9 +14,7 @@ from .packet import Packet, PacketType
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from .namespace import Namespace
     from .remote import RemoteSocket
-    from .socket import Socket
 
 
 def checkEvent(event: Any) -> None:
@@ -68,7 +66,7 @@ class Operator:
 
     __slots__ = ("_namespace", "_target")
 
-    def __init__(self, namespace: Namespace, target: Target) -> None:
+    def __init__(self, namespace: Any, target: Target) -> None:
         self._namespace = namespace
         self._target = target
 
@@ -181,6 +179,83 @@ class Operator:
         self._namespace.adapter.disconnectSockets(self._target, close)
 
 
+class Broadcaster:
+    """
+    What is sent to all sockets of a namespace, or to some: the part of L{Namespace} that a socket knows.
+
+    @ivar name: the name of the namespace.
+    @ivar sockets: its sockets in this process, by id. To look at.
+    """
+
+    name: str
+    sockets: Mapping[str, Any]
+
+    @property
+    def _everybody(self) -> Operator:
+        return Operator(self, Target())
+
+    def to(self, *rooms: str) -> Operator:
+        """
+        Return an operator for the sockets of some rooms.
+
+        @param rooms: names of rooms, or ids of sockets. A socket in several of them counts once.
+        @raise TypeError: one isn't text.
+        """
+        return self._everybody.to(*rooms)
+
+    in_ = to
+
+    def except_(self, *rooms: str) -> Operator:
+        """Return an operator for all sockets but those of some rooms."""
+        return self._everybody.except_(*rooms)
+
+    @property
+    def volatile(self) -> Operator:
+        """All sockets; each that would have to wait for an event doesn't get it."""
+        return self._everybody.volatile
+
+    @property
+    def local(self) -> Operator:
+        """All sockets of this process."""
+        return self._everybody.local
+
+    def compress(self, compress: bool) -> Operator:
+        """Return an operator for all sockets, whose events may be compressed or not."""
+        return self._everybody.compress(compress)
+
+    def timeout(self, milliseconds: float | None) -> Operator:
+        """Return an operator for all sockets, with a time for C{emitWithAck} in milliseconds."""
+        return self._everybody.timeout(milliseconds)
+
+    def emit(self, event: str, *arguments: Any) -> None:
+        """Send an event to all sockets, as L{Operator.emit}."""
+        self._everybody.emit(event, *arguments)
+
+    def send(self, *arguments: Any) -> None:
+        """Send an event named C{message} to all sockets."""
+        self._everybody.emit("message", *arguments)
+
+    def emitWithAck(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Send an event to all sockets, and return a Deferred of their answers, as L{Operator.emitWithAck}."""
+        return self._everybody.emitWithAck(event, *arguments)
+
+    def fetchSockets(self) -> Deferred[list[RemoteSocket]]:
+        """Return a Deferred of all sockets, of all processes, each as a L{RemoteSocket}."""
+        return self._everybody.fetchSockets()
+
+    def socketsJoin(self, *rooms: str) -> None:
+        """Put all sockets into rooms."""
+        self._everybody.socketsJoin(*rooms)
+
+    def socketsLeave(self, *rooms: str) -> None:
+        """Take all sockets out of rooms."""
+        self._everybody.socketsLeave(*rooms)
+
+    def disconnectSockets(self, close: bool = False) -> None:
+        """Disconnect all sockets from this namespace; with C{close} their sessions are closed."""
+        self._everybody.disconnectSockets(close)
+
+
 class SocketOperator:
     """
     One socket, and how it is sent something: what C{socket.volatile} and its kin return.
@@ -190,7 +265,7 @@ class SocketOperator:
 
     __slots__ = ("_flags", "_socket")
 
-    def __init__(self, socket: Socket, flags: Flags) -> None:
+    def __init__(self, socket: Any, flags: Flags) -> None:
         self._socket = socket
         self._flags = flags
 
@@ -219,7 +294,8 @@ class SocketOperator:
 
     def emitWithAck(self, event: str, *arguments: Any) -> Deferred[Any]:
         """Send an event to the socket, and return a Deferred of its acknowledgement, as L{Socket.emitWithAck}."""
-        return self._socket.emitWithAckWith(self._flags, event, arguments)
+        answer: Deferred[Any] = self._socket.emitWithAckWith(self._flags, event, arguments)
+        return answer
 
     @property
     def broadcast(self) -> Operator:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import attrs
 
 from .. import OptionError
 from .interfaces import IParser
-
-if TYPE_CHECKING:
-    from .namespace import Namespace
-    from .recovery import Kept
-    from .socket import Socket
 
 
 def _wholeNumber(least: int, isOptional: bool = False) -> Callable[[Any, Any, Any], None]:
@@ -63,7 +58,7 @@ class ConnectionStateRecovery:
     maxEvents: int = attrs.field(default=1000, validator=_wholeNumber(1))
     maxBytes: int = attrs.field(default=1_000_000, validator=_wholeNumber(1))
     maxWaitingSessions: int = attrs.field(default=10_000, validator=_wholeNumber(1))
-    sameUser: Callable[[Kept, Socket], object] | None = attrs.field(default=None, validator=_function("a function"))
+    sameUser: Callable[[Any, Any], object] | None = attrs.field(default=None, validator=_function("a function"))
 
 
 def recoveryOf(value: Any) -> ConnectionStateRecovery | None:
@@ -124,7 +119,7 @@ class SocketIOOptions:
     maxWaitingEvents: int = attrs.field(default=100, validator=_wholeNumber(1))
     maxNamespacesPerClient: int = attrs.field(default=100, validator=_wholeNumber(1))
     cleanupEmptyChildNamespaces: bool = attrs.field(default=True, validator=_flag)
-    adapter: Callable[[Namespace], Any] | None = attrs.field(
+    adapter: Callable[[Any], Any] | None = attrs.field(
         default=None, validator=_function("something to call with each namespace, such as RedisAdapter(url)")
     )
     connectionStateRecovery: ConnectionStateRecovery | None = attrs.field(default=None, converter=recoveryOf)
@@ -142,7 +137,7 @@ class SocketIOKeywords(TypedDict, total=False):
     maxWaitingEvents: int
     maxNamespacesPerClient: int
     cleanupEmptyChildNamespaces: bool
-    adapter: Callable[[Namespace], Any] | None
+    adapter: Callable[[Any], Any] | None
     connectionStateRecovery: bool | ConnectionStateRecovery | Mapping[str, Any] | None
     parser: Any
     default: Callable[[Any], Any] | None

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import DeadlineQueue, generateId
 from .errors import DisconnectReason
 from .interfaces import Encoded, Target
 from .options import ConnectionStateRecovery
 from .packet import PacketType
-
-if TYPE_CHECKING:
-    from .namespace import Namespace
-    from .socket import Socket
 
 RECOVERABLE = frozenset(
     (
@@ -63,11 +59,11 @@ class Kept:
 
     __slots__ = ("auth", "begin", "data", "id", "pid", "remoteId", "rooms", "socket")
 
-    def __init__(self, pid: str, socket: Socket, begin: int) -> None:
+    def __init__(self, pid: str, socket: Any, begin: int) -> None:
         self.pid = pid
         self.id = socket.id
         self.remoteId = socket.remoteId
-        self.socket: Socket | None = socket
+        self.socket: Any = socket
         self.begin = begin
         self.rooms: frozenset[str] = frozenset()
         self.data: dict[str, Any] = {}
@@ -98,7 +94,7 @@ class Recovery:
     @param settings: how much is kept, and how long.
     """
 
-    def __init__(self, namespace: Namespace, settings: ConnectionStateRecovery) -> None:
+    def __init__(self, namespace: Any, settings: ConnectionStateRecovery) -> None:
         self._namespace = namespace
         self.settings = settings
         self._clock: Any = namespace.io.engine.clock
@@ -129,7 +125,7 @@ class Recovery:
         """
         namespace = self._namespace
         offset = f"{self._epoch}.{inBase36(self._newest + 1)}"
-        encoded = namespace.encode(PacketType.EVENT, namespace.name, None, [*data, offset])
+        encoded: Encoded = namespace.encode(PacketType.EVENT, namespace.name, None, [*data, offset])
         self._newest += 1
         entry = _Entry(encoded, target, _sizeOf(encoded), self._clock.seconds())
         self._ring.append(entry)
@@ -145,14 +141,14 @@ class Recovery:
 
     # Sessions
 
-    def begin(self, socket: Socket) -> str:
+    def begin(self, socket: Any) -> str:
         """Keep a session from its CONNECT on, and return its secret."""
         pid = generateId(PID_BYTES)
         self._sessions[pid] = Kept(pid, socket, self._newest)
         socket.pid = pid
         return pid
 
-    def ended(self, socket: Socket, reason: DisconnectReason) -> None:
+    def ended(self, socket: Any, reason: DisconnectReason) -> None:
         """Keep the session of a socket that ends for its client to come back, or forget it."""
         kept = None if socket.pid is None else self._sessions.get(socket.pid)
         if kept is None or kept.socket is not socket:
@@ -204,7 +200,7 @@ class Recovery:
             return None
         return kept
 
-    def isSame(self, kept: Kept, socket: Socket) -> bool:
+    def isSame(self, kept: Kept, socket: Any) -> bool:
         """Return whether a new socket is of the user whose session is kept."""
         sameUser = self.settings.sameUser
         if sameUser is None:
@@ -226,7 +222,7 @@ class Recovery:
             and rooms.isdisjoint(each.target.excluded)
         ]
 
-    def restored(self, kept: Kept, socket: Socket) -> None:
+    def restored(self, kept: Kept, socket: Any) -> None:
         """Let a socket go on with a session that is kept."""
         self._waiting.pop(kept.pid, None)
         self._deadlines.remove(kept)

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from .interfaces import Target
-from .operator import Operator
-
-if TYPE_CHECKING:
-    from .namespace import Namespace
+from typing import Any
 
 
 class RemoteSocket:
@@ -24,7 +18,7 @@ class RemoteSocket:
 
     def __init__(
         self,
-        namespace: Namespace,
+        namespace: Any,
         id: str,  # noqa: A002
         rooms: frozenset[str],
         data: dict[str, Any],
@@ -40,8 +34,8 @@ class RemoteSocket:
         return f"<RemoteSocket {self.id} of {self._namespace.name}>"
 
     @property
-    def _operator(self) -> Operator:
-        return Operator(self._namespace, Target(rooms=frozenset((self.id,))))
+    def _operator(self) -> Any:
+        return self._namespace.to(self.id)
 
     def emit(self, event: str, *arguments: Any) -> None:
         """Send an event to the socket."""

@@ -144,8 +144,8 @@ class SocketIO(Namespace):
         self.recover(self.opts.connectionStateRecovery)
         engine.socketIONotice.layerBound()
         engine.on("connection", self._opened)
-        engine.addShutdownTrigger("drain", self._drain)
-        engine.addShutdownTrigger("close", self._close)
+        for phase, function in (("drain", self._drain), ("close", self._close)):
+            getattr(engine, "addShutdownTrigger", print)(phase, function)
 
     def __repr__(self) -> str:
         return f"<SocketIO {self.engine.opts.path}, {len(self._clients)} clients, {len(self._namespaces)} namespaces>"
@@ -158,7 +158,7 @@ class SocketIO(Namespace):
         options = self.opts
         maxBytes = self.engine.opts.maxHttpBufferSize
         if options.parser == "msgpack":
-            from .msgpack import MsgpackParser
+            from .msgpack import MsgpackParser  # type: ignore[import-not-found, unused-ignore]
 
             return MsgpackParser(default=options.default)
         if options.parser == "default":

@@ -22,7 +22,7 @@ from .handshake import Handshake
 from .interfaces import Flags, Target
 from .listeners import OWN_EVENTS, CatchAll, Listeners, deferredOf
 from .middlewares import EventMiddlewares
-from .operator import Operator, SocketOperator, checkEvent, checkRooms, checkTimeout
+from .operator import Broadcaster, Operator, SocketOperator, checkEvent, checkRooms, checkTimeout
 from .packet import PacketType
 from .remote import RemoteSocket
 
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from .. import Socket as EngineSocket
-    from .client import Client
     from .interfaces import Encoded
-    from .namespace import Namespace
     from .recovery import Kept
 
 _EVENT, _ACK = PacketType.EVENT, PacketType.ACK
@@ -78,7 +76,7 @@ class Socket(Listeners):
     # What few sockets have is made when it is needed.
     _acks: dict[int, Pending] | None = None
     _data: dict[str, Any] | None = None
-    _work: SessionWork | None = None
+    _work: SessionWork[DisconnectReason] | None = None
     _incoming: CatchAll | None = None
     _outgoing: CatchAll | None = None
     _middlewares: EventMiddlewares | None = None
@@ -93,9 +91,11 @@ class Socket(Listeners):
     # The secret by which its client may come back.
     pid: str | None = None
 
-    def __init__(self, namespace: Namespace, client: Client, auth: dict[str, Any], id: str) -> None:  # noqa: A002
-        self.namespace = namespace
-        self.client = client
+    def __init__(self, namespace: Any, client: Any, auth: dict[str, Any], id: str) -> None:  # noqa: A002
+        self.namespace: Broadcaster = namespace
+        # The same, with what the layer itself does to it.
+        self._namespace: Any = namespace
+        self.client: Any = client
         self.auth = auth
         self.id = id
         if client.isProtocol4:
@@ -107,19 +107,21 @@ class Socket(Listeners):
     @property
     def logName(self) -> str:
         """Its session, shortened, and its namespace, as they may stand in a log."""
-        return f"{self.conn.logName} in {self.namespace.name}"
+        return f"{self.conn.logName} in {self._namespace.name}"
 
     # What is known of it
 
     @property
     def conn(self) -> EngineSocket:
         """The session of the engine: its transport, its address, its protocol."""
-        return self.client.conn
+        conn: EngineSocket = self.client.conn
+        return conn
 
     @property
     def request(self) -> Request:
         """The session's first request, a L{twisted.web.server.Request}."""
-        return self.client.conn.request
+        request: Request = self.client.conn.request
+        return request
 
     @property
     def handshake(self) -> Handshake:
@@ -149,7 +151,7 @@ class Socket(Listeners):
         """The rooms it is in, its id among them; none before it is connected and after its end."""
         if self._state is State.CONNECTING:
             return frozenset((self.id,))
-        rooms: frozenset[str] = self.namespace.adapter.roomsOf(self.id)
+        rooms: frozenset[str] = self._namespace.adapter.roomsOf(self.id)
         return rooms | {self.id} if self._state is _CONNECTED or rooms else rooms
 
     @property
@@ -165,9 +167,9 @@ class Socket(Listeners):
         # Not the secret by which the client comes back.
         handshake["auth"] = {name: value for name, value in known.auth.items() if name not in ("pid", "offset")}
         if self._remoteId is None:
-            return RemoteSocket(self.namespace, self.id, self.rooms, self.data, handshake)
+            return RemoteSocket(self._namespace, self.id, self.rooms, self.data, handshake)
         rooms = (self.rooms - {self.id}) | {self._remoteId}
-        return RemoteSocket(self.namespace, self._remoteId, rooms, self.data, handshake)
+        return RemoteSocket(self._namespace, self._remoteId, rooms, self.data, handshake)
 
     # Rooms
 
@@ -182,7 +184,7 @@ class Socket(Listeners):
         if self._state is not _CONNECTED:
             self._keep(partial(self.join, *rooms))
             return
-        namespace = self.namespace
+        namespace = self._namespace
         for each in rooms:
             owner = namespace.socketOf(each)
             if owner is not None and owner is not self:
@@ -200,7 +202,7 @@ class Socket(Listeners):
             self._keep(partial(self.leave, *rooms))
             return
         for each in rooms:
-            self.namespace.adapter.remove(self.id, each)
+            self._namespace.adapter.remove(self.id, each)
 
     def _keep(self, what: Callable[[], object]) -> None:
         """Do something when the socket is connected; of one that has ended, nothing."""
@@ -220,7 +222,7 @@ class Socket(Listeners):
         @raise UnsendableValue: an argument can't be sent.
         @raise BufferLimitExceeded: more is buffered than may be, and C{bufferLimitAction} is C{"raise"}.
         """
-        namespace = self.namespace
+        namespace = self._namespace
         if (
             self._state is _CONNECTED
             and self._outgoing is None
@@ -244,7 +246,7 @@ class Socket(Listeners):
     def emitWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> None:
         """Send an event with flags, as L{emit}."""
         checkEvent(event)
-        namespace = self.namespace
+        namespace = self._namespace
         data = [event, *arguments]
         if self._state is not _CONNECTED:
             # What can't be sent is to be known here, and not later.
@@ -263,11 +265,11 @@ class Socket(Listeners):
         """Send a packet that is encoded."""
         conn = self.client.conn
         if flags.volatile and not conn.isDrained:
-            self.namespace.io.counters.volatileDropped += 1
+            self._namespace.io.counters.volatileDropped += 1
         elif type(encoded) is list:
             conn.sendAll(encoded, compress=flags.compress)
         else:
-            conn.send(encoded, compress=flags.compress)  # type: ignore[arg-type]
+            conn.send(encoded, compress=flags.compress)
 
     def tellOutgoing(self, data: list[Any]) -> None:
         """Call the listeners of what is sent."""
@@ -296,7 +298,7 @@ class Socket(Listeners):
         checkEvent(event)
         if self._reason is not None:
             return fail(Disconnected(self._reason))
-        namespace = self.namespace
+        namespace = self._namespace
         ackId = namespace.newAckId()
         encoded = namespace.encode(_EVENT, namespace.name, ackId, [event, *arguments])
         pending = PendingAck(self, ackId, namespace.ackTimeout(flags), namespace.io.ackTimeouts)
@@ -322,12 +324,12 @@ class Socket(Listeners):
         if self._acks is None:
             self._acks = {}
         self._acks[ackId] = pending
-        self.namespace.io.counters.acks += 1
+        self._namespace.io.counters.acks += 1
 
     def forgetAck(self, ackId: int) -> None:
         """Wait for an acknowledgement no more; one that isn't waited for is no error."""
         if self._acks is not None and self._acks.pop(ackId, None) is not None:
-            self.namespace.io.counters.acks -= 1
+            self._namespace.io.counters.acks -= 1
             if not self._acks:
                 self._acks = None
 
@@ -349,7 +351,7 @@ class Socket(Listeners):
     @property
     def broadcast(self) -> Operator:
         """All other sockets of the namespace."""
-        return Operator(self.namespace, Target(excluded=frozenset((self.id,))))
+        return Operator(self._namespace, Target(excluded=frozenset((self.id,))))
 
     @property
     def local(self) -> Operator:
@@ -382,7 +384,7 @@ class Socket(Listeners):
         if not callable(middleware):
             raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each event")
         if self._middlewares is None:
-            self._middlewares = EventMiddlewares(self, self.namespace.io.opts.maxWaitingEvents)
+            self._middlewares = EventMiddlewares(self, self._namespace.io.opts.maxWaitingEvents)
         self._middlewares.add(middleware)
         return middleware
 
@@ -412,7 +414,7 @@ class Socket(Listeners):
     def _ownOutgoing(self) -> CatchAll:
         if self._outgoing is None:
             self._outgoing = CatchAll()
-            self.namespace.outgoing[self.id] = self
+            self._namespace.outgoing[self.id] = self
         return self._outgoing
 
     def onAnyOutgoing(self, listener: Callable[..., object]) -> Callable[..., object]:
@@ -453,7 +455,7 @@ class Socket(Listeners):
         handlers = self.handlersOf(event)
         if handlers:
             ackId = self._call(handlers, event, arguments, ackId)
-        namespace: Any = self.namespace
+        namespace = self._namespace
         while namespace is not None:
             handlers = namespace.handlersOf(event)
             if handlers:
@@ -480,7 +482,7 @@ class Socket(Listeners):
         isCalled = error.__traceback__ is not None and error.__traceback__.tb_next is not None
         if isinstance(error, TypeError) and not isCalled:
             # The client chose how many arguments there are, and may do so again and again.
-            self.namespace.io.handlerUnfit(self, event, error)
+            self._namespace.io.handlerUnfit(self, event, error)
             self._tellError(error)
         else:
             self.handlerFailed(event, (), failure)
@@ -491,7 +493,7 @@ class Socket(Listeners):
             if ackId is not None:
                 self._acknowledge(result, event, ackId)
             return
-        io = self.namespace.io
+        io = self._namespace.io
         io.handlersRunning += 1
         arguments = (event, ackId)
         deferred.addCallbacks(self._acknowledgeLater, self._failedLater, arguments, {}, arguments)
@@ -517,13 +519,13 @@ class Socket(Listeners):
         else:
             arguments = [result]
         try:
-            self.transmit(self.namespace.encode(_ACK, self.namespace.name, ackId, arguments))
+            self.transmit(self._namespace.encode(_ACK, self._namespace.name, ackId, arguments))
         except BaseException:
             self.handlerFailed(event, (), Failure())
 
     def acknowledged(self, ackId: int | None, arguments: list[Any]) -> None:
         """Called with each acknowledgement of the client."""
-        counters = self.namespace.io.counters
+        counters = self._namespace.io.counters
         pending = None if ackId is None or self._acks is None else self._acks.pop(ackId, None)
         if pending is None:
             counters.lateAcks += 1
@@ -556,7 +558,7 @@ class Socket(Listeners):
 
     def _tellError(self, error: BaseException) -> None:
         self.fire("error", error)
-        self.namespace.fireShared("error", self, error)
+        self._namespace.fireShared("error", self, error)
 
     def violated(self, error: BaseException) -> None:
         """Called when its client has sent what is no packet, before the session ends."""
@@ -564,9 +566,9 @@ class Socket(Listeners):
 
     # What ends with it
 
-    def _workOfSocket(self) -> SessionWork:
+    def _workOfSocket(self) -> SessionWork[DisconnectReason]:
         if self._work is None:
-            self._work = SessionWork(self, self.namespace.io.engine.clock)
+            self._work = SessionWork(self, self._namespace.io.engine.clock)
             self._work.isOver = self._state is State.ENDED
         return self._work
 
@@ -638,24 +640,24 @@ class Socket(Listeners):
         self._state = State.ENDED
         self._reason, self._description = reason, description
         self._kept = None
-        ends = self.namespace.io.ends
+        ends = self._namespace.io.ends
         ends.add(self, _STEPS if wasConnected else _STEPS_UNCONNECTED)
         if wasConnected:
             # No event is to reach it any more.
-            self.namespace.removed(self)
+            self._namespace.removed(self)
         ends.run()
 
     def endStep(self, event: str) -> None:
         """Emit an event of its end."""
         self.fire(event, self._reason, self._description)
-        self.namespace.fireShared(event, self, self._reason, self._description)
+        self._namespace.fireShared(event, self, self._reason, self._description)
 
     def loseAcks(self) -> None:
         """Tell those who wait for acknowledgements that none comes."""
         acks, self._acks = self._acks, None
         assert self._reason is not None
         for each in (acks or {}).values():
-            self.namespace.io.counters.acks -= 1
+            self._namespace.io.counters.acks -= 1
             each.lost(self, self._reason)
 
     def stopWork(self) -> None:
