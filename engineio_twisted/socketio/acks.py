@@ -84,6 +84,7 @@ class PendingAck:
 
     def timedOut(self) -> None:
         """Called when the time is over."""
+        self._stop()
         socket = self._socket
         socket.forgetAck(self._id)
         problem = f"the client did not acknowledge the event within {self._milliseconds:g} ms"

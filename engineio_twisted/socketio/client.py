@@ -285,9 +285,9 @@ class Client:
         self._io.gone(self)
         # A half received packet goes with it.
         self._incomplete = None
-        for joining in [*(self._joining or {}).values()]:
-            joining.stop()
         why = DisconnectReason(str(reason))
+        for joining in [*(self._joining or {}).values()]:
+            joining.stop(why)
         for each in [*self.sockets.values()]:
             each.end(why, description)
 
@@ -383,7 +383,7 @@ class Joining:
 
     def refuse(self, message: str, data: Any = None) -> None:
         """End, and refuse the client the namespace."""
-        self.stop()
+        self.stop(DisconnectReason.SERVER_NAMESPACE_DISCONNECT)
         self._client.refuse(self._name, message, data)
 
     def timedOut(self) -> None:
@@ -391,14 +391,14 @@ class Joining:
         self._log.warn("Middlewares took too long for session {session}", session=self._session)
         self.refuse(REFUSED)
 
-    def stop(self) -> None:
+    def stop(self, reason: DisconnectReason) -> None:
         """End: nothing more is called, and what is waited for is cancelled."""
         if self._isOver:
             return
         self._leave()
         socket = self.socket
         if socket is not None:
-            socket.end(DisconnectReason.SERVER_NAMESPACE_DISCONNECT)
+            socket.end(reason)
         try:
             if self._running is not None:
                 self._running.cancel()

@@ -722,5 +722,5 @@ _STEPS = (
 )
 """The steps of an end, in their order: one that fails keeps no other from running."""
 
-_STEPS_UNCONNECTED = (_loseAcks, _stopWork, _tellWaiting)
+_STEPS_UNCONNECTED = (_remember, _loseAcks, _stopWork, _tellWaiting)
 """Those of a socket that never was connected."""
