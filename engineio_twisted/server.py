@@ -30,7 +30,7 @@ from .session.handlers import SERVER_EVENTS
 from .session.ids import newSessionId
 from .session.outbox import Message
 from .session.socket import Socket
-from .stopping import Stop
+from .stopping import ShutdownPhase, Stop
 from .transports.connection import WithoutWebSockets
 from .web.clients import Clients
 from .web.exchange import RequestExchange
@@ -350,6 +350,34 @@ class Server(ServerEvents):
             connections that a site of the application keeps open are not the server's.
         """
         return self._stopping.close(drain)
+
+    def addShutdownTrigger(self, phase: ShutdownPhase, function: Callable[[], object]) -> None:
+        """
+        Call a function once when the server stops, and wait for the Deferred or coroutine that it may return.
+
+        Those of a phase are called one after the other, and waited for together. One that fails is logged, and stops
+        nothing; so does one whose time is over, and that goes on by itself. One added when its phase has begun isn't
+        called.
+
+        @param phase: C{"drain"}: when the server begins to drain, by L{drain}, C{close(drain=True)} or the stop of a
+            service. New sessions are refused already, and no session has been told to end: they send and receive until
+            all is over, at most C{drainTimeout}, and are then drained in what is left of that. Closing the server
+            without a drain ends the wait, and if it doesn't drain first nothing is called.
+            C{"close"}: when the server closes, after its sessions have ended. The Deferred of L{close} waits for it,
+            three seconds at most.
+        @param function: called without arguments.
+        @raise ValueError: it is another phase.
+        @raise TypeError: the function can't be called.
+        """
+        self._stopping.triggers.add(phase, function)
+
+    def removeShutdownTrigger(self, phase: ShutdownPhase, function: Callable[[], object]) -> None:
+        """
+        Don't call a function when the server stops. One that wasn't added is no error.
+
+        @raise ValueError: it is another phase than those of L{addShutdownTrigger}.
+        """
+        self._stopping.triggers.remove(phase, function)
 
     def handleRequest(self, request: server.Request) -> None:
         """

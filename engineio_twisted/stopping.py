@@ -8,18 +8,23 @@ time at all. What is left three seconds later is aborted, and waited for no long
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from .clock import cancel
-from .ends import CLOSE_TIMEOUT, ROOM, Connections, Deadline, Ends, alsoWhen, attempt, needRoom
+from .ends import CLOSE_TIMEOUT, ROOM, Connections, Deadline, Ends, alsoWhen, attempt, attemptLater, needRoom
 from .observer import Counters
 from .protocol.errors import ServerClosing
 from .protocol.options import ServerOptions
 from .web.decisions import Decisions
 from .web.foreign import ForeignUpgrades
 from .web.ports import Ports
+
+ShutdownPhase: TypeAlias = Literal["drain", "close"]
+"""When a shutdown trigger is called."""
 
 
 class Sessions(Protocol):
@@ -91,23 +96,74 @@ class StoppableServer(Protocol):
         ...
 
 
+class ShutdownTriggers:
+    """
+    What an application, or a layer, has to do when its server stops.
+
+    @ivar pending: how many were called and aren't over.
+    """
+
+    pending: int = 0
+
+    def __init__(self) -> None:
+        self._functions: dict[str, list[Callable[[], object]]] = {"drain": [], "close": []}
+
+    def add(self, phase: ShutdownPhase, function: Callable[[], object]) -> None:
+        """Add one, as L{Server.addShutdownTrigger} says."""
+        functions = self._of(phase)
+        if not callable(function):
+            raise TypeError(f"shutdown trigger {function!r:.100}: expected something to call when the server stops")
+        functions.append(function)
+
+    def remove(self, phase: ShutdownPhase, function: Callable[[], object]) -> None:
+        """Remove one, as L{Server.removeShutdownTrigger} says."""
+        functions = self._of(phase)
+        if function in functions:
+            functions.remove(function)
+
+    def _of(self, phase: str) -> list[Callable[[], object]]:
+        if phase not in self._functions:
+            raise ValueError(f"phase {phase!r:.100}: expected 'drain' or 'close'")
+        return self._functions[phase]
+
+    def run(self, phase: ShutdownPhase) -> Deferred[None]:
+        """
+        Call those of a phase, and never again.
+
+        @return: a Deferred that fires when all that they returned is over, and never fails.
+        """
+        functions, self._functions[phase] = self._functions[phase], []
+        self.pending += len(functions)
+
+        def oneOver(_: None) -> None:
+            self.pending -= 1
+
+        over = DeferredList([attemptLater(each).addCallback(oneOver) for each in functions])
+        return over.addCallback(lambda _: None)
+
+
 class Stop:
     """
     The stop of one server, which makes it and calls it.
 
+    @ivar triggers: what others have to do then.
     @ivar isDraining: whether no new sessions are opened.
     @ivar isClosing: whether no request is served any more.
     @ivar until: the time until which clients may take what they are sent, by the clock of the server.
     """
 
+    _log = Logger()
     isDraining: bool = False
     isClosing: bool = False
     until: float = 0.0
 
     def __init__(self, server: StoppableServer) -> None:
         self._server = server
+        self.triggers: ShutdownTriggers = ShutdownTriggers()
         self._ports: list[Ports] = []
         self._drained: Deferred[None] | None = None
+        # Until here what others have to do in a drain is waited for.
+        self._sessionsMayGo: Deferred[None] = Deferred()
         self._sessionsGone: Deferred[None] = Deferred()
         self._closed: Deferred[None] = Deferred()
         # Of the draining and the closing, once those have begun.
@@ -156,6 +212,16 @@ class Stop:
         server = self._server
         timer = server.clock.callLater(server.opts.drainTimeout / 1000, self._endSessions)
         server._router.decisions.refuse(isAll=False)
+        if not self.isClosing:
+            self.triggers.run("drain").addCallback(lambda _: self._letSessionsGo())
+        deadline.waitFor([self._sessionsMayGo.addCallback(lambda _: self._drainSessions(timer))])
+
+    def _letSessionsGo(self) -> None:
+        if not self._sessionsMayGo.called:
+            self._sessionsMayGo.callback(None)
+
+    def _drainSessions(self, timer: IDelayedCall) -> Deferred[None]:
+        server = self._server
         server._factory.drainAll(self.until)
 
         def sessionsGone(_: object) -> Deferred[None]:
@@ -165,12 +231,18 @@ class Stop:
 
         # The last of them is about to tell its client, and the application.
         gone = server._factory.whenEmpty().addCallback(lambda _: server._factory.ends.whenEmpty())
-        gone.addCallback(sessionsGone).addCallback(lambda _: server._webSockets.connections.whenEmpty())
-        deadline.waitFor([gone])
+        return gone.addCallback(sessionsGone).addCallback(lambda _: server._webSockets.connections.whenEmpty())
 
     def _endSessions(self) -> None:
+        if not self._sessionsMayGo.called:
+            attempt(self._logTriggers)
         attempt(self._server._factory.closeAll)
+        self._letSessionsGo()
         self._goOn()
+
+    def _logTriggers(self) -> None:
+        count = self.triggers.pending
+        self._log.warn("drainTimeout is over before shutdown triggers of a drain: {count}", count=count)
 
     def _goOn(self) -> None:
         """Close the server if that is wanted: clients have had their time."""
@@ -213,15 +285,17 @@ class Stop:
         server._router.reading.abort()
         server._foreignUpgrades.stop()
         server._factory.closeAll()
+        self._letSessionsGo()
 
         def closing(ports: Ports) -> Deferred[None]:
             # Behind what sessions say last on these connections.
             return server._factory.ends.whenEmpty().addCallback(lambda _: ports.close(self.until))
 
+        triggers = server._factory.ends.whenEmpty().addCallback(lambda _: self.triggers.run("close"))
         sessions = [server._factory.ends, server._streams, server._webSockets.connections]
         connections: list[Any] = [server._router.reading, *sessions]
         drained = [] if self._drained is None else [alsoWhen(self._drained)]
-        deadline.waitFor([*drained, *map(closing, self._others), *[each.whenEmpty() for each in connections]])
+        deadline.waitFor([*drained, triggers, *map(closing, self._others), *[each.whenEmpty() for each in connections]])
 
     def _closeLast(self) -> None:
         last = [each for each in self._ports if each.isLast]
@@ -256,6 +330,7 @@ class Stop:
         counts = {
             "session": len(server._factory.clients),
             "WebSocket": max(0, len(server._webSockets.connections) - onWebSocket),
+            "shutdown trigger": self.triggers.pending,
             "request": sum([bool(channel.requests) for ports in self._others for channel in ports.site.channels]),
         }
         return ", ".join([f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count])
