@@ -9,90 +9,13 @@ Every event is one JSON object on a line of its own; the tests assert on those.
 import faulthandler
 import json
 import os
-import queue
-import ssl
 import sys
 import threading
 from base64 import b64decode, b64encode
-from select import select
 
-import engineio
-import websocket
+from engine_client import Client
 
 DEADLINE = 60
-
-
-class Queue(queue.Queue):
-    """What the client still has to send, which tells whether the thread that sends is waiting for more."""
-
-    def __init__(self):
-        super().__init__()
-        self.waiting = threading.Event()
-
-    def get(self, block=True, timeout=None):
-        if not block:
-            return super().get(block=False)
-        self.waiting.set()
-        try:
-            return super().get(timeout=timeout)
-        finally:
-            self.waiting.clear()
-
-
-class WebSocket(websocket.WebSocket):
-    """A WebSocket on which, over TLS, one thread at a time reads or writes; while it waits, it is another's turn."""
-
-    def __init__(self, **options):
-        self.turn = threading.Lock()
-        super().__init__(**options)
-
-    def settimeout(self, timeout):
-        super().settimeout(timeout)
-        if self.is_ssl():
-            self.sock.settimeout(0)
-
-    def _recv(self, size):
-        return self._inTurn(super()._recv, size)
-
-    def _send(self, data):
-        return self._inTurn(super()._send, data)
-
-    def _inTurn(self, call, argument):
-        if not self.is_ssl():
-            return call(argument)
-        # Python lets two threads into the state that OpenSSL has of a connection. The one that finds nothing to read
-        # just when the other begins to write is then told that the connection has ended.
-        sock = self.sock
-        while True:
-            try:
-                with self.turn:
-                    return call(argument)
-            except ssl.SSLWantReadError:
-                isReady = any(select([sock], [], [], self.timeout))
-            except ssl.SSLWantWriteError:
-                isReady = any(select([], [sock], [], self.timeout))
-            if not isReady:
-                raise websocket.WebSocketTimeoutException(f"waited {self.timeout} s for the server")
-
-
-class Client(engineio.Client):
-    """The client, without races of its own, which are none of the server's business."""
-
-    def create_queue(self):
-        return Queue()
-
-    def disconnect(self, *args, **kwargs):
-        # A close packet that is queued while the client still waits for the answer to a POST is never sent.
-        if self.state == "connected" and threading.current_thread() is threading.main_thread():
-            self.queue.join()
-            self.queue.waiting.wait()
-        super().disconnect(*args, **kwargs)
-
-    def start_background_task(self, target, *args, **kwargs):
-        # Each message is handled in a thread of its own, and they overtake each other.
-        if target is self.handlers.get("message"):
-            return target(*args, **kwargs)
-        return super().start_background_task(target, *args, **kwargs)
 
 
 def report(event, **details):
@@ -113,7 +36,7 @@ def main(url, scenario, transports):
     missing = len(messages)
     complete = threading.Event()
     gone = threading.Event()
-    client = Client(websocket_extra_options={"class_": WebSocket})
+    client = Client()
 
     @client.on("connect")
     def connected():
