@@ -12,7 +12,7 @@ from .ends import Ends
 from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from .listening import attach, listen
 from .logs import LogThrottle
-from .observer import IServerObserver, LogObserver, ServerObserver, ServerStats
+from .observer import IServerObserver, LogObserver, Measure, ServerObserver, ServerStats
 from .protocol.errors import (
     BufferLimitExceeded,
     CloseReason,
@@ -79,6 +79,7 @@ __all__ = [
     "ITransport",
     "LogObserver",
     "LogThrottle",
+    "Measure",
     "OptionError",
     "Packet",
     "PacketType",

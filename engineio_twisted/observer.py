@@ -19,6 +19,25 @@ from .protocol.errors import CloseReason, HTTPRefusal
 from .protocol.packet import Packet, describe
 
 
+@attrs.frozen
+class Measure:
+    """
+    A number of a layer on top of the server, for Prometheus.
+
+    @ivar name: such as C{socketio_sockets}, without C{_total}.
+    @ivar text: what it is, in a sentence.
+    @ivar value: the number; or the numbers by the value of a label.
+    @ivar label: the name of that label, or None.
+    @ivar isCounter: whether it only grows.
+    """
+
+    name: str
+    text: str
+    value: float | Mapping[str, float]
+    label: str | None = None
+    isCounter: bool = False
+
+
 class IServerObserver(Interface):
     """
     An observer of a server, added by L{Server.addObserver}.
@@ -93,6 +112,9 @@ class IServerObserver(Interface):
         @param size: the bytes that wait, L{Socket.bufferedAmount}.
         """
 
+    def measures() -> Iterable[Measure]:
+        """Return the numbers of a layer that are shown beside the server's, each time they are asked for."""
+
 
 @implementer(IServerObserver)
 class ServerObserver:
@@ -134,6 +156,9 @@ class ServerObserver:
 
     def buffered(self, socket: Any, packets: int, size: int) -> None:
         pass
+
+    def measures(self) -> Iterable[Measure]:
+        return ()
 
 
 @attrs.frozen(kw_only=True)
@@ -338,6 +363,17 @@ class Counters:
                 self._log.failure(
                     "Observer {observer} failed to take {event}", observer=type(observer).__name__, event=event
                 )
+
+    def measures(self) -> list[Measure]:
+        """Return the numbers of all observers; one that fails is logged."""
+        found: list[Measure] = []
+        for observer in self.observers:
+            try:
+                found += observer.measures()
+            except BaseException:
+                name = type(observer).__name__
+                self._log.failure("Observer {observer} failed to take {event}", observer=name, event="measures")
+        return found
 
     def _moved(self, transport: str, by: int) -> None:
         self.sessions[transport] = self.sessions.get(transport, 0) + by

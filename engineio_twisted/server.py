@@ -19,7 +19,7 @@ from .ends import Connections
 from .events import ServerEvents
 from .interfaces import IEngineServer
 from .logs import LogThrottle, SocketIONotice
-from .observer import Counters, IServerObserver, ServerObserver, ServerStats, debugObservers
+from .observer import Counters, IServerObserver, Measure, ServerObserver, ServerStats, debugObservers
 from .protocol.errors import OptionError
 from .protocol.handshake import upgradesOf
 from .protocol.options import OptionKeywords, ServerOptions
@@ -306,6 +306,10 @@ class Server(ServerEvents):
             reading=len(self._router.reading),
             webSockets=len(self._webSockets.connections),
         )
+
+    def measures(self) -> list[Measure]:
+        """Return the numbers of the layers on top, which their observers measure (L{IServerObserver.measures})."""
+        return self._counters.measures()
 
     @property
     def whyNotReady(self) -> str | None:

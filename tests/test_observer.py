@@ -277,6 +277,7 @@ def test_anObserverFails(loggedErrors: list[LogEvent]) -> None:
     assert ask(server, address, b"9").status == 400
     assert watch.agreesWith(server.stats())
     assert balanced(server)
+    assert server.measures() == []
     assert {event["event"] for event in loggedErrors} == set(EVENTS) - {"upgraded", "limited"}
     assert {event["observer"] for event in loggedErrors} == {"Broken"}
     loggedErrors.clear()

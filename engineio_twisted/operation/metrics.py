@@ -23,7 +23,7 @@ except ImportError as error:
     ) from error
 
 from .. import __version__
-from ..observer import ServerObserver
+from ..observer import Measure, ServerObserver
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -135,6 +135,27 @@ class ServerCollector(Collector):
         yield gauge("engineio_reading_requests", "Requests whose bodies are being read.", "reading")
         yield gauge("engineio_websockets", "Connections that are WebSockets.", "webSockets")
         yield from self._durations.collect()
+        yield from self._measured()
+
+    def _measured(self) -> Iterator[Metric]:
+        """Return the numbers of layers on top of the servers."""
+        found: dict[str, list[tuple[list[str], Measure]]] = {}
+        for names, server in self._servers:
+            for each in server.measures():
+                found.setdefault(each.name, []).append((names, each))
+        for name, measures in found.items():
+            first = measures[0][1]
+            samples = [
+                ([*names, *keys], value)
+                for names, each in measures
+                for keys, value in (
+                    [([key], value) for key, value in each.value.items()]
+                    if isinstance(each.value, Mapping)
+                    else [([], each.value)]
+                )
+            ]
+            kind = CounterMetricFamily if first.isCounter else GaugeMetricFamily
+            yield self._family(kind, name, first.text, [] if first.label is None else [first.label], samples)
 
     def _family(
         self, kind: Any, name: str, text: str, labels: list[str], samples: Iterable[tuple[list[str], Any]]

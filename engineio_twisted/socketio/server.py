@@ -12,7 +12,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 
-from .. import DeadlineQueue, Ends, LogThrottle, OptionError, Server
+from .. import DeadlineQueue, Ends, LogThrottle, Measure, OptionError, Server, ServerObserver
 from .. import Socket as EngineSocket
 from .acks import AckTimeouts
 from .bundle import serveBundle
@@ -73,6 +73,39 @@ class SocketIOStats:
     volatileDropped: int
     recovered: int
     notRecovered: Mapping[str, int]
+
+
+_GAUGES = {
+    "clients": "Sessions of the engine.",
+    "sockets": "Sockets connected, in all namespaces.",
+    "namespaces": "Namespaces.",
+    "rooms": "Rooms of all namespaces, without those that are ids.",
+    "acks": "Acknowledgements that are waited for.",
+    "joining": "Attempts to join a namespace that wait for a middleware.",
+    "attachments": "Packets whose attachments have not all come.",
+}
+_COUNTERS = {
+    "events": ("events", "Events received."),
+    "invalid_packets": ("invalidPackets", "Violations of the protocol."),
+    "refused": ("refused", "Attempts to join a namespace that were refused."),
+    "late_acks": ("lateAcks", "Acknowledgements that nobody waited for."),
+    "volatile_dropped": ("volatileDropped", "Volatile events that were dropped."),
+    "recovered": ("recovered", "Clients that came back to what they had."),
+}
+
+
+class _Measuring(ServerObserver):
+    """
+    Shows the numbers of the layer beside those of its server.
+
+    @param layer: the L{SocketIO}.
+    """
+
+    def __init__(self, layer: SocketIO) -> None:
+        self._layer = layer
+
+    def measures(self) -> list[Measure]:
+        return self._layer.measures()
 
 
 class Counters:
@@ -143,6 +176,7 @@ class SocketIO(Namespace):
         self._namespaces["/"] = self
         self.recover(self.opts.connectionStateRecovery)
         engine.socketIONotice.layerBound()
+        engine.addObserver(_Measuring(self))
         engine.on("connection", self._opened)
         for phase, function in (("drain", self._drain), ("close", self._close)):
             getattr(engine, "addShutdownTrigger", print)(phase, function)
@@ -337,6 +371,24 @@ class SocketIO(Namespace):
             recovered=counters.recovered,
             notRecovered=dict(counters.notRecovered),
         )
+
+    def measures(self) -> list[Measure]:
+        """Return what L{stats} says, for Prometheus."""
+        stats = self.stats()
+        return [
+            *[Measure(f"socketio_{name}", text, getattr(stats, name)) for name, text in _GAUGES.items()],
+            *[
+                Measure(f"socketio_{name}", text, getattr(stats, field), isCounter=True)
+                for name, (field, text) in _COUNTERS.items()
+            ],
+            Measure(
+                "socketio_not_recovered",
+                "Clients that could not come back.",
+                stats.notRecovered,
+                "cause",
+                isCounter=True,
+            ),
+        ]
 
     # The end
 

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openMetrics
 from prometheus_client.parser import text_string_to_metric_families as plainText
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent
 
-from engineio_twisted import Server, Site
+from engineio_twisted import Measure, Server, ServerObserver, Site
 from engineio_twisted.operation.metrics import MetricsResource
 
 from ..kit.asking import OPEN, make
@@ -250,3 +251,42 @@ async def test_scraped(hostile: Hostile) -> None:
             wire.drop()
         finally:
             await port.stopListening()
+
+
+class Layer(ServerObserver):
+    """An observer of a layer on top of a server."""
+
+    def __init__(self, *measures: Measure) -> None:
+        self._measures = measures
+
+    def measures(self) -> list[Measure]:
+        return [*self._measures]
+
+
+def test_numbersOfALayer() -> None:
+    """What the observer of a layer measures is shown beside the server's numbers, by server and by label."""
+    one, other = Server(reactor=Clock()), Server(reactor=Clock())
+    one.addObserver(
+        Layer(Measure("layer_rooms", "Rooms.", 3), Measure("layer_lost", "Lost.", {"late": 2}, "why", True))
+    )
+    other.addObserver(Layer(Measure("layer_rooms", "Rooms.", 4)))
+    numbers = numbersOf(scrape(MetricsResource({"one": one, "other": other}, CollectorRegistry()))[1])
+    assert number(numbers, "layer_rooms", server="one") == 3
+    assert number(numbers, "layer_rooms", server="other") == 4
+    assert number(numbers, "layer_lost_total", server="one", why="late") == 2
+
+
+def test_layerThatFails(loggedErrors: list[LogEvent]) -> None:
+    """An observer that can't measure hides no number of the others."""
+
+    class Broken(Layer):
+        def measures(self) -> list[Measure]:
+            raise RuntimeError("broken")
+
+    server = Server(reactor=Clock())
+    server.addObserver(Broken())
+    server.addObserver(Layer(Measure("layer_rooms", "Rooms.", 3)))
+    numbers = numbersOf(scrape(MetricsResource(server, CollectorRegistry()))[1])
+    assert number(numbers, "layer_rooms") == 3
+    assert [each["log_failure"].getErrorMessage() for each in loggedErrors] == ["broken"]
+    loggedErrors.clear()
