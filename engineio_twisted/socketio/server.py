@@ -178,8 +178,8 @@ class SocketIO(Namespace):
         engine.socketIONotice.layerBound()
         engine.addObserver(_Measuring(self))
         engine.on("connection", self._opened)
-        for phase, function in (("drain", self._drain), ("close", self._close)):
-            getattr(engine, "addShutdownTrigger", print)(phase, function)
+        engine.addShutdownTrigger("drain", self._drain)
+        engine.addShutdownTrigger("close", self._close)
 
     def __repr__(self) -> str:
         return f"<SocketIO {self.engine.opts.path}, {len(self._clients)} clients, {len(self._namespaces)} namespaces>"
