@@ -81,7 +81,8 @@ class SiteService(Service):
 
     def _sayWhere(self, port: IListeningPort) -> None:
         where = urlOf(port)
-        self._log.info("Engine.IO is served at {where}{path}/", where=where, path=self.server.opts.path)
+        what = "Socket.IO" if self.server.socketIONotice.isBound else "Engine.IO"
+        self._log.info("{what} is served at {where}{path}/", what=what, where=where, path=self.server.opts.path)
 
     def portFailed(self, failure: Failure, what: str) -> None:
         """Called when a port can't be opened."""

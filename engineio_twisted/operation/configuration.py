@@ -21,6 +21,9 @@ from ..protocol.options import ServerOptions
 from ..protocol.validators import checkNames
 from .named_objects import DEFAULT_APP, findObject
 
+SOCKET_IO_PATH = "/socket.io"
+"""The path of a Socket.IO server, to which its clients connect by default."""
+
 Path = tuple[str, ...]
 """The names that lead to a setting: of an option, or of an option and of a setting of its own."""
 
@@ -77,6 +80,12 @@ class ServiceOptions:
         "Function that sets up the application on the server; by default an echo.",
         "operation",
         metavar="MODULE:NAME",
+    )
+    socketio: bool = _setting(
+        False,
+        _boolean,
+        "Whether the application speaks Socket.IO; the path is then /socket.io by default.",
+        "operation",
     )
     static: str | None = _setting(
         None,
@@ -385,8 +394,14 @@ class CommandLineSettings:
                     table = {}
             if not isinstance(table, dict):
                 continue
-            flag = self._texts.get(path, "").partition(" ")[0]
-            yield setting, table.get(path[-1], setting.default), flag or ("--config" if self._isInFile(path) else "")
+            source = self._sourceOf(path)
+            if path == ("path",) and path[0] in given and not source:
+                source = self._sourceOf(("socketio",))
+            yield setting, table.get(path[-1], setting.default), source
+
+    def _sourceOf(self, path: Path) -> str:
+        flag = self._texts.get(path, "").partition(" ")[0]
+        return flag or ("--config" if self._isInFile(path) else "")
 
     def _isInFile(self, path: Path) -> bool:
         found: Any = self._fromFile()
@@ -412,6 +427,8 @@ class CommandLineSettings:
                     raise OptionError(".".join(path), value, f"not together with {self._texts[tuple(above)]}")
                 table = given.get(above[0])
                 given[above[0]] = {**(table if isinstance(table, dict) else {}), name: value}
+        if given.get("socketio") is True:
+            given.setdefault("path", SOCKET_IO_PATH)
         return given
 
     def _fromFile(self) -> dict[str, Any]:

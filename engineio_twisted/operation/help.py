@@ -14,7 +14,7 @@ import attrs
 
 from .configuration import GROUPS, SETTINGS, Setting
 
-SUMMARY = "Serve Engine.IO sessions over HTTP long-polling and WebSocket. Without --app, every message is sent back."
+SUMMARY = "Serve Engine.IO or Socket.IO over HTTP long-polling and WebSocket."
 
 EXAMPLES = (
     "--listen 3000",
@@ -25,6 +25,7 @@ EXAMPLES = (
 MOST_USED = (
     "listen",
     "app",
+    "socketio",
     "static",
     "config",
     "path",

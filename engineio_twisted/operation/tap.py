@@ -79,13 +79,38 @@ class CommandService(SiteService):
         self._isStarted = False
         self.hasFailed: bool = False
         self._settings = service
+        self._setUp(options["application"])
+
+    def _setUp(self, application: Callable[[Server], object]) -> None:
+        """Let the application set itself up; if that fails at once, end the command before anything is listened on."""
+        app = self._settings.app
         try:
-            result = options["application"](self.server)
+            result = application(self.server)
         except Exception as error:
             self._log.failure("The application could not be set up")
-            fail(f"--app {service.app}: failed {described(error)}")
+            fail(f"--app {app}: failed {described(error)}")
         if isinstance(result, Awaitable):
-            Deferred.fromCoroutine(_awaited(result)).addErrback(self._stop, f"--app {service.app}: failed")
+            setUp = Deferred.fromCoroutine(_awaited(result)).addErrback(self._stop, f"--app {app}: failed")
+            if not setUp.called:
+                setUp.addCallback(lambda _: self._stopUnlessBound())
+                return
+        problem = self._whyNotBound()
+        if problem is not None:
+            fail(problem)
+
+    def _whyNotBound(self) -> str | None:
+        """Return what is wrong if a Socket.IO server is asked for, and the application has made none."""
+        if not self._settings.socketio or self.hasFailed or self.server.socketIONotice.isBound:
+            return None
+        if self._settings.app == DEFAULT_APP:
+            return "--socketio: name an application with --app, which calls SocketIO(server)"
+        return f"--socketio: --app {self._settings.app} made no SocketIO: call SocketIO(server) in it"
+
+    def _stopUnlessBound(self) -> None:
+        problem = self._whyNotBound()
+        if problem is not None:
+            self._log.critical("{problem}", problem=problem)
+            self._stopReactor()
 
     def privilegedStartService(self) -> None:
         """
@@ -207,8 +232,11 @@ class CommandService(SiteService):
 
     def _stop(self, failure: Failure, problem: str) -> None:
         """End the process: the command line has done its part, and can't be ended any more."""
-        self.hasFailed = True
         self._log.failure("{problem}", failure, problem=problem)
+        self._stopReactor()
+
+    def _stopReactor(self) -> None:
+        self.hasFailed = True
         self._reactor.callWhenRunning(self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:

@@ -413,6 +413,24 @@ def test_settingsInForce(inFile: Any, capsys: pytest.CaptureFixture[str]) -> Non
     assert "pingInterval = 5  # --config" in again
 
 
+def test_socketIO(inFile: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--socketio` stands for the path of Socket.IO's clients, unless a path is set, wherever that is."""
+    for flags, file, path, source in (
+        (["--socketio"], "", "/socket.io", "--socketio"),
+        ([], "socketio = true\n", "/socket.io", "--config"),
+        (["--socketio", "--path=/chat"], "", "/chat", "--path"),
+        (["--socketio"], 'path = "/chat"\n', "/chat", "--config"),
+        (["--no-socketio"], "socketio = true\n", "/engine.io", ""),
+        ([], "", "/engine.io", ""),
+    ):
+        given = [*flags, inFile(file)]
+        assert optionsOf(*given)[1].path == path
+        comment = f"  # {source}" if source else ""
+        text, expected = printed(capsys, *given), optionsOf(*given)
+        assert f'path = "{path}"{comment}' in text.splitlines()
+        assert optionsOf(inFile(text)) == expected
+
+
 def test_everySettingIsPrintedAsItIsRead(inFile: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever a setting is set to, the file that `--print-config` writes sets it to the same."""
     for setting in SETTINGS.values():

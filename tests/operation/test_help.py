@@ -51,21 +51,21 @@ def words(lines: list[str]) -> str:
 
 
 def test_oneScreen(shown: Any) -> None:
-    """What the command does, three examples, twelve options, and where the others are: all of it in 40 lines of 80."""
+    """What the command does, three examples, thirteen options, where the others are: all in 40 lines of 80."""
     text = shown("--help", 80)
     lines = text.splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 80
     found = sections(text)
     assert lines[0] == "Usage: twistd [options of twistd] engineio [options]"
-    assert "Serve Engine.IO sessions over HTTP long-polling and WebSocket." in words(found[""])
+    assert "Serve Engine.IO or Socket.IO over HTTP long-polling and WebSocket." in words(found[""])
     assert [each for each in found["Examples"] if each] == [
         "  twistd -n engineio --listen 3000",
         "  twistd -n engineio --app chat:application --static public",
         "  twistd -n engineio --config server.toml --health listen",
     ]
     assert [each.split()[0] for each in flags(found["Options"])] == [
-        *("--listen", "--app", "--static", "--config", "--path", "--allowed-origins", "--cors-origin"),
+        *("--listen", "--app", "--socketio", "--static", "--config", "--path", "--allowed-origins", "--cors-origin"),
         *("--trusted-proxies", "--access-log", "--log-sessions", "--metrics", "--health"),
     ]
     options = words(found["Options"])

@@ -14,9 +14,11 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from engineio_twisted import Server, __version__
 from engineio_twisted.operation.commandline import findApp
@@ -214,6 +216,110 @@ def test_anApplicationThatFailsLater(loggedErrors: list[Any]) -> None:
     assert len(reactor.whenRunningHooks) == 1
     assert "--app tests.operation.test_tap:failingLater: failed" in loggedErrors[0]["problem"]
     loggedErrors.clear()
+
+
+# --socketio
+
+HERE = "tests.operation.test_tap"
+
+
+def binding(server: Server) -> None:
+    server.socketIONotice.layerBound()
+
+
+async def bindingAtOnce(server: Server) -> None:
+    binding(server)
+
+
+WAITING: list[Deferred[None]] = []
+
+
+async def bindingLater(server: Server) -> None:
+    WAITING.append(Deferred())
+    await WAITING[-1]
+    binding(server)
+
+
+async def neverBinding(server: Server) -> None:
+    WAITING.append(Deferred())
+    await WAITING[-1]
+
+
+@pytest.mark.parametrize("app", ["binding", "bindingAtOnce", "bindingLater"])
+def test_socketIO(app: str) -> None:
+    """An application that makes a Socket.IO server of the server is served at the path of its clients."""
+    reactor = MemoryReactorClock()
+    service = CommandService(parse("--socketio", f"--app={HERE}:{app}"), reactor)
+    service.startService()
+    if WAITING:
+        WAITING.pop().callback(None)
+    assert service.server.opts.path == "/socket.io"
+    assert len(reactor.tcpServers) == 1
+    assert reactor.whenRunningHooks == []
+    assert not service.hasFailed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--socketio: name an application with --app, which calls SocketIO(server)"),
+        (
+            [f"--app={HERE}:application"],
+            f"--socketio: --app {HERE}:application made no SocketIO: call SocketIO(server)",
+        ),
+        ([f"--app={HERE}:asynchronous"], f"--socketio: --app {HERE}:asynchronous made no SocketIO"),
+    ],
+)
+def test_socketIOWithoutOne(arguments: list[str], expected: str) -> None:
+    """Ends the command before anything is listened on."""
+    assert expected in failure("--socketio", *arguments)
+    CALLS.clear()
+
+
+async def asynchronous(server: Server) -> None:
+    application(server)
+
+
+def test_socketIOWithoutOneInTheEnd(loggedErrors: list[Any]) -> None:
+    """An application that takes time, and has made none when it is through, ends the process."""
+    reactor = MemoryReactorClock()
+    service = CommandService(parse("--socketio", f"--app={HERE}:neverBinding"), reactor)
+    service.startService()
+    assert (reactor.whenRunningHooks, service.hasFailed) == ([], False)
+    WAITING.pop().callback(None)
+    assert len(reactor.whenRunningHooks) == 1
+    assert service.hasFailed
+    assert loggedErrors[0]["problem"].startswith(f"--socketio: --app {HERE}:neverBinding made no SocketIO")
+    loggedErrors.clear()
+
+
+@pytest.mark.parametrize("app", ["failing", "failingLater"])
+def test_socketIOOfAnApplicationThatFails(app: str, loggedErrors: list[Any]) -> None:
+    """That it has failed is what is said."""
+    flags = ("--socketio", f"--app={HERE}:{app}")
+    if app == "failing":
+        assert f"--app {HERE}:failing: failed (RuntimeError: no database)" in failure(*flags)
+    else:
+        CommandService(parse(*flags), MemoryReactorClock())
+        assert [each["problem"] for each in loggedErrors] == [f"--app {HERE}:failingLater: failed"]
+    loggedErrors.clear()
+
+
+@pytest.mark.parametrize(("app", "what"), [("binding", "Socket.IO"), ("application", "Engine.IO")])
+def test_whatTheLogSaysIsServed(app: str, what: str) -> None:
+    """Clients of Socket.IO find in it whether the server is one of theirs."""
+    lines: list[str] = []
+    observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
+    globalLogPublisher.addObserver(observer)
+    try:
+        service = CommandService(parse(f"--app={HERE}:{app}", "--listen=tcp:3000"), MemoryReactorClock())
+        service.startService()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert [each for each in lines if " is served at " in each] == [
+        f"{what} is served at http://localhost:3000/engine.io/"
+    ]
+    CALLS.clear()
 
 
 def test_aTakenPort(tmp_path: Path) -> None:
