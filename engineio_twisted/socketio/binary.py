@@ -115,22 +115,19 @@ class Plain:
             raise UnsendableValue(path, "nested too deeply") from None
 
     def _plain(self, value: Any, path: str) -> Any:
-        if value is None or isinstance(value, (str, bool)):
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, str):
+            return self._text(value, path)
         if isinstance(value, int):
-            try:
-                int.__repr__(value)
-            except ValueError:
-                raise UnsendableValue(path, "an integer with too many digits") from None
-            return value
+            return self._integer(value, path)
         if isinstance(value, float):
-            return value if isfinite(value) else None
+            return self._float(value)
         if isinstance(value, BYTES_LIKE) and self._takesBytes:
             try:
-                self.attachments.append(bytes(value))
+                return self._bytes(value)
             except ValueError as error:
                 raise UnsendableValue(path, str(error)) from error
-            return placeholder(len(self.attachments) - 1)
         if id(value) in self._around:
             raise UnsendableValue(path, f"{type(value).__name__} that contains itself")
         self._around.add(id(value))
@@ -144,13 +141,30 @@ class Plain:
             for key, each in value.items():
                 if not isinstance(key, str):
                     raise UnsendableValue(path, f"a key of type {type(key).__name__}; keys have to be text")
-                plain[key] = self._plain(each, f"{path}[{quoted(key)}]")
+                plain[self._text(key, path)] = self._plain(each, f"{path}[{quoted(key)}]")
             if self._lookalike is None and plain.get(PLACEHOLDER) is True:
                 self._lookalike = path
         else:
             plain = self._plain(self._defaultOf(value, path), path)
         self._around.discard(id(value))
         return plain
+
+    def _text(self, value: str, path: str) -> str:
+        return value
+
+    def _integer(self, value: int, path: str) -> int:
+        try:
+            int.__repr__(value)
+        except ValueError:
+            raise UnsendableValue(path, "an integer with too many digits") from None
+        return value
+
+    def _float(self, value: float) -> float | None:
+        return value if isfinite(value) else None
+
+    def _bytes(self, value: bytes | bytearray | memoryview | array[Any]) -> Any:
+        self.attachments.append(bytes(value))
+        return placeholder(len(self.attachments) - 1)
 
     def _defaultOf(self, value: Any, path: str) -> Any:
         if self._default is None:
