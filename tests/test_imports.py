@@ -94,7 +94,13 @@ def test_noCircle() -> None:
             del imports[module]
 
 
-@pytest.mark.parametrize("module", [each for each in MODULES if each.startswith("protocol")])
+PURE = [
+    *(each for each in MODULES if each.startswith("protocol")),
+    *(f"socketio.{each}" for each in ("errors", "packet", "binary", "msgpack")),
+]
+
+
+@pytest.mark.parametrize("module", PURE)
 def test_pureModulesAreFreeOfIO(module: str) -> None:
     """Codecs and the handshake can be used and tested without a network, a reactor or a clock."""
     for name, isOurs in importsOf(module):
