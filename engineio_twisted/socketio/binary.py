@@ -93,6 +93,7 @@ class Plain:
         Return the plain form of the data of an EVENT or an ACK.
 
         @raise UnsendableValue: a value can't be sent.
+        @raise RecursionError: one is nested too deeply.
         """
         plain = []
         for index, value in enumerate(values):
@@ -108,13 +109,8 @@ class Plain:
 
         @param path: where it stands.
         @raise UnsendableValue: it, or something in it, can't be sent.
+        @raise RecursionError: it is nested too deeply.
         """
-        try:
-            return self._plain(value, path)
-        except RecursionError:
-            raise UnsendableValue(path, "nested too deeply") from None
-
-    def _plain(self, value: Any, path: str) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -135,17 +131,17 @@ class Plain:
         if isinstance(value, (list, tuple)):
             plain = []
             for index, each in enumerate(value):
-                plain.append(self._plain(each, f"{path}[{index}]"))
+                plain.append(self.value(each, f"{path}[{index}]"))
         elif isinstance(value, dict):
             plain = {}
             for key, each in value.items():
                 if not isinstance(key, str):
                     raise UnsendableValue(path, f"a key of type {type(key).__name__}; keys have to be text")
-                plain[self._text(key, path)] = self._plain(each, f"{path}[{quoted(key)}]")
+                plain[self._text(key, path)] = self.value(each, f"{path}[{quoted(key)}]")
             if self._lookalike is None and plain.get(PLACEHOLDER) is True:
                 self._lookalike = path
         else:
-            plain = self._plain(self._defaultOf(value, path), path)
+            plain = self.value(self._defaultOf(value, path), path)
         self._around.discard(id(value))
         return plain
 

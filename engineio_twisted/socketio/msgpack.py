@@ -88,8 +88,10 @@ class MsgpackParser:
             pass
         plain = MessagePackPlain(self._default)
         hasArguments = isEventOrAck(type)
-        packet["data"] = plain.arguments(data, type == PacketType.EVENT) if hasArguments else plain.value(data, "data")
         try:
+            packet["data"] = (
+                plain.arguments(data, type == PacketType.EVENT) if hasArguments else plain.value(data, "data")
+            )
             return self._packed(packet)
         except (ValueError, RecursionError):
             raise UnsendableValue("args" if hasArguments else "data", "nested too deeply") from None

@@ -192,15 +192,13 @@ class JSONParser:
         return hasOtherKeys(data)
 
     def _encodeSlowly(self, type: int, data: Any) -> tuple[str, list[bytes]]:  # noqa: A002
-        plain = Plain(self._default, isEventOrAck(type))
-        if isEventOrAck(type):
-            path, value = "args", plain.arguments(data, type == EVENT)
-        else:
-            path, value = "data", plain.value(data, "data")
+        hasArguments = isEventOrAck(type)
+        plain = Plain(self._default, hasArguments)
         try:
+            value = plain.arguments(data, type == EVENT) if hasArguments else plain.value(data, "data")
             return "".join(self._encodeJson(value, 0)), plain.attachments
         except RecursionError:
-            raise UnsendableValue(path, "nested too deeply") from None
+            raise UnsendableValue("args" if hasArguments else "data", "nested too deeply") from None
 
     def decode(self, message: str | bytes) -> Packet | IncompletePacket:
         """

@@ -176,6 +176,7 @@ def test_numbersAndInfinities() -> None:
     decoded = PARSER.decode(PARSER.encode(EVENT, "/", None, ["a", inf, nan]))
     assert decoded.data[1] == inf
     assert isnan(decoded.data[2])
+    assert PARSER.decode(PARSER.encode(EVENT, "/", None, ["a", inf, array("B")])).data[1:] == [inf, b""]
     assert PARSER.decode(packed(data=[1.5])) == Packet(EVENT, data=["1.5"])
 
 
