@@ -256,11 +256,14 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         @raise UnsendableValue: an argument can't be sent.
         """
         flags = target.flags
+        sockets = self.adapter.socketsIn(target.rooms, target.excluded)
         if self.recovery is not None and not flags.volatile:
             encoded = self.recovery.record(packet.data, target)
+            for each in sockets:
+                each.lastSent = self.recovery.newest
         else:
             encoded = self.encode(PacketType.EVENT, self.name, None, packet.data)
-        self._transmit(encoded, self.adapter.socketsIn(target.rooms, target.excluded), flags, packet.data)
+        self._transmit(encoded, sockets, flags, packet.data)
 
     def _transmit(self, encoded: Encoded, sockets: Collection[Socket], flags: Flags, data: list[Any]) -> None:
         if self.outgoing:

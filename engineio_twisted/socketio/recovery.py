@@ -57,14 +57,15 @@ class Kept:
     @ivar socket: the socket; None when that has ended.
     """
 
-    __slots__ = ("auth", "begin", "data", "id", "pid", "remoteId", "rooms", "socket")
+    __slots__ = ("auth", "begin", "data", "id", "lastSent", "newest", "pid", "remoteId", "rooms", "socket")
 
     def __init__(self, pid: str, socket: Any, begin: int) -> None:
         self.pid = pid
         self.id = socket.id
         self.remoteId = socket.remoteId
         self.socket: Any = socket
-        self.begin = begin
+        # Numbers of events: the newest one when it joined, the last one sent to it, the newest one when it ended.
+        self.begin = self.lastSent = self.newest = begin
         self.rooms: frozenset[str] = frozenset()
         self.data: dict[str, Any] = {}
         self.auth = socket.auth
@@ -92,6 +93,7 @@ class Recovery:
 
     @param namespace: the L{Namespace}.
     @param settings: how much is kept, and how long.
+    @ivar newest: the number of the newest event.
     """
 
     def __init__(self, namespace: Any, settings: ConnectionStateRecovery) -> None:
@@ -102,8 +104,7 @@ class Recovery:
         self._epoch = inBase36(int.from_bytes(generateId(6).encode("ascii")))
         self._ring: deque[_Entry] = deque()
         self._size = 0
-        # The number of the newest event.
-        self._newest = 0
+        self.newest: int = 0
         self._sessions: dict[str, Kept] = {}
         self._waiting: OrderedDict[str, Kept] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
@@ -124,9 +125,9 @@ class Recovery:
         @raise UnsendableValue: an argument can't be sent.
         """
         namespace = self._namespace
-        offset = f"{self._epoch}.{inBase36(self._newest + 1)}"
+        offset = f"{self._epoch}.{inBase36(self.newest + 1)}"
         encoded: Encoded = namespace.encode(PacketType.EVENT, namespace.name, None, [*data, offset])
-        self._newest += 1
+        self.newest += 1
         entry = _Entry(encoded, target, _sizeOf(encoded), self._clock.seconds())
         self._ring.append(entry)
         self._size += entry.size
@@ -144,7 +145,7 @@ class Recovery:
     def begin(self, socket: Any) -> str:
         """Keep a session from its CONNECT on, and return its secret."""
         pid = generateId(PID_BYTES)
-        self._sessions[pid] = Kept(pid, socket, self._newest)
+        self._sessions[pid] = Kept(pid, socket, self.newest)
         socket.pid = pid
         return pid
 
@@ -159,6 +160,7 @@ class Recovery:
         kept.socket = None
         kept.rooms = self._namespace.adapter.roomsOf(socket.id)
         kept.data = socket.data
+        kept.lastSent, kept.newest = max(kept.begin, socket.lastSent), self.newest
         self._waiting[kept.pid] = kept
         self._deadlines.add(kept)
         if len(self._waiting) > self.settings.maxWaitingSessions:
@@ -194,7 +196,10 @@ class Recovery:
         if self._sessions.get(pid) is not kept or kept.socket is not None:
             self._lost("unknown")
             return None
-        if self._after(kept, auth.get("offset")) < self._newest - len(self._ring):
+        after = self._after(kept, auth.get("offset"))
+        # Of what came while it was connected, nothing is missing if it has the last event that was sent to it.
+        complete = max(after, kept.newest) if kept.lastSent <= after else after
+        if complete < self.newest - len(self._ring):
             self._lost("evicted")
             self.forget(kept)
             return None
@@ -213,7 +218,7 @@ class Recovery:
     def missed(self, kept: Kept, offset: Any) -> list[Encoded]:
         """Return the events that a client has missed, in their order."""
         after = self._after(kept, offset)
-        first = self._newest - len(self._ring)
+        first = self.newest - len(self._ring)
         rooms = kept.rooms | {kept.id, kept.remoteId}
         return [
             each.encoded
@@ -229,6 +234,7 @@ class Recovery:
         kept.socket = socket
         kept.auth = socket.auth
         socket.pid = kept.pid
+        socket.lastSent = self.newest
         self._namespace.io.counters.recovered += 1
 
     def forget(self, kept: Kept) -> None:
@@ -243,7 +249,7 @@ class Recovery:
         if epoch != self._epoch or not number.isascii() or not number.isalnum() or len(number) > 12:
             # It may be of a session before this one: the stock client doesn't forget it.
             return kept.begin
-        return min(max(int(number, 36), kept.begin), self._newest)
+        return min(max(int(number, 36), kept.begin), self.newest)
 
     def _lost(self, why: str) -> None:
         notRecovered = self._namespace.io.counters.notRecovered

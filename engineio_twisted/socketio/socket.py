@@ -90,6 +90,8 @@ class Socket(Listeners):
     _remoteId: str | None = None
     # The secret by which its client may come back.
     pid: str | None = None
+    # With recovery, the number of the last event that was sent to it.
+    lastSent: int = 0
 
     def __init__(self, namespace: Any, client: Any, auth: dict[str, Any], id: str) -> None:  # noqa: A002
         self.namespace: Broadcaster = namespace
@@ -255,6 +257,7 @@ class Socket(Listeners):
             return
         if namespace.recovery is not None and not flags.volatile:
             encoded = namespace.recovery.record(data, Target(frozenset((self.id,)), flags=flags))
+            self.lastSent = namespace.recovery.newest
         else:
             encoded = namespace.encode(_EVENT, namespace.name, None, data)
         if self._outgoing is not None:
