@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any, ClassVar
 
@@ -22,14 +23,22 @@ _NEVER = {
 """Names that neither the layer nor a client ever sends, and what to do instead."""
 
 
+MOST_CODES = 1000
+"""Of how many functions it is remembered that they take the arguments of an event."""
+
+_fitting: dict[tuple[Any, type, str], None] = {}
+
+
 class Listeners(EventEmitter):
     """
     Handlers by the name of an event.
 
     @cvar elsewhere: names of the layer's own events that others have, with what to do instead.
+    @cvar argumentsOf: the arguments of the layer's own events that are emitted here.
     """
 
     elsewhere: ClassVar[dict[str, str]] = {}
+    argumentsOf: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def on(self, event: str, *handler: Any) -> Any:
         """
@@ -39,14 +48,19 @@ class Listeners(EventEmitter):
             decorator.
         @return: the handler.
         @raise ValueError: no event of that name ever comes here.
-        @raise TypeError: the handler can't be called, or the event isn't text.
+        @raise TypeError: the handler can't be called, of an event of the layer itself not with its arguments; or the
+            event isn't text.
         """
         self._checkName(event)
+        if handler and event in self.argumentsOf:
+            _checkArguments(handler[0], event, self.argumentsOf[event])
         return super().on(event, *handler)
 
     def once(self, event: str, *handler: Any) -> Any:
         """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
         self._checkName(event)
+        if handler and event in self.argumentsOf:
+            _checkArguments(handler[0], event, self.argumentsOf[event])
         return super().once(event, *handler)
 
     def _checkName(self, event: Any) -> None:
@@ -57,6 +71,32 @@ class Listeners(EventEmitter):
     def fire(self, event: str, *arguments: Any) -> bool:
         """Call the handlers of an event of the layer itself, and return whether there was one."""
         return super().emit(event, *arguments)
+
+
+def _checkArguments(handler: Any, event: str, arguments: tuple[str, ...]) -> None:
+    """
+    Refuse a handler that can't be called with the arguments of an event. One whose signature isn't known passes.
+
+    @raise TypeError: it can't.
+    """
+    # Handlers are added to each socket, and mostly are of the same code.
+    key = getattr(handler, "__code__", None), type(handler), event
+    if key in _fitting or not callable(handler):
+        return
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        name = getattr(handler, "__qualname__", repr(handler)).rpartition("<locals>.")[2]
+        problem = f"it is called with {', '.join(arguments)}"
+        raise TypeError(f"handler {name}{signature} of the event {event!r}: {problem}") from None
+    if key[0] is not None:
+        if len(_fitting) >= MOST_CODES:
+            _fitting.clear()
+        _fitting[key] = None
 
 
 def deferredOf(result: Any) -> Deferred[Any] | None:

@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 
 Middleware = Callable[[Socket], object]
 
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias, TypeVar, overload
+
+    from .errors import DisconnectReason
+
+    SocketHandler: TypeAlias = Callable[[Socket], object]
+    FailureHandler: TypeAlias = Callable[[Socket, BaseException], object]
+    EndHandler: TypeAlias = Callable[[Socket, DisconnectReason, str], object]
+
+    SocketHandlerT = TypeVar("SocketHandlerT", bound=SocketHandler)
+    FailureHandlerT = TypeVar("FailureHandlerT", bound=FailureHandler)
+    EndHandlerT = TypeVar("EndHandlerT", bound=EndHandler)
+    HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
 
 class Shared(Listeners):
     """
@@ -44,7 +58,58 @@ class Shared(Listeners):
 
     _log = Logger()
     elsewhere: ClassVar[dict[str, str]] = {"new_namespace": "it is an event of io, io.on('new_namespace', handler)"}
+    argumentsOf: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "connection": ("socket",),
+        "error": ("socket", "exception"),
+        "disconnecting": ("socket", "reason", "description"),
+        "disconnect": ("socket", "reason", "description"),
+    }
     parent: Any = None
+
+    if TYPE_CHECKING:
+        # Any other name is of an event that clients send.
+
+        @overload  # type: ignore[override]
+        def on(self, event: Literal["connection"]) -> Callable[[SocketHandlerT], SocketHandlerT]: ...
+        @overload
+        def on(self, event: Literal["connection"], handler: SocketHandler) -> SocketHandler: ...
+
+        @overload
+        def on(self, event: Literal["error"]) -> Callable[[FailureHandlerT], FailureHandlerT]: ...
+        @overload
+        def on(self, event: Literal["error"], handler: FailureHandler) -> FailureHandler: ...
+
+        @overload
+        def on(self, event: Literal["disconnecting", "disconnect"]) -> Callable[[EndHandlerT], EndHandlerT]: ...
+        @overload
+        def on(self, event: Literal["disconnecting", "disconnect"], handler: EndHandler) -> EndHandler: ...
+
+        @overload
+        def on(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
+        @overload
+        def on(self, event: str, handler: HandlerT) -> HandlerT: ...
+        def on(self, event: str, handler: Any = None) -> Any: ...
+
+        @overload  # type: ignore[override]
+        def once(self, event: Literal["connection"]) -> Callable[[SocketHandlerT], SocketHandlerT]: ...
+        @overload
+        def once(self, event: Literal["connection"], handler: SocketHandler) -> SocketHandler: ...
+
+        @overload
+        def once(self, event: Literal["error"]) -> Callable[[FailureHandlerT], FailureHandlerT]: ...
+        @overload
+        def once(self, event: Literal["error"], handler: FailureHandler) -> FailureHandler: ...
+
+        @overload
+        def once(self, event: Literal["disconnecting", "disconnect"]) -> Callable[[EndHandlerT], EndHandlerT]: ...
+        @overload
+        def once(self, event: Literal["disconnecting", "disconnect"], handler: EndHandler) -> EndHandler: ...
+
+        @overload
+        def once(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
+        @overload
+        def once(self, event: str, handler: HandlerT) -> HandlerT: ...
+        def once(self, event: str, handler: Any = None) -> Any: ...
 
     def __init__(self, io: Any) -> None:
         self.io: Any = io

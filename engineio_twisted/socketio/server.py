@@ -145,6 +145,10 @@ class SocketIO(Namespace):
 
     _log = Logger()
     elsewhere: ClassVar[dict[str, str]] = {}
+    argumentsOf: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **Namespace.argumentsOf,
+        "new_namespace": ("namespace",),
+    }
     isDraining: bool = False
     isClosing: bool = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from .. import Socket as EngineSocket
     from .interfaces import Encoded
     from .recovery import Kept
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias, TypeVar, overload
+
+    FailureHandler: TypeAlias = Callable[[BaseException], object]
+    EndHandler: TypeAlias = Callable[[DisconnectReason, str], object]
+
+    FailureHandlerT = TypeVar("FailureHandlerT", bound=FailureHandler)
+    EndHandlerT = TypeVar("EndHandlerT", bound=EndHandler)
+    HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 _EVENT, _ACK = PacketType.EVENT, PacketType.ACK
 _PLAIN = Flags()
@@ -71,6 +81,11 @@ class Socket(Listeners):
         "connection": "it is an event of the namespace, such as io.on('connection', handler)",
         "new_namespace": "it is an event of io",
     }
+    argumentsOf: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "error": ("exception",),
+        "disconnecting": ("reason", "description"),
+        "disconnect": ("reason", "description"),
+    }
     _state = State.CONNECTING
     recovered = False
     # What few sockets have is made when it is needed.
@@ -92,6 +107,41 @@ class Socket(Listeners):
     pid: str | None = None
     # With recovery, the number of the last event that was sent to it.
     lastSent: int = 0
+
+    if TYPE_CHECKING:
+        # Any other name is of an event that clients send.
+
+        @overload  # type: ignore[override]
+        def on(self, event: Literal["error"]) -> Callable[[FailureHandlerT], FailureHandlerT]: ...
+        @overload
+        def on(self, event: Literal["error"], handler: FailureHandler) -> FailureHandler: ...
+
+        @overload
+        def on(self, event: Literal["disconnecting", "disconnect"]) -> Callable[[EndHandlerT], EndHandlerT]: ...
+        @overload
+        def on(self, event: Literal["disconnecting", "disconnect"], handler: EndHandler) -> EndHandler: ...
+
+        @overload
+        def on(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
+        @overload
+        def on(self, event: str, handler: HandlerT) -> HandlerT: ...
+        def on(self, event: str, handler: Any = None) -> Any: ...
+
+        @overload  # type: ignore[override]
+        def once(self, event: Literal["error"]) -> Callable[[FailureHandlerT], FailureHandlerT]: ...
+        @overload
+        def once(self, event: Literal["error"], handler: FailureHandler) -> FailureHandler: ...
+
+        @overload
+        def once(self, event: Literal["disconnecting", "disconnect"]) -> Callable[[EndHandlerT], EndHandlerT]: ...
+        @overload
+        def once(self, event: Literal["disconnecting", "disconnect"], handler: EndHandler) -> EndHandler: ...
+
+        @overload
+        def once(self, event: str) -> Callable[[HandlerT], HandlerT]: ...
+        @overload
+        def once(self, event: str, handler: HandlerT) -> HandlerT: ...
+        def once(self, event: str, handler: Any = None) -> Any: ...
 
     def __init__(self, namespace: Any, client: Any, auth: dict[str, Any], id: str) -> None:  # noqa: A002
         self.namespace: Broadcaster = namespace
