@@ -24,7 +24,7 @@ from .protocol.errors import (
     UnknownEvent,
 )
 from .protocol.option_parts import Cookie, Cors, HttpCompression, PerMessageDeflate
-from .protocol.options import ServerOptions
+from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.packet import Packet, PacketType
 from .server import Server
 from .session.emitter import EventEmitter
@@ -81,6 +81,7 @@ __all__ = [
     "LogThrottle",
     "Measure",
     "OptionError",
+    "OptionKeywords",
     "Packet",
     "PacketType",
     "PollingTransport",

@@ -123,9 +123,10 @@ OF_PYTHON = {"_replace", "_asdict"}
 
 def publicNames(module: str) -> set[str]:
     """Return what a module of the engine offers to applications."""
-    if module in ("__init__", "testing"):
-        name = PACKAGE.name if module == "__init__" else f"{PACKAGE.name}.{module}"
-        return {*importlib.import_module(name).__all__}
+    name = PACKAGE.name if module == "__init__" else f"{PACKAGE.name}.{module}"
+    listed = getattr(importlib.import_module(name), "__all__", None)
+    if listed is not None:
+        return {*listed}
     kinds = ast.ClassDef | ast.FunctionDef
     return {each.name for each in treeOf(module).body if isinstance(each, kinds) and not each.name.startswith("_")}
 

@@ -24,7 +24,11 @@ PYTHON = "https://docs.python.org/3/library/"
 # Packages that export what their modules define.
 FRONTS = (PACKAGE, f"{PACKAGE}.testing")
 
-INSTEAD = {f"{PACKAGE}.protocol.options.OptionKeywords": f"{PACKAGE}.ServerOptions"}
+INSTEAD = {
+    f"{PACKAGE}.protocol.options.OptionKeywords": f"{PACKAGE}.ServerOptions",
+    f"{PACKAGE}.socketio.options.SocketIOKeywords": f"{PACKAGE}.socketio.SocketIOOptions",
+    f"{PACKAGE}.socketio.listening.Keywords": f"{PACKAGE}.socketio.SocketIOOptions",
+}
 """What is for type checkers, each with what is described in its place."""
 
 

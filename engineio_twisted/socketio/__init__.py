@@ -20,6 +20,7 @@ from .errors import (
 )
 from .handshake import Handshake
 from .interfaces import Flags, IAdapter, IParser, Target
+from .listening import attach, listen
 from .namespace import Namespace, ParentNamespace
 from .operator import Operator, SocketOperator
 from .options import ConnectionStateRecovery, SocketIOOptions
@@ -60,4 +61,6 @@ __all__ = [
     "SocketOperator",
     "Target",
     "UnsendableValue",
+    "attach",
+    "listen",
 ]
