@@ -251,8 +251,13 @@ class IWebSocketReceiver(Interface):
 
 
 class IEngineServer(Interface):
-    """What serves the requests of a server. A L{Server} is one by adaptation: C{IEngineServer(server)}."""
+    """
+    What serves the requests of a server. A L{Server} is one by adaptation: C{IEngineServer(server)}.
 
+    So is a layer on a server whose C{__conform__} adapts that in its place.
+    """
+
+    server: Any = Attribute("The L{Server} itself.")
     opts: Any = Attribute("The L{ServerOptions}.")
     reading: Any = Attribute("The L{Connections} of requests whose bodies are being read.")
     counters: Any = Attribute("The L{Counters} of what happens.")

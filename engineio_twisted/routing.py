@@ -101,7 +101,7 @@ class Router:
         self.middlewares: list[Callable[[Any], Any]] = []
         self.reading: Connections[EngineIORequest] = Connections()
         self.decisions: Decisions = Decisions(server, admitting, writer)
-        self._server = server
+        self.server = server
         self._admitting = admitting
         self._writer = writer
         self._clients = clients
@@ -186,12 +186,12 @@ class Router:
         if self.opts.trustedProxies is not None:
             # What a proxy says is made sure of before anything rests on it.
             self._clients.clientOf(exchange)
-        admission = self._server._factory.admit(exchange)
-        if self.opts.allowRequest is None and self._server._generatesIds:
+        admission = self.server._factory.admit(exchange)
+        if self.opts.allowRequest is None and self.server._generatesIds:
             # Nothing that could take time.
             try:
                 handshake = self._checkWebSocket(exchange) if isUpgrade else None
-                sid: Any = self._server.generateId(None)
+                sid: Any = self.server.generateId(None)
                 self._openAs(exchange, wanted, handshake, sid, admission)
             finally:
                 admission.giveUp()
@@ -203,7 +203,7 @@ class Router:
         origins = exchange.headerValues(b"origin")
         own = partial(self._ownOrigin, exchange) if self._namesOwnOrigin else noOrigin
         return classify(
-            method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self._server._factory.clients.get, own
+            method.decode("latin-1"), uri, origins, isUpgrade, self.opts, self.server._factory.clients.get, own
         )
 
     async def _open(self, wanted: EngineRequest[Session], admission: Admission, decision: Decision) -> None:
@@ -235,7 +235,7 @@ class Router:
         if handshake is not None:
             self._openOnWebSocket(exchange, wanted, handshake, sid, admission)
             return
-        codec, reactor, writer = codecFor(wanted.revision), self._server.reactor, self._writer
+        codec, reactor, writer = codecFor(wanted.revision), self.server.reactor, self._writer
         if wanted.jsonpIndex is None:
             polling = PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, writer, self.counters)
         else:
@@ -244,7 +244,7 @@ class Router:
             self._checkHead(exchange)
             self._checkIdleTime(exchange)
         polling.open(exchange, sid)
-        self._tell(self._server._factory.open(sid, polling, exchange, wanted.revision, admission))
+        self._tell(self.server._factory.open(sid, polling, exchange, wanted.revision, admission))
         exchange.keepLittle()
 
     def _openOnWebSocket(
@@ -256,7 +256,7 @@ class Router:
         admission: Admission,
     ) -> None:
         def begin() -> None:
-            self._tell(self._server._factory.open(sid, transport, exchange, wanted.revision, admission))
+            self._tell(self.server._factory.open(sid, transport, exchange, wanted.revision, admission))
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         exchange.openedId = sid
@@ -289,7 +289,7 @@ class Router:
     def _tell(self, socket: Session) -> None:
         # A handler of flush may have closed it before anybody heard of it, and one of connection may now.
         if socket.readyState is not ReadyState.CLOSED:
-            self._server.emit("connection", socket)
+            self.server.emit("connection", socket)
         if socket.readyState is not ReadyState.CLOSED:
             socket.emit("open")
 
@@ -310,12 +310,12 @@ class Router:
 
     async def _newId(self, decision: Decision) -> str:
         try:
-            sid: Any = await settled(self._server.generateId(decision.exchange.request))
+            sid: Any = await settled(self.server.generateId(decision.exchange.request))
             if not isinstance(sid, str) or not sid:
                 raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
             sid.encode()
-            if sid in self._server._factory.clients:
+            if sid in self.server._factory.clients:
                 raise ValueError("generateId returned an id that a live session has")
         except GeneratorExit:
             raise
@@ -354,7 +354,7 @@ class Router:
             raise
         connection = exchange.connection
         try:
-            self._server._webSockets.accept(exchange, handshake, exchange.upgradeHeaders(), transport)
+            self.server._webSockets.accept(exchange, handshake, exchange.upgradeHeaders(), transport)
         except BaseException:
             if not exchange.isAnswered:
                 if opensSession:

@@ -137,8 +137,8 @@ class EventEmitter:
         """
         Return the handlers of an event as they are called, those of L{once} in what removes them.
 
-        For subclasses that call handlers themselves, such as for what they return: with L{callHandler}, or, with what
-        is raised, L{handlerFailed}. The tuple is never changed. A name that no event has is no error.
+        For a subclass that calls handlers itself, such as for what they return, and L{handlerFailed} with what they
+        raise. The tuple is never changed. A name that no event has is no error.
         """
         return () if self._handlers is None else self._handlers.get(event, ())
 
@@ -160,7 +160,7 @@ class EventEmitter:
                 raise self._events.unknownSent(event)
             return False
         for handler in wanted:
-            # As callHandler does, which would be a call more for each message.
+            # As _callHandler does, which would be a call more for each message.
             try:
                 result = handler(*args)
             except BaseException:
@@ -170,8 +170,8 @@ class EventEmitter:
                 self._follow(result, event, args)
         return True
 
-    def callHandler(self, event: str, handler: Handler, *args: Any) -> None:
-        """Call one handler as L{emit} does: what it raises, at once or later, goes to L{handlerFailed}."""
+    def _callHandler(self, event: str, handler: Handler, *args: Any) -> None:
+        """Call one handler, and follow the coroutine or Deferred that it returns, as L{emit} does."""
         try:
             result = handler(*args)
         except BaseException:

@@ -196,7 +196,7 @@ class Outbox:
                         "Messages to {session} dropped: {reason}", session=session.logName, reason=str(exceeded)
                     )
             if callback is not None:
-                session.callHandler("send callback", callback, exceeded)
+                session._callHandler("send callback", callback, exceeded)
             return
         if counters.throttle.allows(exceeded.option):
             self._log.warn("Session {session} closed: {reason}", session=session.logName, reason=str(exceeded))
@@ -284,7 +284,7 @@ class Outbox:
 
     def _callBack(self, callbacks: list[tuple[Packet, SendCallback]], transport: Any) -> None:
         for _, callback in callbacks:
-            self._session.callHandler("send callback", callback, transport)
+            self._session._callHandler("send callback", callback, transport)
 
     def dropCallbacks(self) -> None:
         """Call no callback any more: what is buffered isn't sent. It can still be looked at."""

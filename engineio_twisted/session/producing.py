@@ -36,7 +36,7 @@ class Pace:
             self.resume()
         elif not session.transport.writable and session.bufferedAmount > HIGH_MARK:
             self._isPaused = True
-            session.callHandler("producer", self.producer.pauseProducing)
+            session._callHandler("producer", self.producer.pauseProducing)
 
     def resume(self) -> None:
         """Let a paused producer write, if there is room."""
@@ -47,7 +47,7 @@ class Pace:
         if self._isStreaming:
             if session.isDrained:
                 self._isPaused = False
-                session.callHandler("producer", self.producer.resumeProducing)
+                session._callHandler("producer", self.producer.resumeProducing)
         elif self._call is None and self._hasRoom:
             self._call = session._host.clock.callLater(0, self._pull)
 
@@ -58,12 +58,12 @@ class Pace:
     def _pull(self) -> None:
         self._call = None
         if self._hasRoom:
-            self._session.callHandler("producer", self.producer.resumeProducing)
+            self._session._callHandler("producer", self.producer.resumeProducing)
 
     def stop(self) -> None:
         """Let go of the producer, and tell it that nothing more is written."""
         self._session.unregisterProducer()
-        self._session.callHandler("producer", self.producer.stopProducing)
+        self._session._callHandler("producer", self.producer.stopProducing)
 
     def leave(self) -> None:
         """Ask the producer for nothing more."""

@@ -344,7 +344,7 @@ class Socket(WorkOwner):
             known = self._pace.producer
             raise RuntimeError(f"{producer!r} can't be registered: {known!r} is, and never was unregistered")
         if self._readyState is not _OPEN:
-            self.callHandler("producer", producer.stopProducing)
+            self._callHandler("producer", producer.stopProducing)
             return
         self._pace = Pace(self, producer, streaming)
         self._pace.wrote()

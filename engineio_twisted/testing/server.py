@@ -18,12 +18,14 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.pages import notFound
 
+from ..interfaces import IEngineServer
 from ..protocol.errors import OptionError
 from ..protocol.options import OptionKeywords
 from ..server import Server
 from ..session.socket import Socket
 from ..session.states import ReadyState
 from ..web.fast import siteFor
+from ..web.mounting import Layer, isServer
 from .client import ClientListener, MemoryClient
 from .network import MemoryNetwork
 from .requests import Requests, Response
@@ -36,7 +38,7 @@ class MemoryServer:
     Nothing waits: when a call returns, all has happened that does without time passing. L{advance} lets it pass.
 
     @param application: what C{twistd engineio --app} takes: called with the L{Server}; a coroutine function too. Or a
-        L{Server}, made with a C{Clock} as its reactor.
+        L{Server}, or a layer on one that adapts to what it provides, made with a C{Clock} as its reactor.
     @param site: the site on which the server is to be reached, ours or any other, made with the same clock as its
         reactor; a C{Server} has to be attached to it. By default one that has nothing else.
     @param leavesTimers: whether the application may have timers of its own on the clock in the end.
@@ -55,7 +57,7 @@ class MemoryServer:
 
     def __init__(
         self,
-        application: Callable[[Server], object] | Server,
+        application: Callable[[Server], object] | Layer,
         *,
         site: Any = None,
         leavesTimers: bool = False,
@@ -67,10 +69,12 @@ class MemoryServer:
         self.clients: list[MemoryClient] = []
         self._sockets: dict[str, Socket] = {}
         self._isClosed = False
-        if isinstance(application, Server):
+        made: Any = application
+        found = IEngineServer(made) if isServer(made) else None
+        if found is not None:
             if options:
                 raise OptionError("options", options, "expected none beside a server, which has its own")
-            self.server: Server = application
+            self.server: Server = found.server
             if not isinstance(self.server.reactor, Clock):
                 raise ValueError(f"a server on {self.server.reactor!r}: expected one made with reactor=Clock()")
         else:
@@ -81,14 +85,14 @@ class MemoryServer:
             self.server.attach(site)
         elif site.reactor is not self.clock:
             raise ValueError(f"a site on {site.reactor!r}: expected the clock of the server, as reactor=")
-        elif not isinstance(application, Server):
+        elif found is None:
             self.server.attach(site)
         self._network = MemoryNetwork(self.clock, site)
         self.server.on("connection", self._opened)
         self._observer = cast("Any", self._logged)
         globalLogPublisher.addObserver(self._observer)
         try:
-            result = None if isinstance(application, Server) else application(self.server)
+            result = made(self.server) if found is None else None
             if isinstance(result, Awaitable):
                 Deferred.fromCoroutine(_awaited(result)).addErrback(self._failed)
             self.settle()

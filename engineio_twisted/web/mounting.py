@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.web import resource, server
 
 from ..interfaces import IEngineServer
 from ..protocol.options import ServerOptions
+
+
+class Layer(Protocol):
+    """A server, or a layer on one that adapts to what that provides."""
+
+    def __conform__(self, interface: Any, /) -> Any: ...
 
 
 def checkSite(site: object) -> None:

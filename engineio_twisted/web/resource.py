@@ -35,7 +35,7 @@ class EngineIOResource(resource.Resource):
 
     It serves the path it is put at with and without a slash at its end, and everything below.
 
-    @param server: the L{Server} that opens and holds the sessions.
+    @param server: the L{Server} that opens and holds the sessions, or a layer on one that adapts to what it provides.
     @raise TypeError: it isn't a server.
     """
 

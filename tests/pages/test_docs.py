@@ -247,6 +247,9 @@ def surroundings(reactor: Any) -> dict[str, Any]:
         "root": Resource(),
         "site": Site(Resource()),
         "pending": ["one", "two"],
+        "room": {socket},
+        "image": b"\x89PNG",
+        "position": "12,7",
         "database": SimpleNamespace(whyNotReady=lambda: None),
         # As if the signal came at once.
         "signal": SimpleNamespace(SIGUSR2=signal.SIGUSR2, signal=lambda number, handler: handler(number, None)),

@@ -26,7 +26,9 @@ from ..kit.markdown import blocksOf
 from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted((ROOT / "engineio_twisted").rglob("*.py"))
+PACKAGE = ROOT / "engineio_twisted"
+# The Socket.IO layer has events of its own, and no page here.
+MODULES = sorted(each for each in PACKAGE.rglob("*.py") if "socketio" not in each.relative_to(PACKAGE).parts)
 DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 PYTHON_ENGINEIO = (DOCS / "python-engineio.md").read_text(encoding="utf-8")
@@ -38,7 +40,7 @@ PARTS = {
     "cors": Cors,
 }
 CLASSES = [Server, Socket]
-INHERITED = {"on", "once", "removeListener", "listeners", "emit", "hears", "handlerFailed"}
+INHERITED = {"on", "once", "removeListener", "listeners", "handlersOf", "emit", "hears", "handlerFailed"}
 """What servers and sockets have in common, which the page says once."""
 
 

@@ -16,6 +16,7 @@ from twisted.web.static import Data
 
 from engineio_twisted import EngineIOResource, OptionError, Server, ServerOptions, Site, attach
 from engineio_twisted.service import EngineIOService
+from engineio_twisted.testing import MemoryServer
 from engineio_twisted.web.requests import EngineIORequest
 
 from ..kit.asking import get
@@ -53,6 +54,31 @@ async def test_inAResourceTree(serve: Any, pool: Any, onPort: Any) -> None:
             assert (code, body[0]) == (200, "0")
         assert await get(pool, port, "/page") == (200, "a page")
     await server.close()
+
+
+class LayerOn:
+    """What is on a server, and adapts to it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def __conform__(self, interface: Any) -> Any:
+        return interface(self.server, None)
+
+
+def test_aLayerInAResourceTree() -> None:
+    """A layer that adapts to its server takes the server's place: in a resource, and in the test kit."""
+    server = Server(reactor=(clock := Clock()))
+    layer = LayerOn(server)
+    root = tree()
+    root.putChild(b"engine.io", EngineIOResource(layer))
+    with MemoryServer(layer, site=Site(root, reactor=clock)) as kit:
+        assert kit.server is server
+        assert kit.connect().socket in server.clients.values()
+    with pytest.raises(TypeError, match="root of type LayerOn: expected a resource"):
+        Site(layer)
+    with pytest.raises(OptionError, match="expected none beside a server"):
+        MemoryServer(layer, pingInterval=1)
 
 
 @pytest_twisted.ensureDeferred
