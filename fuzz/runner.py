@@ -59,6 +59,16 @@ TOKENS = [
         b"[::1]",
     ),
     *(b"permessage-deflate", b"; server_max_window_bits=10", b"; client_max_window_bits", b"gzip;q=0.5", b"deflate"),
+    *(b'2["m",', b"51-", b"62-", b"/admin,", b'{"_placeholder":true,"num":0}', b'{"_placeholder":true,"num":1}'),
+    *(b"\xf5|\x00", b"\\ud800", b"1e999", b"NaN", b'["connect"]', b"9007199254740992", b'{"a":'),
+    *(
+        b"\x83\xa4type\x02",
+        b"\xa3nsp\xa1/",
+        b"\xa4data\x92\xa1m",
+        b"\xa2id\x01",
+        b"\xdd\x00\x00\x00\x09",
+        b"\xd4\x00\x00",
+    ),
 ]
 """What inputs are made of."""
 

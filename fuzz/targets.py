@@ -40,6 +40,11 @@ from engineio_twisted.protocol.proxies import (
     validHost,
 )
 from engineio_twisted.session.heartbeats import HeartbeatQueue
+from engineio_twisted.socketio.errors import InvalidPacket, UnsendableValue
+from engineio_twisted.socketio.msgpack import MsgpackParser
+from engineio_twisted.socketio.packet import IncompletePacket, JSONParser
+from engineio_twisted.socketio.packet import Packet as SocketIOPacket
+from engineio_twisted.socketio.packet import PacketType as SocketIOType
 from engineio_twisted.transports.engine_deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.exchange import RequestExchange
@@ -171,6 +176,62 @@ def packets(data: bytes) -> None:
                 # A payload of revision 4 has no way to write what separates its packets.
                 if revision == 3 or isinstance(packet.data, bytes) or "\x1e" not in packet.data:
                     _theSameAgain(revision, read, True)
+
+
+def _socketIOPackets(data: bytes) -> list[SocketIOPacket]:
+    """Decode messages, each behind `\\xf5|`; those that begin with a zero byte, or aren't UTF-8, are binary."""
+    parser = JSONParser(maxBytes=LIMIT)
+    found: list[SocketIOPacket] = []
+    waiting: IncompletePacket | None = None
+    with mayRefuse(InvalidPacket):
+        for piece in data.split(b"\xf5|"):
+            try:
+                message: str | bytes = piece[1:] if piece[:1] == b"\0" else piece.decode()
+            except UnicodeDecodeError:
+                message = piece
+            decoded = parser.decode(message) if waiting is None else waiting.add(message)
+            if isinstance(decoded, SocketIOPacket):
+                found.append(decoded)
+                waiting = None
+            elif waiting is None:
+                waiting = decoded
+            if waiting is not None:
+                # It is bounded, whatever comes.
+                assert waiting.size <= LIMIT
+                assert waiting.received < waiting.expected <= 10
+    return found
+
+
+@fuzzed
+def socketio_packets(data: bytes) -> None:
+    """Packets of Socket.IO as JSON, with their attachments. What is decoded can be sent, unless it says why not."""
+    parser = JSONParser()
+    for packet in _socketIOPackets(data):
+        assert packet.type < SocketIOType.BINARY_EVENT
+        with mayRefuse(UnsendableValue):
+            messages = parser.encode(*packet)
+            text, *attachments = messages if isinstance(messages, list) else [messages]
+            assert isinstance(text, str)
+            text.encode()
+            again = decoded = parser.decode(text)
+            for each in attachments:
+                assert isinstance(decoded, IncompletePacket)
+                again = decoded.add(each) or decoded
+            assert isinstance(again, SocketIOPacket)
+            assert parser.encode(*again) == messages
+
+
+@fuzzed
+def socketio_msgpack(data: bytes) -> None:
+    """A packet of Socket.IO as MessagePack."""
+    for parser in (MsgpackParser(), MsgpackParser(fromServer=True)):
+        packets = []
+        with mayRefuse(InvalidPacket):
+            packets.append(parser.decode(data))
+        for packet in packets:
+            with mayRefuse(UnsendableValue):
+                message = parser.encode(*packet)
+                assert parser.encode(*parser.decode(message)) == message
 
 
 # Requests
