@@ -130,7 +130,8 @@ class JSONParser:
             C{json.dumps}.
         @param fromServer: whether to decode what servers send; otherwise, what clients do.
         """
-        self._maxAttachments, self._maxBytes = maxAttachments, maxBytes
+        # No more digits than clients may send.
+        self._maxAttachments, self._maxBytes = min(maxAttachments, 10**_MAX_COUNT_DIGITS - 1), maxBytes
         self._default, self._fromServer = default, fromServer
         # While it encodes, what it has found.
         self._attachments: list[bytes] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections import OrderedDict
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from math import inf, nan
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engineio_twisted.socketio.errors import RESERVED_EVENTS, InvalidPacket, UnsendableValue
-from engineio_twisted.socketio.packet import JSONParser, Packet, PacketType
+from engineio_twisted.socketio.packet import IncompletePacket, JSONParser, Packet, PacketType
 
 from ..kit.socketio_values import INPUTS, NAMES, VALUES, nested, packetOrNone
 
@@ -156,6 +158,36 @@ def test_invalidFromServer(text: str) -> None:
     """A client refuses what servers may not send."""
     with pytest.raises(InvalidPacket):
         CLIENT.decode(text)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "socketio-protocol.md").read_text(encoding="utf-8")
+
+
+def test_examplesOfThePage() -> None:
+    """The packets that the page shows are of the types that it says."""
+    rows = re.findall(r"^\| ([0-6]) \| ([A-Z_]+) \|.*\| `(.*)` \|$", PAGE, re.MULTILINE)
+    assert [(int(number), name) for number, name, _ in rows] == [(each, each.name) for each in PacketType]
+    for number, _, text in rows:
+        packet = CLIENT.decode(text)
+        if int(number) < BINARY_EVENT:
+            assert isinstance(packet, Packet)
+            assert packet.type == int(number)
+            assert PARSER.encode(*packet) == text
+        else:
+            assert isinstance(packet, IncompletePacket)
+            packet = packet.add(b"attached")
+            assert packet is not None
+            assert PARSER.encode(*packet) == [text, b"attached"]
+
+
+def test_violationsOfThePage() -> None:
+    """The violations that the page shows are refused."""
+    section = PAGE.partition("## Violations")[2].partition("The following are no violations")[0]
+    examples = [text for row in re.findall(r"\|([^|]*)\|\n", section) for text in re.findall(r"`([^`]*)`", row)]
+    assert len(examples) > 30
+    for text in examples:
+        with pytest.raises(InvalidPacket):
+            PARSER.decode(text)
 
 
 def test_whatIsSaid() -> None:
