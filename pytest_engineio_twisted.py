@@ -1,5 +1,5 @@
 """
-The plugin for pytest: the fixture C{engineio}.
+The plugin for pytest: the fixtures C{engineio} and C{socketio}.
 
 pytest imports this wherever engineio_twisted is installed, so it imports nothing of it until the fixture is used.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from engineio_twisted.socketio.testing import MemorySocketIO
     from engineio_twisted.testing import MemoryServer
 
 
@@ -29,6 +30,24 @@ def engineio() -> Iterator[Callable[..., MemoryServer]]:
 
         def start(*args: Any, **keywords: Any) -> MemoryServer:
             server = MemoryServer(*args, **keywords)
+            servers.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def socketio() -> Iterator[Callable[..., MemorySocketIO]]:
+    """
+    Make Socket.IO servers in memory: `socketio(application, pingInterval=300)` is a `MemorySocketIO` of
+    `engineio_twisted.socketio.testing`. They are closed after the test, as those of `engineio`.
+    """
+    from engineio_twisted.socketio.testing import MemorySocketIO
+
+    with ExitStack() as servers:
+
+        def start(*args: Any, **keywords: Any) -> MemorySocketIO:
+            server = MemorySocketIO(*args, **keywords)
             servers.callback(server.close)
             return server
 

@@ -65,7 +65,7 @@ class EventMiddlewares:
                     await deferred
             except BaseException:
                 if self._socket.connected:
-                    self._socket.handlerFailed(event, (), Failure())
+                    self._socket.middlewareRaised(event, Failure())
                 return False
             if not self._socket.connected:
                 return False

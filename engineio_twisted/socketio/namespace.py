@@ -136,11 +136,12 @@ class Shared(Listeners):
         """The middlewares, in the order in which they are called."""
         return self._middlewares
 
-    def fireShared(self, event: str, *arguments: Any) -> None:
-        """Call the handlers of an event of the layer itself, and those of the parent."""
-        self.fire(event, *arguments)
-        if self.parent is not None:
-            self.parent.fire(event, *arguments)
+    def fireShared(self, event: str, *arguments: Any) -> bool:
+        """Call the handlers of an event of the layer itself, and those of the parent; return whether there was one."""
+        isHeard = self.fire(event, *arguments)
+        if self.parent is not None and self.parent.fire(event, *arguments):
+            isHeard = True
+        return isHeard
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, and emit it as C{error} with its socket."""
@@ -334,6 +335,8 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         if self.outgoing:
             for each in sockets:
                 each.tellOutgoing(data)
+            # A listener may have ended some.
+            sockets = [each for each in sockets if each.connected]
         count = self.io.engine.broadcast(
             encoded,
             to=[each.client.conn for each in sockets],

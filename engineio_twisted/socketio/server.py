@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Unpack, overload
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from .. import DeadlineQueue, Ends, LogThrottle, Measure, OptionError, Server, ServerObserver
@@ -416,13 +417,14 @@ class SocketIO(Namespace):
         """
         return self.engine.close(drain=drain)
 
-    def _drain(self) -> Deferred[None]:
+    async def _drain(self) -> None:
         self.isDraining = True
-        if not self.handlersRunning:
-            return succeed(None)
-        idle: Deferred[None] = Deferred()
-        self._idle.append(idle)
-        return idle
+        # A handler that drains its own server is to come to its end, and to be acknowledged.
+        await deferLater(self.engine.clock, 0)
+        if self.handlersRunning:
+            idle: Deferred[None] = Deferred()
+            self._idle.append(idle)
+            await idle
 
     def _close(self) -> Deferred[Any]:
         self.isDraining = self.isClosing = True

@@ -310,9 +310,7 @@ class Socket(Listeners):
             self.lastSent = namespace.recovery.newest
         else:
             encoded = namespace.encode(_EVENT, namespace.name, None, data)
-        if self._outgoing is not None:
-            self.tellOutgoing(data)
-        self.transmit(encoded, flags)
+        self._transmitTold(encoded, flags, data)
 
     def transmit(self, encoded: Encoded, flags: Flags = _PLAIN) -> None:
         """Send a packet that is encoded."""
@@ -357,20 +355,22 @@ class Socket(Listeners):
         pending = PendingAck(self, ackId, namespace.ackTimeout(flags), namespace.io.ackTimeouts)
         self.expectAck(ackId, pending)
         if self._state is State.CONNECTING:
-            self._keep(partial(self._sendAwaited, encoded, flags, [event, *arguments]))
+            self._keep(partial(self._transmitTold, encoded, flags, [event, *arguments]))
             return pending.deferred
         try:
-            self._sendAwaited(encoded, flags, [event, *arguments])
+            self._transmitTold(encoded, flags, [event, *arguments])
         except BaseException:
             pending.deferred.addErrback(lambda _: None)
             pending.deferred.cancel()
             raise
         return pending.deferred
 
-    def _sendAwaited(self, encoded: Encoded, flags: Flags, data: list[Any]) -> None:
+    def _transmitTold(self, encoded: Encoded, flags: Flags, data: list[Any]) -> None:
+        """Tell the listeners of what is sent, and send an event that is encoded, unless one of them has ended this."""
         if self._outgoing is not None:
             self.tellOutgoing(data)
-        self.transmit(encoded, flags)
+        if self._state is _CONNECTED:
+            self.transmit(encoded, flags)
 
     def expectAck(self, ackId: int, pending: Pending) -> None:
         """Tell something of the acknowledgement with an id, or of the end."""
@@ -609,9 +609,18 @@ class Socket(Listeners):
             assert failure.value is not None
             self._tellError(failure.value)
 
-    def _tellError(self, error: BaseException) -> None:
-        self.fire("error", error)
-        self._namespace.fireShared("error", self, error)
+    def middlewareRaised(self, event: str, failure: Failure) -> None:
+        """Emit what a middleware of events raised as C{error}; log it if nobody listens: it may be a mistake."""
+        assert failure.value is not None
+        if not self._tellError(failure.value):
+            self._log.failure(
+                "Middleware of {event} of session {session} raised", failure, event=event, session=self.logName
+            )
+
+    def _tellError(self, error: BaseException) -> bool:
+        """Emit an error, and return whether anyone listens."""
+        isHeard = self.fire("error", error)
+        return self._namespace.fireShared("error", self, error) or isHeard
 
     def violated(self, error: BaseException) -> None:
         """Called when its client has sent what is no packet, before the session ends."""

@@ -44,9 +44,10 @@ class Played:
             def closed(reason: str, description: object) -> None:
                 self.ends.append(reason)
 
-    def connect(self, *args: Any, **keywords: Any) -> MemorySocket:
+    def connect(self, *args: Any, wait: bool = True, **keywords: Any) -> MemorySocket:
         """Connect a client to it."""
-        return connect(self.kit, JSONParser(fromServer=True), *args, **keywords)
+        client = connect(self.kit, JSONParser(fromServer=True), *args, **keywords)
+        return client.waited() if wait else client
 
     def say(self, *messages: str | bytes) -> None:
         """Send messages to the only client there is."""
@@ -139,6 +140,16 @@ def test_notAnswered(play: Play) -> None:
     client = played.connect(wait=False)
     played.say('0{"sid":"late"}')
     assert client.id == "late"
+
+
+def test_slowFromTheBeginning(play: Play) -> None:
+    """On a slow network a client is there before its session is, and may ask for more namespaces meanwhile."""
+    played = play()
+    client = played.connect(wait=False, delay=1)
+    admin = client.of("/admin", wait=False)
+    assert (client.id, admin.id, client.engine.readyState) == (None, None, "opening")
+    client.advance(20)
+    assert (client.id, admin.id, played.heard) == ("abc", "def", ["0", "0/admin,"])
 
 
 def test_arguments(play: Play) -> None:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
+from ... import ReadyState
 from ...testing import MemoryClient, MemoryServer, ProtocolViolation
 from ..errors import RESERVED_EVENTS, ReservedEvent
 from ..interfaces import IParser
@@ -183,7 +184,8 @@ class MemorySocket:
             there._isWanted = True
             return there.waited() if wait else there
         socket = MemorySocket(self._session, namespace, auth)
-        socket.connect()
+        if self.engine.readyState is not ReadyState.OPENING:
+            socket.connect()
         return socket.waited() if wait else socket
 
     def waited(self) -> Self:
@@ -191,11 +193,13 @@ class MemorySocket:
         Return the socket if it has been connected.
 
         @raise Refused: it was refused.
+        @raise HandshakeRefused: its session was refused.
         @raise AssertionError: it wasn't answered.
         """
         self._settle()
-        if self.refused is not None:
-            raise self.refused
+        refused = self.engine.refused or self.refused
+        if refused is not None:
+            raise refused
         if self.id is None:
             said = self._describe()
             self.drop()
@@ -394,11 +398,10 @@ def connect(
     *,
     protocol: int = 5,
     recover: MemorySocket | None = None,
-    wait: bool = True,
     **engine: Any,
 ) -> MemorySocket:
     """
-    Connect a client to a server in memory, as L{MemorySocketIO.connect} says.
+    Connect a client to a server in memory, as L{MemorySocketIO.connect} says, and wait for nothing.
 
     @param parser: reads what servers send, and writes what clients send.
     @param engine: arguments of L{MemoryServer.connect}.
@@ -413,5 +416,5 @@ def connect(
     if protocol == 4 and namespace != "/":
         MemorySocket(session, "/", isWanted=False)
     socket = MemorySocket(session, namespace, auth, recover)
-    server.connect(protocol=protocol - 1, listener=session, wait=wait, **engine)
-    return socket.waited() if wait else socket
+    session.engine = server.connect(protocol=protocol - 1, listener=session, wait=False, **engine)
+    return socket

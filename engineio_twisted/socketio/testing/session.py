@@ -45,7 +45,7 @@ class Session:
     @param server: the server in memory.
     @param parser: reads what the server sends, and writes what the client sends.
     @param protocol: the revision of the Socket.IO protocol: 5 or 4.
-    @ivar engine: the L{MemoryClient}, once it has begun.
+    @ivar engine: the L{MemoryClient}.
     """
 
     engine: MemoryClient
@@ -74,7 +74,7 @@ class Session:
     @property
     def isOpen(self) -> bool:
         """Whether packets can be sent."""
-        return hasattr(self, "engine") and self.engine.readyState is ReadyState.OPEN
+        return self.engine.readyState is ReadyState.OPEN
 
     def send(self, type: PacketType, namespace: str, id: int | None, data: Any) -> None:  # noqa: A002
         """
