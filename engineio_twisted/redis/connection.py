@@ -83,7 +83,6 @@ class RedisConnection:
 
     @param url: C{redis://[user:password@]host[:port][/database]}; C{rediss://} for TLS, with the certificate and the
         name of the host verified; C{unix://[user:password@]/path[?db=database]}.
-    @param reactor: the reactor, or a clock in tests; by default the running one, looked up by L{start}.
     @param tls: how to verify a server of C{rediss://}, in place of
         C{optionsForClientTLS(host)}: an C{IOpenSSLClientConnectionCreator}, such as
         C{optionsForClientTLS(host, trustRoot=…)}.
@@ -99,7 +98,6 @@ class RedisConnection:
         self,
         url: str,
         *,
-        reactor: Any = None,
         tls: Any = None,
         endpoint: IStreamClientEndpoint | None = None,
         **options: Any,
@@ -109,7 +107,7 @@ class RedisConnection:
         if tls is not None and not self.address.isEncrypted:
             raise OptionError("tls", tls, "only a server of rediss:// is verified")
         self._options = RedisOptions(**options)
-        self._reactor, self._tls, self._endpoint = reactor, tls, endpoint
+        self._tls, self._endpoint = tls, endpoint
         self._clock: Any = None
         self._publisher: Link | None = None
         self._subscriber: Link | None = None
@@ -125,6 +123,7 @@ class RedisConnection:
         # Why it isn't connected, as the log has it.
         self._problem = ""
         self._whenConnected: list[Deferred[None]] = []
+        self._watchers: list[Callable[[bool], object]] = []
         self._whenSent: list[Deferred[None]] = []
         self._closing: Deferred[None] | None = None
         self._connects = self._published = self._unconfirmed = self._refused = self._dropped = self._received = 0
@@ -138,10 +137,11 @@ class RedisConnection:
         """Whether messages can be published, and every subscription is confirmed."""
         return self._isConnected
 
-    def start(self) -> None:
+    def start(self, reactor: Any = None) -> None:
         """
         Begin to connect. Called a second time, this changes nothing.
 
+        @param reactor: the reactor, or a clock in tests; by default the running one.
         @raise ImportError: the extra C{redis} isn't installed.
         """
         if self._clock is not None or self._closing is not None:
@@ -150,7 +150,6 @@ class RedisConnection:
         from .link import protocolClass
 
         protocolClass()
-        reactor = self._reactor
         if reactor is None:
             from twisted.internet import reactor
         self._clock = steadyClock(reactor)
@@ -179,7 +178,7 @@ class RedisConnection:
         name = channel.encode()
         self._deliver[name] = deliver
         if self._subscriber is not None and self._subscriber.isReady:
-            self._isConnected = False
+            self._setConnected(False)
             link = self._subscriber
             confirmed = link.request("SUBSCRIBE", name)
             confirmed.addCallbacks(
@@ -215,6 +214,10 @@ class RedisConnection:
         else:
             self._send(name, message)
         return True
+
+    def watch(self, watcher: Callable[[bool], object]) -> None:
+        """Have a function called with L{isConnected} whenever that has changed. What it raises is logged."""
+        self._watchers.append(watcher)
 
     def whenConnected(self) -> Deferred[None]:
         """
@@ -340,18 +343,27 @@ class RedisConnection:
         if publisher is None or subscriber is None or self._isConnected:
             return
         if publisher.isReady and subscriber.isReady and self._confirmed == self._deliver.keys():
-            self._isConnected = True
             self._connects += 1
             self._problem = ""
             self._log.info("Connected to {address}", address=str(self.address))
+            self._setConnected(True)
             waiting, self._whenConnected = self._whenConnected, []
             for each in waiting:
                 each.callback(None)
 
+    def _setConnected(self, isConnected: bool) -> None:
+        if self._isConnected is not isConnected:
+            self._isConnected = isConnected
+            for each in self._watchers:
+                try:
+                    each(isConnected)
+                except Exception:
+                    self._log.failure("What watches a connection to Redis failed")
+
     def _linkAway(self, problem: str) -> None:
         if self._subscriber is not None and not self._subscriber.isReady:
             self._confirmed.clear()
-        self._isConnected = False
+        self._setConnected(False)
         if self._publisher is not None and not self._publisher.isReady:
             self._fireSent()
         # Each attempt fails for the same reason, mostly on both connections.

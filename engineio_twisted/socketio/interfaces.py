@@ -42,11 +42,13 @@ class Target:
     @ivar rooms: names of rooms, a socket's id among them; empty for all of the namespace.
     @ivar excluded: rooms or ids that don't get it.
     @ivar flags: how it is sent.
+    @ivar sender: of a socket that sends to all others, its id, which is excluded: no other process has that socket.
     """
 
     rooms: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
     flags: Flags = Flags()
+    sender: str | None = None
 
 
 class IParser(Interface):

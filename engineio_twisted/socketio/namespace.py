@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -231,28 +231,29 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         """
         Called by the adapter with an event of another process.
 
-        @return: a Deferred of what the first handler returns; it fails with L{NotSupported} if there is none.
+        @return: a Deferred of what the first handler returns; it fails with what that raises, which is logged, or
+            with L{NotSupported} if there is none.
         """
         handlers = self._serverSide.get(event, ())
         first: Deferred[Any] | None = None
         for each in handlers:
             try:
                 result = each(*arguments)
+                deferred: Deferred[Any] = deferredOf(result) or succeed(result)
             except BaseException:
-                failure = Failure()
-                self._log.failure("Handler of the server-side {event} failed", failure, event=event)
-                deferred: Deferred[Any] = succeed(failure)
+                deferred = fail(Failure())
+            deferred.addErrback(self._serverSideFailed, event)
+            if first is None:
+                first = deferred
             else:
-                deferred = deferredOf(result) or succeed(result)
-                if first is not None:
-                    deferred.addErrback(self._serverSideFailed, event)
-            first = deferred if first is None else first
+                deferred.addErrback(lambda _: None)
         if first is None:
-            first = succeed(Failure(NotSupported(f"no handler of the server-side event {event!r:.100}")))
+            return fail(NotSupported(f"no handler of the server-side event {event!r:.100}"))
         return first
 
-    def _serverSideFailed(self, failure: Failure, event: str) -> None:
+    def _serverSideFailed(self, failure: Failure, event: str) -> Failure:
         self._log.failure("Handler of the server-side {event} failed", failure, event=event)
+        return failure
 
     # Sockets and rooms
 

@@ -301,7 +301,8 @@ class SocketOperator:
     def broadcast(self) -> Operator:
         """All other sockets of the namespace."""
         socket = self._socket
-        return Operator(socket.namespace, Target(excluded=frozenset((socket.id,)), flags=self._flags))
+        target = Target(excluded=frozenset((socket.id,)), flags=self._flags, sender=socket.id)
+        return Operator(socket.namespace, target)
 
     @property
     def local(self) -> Operator:

@@ -404,7 +404,7 @@ class Socket(Listeners):
     @property
     def broadcast(self) -> Operator:
         """All other sockets of the namespace."""
-        return Operator(self._namespace, Target(excluded=frozenset((self.id,))))
+        return Operator(self._namespace, Target(excluded=frozenset((self.id,)), sender=self.id))
 
     @property
     def local(self) -> Operator:

@@ -106,6 +106,7 @@ class MemoryRedis:
     @ivar confirms: whether it answers SUBSCRIBE.
     @ivar connections: those that there are.
     @ivar published: the messages that came.
+    @ivar log: the same, each with its channel.
     @ivar attempts: how many there were.
     """
 
@@ -114,7 +115,7 @@ class MemoryRedis:
         self.isDown = self.isSilent = self.isHung = False
         self.refuses: dict[bytes, bytes] = {}
         self.connections: list[_Connection] = []
-        self.published: list[bytes] = []
+        self.log: list[tuple[bytes, bytes]] = []
         self.attempts = 0
         # What came while it hung.
         self.late: list[tuple[_Connection, list[bytes]]] = []
@@ -152,11 +153,15 @@ class MemoryRedis:
 
     def publish(self, channel: bytes, message: bytes) -> int:
         """Send a message as another client of it would."""
-        self.published.append(message)
+        self.log.append((channel, message))
         heard = [each for each in self.connections if channel in each.channels]
         for each in heard:
             each.send(array(b"message", channel, message))
         return len(heard)
+
+    @property
+    def published(self) -> list[bytes]:
+        return [message for _, message in self.log]
 
     def wake(self) -> None:
         """End hanging, and answer what has come."""

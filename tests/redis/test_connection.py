@@ -26,13 +26,13 @@ class Here:
 
     def __init__(self, clock: Clock, server: MemoryRedis, **options: Any) -> None:
         self.clock, self.server = clock, server
-        self.connection = RedisConnection(options.pop("url", URL), reactor=clock, endpoint=server, **options)
+        self.connection = RedisConnection(options.pop("url", URL), endpoint=server, **options)
         self.received: list[bytes] = []
 
     def start(self, *channels: str) -> Here:
         for each in channels or ("news",):
             self.connection.subscribe(each, self.received.append)
-        self.connection.start()
+        self.connection.start(self.clock)
         self.clock.advance(0)
         return self
 
@@ -247,6 +247,24 @@ def test_subscribingLater(clock: Clock, server: MemoryRedis) -> None:
     here.close()
 
 
+def test_watchers(clock: Clock, server: MemoryRedis, loggedErrors: list[LogEvent]) -> None:
+    """Each change of isConnected is told, to all, also if one raises."""
+    here = Here(clock, server)
+    changes: list[bool] = []
+    here.connection.watch(lambda isConnected: 1 / 0)
+    here.connection.watch(changes.append)
+    here.start()
+    server.stop()
+    here.pass_(1)
+    server.isDown = False
+    here.pass_(3)
+    assert changes == [True, False, True]
+    here.close()
+    assert changes == [True, False, True, False]
+    assert len(loggedErrors) == 4
+    loggedErrors.clear()
+
+
 def test_whenConnected(clock: Clock, server: MemoryRedis) -> None:
     """It fires at once if it is connected, can be cancelled, and is cancelled by the end."""
     server.isDown = True
@@ -361,7 +379,7 @@ def test_aHandlerThatRaises(clock: Clock, server: MemoryRedis, loggedErrors: lis
         raise ZeroDivisionError
 
     here.connection.subscribe("news", deliver)
-    here.connection.start()
+    here.connection.start(clock)
     clock.advance(0)
     for number in range(10):
         server.publish(b"news", b"%d" % number)
@@ -522,14 +540,14 @@ def test_closeEndsWithinASecond(state: str, clock: Clock, server: MemoryRedis) -
     assert clock.getDelayedCalls() == []
     stats = here.connection.stats()
     assert stats.dropped + stats.unconfirmed == (state != "not started")
-    here.connection.start()  # it stays closed
+    here.connection.start(clock)  # it stays closed
     assert server.connections == []
 
 
 def test_startTwice(clock: Clock, server: MemoryRedis) -> None:
     """A second start changes nothing."""
     here = Here(clock, server).start()
-    here.connection.start()
+    here.connection.start(clock)
     clock.advance(0)
     assert server.attempts == 2
     here.close()
