@@ -108,7 +108,6 @@ _MAX_COUNT_DIGITS = 4
 _HEAD = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*)(?:,|\Z))?([0-9]*)")
 # An id of so few digits is never too large.
 _ARGUMENTS = re.compile(r"([23])(?:(/[^,]*),)?([0-9]{0,15})(?=\[)").match
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACEHOLDER_JSON = f'"{PLACEHOLDER}":true'
 
 
@@ -347,5 +346,5 @@ def _escapeSurrogates(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        return text.encode(errors="backslashreplace").decode()
     return text
