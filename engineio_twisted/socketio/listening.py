@@ -42,7 +42,7 @@ def attach(site: Site, *, reactor: Any = None, **options: Unpack[Keywords]) -> S
         no request any more, and isn't closed.
     @raise TypeError: the site isn't one.
     """
-    own, engines = _apart(options)
+    own, engines = apart(options)
     io = SocketIO(Server(reactor=reactor, **engines), own)
     io.engine.attach(site)
     return io
@@ -68,7 +68,7 @@ def listen(
     @raise ValueError: the description isn't one, or the number isn't a port.
     @raise TypeError: the callback can't be called.
     """
-    own, engines = _apart(options)
+    own, engines = apart(options)
     engine = listenOn(endpoint, callback, reactor=reactor, **engines)
     try:
         return SocketIO(engine, own)
@@ -79,10 +79,11 @@ def listen(
         raise
 
 
-def _apart(given: Mapping[str, Any]) -> tuple[SocketIOOptions, Any]:
+def apart(given: Mapping[str, Any]) -> tuple[SocketIOOptions, Any]:
     """
-    Return the options of the layer, which are checked, and those of the engine, by name.
+    Return the options of the layer, which are checked, and those of the engine by name: C{path} is among them.
 
+    @param given: options of both, by name.
     @raise OptionError: one of the layer's is of a wrong type or out of range.
     """
     own = {name: value for name, value in given.items() if _isOwn(name)}

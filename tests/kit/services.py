@@ -17,7 +17,7 @@ from engineio_twisted.testing.requests import takeBody, takeHead
 
 from .wire import http, takeFrame, target
 
-STARTED = "Engine.IO is served at"
+STARTED = " is served at "
 DEADLINE = 60.0
 
 
@@ -141,9 +141,9 @@ class Talk:
         assert status == 200, (status, body)
         return body
 
-    def open(self) -> str:
+    def open(self, path: str = "/engine.io/") -> str:
         """Open a session on polling, and return its id."""
-        return self.ask(http("GET", target())).decode().partition('"sid":"')[2].partition('"')[0]
+        return self.ask(http("GET", target(path))).decode().partition('"sid":"')[2].partition('"')[0]
 
     def echo(self, text: str, sid: str | None = None) -> str:
         """Send a message that is echoed, on a session or a new one; return the session's id."""

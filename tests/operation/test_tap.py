@@ -23,6 +23,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from engineio_twisted import Server, __version__
 from engineio_twisted.operation.commandline import findApp
 from engineio_twisted.operation.tap import CommandService, echo, makeService
+from engineio_twisted.socketio import SocketIO
 from engineio_twisted.web.descriptions import asURL
 
 from ..kit.commandline import TakenPort, failure, parse
@@ -224,7 +225,7 @@ HERE = "tests.operation.test_tap"
 
 
 def binding(server: Server) -> None:
-    server.socketIONotice.layerBound()
+    SocketIO(server)
 
 
 async def bindingAtOnce(server: Server) -> None:

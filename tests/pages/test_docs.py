@@ -37,7 +37,7 @@ from ..kit.engines import TwistedEngine
 from ..kit.fronts import changed, makeCertificate
 from ..kit.markdown import Block, blocksOf
 from ..kit.memory import Memory
-from ..kit.services import Service, command, environment, services, talking
+from ..kit.services import Service, Talk, command, environment, services, talking
 from ..kit.tools import require
 from ..kit.wire import CLOSE, framesOf, http, makeFrame, target, upgrade
 
@@ -443,6 +443,9 @@ def test_engineioTwisted(block: Block, freePort: int, tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(
         "def callable(server): server.on('connection', lambda s: s.on('message', s.send))\n"
     )
+    for each in PYTHON:
+        if each.page == block.page and "SocketIO(server)" in each.text:
+            (tmp_path / "chat.py").write_text(each.text)
     (tmp_path / "DIR").mkdir()
     for line in (each for each in lines(block) if each.startswith("engineio-twisted ")):
         if ">" in line:
@@ -457,10 +460,26 @@ def test_engineioTwisted(block: Block, freePort: int, tmp_path: Path) -> None:
             service.started()
             assert service.process.poll() is None, service.said
             with talking(freePort) as talk:
-                talk.echo("hello")
+                if "--socketio" in line:
+                    say(talk, "hello")
+                else:
+                    talk.echo("hello")
             service.stop(signal.SIGINT)
         finally:
             service.kill()
+
+
+def say(talk: Talk, text: str) -> None:
+    """Join a chat of Socket.IO on polling, say something, and hear it."""
+    sid = talk.open("/socket.io/")
+
+    def send(packet: str) -> str:
+        assert talk.ask(http("POST", target("/socket.io/", sid=sid), body=packet.encode())) == b"ok"
+        return talk.ask(http("GET", target("/socket.io/", sid=sid))).decode()
+
+    assert send("40").startswith('40{"sid":"')
+    assert send(f'42["say","{text}"]') == f'42["said","{text}"]'
+    assert talk.ask(http("POST", target("/socket.io/", sid=sid), body=b"1")) == b"ok"
 
 
 ECHO = ROOT / "examples" / "echo" / "echo.py"

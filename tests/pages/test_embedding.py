@@ -189,7 +189,7 @@ async def test_multiservice(client: Run, transports: list[str], monkeypatch: pyt
     service = Service([command("twistd"), "--nodaemon", "--pidfile=", "--python", "multiservice.tac"], EXAMPLES)
     try:
         await deferToThread(service.started)
-        found = re.search(rf"{STARTED} (http://\S+)/engine.io/", service.said)
+        found = re.search(rf"{STARTED}(http://\S+)/engine.io/", service.said)
         assert found is not None, service.said
         await listensToTicks(client, found[1], transports)
         listener = client(found[1], "listen", transports)

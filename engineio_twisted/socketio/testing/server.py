@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-import attrs
 from twisted.internet.task import Clock
 
 from ... import OptionError, Server
 from ...testing import MemoryServer, Response
+from ..listening import Keywords, apart
 from ..msgpack import MsgpackParser
-from ..options import SocketIOOptions
 from ..packet import JSONParser
 from ..server import SocketIO
 from .client import MemorySocket, connect
@@ -51,25 +50,24 @@ class MemorySocketIO:
         *,
         site: Any = None,
         leavesTimers: bool = False,
-        **options: Any,
+        **options: Unpack[Keywords],
     ) -> None:
         self.clients: list[MemorySocket] = []
         self._isClosed = False
         start: Callable[[Server], object] | Server
+        engines: Any = {}
         if isinstance(application, SocketIO):
             if options:
                 raise OptionError("options", options, "expected none beside a SocketIO, which has its own")
             self.io, start = application, application.engine
         else:
-            names = {each.name for each in attrs.fields(SocketIOOptions)}
-            ours = {name: options.pop(name) for name in [*options] if name in names}
-            options = {"path": "/socket.io", **options}
+            own, engines = apart(options)
 
             def start(server: Server) -> object:
-                self.io = SocketIO(server, **ours)
+                self.io = SocketIO(server, own)
                 return application(self.io)
 
-        self.engine = MemoryServer(start, site=site, leavesTimers=leavesTimers, **options)
+        self.engine = MemoryServer(start, site=site, leavesTimers=leavesTimers, **engines)
 
     @property
     def clock(self) -> Clock:
