@@ -88,6 +88,8 @@ class Socket(Listeners):
     }
     _state = State.CONNECTING
     recovered = False
+    # Whether it was taken out of its rooms.
+    _hasLeft = False
     # What few sockets have is made when it is needed.
     _acks: dict[int, Pending] | None = None
     _data: dict[str, Any] | None = None
@@ -200,11 +202,11 @@ class Socket(Listeners):
 
     @property
     def rooms(self) -> frozenset[str]:
-        """The rooms it is in, its id among them; none before it is connected and after its end."""
-        if self._state is State.CONNECTING:
-            return frozenset((self.id,))
+        """The rooms it is in, its id among them; while C{disconnecting} is emitted still all, and none after that."""
+        if self._hasLeft:
+            return frozenset()
         rooms: frozenset[str] = self._namespace.adapter.roomsOf(self.id)
-        return rooms | {self.id} if self._state is _CONNECTED or rooms else rooms
+        return rooms | {self.id}
 
     @property
     def remoteId(self) -> str:
@@ -714,6 +716,11 @@ class Socket(Listeners):
         self.fire(event, self._reason, self._description)
         self._namespace.fireShared(event, self, self._reason, self._description)
 
+    def leaveRooms(self) -> None:
+        """Be in no room any more."""
+        self._hasLeft = True
+        self._namespace.adapter.removeAll(self.id)
+
     def loseAcks(self) -> None:
         """Tell those who wait for acknowledgements that none comes."""
         acks, self._acks = self._acks, None
@@ -749,7 +756,7 @@ def _remember(socket: Any) -> None:
 
 
 def _leaveRooms(socket: Any) -> None:
-    socket.namespace.adapter.removeAll(socket.id)
+    socket.leaveRooms()
 
 
 def _loseAcks(socket: Any) -> None:
