@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
 from ... import ReadyState
@@ -14,6 +14,9 @@ from ..interfaces import IParser
 from ..packet import Packet, PacketType
 from .events import Event, NothingReceived, Question, Refused, argumentsOf
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..socket import Socket
 
 
 class _State(Enum):
@@ -64,6 +67,7 @@ class MemorySocket:
         self.disconnected: str | None = None
         self._privateId: str | None = None if recover is None else recover._privateId
         self._offset: str | None = None if recover is None else recover._offset
+        self._socket: Socket | None = None
         self._state = _State.JOINING
         self._events: list[Event] = []
         self._taken = 0
@@ -90,6 +94,18 @@ class MemorySocket:
     def engine(self) -> MemoryClient:
         """The client of the session that carries it, with its transport, handshake and raw messages."""
         return self._session.engine
+
+    @property
+    def socket(self) -> Socket:
+        """
+        The server's end of it, which is kept when it has ended.
+
+        @raise AssertionError: it was never connected, or had ended before the client was told that it was.
+        """
+        if self._socket is None and self.id is not None:
+            self._socket = self._session.find(self.namespace, self.id)
+        assert self._socket is not None, f"the server has no socket of {self!r}"
+        return self._socket
 
     @property
     def transport(self) -> str:
@@ -351,8 +367,13 @@ class MemorySocket:
         if self._session.protocol == 4:
             if data is not None:
                 raise ProtocolViolation(f"CONNECT with {data!r:.200}: expected nothing in protocol 4")
-            self.id = self.engine.sid if self.namespace == "/" else f"{self.namespace}#{self.engine.sid}"
-            return
+            sid = self.engine.sid or ""
+            self.id = sid if self.namespace == "/" else f"{self.namespace}#{sid}"
+        else:
+            self._takeIds(data)
+        self._socket = self._session.find(self.namespace, self.id or "")
+
+    def _takeIds(self, data: Any) -> None:
         names = set(data) if isinstance(data, dict) else set()
         if "sid" not in names or names - {"sid", "pid"} or not all(isinstance(data[each], str) for each in names):
             raise ProtocolViolation(f"CONNECT with {data!r:.200}: expected sid, and with recovery pid")
@@ -398,12 +419,14 @@ def connect(
     *,
     protocol: int = 5,
     recover: MemorySocket | None = None,
+    find: Callable[[str, str], Socket | None] | None = None,
     **engine: Any,
 ) -> MemorySocket:
     """
     Connect a client to a server in memory, as L{MemorySocketIO.connect} says, and wait for nothing.
 
     @param parser: reads what servers send, and writes what clients send.
+    @param find: returns the server's socket by its namespace and id, if there is one.
     @param engine: arguments of L{MemoryServer.connect}.
     """
     if protocol not in (5, 4):
@@ -412,7 +435,7 @@ def connect(
         raise ValueError(f"namespace {namespace!r}: expected a name that begins with a slash")
     if protocol == 4 and namespace == "/" and auth:
         raise ValueError("auth of / in protocol 4: such clients have none; pass it as query")
-    session = Session(server, parser, protocol)
+    session = Session(server, parser, protocol, find)
     if protocol == 4 and namespace != "/":
         MemorySocket(session, "/", isWanted=False)
     socket = MemorySocket(session, namespace, auth, recover)

@@ -18,6 +18,7 @@ from ..listening import Keywords, apart
 from ..msgpack import MsgpackParser
 from ..packet import JSONParser
 from ..server import SocketIO
+from ..socket import Socket
 from .client import MemorySocket, connect
 
 _GAUGES = ("clients", "sockets", "rooms", "acks", "joining", "attachments")
@@ -117,12 +118,17 @@ class MemorySocketIO:
             auth,
             protocol=protocol,
             recover=recover,
+            find=self._socketOf,
             transport=transport,
             upgrade=upgrade,
             **engine,
         )
         self.clients.append(client)
         return client.waited() if wait else client
+
+    def _socketOf(self, namespace: str, id: str) -> Socket | None:  # noqa: A002
+        known = self.io.namespaces.get(namespace)
+        return None if known is None else known.sockets.get(id)
 
     def _clientsParser(self) -> Any:
         """Return what the stock client with the server's parser has."""
@@ -167,7 +173,8 @@ class MemorySocketIO:
             left = [] if closing.called else ["the Socket.IO server doesn't close"]
             stats = self.io.stats()
             left += [f"{getattr(stats, each)} {each} are left" for each in _GAUGES if getattr(stats, each)]
-            assert not left, "; ".join(left)
+            if left:
+                raise AssertionError("; ".join(left))
 
     def _beginToClose(self) -> Any:
         self.settle()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ... import ReadyState
 from ...testing import End, MemoryClient, MemoryServer, ProtocolViolation
 from ..errors import InvalidPacket
 from ..interfaces import IParser
 from ..packet import IncompletePacket, Packet, PacketType
+
+if TYPE_CHECKING:
+    from ..socket import Socket
 
 # As servers write it: "/" is left out, any other namespace ends with a comma, and numbers have no zeros before them.
 _HEAD = re.compile(r"(?:[0-4]|[56][1-9]\d*-)(?:/[^,]+,)?(?:0|[1-9]\d*)?(?:[\[{\"].*)?", re.DOTALL)
@@ -45,13 +49,21 @@ class Session:
     @param server: the server in memory.
     @param parser: reads what the server sends, and writes what the client sends.
     @param protocol: the revision of the Socket.IO protocol: 5 or 4.
+    @param find: called with a namespace and an id, returns the server's L{Socket}, or None.
     @ivar engine: the L{MemoryClient}.
     """
 
     engine: MemoryClient
 
-    def __init__(self, server: MemoryServer, parser: IParser, protocol: int = 5) -> None:
+    def __init__(
+        self,
+        server: MemoryServer,
+        parser: IParser,
+        protocol: int = 5,
+        find: Callable[[str, str], Socket | None] | None = None,
+    ) -> None:
         self.server = server
+        self._find = find
         self.protocol = protocol
         self._parser = parser
         self._sockets: dict[str, Carried] = {}
@@ -70,6 +82,10 @@ class Session:
     def socketOf(self, namespace: str) -> Carried | None:
         """Return the socket of a namespace, which may have ended; None if there was none."""
         return self._sockets.get(namespace)
+
+    def find(self, namespace: str, id: str) -> Socket | None:  # noqa: A002
+        """Return the server's socket by its namespace and id, if it is there."""
+        return None if self._find is None else self._find(namespace, id)
 
     @property
     def isOpen(self) -> bool:
