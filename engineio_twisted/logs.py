@@ -116,32 +116,40 @@ class ThrottledLogger(Logger):
 
 class SocketIONotice:
     """
-    Says in the log, once, that a client of Socket.IO has come to a server that speaks Engine.IO alone.
+    Says in the log, once, that a client of Socket.IO has come to a server that speaks Engine.IO alone, or to the wrong
+    path.
 
-    @ivar isDue: whether a line may still be logged.
+    @ivar isDue: whether first messages of sessions are looked at.
     @ivar isBound: whether a Socket.IO layer is bound to the server.
     """
 
     _log = Logger()
     isDue: bool = True
     isBound: bool = False
+    _isSaid = False
 
     def layerBound(self) -> None:
-        """Say nothing from now on: a Socket.IO layer is bound to the server, which calls this."""
+        """Look at no first messages from now on: a Socket.IO layer is bound to the server, which calls this."""
         self.isDue, self.isBound = False, True
 
-    def requested(self, request: Any) -> None:
+    def requested(self, request: Any, path: str | None) -> None:
         """
         Note a request to C{/socket.io/}, outside the path of the server, unless something else serves it.
 
         @param request: a L{twisted.web.server.Request}.
+        @param path: the path at which the site has a Socket.IO server; None if it has none.
         """
-        if self.isDue and b"EIO=" in request.uri:
-            request.notifyFinish().addCallbacks(lambda _: self._requestOver(request), lambda _: None)
+        if not self._isSaid and b"EIO=" in request.uri:
+            request.notifyFinish().addCallbacks(lambda _: self._requestOver(request, path), lambda _: None)
 
-    def _requestOver(self, request: Any) -> None:
-        if request.code >= 400:
-            self._say("A client of Socket.IO asked for /socket.io/, which nothing serves")
+    def _requestOver(self, request: Any, path: str | None) -> None:
+        if request.code < 400:
+            return
+        what = "A client of Socket.IO asked for /socket.io/, which nothing serves"
+        if path is None:
+            self._say(f"{what}: {_NO_SOCKET_IO}")
+        else:
+            self._say(f"{what}: the Socket.IO server has the path {{path}}; give it path='/socket.io'", path=path)
 
     def firstMessage(self, data: object, session: str) -> None:
         """
@@ -151,13 +159,16 @@ class SocketIONotice:
         """
         # "0" is Socket.IO's packet CONNECT; behind it are the name of a namespace and data.
         if isinstance(data, str) and (data == "0" or data.startswith(("0{", "0/"))):
-            self._say("The first message of session {session} is that of a Socket.IO client", session=session)
+            what = "The first message of session {session} is that of a Socket.IO client"
+            self._say(f"{what}: {_NO_SOCKET_IO}", session=session)
 
     def _say(self, what: str, **values: str) -> None:
-        if self.isDue:
-            self.isDue = False
-            cure = "this server speaks Engine.IO, the layer below; see docs/engineio-or-socketio.md"
-            self._log.warn(f"{what}: {cure}", **values)
+        if not self._isSaid:
+            self._isSaid, self.isDue = True, False
+            self._log.warn(what, **values)
+
+
+_NO_SOCKET_IO = "this server speaks Engine.IO; call SocketIO(server) for Socket.IO; see docs/engineio-or-socketio.md"
 
 
 SHOWN_OF_ID = 6

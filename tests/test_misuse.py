@@ -75,7 +75,7 @@ def test_theTextOfASession(options: Any) -> None:
 
 # Clients of Socket.IO
 
-BELOW = "this server speaks Engine.IO, the layer below; see docs/engineio-or-socketio.md"
+BELOW = "this server speaks Engine.IO; call SocketIO(server) for Socket.IO; see docs/engineio-or-socketio.md"
 REQUESTED = f"A client of Socket.IO asked for /socket.io/, which nothing serves: {BELOW}"
 POLL = "/socket.io/?EIO=4&transport=polling&t=abc"
 WEBSOCKET = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
@@ -181,16 +181,37 @@ def test_firstMessagesThatAreNot(warnings: list[str], first: str | bytes) -> Non
 
 
 def test_aSocketIOLayer(warnings: list[str]) -> None:
-    """Leaves no line, wherever its clients come in; nor does another server of its site."""
+    """Its clients leave no line at its path; at that of another server of its site they do."""
     site = FastSite(Resource(), reactor=Clock())
     with MemoryServer(nothing, site=site) as kit:
-        other = Server(site, reactor=kit.clock, path="/chat")
+        other = Server(site, reactor=kit.clock, path="/socket.io")
         other.socketIONotice.layerBound()
-        client = kit.connect("websocket", path="/chat/")
+        client = kit.connect("websocket", path="/socket.io/")
         client.send("0")
         kit.request("GET", POLL)
         assert warnings == []
         kit.connect("websocket").send("0")
         assert len(warnings) == 1
+        other.close()
+        kit.settle()
+
+
+@pytest.mark.parametrize("isFirst", [True, False])
+def test_aSocketIOLayerAtAnotherPath(warnings: list[str], isFirst: bool) -> None:
+    """Clients that ask for the usual path are one line, which says where the layer is, and what to do."""
+    site = FastSite(Resource(), reactor=Clock())
+    with MemoryServer(nothing, site=site) as kit:
+        other = Server(site, reactor=kit.clock, path="/chat")
+        (kit.server if isFirst else other).socketIONotice.layerBound()
+        path = "/engine.io" if isFirst else "/chat"
+        line = (
+            "A client of Socket.IO asked for /socket.io/, which nothing serves: the Socket.IO server has the path "
+            f"{path}; give it path='/socket.io'"
+        )
+        for _ in range(2):
+            kit.request("GET", POLL)
+            assert warnings == [line]
+        kit.connect("websocket", path=f"{path}/").send("0")
+        assert warnings == [line]
         other.close()
         kit.settle()

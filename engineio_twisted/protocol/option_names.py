@@ -14,7 +14,8 @@ PAGE = "docs/options.md"
 _LISTEN = "part of what is listened on, such as 'tcp:3000:interface=127.0.0.1'"
 _TLS = "TLS is part of what is listened on, such as 'tls:/etc/certificates:443'"
 _LOGGER = "the server logs to twisted.logger; see docs/logging.md"
-_SOCKET_IO = "it belongs to Socket.IO, and this is the layer below, Engine.IO"
+_SOCKET_IO = "it belongs to Socket.IO: pass it to SocketIO(server); see docs/engineio-or-socketio.md"
+_MANY_NAMESPACES = "it belongs to Socket.IO: SocketIO(server) has what it is for; see docs/engineio-or-socketio.md"
 _MILLISECONDS = "did you mean {}, in milliseconds?"
 
 ELSEWHERE: Mapping[str, str] = {
@@ -45,9 +46,9 @@ ELSEWHERE: Mapping[str, str] = {
     "engineio_logger": _LOGGER,
     "debug": "set DEBUG=engine* in the environment; see docs/logging.md",
     "static_files": "attach the server to a site of files, or run twistd engineio --static",
-    "namespaces": _SOCKET_IO,
-    "always_connect": _SOCKET_IO,
-    "client_manager": _SOCKET_IO,
+    "namespaces": _MANY_NAMESPACES,
+    "always_connect": _MANY_NAMESPACES,
+    "client_manager": _MANY_NAMESPACES,
     "serveClient": _SOCKET_IO,
     "adapter": _SOCKET_IO,
     "connectTimeout": _SOCKET_IO,

@@ -104,13 +104,14 @@ class CapturedPath(resource.Resource):
         return child
 
     def _noteSocketIO(self, request: Request) -> None:
-        notices = []
+        bound = None
         each: Any = self
         while isinstance(each, CapturedPath):
-            notices.append(each._socketIONotice)
+            if each._socketIONotice.isBound:
+                bound = each._path.decode("ascii")
             each = each.rest
-        if not any(notice.isBound for notice in notices):
-            notices[0].requested(request)
+        if bound != "/socket.io":
+            self._socketIONotice.requested(request, bound)
 
     def hides(self) -> str | None:
         """Return the path of another server that gets no request any more because of this one, unless it is closed."""
