@@ -117,6 +117,7 @@ def test_noPlaceholder(value: Any) -> None:
     """What only resembles a placeholder is ordinary data."""
     packet = Packet(EVENT, data=["a", value, b"b"])
     assert decodeAll(PARSER.encode(*packet)) == packet
+    assert decodeAll(PARSER.encode(EVENT, "/", None, [*packet.data, 1e999])).data == [*packet.data, None]
 
 
 def test_lookalike() -> None:
@@ -163,6 +164,8 @@ def test_tooMany() -> None:
     assert decodeAll(PARSER.encode(*packet)) == packet
     with pytest.raises(UnsendableValue, match="maxAttachments"):
         PARSER.encode(EVENT, "/", None, ["a", *[b"b"] * 11])
+    with pytest.raises(UnsendableValue, match="9999"):
+        JSONParser(maxAttachments=100_000).encode(EVENT, "/", None, ["a", *[b"b"] * 10_000])
 
 
 @pytest.mark.parametrize("number", ["true", "false", "0.0", "1.0", '"0"', "null", "-1", "2", "1e0", "[0]", "9" * 400])
