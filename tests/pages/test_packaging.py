@@ -50,6 +50,15 @@ def test_theDescriptionHasNoDeadLinks(built: dict[str, Path]) -> None:
     assert described.endswith(" · MIT license\n")
 
 
+def test_extras(built: dict[str, Path]) -> None:
+    """The README names each extra."""
+    with zipfile.ZipFile(built["wheel"]) as archive:
+        (metadata,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        head, _, described = archive.read(metadata).decode().partition("\n\n")
+    assert sorted(re.findall(r"^Provides-Extra: (\S+)$", head, re.MULTILINE)) == EXTRAS
+    assert [each for each in EXTRAS if f"`{each}`" not in described] == []
+
+
 def test_sdistHoldsEverything(built: dict[str, Path]) -> None:
     """Tests, examples, documentation and the files that build and describe it, but nothing installed."""
     with tarfile.open(built["sdist"]) as archive:

@@ -18,6 +18,7 @@ from engineio_twisted import EngineIOResource, OptionError, Server, Site
 from engineio_twisted.socketio.bundle import FILES, serveBundle
 from engineio_twisted.testing import MemoryServer
 
+from ..kit.clients import INTEROP
 from ..kit.wire import connectTo, http
 
 SCRIPT = "socket.io.min.js"
@@ -297,6 +298,17 @@ async def test_overTheNetwork(serve: Any, folder: Path) -> None:
         assert (gzip.decompress(response.body) if coding else response.body) == content
     wire.drop()
     await wire.lost()
+
+
+@pytest.mark.node
+def test_theClientItself(node: str) -> None:
+    """npm's package has all eight files, and each is what a client gets."""
+    dist = INTEROP / "node_modules" / "socket.io-client" / "dist"
+    with MemoryServer(partial(serveBundle, folder=str(dist)), path="/socket.io") as kit:
+        for name in FILES:
+            response = kit.request("GET", f"/socket.io/{name}", {"Accept-Encoding": "gzip"})
+            assert response.body == (dist / name).read_bytes()
+            assert int(header(response, "Content-Length") or 0) < len(response.body) / 2
 
 
 # The folder
