@@ -103,6 +103,23 @@ def test_lost(socketio: Start, transport: str) -> None:
     assert application.reasons in (["transport close"], ["transport error"])
 
 
+def test_limits(socketio: Start) -> None:
+    """A client that sends too much, or doesn't take what it is sent, is ended with the engine's reason."""
+    application = Ends()
+    kit = socketio(application, maxMessagesPerSecond=5, maxBufferedBytes=1000, bufferLimitAction="close")
+    client = kit.connect(transport="websocket")
+    for _ in range(20):
+        if client.connected:
+            client.emit("x")
+    assert application.reasons == ["rate limit exceeded"]
+    client = kit.connect(transport="polling", upgrade=False)
+    client.pauseReading()
+    for _ in range(5):
+        client.socket.emit("x" * 1000)
+        kit.settle()
+    assert application.reasons[1:] == ["buffer limit exceeded"]
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_order(socketio: Start, end: str) -> None:
     """`disconnecting` while its rooms are there, then `disconnect` without them: once each, whatever the cause."""

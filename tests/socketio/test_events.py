@@ -420,6 +420,43 @@ def test_othersAreCalled(socketio: Start) -> None:
     kit.errors.clear()
 
 
+@pytest.mark.parametrize("where", ["socket", "namespace"])
+def test_argumentsThatDoNotFit(socketio: Start, where: str, warnings: list[str]) -> None:
+    """A client chooses how many there are: a warning once a second and `error`, but no failure of the application."""
+    errors: list[Any] = []
+
+    def application(io: SocketIO) -> None:
+        io.on("error", lambda socket, error: errors.append(type(error)))
+        if where == "namespace":
+            io.on("x", lambda socket, one: one)
+        else:
+            onSocket(lambda socket: socket.on("x", lambda one: one))(io)
+
+    client = socketio(application).connect()
+    assert not client.ask("x").isAnswered
+    assert not client.ask("x", 1, 2).isAnswered
+    assert client.emitWithAck("x", 1) == 1
+    assert errors == [TypeError, TypeError]
+    assert len(warnings) == 1
+    assert "sent x with arguments that its handler does not take" in warnings[0]
+
+
+@pytest.mark.usefixtures("mayLog")
+def test_handlerOfErrorThatFails(socketio: Start) -> None:
+    """It is logged, and emits no `error` again."""
+
+    def setup(socket: Any) -> None:
+        socket.on("x", lambda: {}["first"])
+        socket.on("error", lambda error: {}["second"])
+
+    kit = socketio(onSocket(setup))
+    client = kit.connect()
+    client.emit("x")
+    assert sorted(map(str, kit.errors)) == ["'first'", "'second'"]
+    kit.errors.clear()
+    assert client.connected
+
+
 # Catch-all listeners
 
 

@@ -270,6 +270,30 @@ def test_childrenThatStay(socketio: Start) -> None:
     assert kit.io.stats().namespaces == before + 1
 
 
+def test_handlersOfParentAndChild(socketio: Start) -> None:
+    """What is registered for one namespace holds for it alone, beside what holds for all; the parent's come first."""
+    order: list[str] = []
+
+    def application(io: SocketIO) -> None:
+        parent = io.of(re.compile("^/room-"))
+        parent.use(lambda socket: order.append("parent"))
+        parent.on("disconnect", lambda socket, *_: order.append(f"left {socket.namespace.name}"))
+
+        @io.on("new_namespace")
+        def made(namespace: Any) -> None:
+            if namespace.name == "/room-1":
+                namespace.use(lambda socket: order.append("child"))
+                namespace.on("q", lambda socket: "child")
+            parent.on("q", lambda socket: "parent")
+
+    kit = socketio(application)
+    first, second = kit.connect("/room-1"), kit.connect("/room-2")
+    assert order == ["parent", "child", "parent"]
+    assert (first.emitWithAck("q"), second.emitWithAck("q")) == ("child", "parent")
+    first.disconnect()
+    assert order[3:] == ["left /room-1"]
+
+
 def test_maxNamespacesPerClient(socketio: Start) -> None:
     """One session joins no more than that many; one that it has left doesn't count."""
     kit = socketio(lambda io: io.of(re.compile("^/room-")), maxNamespacesPerClient=3)

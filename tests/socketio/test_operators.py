@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from engineio_twisted.socketio import AckTimeout, NotSupported, ReservedEvent, SocketIO, UnsendableValue
 from engineio_twisted.socketio.testing import Event, MemorySocket, MemorySocketIO
@@ -140,6 +140,66 @@ def test_compress(socketio: Start) -> None:
     assert room.heard() == ["c"]
 
 
+def test_socketAsItIs(socketio: Start) -> None:
+    """Behind a socket, flags are of that one call; it gets the event itself."""
+    room = Room(socketio)
+    socket = room.sockets["a"]
+    socket.volatile.emit("x")
+    socket.compress(False).volatile.send("x")
+    assert room.heard() == ["a", "a"]
+    results = result(socket.timeout(500).emitWithAck("q"))
+    room.kit.advance(0.6)
+    assert [type(each) for each in results] == [AckTimeout]
+    socket.volatile.to("b").emit("x")
+    assert room.heard() == ["a", "ab", "b"]
+
+
+def test_volatileToOne(socketio: Start) -> None:
+    """A socket that would have to wait doesn't get it; what isn't volatile waits for it."""
+    kit = socketio(nothing)
+    client = kit.connect(upgrade=False)
+    client.pauseReading()
+    for name in ("first", "second"):
+        client.socket.emit(name)
+        kit.settle()
+    client.socket.volatile.emit("volatile")
+    client.socket.emit("third")
+    client.resumeReading()
+    assert [each.name for each in client.received] == ["first", "second", "third"]
+    assert kit.io.stats().volatileDropped == 1
+
+
+@pytest.mark.parametrize("rooms", [(5,), (None,), (["a"],), ("a", b"b")])
+def test_roomsAreText(socketio: Start, rooms: Any) -> None:
+    """Anything else is a mistake that is told at once."""
+    room = Room(socketio, ["a"])
+    for each in (room.io, room.sockets["a"], room.io.to("a")):
+        for method in (each.to, each.in_, each.except_):
+            with pytest.raises(TypeError, match="expected the name of a room"):
+                method(*rooms)
+    with pytest.raises(TypeError):
+        room.io.socketsJoin(*rooms)
+
+
+def test_duringABroadcast(socketio: Start) -> None:
+    """A listener of what is sent may end sockets, its own and others: they get nothing any more, the others all."""
+    room = Room(socketio)
+    room.io.of("/other")
+    for name in ("a", "b"):
+        room.clients[name].of("/other")
+    ended: list[str] = []
+
+    def end(event: str) -> None:
+        for name in ("a", "b"):
+            if room.sockets[name].connected:
+                ended.append(name)
+                room.sockets[name].disconnect()
+
+    room.sockets["a"].onAnyOutgoing(end)
+    room.io.emit("x")
+    assert (room.heard(), ended) == (["ab", "c"], ["a", "b"])
+
+
 # With answers
 
 
@@ -187,6 +247,39 @@ def test_emitWithAckTimeout(socketio: Start, isOperator: bool) -> None:
     assert room.io.stats().acks == 0
     room.clients["b"].receive().answer("late")
     assert room.io.stats().lateAcks == 1
+
+
+def test_emitWithAckVolatile(socketio: Start) -> None:
+    """One that would have to wait isn't asked, and is missing at once."""
+    room = Room(socketio, ["a"])
+    slow = room.kit.connect(upgrade=False)
+    slow.pauseReading()
+    for name in ("first", "second"):
+        slow.socket.emit(name)
+        room.kit.settle()
+    results = result(room.io.volatile.emitWithAck("q"))
+    room.clients["a"].receive().answer(1)
+    (error,) = results
+    assert isinstance(error, AckTimeout)
+    assert (error.answers, error.missing) == ([1], [slow.id])
+    slow.resumeReading()
+    assert [each.name for each in slow.received] == ["first", "second"]
+
+
+def test_emitWithAckCancelled(socketio: Start) -> None:
+    """Cancelling forgets all of it; answers are late then."""
+    room = Room(socketio)
+    deferred = room.io.emitWithAck("q")
+    results = result(deferred)
+    room.kit.settle()
+    assert room.io.stats().acks == 4
+    deferred.cancel()
+    room.clients["a"].receive().answer(1)
+    assert ([type(each) for each in results], room.io.stats().acks, room.io.stats().lateAcks) == (
+        [CancelledError],
+        0,
+        1,
+    )
 
 
 def test_whoLeavesIsMissing(socketio: Start) -> None:
@@ -285,6 +378,7 @@ def test_serverSideEmit(socketio: Start) -> None:
     room = Room(socketio)
     with pytest.raises(NotSupported):
         room.io.serverSideEmit("x")
+    assert [type(each) for each in result(room.io.serverSideEmitWithAck("x"))] == [NotSupported]
 
 
 def test_oneThatFailsIsLeftOut(socketio: Start) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 from twisted.internet.task import Clock
 
@@ -23,6 +23,19 @@ from .client import MemorySocket, connect
 
 _GAUGES = ("clients", "sockets", "rooms", "acks", "joining", "attachments")
 """What has to be gone when a server is closed, of its L{SocketIOStats}."""
+
+
+class EngineArguments(TypedDict, total=False):
+    """Arguments of L{MemoryServer.connect} that concern the session of a client."""
+
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    path: str
+    address: str
+    jsonp: bool
+    answersPings: bool
+    split: int
+    delay: float
 
 
 class MemorySocketIO:
@@ -90,7 +103,7 @@ class MemorySocketIO:
         upgrade: bool = True,
         recover: MemorySocket | None = None,
         wait: bool = True,
-        **engine: Any,
+        **engine: Unpack[EngineArguments],
     ) -> MemorySocket:
         """
         Connect a client to a namespace. When this returns, handlers of C{connection} were called.
