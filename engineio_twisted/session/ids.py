@@ -21,13 +21,9 @@ def generateId(size: int = 15) -> str:
     """
     if size < 1:
         raise ValueError(f"size {size!r}: expected 1 or more bytes")
-    return _written(os.urandom(size)).rstrip("=")
+    return b2a_base64(os.urandom(size), newline=False).rstrip(b"=").translate(_FOR_URLS).decode("ascii")
 
 
 def newSessionId() -> str:
     """Return a new session id: 15 random bytes of the operating system, and a number so that none comes twice."""
-    return _written(os.urandom(15) + next(_serial).to_bytes(6))
-
-
-def _written(content: bytes) -> str:
-    return b2a_base64(content, newline=False).translate(_FOR_URLS).decode("ascii")
+    return b2a_base64(os.urandom(15) + next(_serial).to_bytes(6), newline=False).translate(_FOR_URLS).decode("ascii")

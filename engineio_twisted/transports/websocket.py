@@ -94,7 +94,7 @@ class WebSocketTransport(Transport):
         taken = 0
         for packet in packets:
             # Sending may find out that the client takes no more now, or that the connection is lost.
-            if not webSocket.writable and (taken or not webSocket.isOpen):
+            if (taken or not webSocket.isOpen) and not webSocket.writable:
                 return taken
             taken += 1
             counters.packetsSent += 1

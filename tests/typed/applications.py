@@ -110,6 +110,10 @@ async def logged(request: Request) -> None:
     print(request.path)
 
 
+async def finish() -> None:
+    print("finished")
+
+
 def application(server: Server) -> None:
     server.use(logged)
     server.use(lambda request: request.setHeader("X-Powered-By", "Twisted"))
@@ -122,6 +126,9 @@ def application(server: Server) -> None:
     assert_type(server.clock, IReactorTime)
     assert_type(server.handlersOf("connection"), tuple[Callable[..., Any], ...])
     assert_type(generateId(16), str)
+    server.addShutdownTrigger("drain", server.stats)
+    server.addShutdownTrigger("close", finish)
+    server.removeShutdownTrigger("close", finish)
     assert_type(server.close(drain=True), Deferred[None])
     for sid, socket in server.clients.items():
         assert_type(sid, str)

@@ -202,3 +202,15 @@ def options() -> None:
     server.broadcast({"text": "hello"})  # error
     server.opts.pingInterval = 1000  # error
     EventEmitter().on("anything", 3)  # error
+
+
+# Layers
+
+
+def layered(socket: Socket) -> None:
+    socket.sendAll(3)  # error
+    socket.sendAll([None])  # error
+    server.broadcast("hello", to=[socket.id])  # error
+    server.broadcast(["hello", None])  # error
+    server.addShutdownTrigger("during", print)  # error
+    server.addShutdownTrigger("close", None)  # error
