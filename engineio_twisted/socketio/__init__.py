@@ -29,6 +29,7 @@ from .recovery import Kept
 from .remote import RemoteSocket
 from .server import SocketIO, SocketIOStats
 from .socket import Socket
+from .typed import handle, typed
 
 __all__ = [
     "AckTimeout",
@@ -61,6 +62,8 @@ __all__ = [
     "SocketOperator",
     "Target",
     "UnsendableValue",
+    "handle",
+    "typed",
     "attach",
     "listen",
 ]
