@@ -242,9 +242,6 @@ class Client:
         name = socket.namespace.name
         if self.sockets.get(name) is socket:
             del self.sockets[name]
-            if not self.sockets and self.conn.readyState is ReadyState.OPEN:
-                # It is as one that has joined none yet.
-                self._io.connecting.add(self)
 
     def leave(self, socket: Socket) -> None:
         """Disconnect a socket, as the application wants it."""
