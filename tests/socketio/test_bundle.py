@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 
 from engineio_twisted import EngineIOResource, OptionError, Server, Site
 from engineio_twisted.socketio.bundle import FILES, serveBundle
+from engineio_twisted.socketio.testing import MemorySocketIO
 from engineio_twisted.testing import MemoryServer
 
 from ..kit.clients import INTEROP
@@ -230,6 +231,15 @@ def test_cors(serving: Any, status: int) -> None:
     )
     assert preflight.status == 204
     assert header(preflight, "Access-Control-Allow-Origin") == "https://example.com"
+
+
+def test_theOption(folder: Path) -> None:
+    """The option of a Socket.IO server takes the folder as text or as a path."""
+    for given in (str(folder), folder):
+        with MemorySocketIO(lambda io: None, serveClient=given) as kit:
+            assert kit.engine.request("GET", f"/socket.io/{SCRIPT}").body.endswith(CONTENT)
+    with MemorySocketIO(lambda io: None) as kit:
+        assert kit.engine.request("GET", f"/socket.io/{SCRIPT}").status == 400
 
 
 def test_middlewaresBefore(folder: Path) -> None:

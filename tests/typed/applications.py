@@ -28,6 +28,7 @@ from engineio_twisted import (
     attach,
     generateId,
     listen,
+    socketio,
 )
 from engineio_twisted.service import EngineIOService
 from engineio_twisted.testing import MemoryClient, MemoryServer
@@ -141,6 +142,11 @@ def start() -> None:
     application(attach(Site(Resource()), path="/chat", bufferLimitAction="drop"))
     EngineIOResource(Server())
     EngineIOService("tcp:3000", pingInterval=1000).startService()
+    io = socketio.listen(3000, print, pingInterval=1000, ackTimeout=None, connectionStateRecovery={"maxEvents": 5})
+    assert_type(io, socketio.SocketIO)
+    assert_type(io.engine, Server)
+    assert_type(socketio.attach(Site(Resource()), parser="msgpack", cors={"origin": "*"}), socketio.SocketIO)
+    EngineIOResource(io)
 
 
 # Events of an application's own

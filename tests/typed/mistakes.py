@@ -16,7 +16,9 @@ from engineio_twisted import (
     Transport,
     attach,
     listen,
+    socketio,
 )
+from engineio_twisted.socketio.testing import MemorySocketIO
 from engineio_twisted.testing import MemoryServer
 
 server = listen(3000)
@@ -202,6 +204,18 @@ def options() -> None:
     server.broadcast({"text": "hello"})  # error
     server.opts.pingInterval = 1000  # error
     EventEmitter().on("anything", 3)  # error
+
+
+def optionsOfSocketIO() -> None:
+    socketio.listen(3000, ackTimeot=1000)  # error
+    socketio.listen(3000, ackTimeout="1000")  # error
+    socketio.listen(3000, pingIntervall=1000)  # error
+    socketio.listen(3000, "127.0.0.1")  # error
+    socketio.attach(3000)  # error
+    socketio.SocketIO(3000)  # error
+    socketio.SocketIO(server, pingInterval=1000)  # error
+    listen(3000, ackTimeout=1000)  # error
+    MemorySocketIO(lambda io: None, ackTimeot=1000)  # error
 
 
 # Layers
