@@ -13,11 +13,13 @@ from twisted.internet import reactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.static import Data
 
 import twisted
 from engineio_twisted import EngineIOResource, FastSite, OptionError, Server, ServerOptions, Site
+from engineio_twisted.service import EngineIOService
 from engineio_twisted.socketio import SocketIO, SocketIOOptions, attach, listen
 from engineio_twisted.socketio.listening import Keywords
 from engineio_twisted.testing import MemoryServer
@@ -149,6 +151,26 @@ def test_attach() -> None:
         assert kit.request("GET", "/page").text == "a page"
         assert kit.connect().transport == "websocket"
         assert io.stats().clients == 1
+
+
+def test_ofAService() -> None:
+    """The server of a service is given to one; the log says what is served."""
+    lines: list[str] = []
+    observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
+    clock: Any = MemoryReactorClock()
+    service = EngineIOService("tcp:3000", reactor=clock, path="/socket.io")
+    io = SocketIO(service.server)
+    globalLogPublisher.addObserver(observer)
+    try:
+        service.startService()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert [each for each in lines if " served " in each] == ["Socket.IO is served at http://localhost:3000/socket.io/"]
+    assert [each[0] for each in clock.tcpServers] == [3000]
+    stopped = service.stopService()
+    assert io.isDraining
+    clock.advance(0)
+    assert stopped.called
 
 
 def test_asAResource() -> None:
