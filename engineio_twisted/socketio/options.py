@@ -42,15 +42,15 @@ def _function(what: str) -> Callable[[Any, Any, Any], None]:
 @attrs.frozen(kw_only=True)
 class ConnectionStateRecovery:
     """
-    How clients get back what they had before they lost the connection. docs/socketio-recovery.md.
+    What is kept for clients that lose their connection, and for how long. docs/socketio-recovery.md.
 
-    @ivar maxDisconnectionDuration: milliseconds that a session is kept.
-    @ivar skipMiddlewares: whether the middlewares of the namespace aren't called for a client that comes back.
-    @ivar maxEvents: how many events are kept for each namespace.
-    @ivar maxBytes: how many bytes of events are kept for each namespace.
-    @ivar maxWaitingSessions: how many sessions without a connection are kept for each namespace.
-    @ivar sameUser: called with the L{Kept} session and the new socket, behind the middlewares; if it returns something
-        false the client gets a session of its own. None lets anyone take a session over who knows its secret.
+    @ivar maxDisconnectionDuration: milliseconds for which a session without a connection, and each event, is kept.
+    @ivar skipMiddlewares: whether the middlewares of the namespace are left out for a client that comes back.
+    @ivar maxEvents: maximum events kept for each namespace.
+    @ivar maxBytes: maximum bytes of events kept for each namespace.
+    @ivar maxWaitingSessions: maximum sessions without a connection kept for each namespace.
+    @ivar sameUser: function called with the L{Kept} session and the new socket, after the middlewares; a false result
+        gives the client a new session. None gives the session to any client that knows its secret.
     """
 
     maxDisconnectionDuration: int = attrs.field(default=120_000, validator=_wholeNumber(1))
@@ -96,21 +96,22 @@ def _checkFolder(_: object, attribute: Any, value: Any) -> None:
 @attrs.frozen(kw_only=True)
 class SocketIOOptions:
     """
-    The options of a L{SocketIO}; those of the server below it are L{ServerOptions}.
+    The options of a L{SocketIO}. Those of its server are L{ServerOptions}.
 
-    @ivar connectTimeout: milliseconds in which a client has to join a namespace; its session is closed otherwise.
-    @ivar ackTimeout: milliseconds that C{emitWithAck} waits unless told; None waits until the socket ends.
-    @ivar maxAttachments: how many binary attachments one packet may have.
-    @ivar maxWaitingEvents: how many events of one socket may wait for asynchronous middlewares of it; then nothing is
-        read from its client until they are done.
-    @ivar maxNamespacesPerClient: how many namespaces one session may join.
-    @ivar cleanupEmptyChildNamespaces: whether a namespace that was made as a client asked for it ends with its last
-        socket, unless C{of} was called with its name.
-    @ivar adapter: called with each L{Namespace}, returns its L{IAdapter}; None for L{MemoryAdapter}.
-    @ivar connectionStateRecovery: off if false; True, L{ConnectionStateRecovery}, or a mapping of its attributes.
-    @ivar parser: C{default}, C{msgpack} (needs the extra of that name), or an L{IParser}.
-    @ivar default: called with a value that JSON can't carry, returns one that is sent in its place.
-    @ivar serveClient: the folder of C{socket.io-client}'s bundles, to serve them below the path; False for none.
+    @ivar connectTimeout: milliseconds that a client has to join a namespace before its session is closed.
+    @ivar ackTimeout: milliseconds that C{emitWithAck} waits by default; None waits until the socket ends.
+    @ivar maxAttachments: maximum binary attachments of one packet from a client.
+    @ivar maxWaitingEvents: maximum events of one socket that wait for its asynchronous middlewares; if more come, its
+        client is not read until they are done.
+    @ivar maxNamespacesPerClient: maximum namespaces that one session may join.
+    @ivar cleanupEmptyChildNamespaces: whether a namespace made for a client ends with its last socket, unless C{of} was
+        called with its name.
+    @ivar adapter: function called with each L{Namespace} that returns its L{IAdapter}; None for L{MemoryAdapter}.
+    @ivar connectionStateRecovery: whether clients get back what they missed: true, false, or settings as a
+        L{ConnectionStateRecovery} or a mapping.
+    @ivar parser: format of packets: C{default}, C{msgpack}, which needs the extra of this name, or an L{IParser}.
+    @ivar default: function called with a value that JSON cannot carry that returns a value to send instead.
+    @ivar serveClient: folder of the client's bundles, which are served below the path; false serves none.
     """
 
     connectTimeout: int = attrs.field(default=45_000, validator=_wholeNumber(1))

@@ -1,4 +1,4 @@
-"""docs/options.md: the tables are those that the options' own texts make."""
+"""docs/options.md and docs/socketio-options.md: the tables are those that the options' own texts make."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,16 +23,37 @@ def tables() -> Any:
     return module
 
 
-def test_theTablesAreThoseOfTheOptions(tables: Any) -> None:
-    """Every option is there, as the command line has it."""
-    page = (DOCS / "options.md").read_text(encoding="utf-8")
-    assert page == tables.written(page), "docs/options.md is stale: run `python docs/options_tables.py`"
-    for name in ("pingInterval", "cookie.name", "listen"):
-        assert f"\n| `{name}` | " in page
+def pageOf(tables: Any, name: str) -> tuple[str, Any]:
+    """Return a page, and what writes its tables anew."""
+    path = DOCS / name
+    return path.read_text(encoding="utf-8"), lambda text: tables.written(text, *tables.PAGES[path])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("options.md", ["pingInterval", "cookie.name", "listen"]),
+        ("socketio-options.md", ["connectTimeout", "serveClient", "maxDisconnectionDuration", "sameUser"]),
+    ],
+)
+def test_theTablesAreThoseOfTheOptions(tables: Any, name: str, options: list[str]) -> None:
+    """Every option is there, as the command line or Python has it."""
+    page, written = pageOf(tables, name)
+    assert page == written(page), f"docs/{name} is stale: run `python docs/options_tables.py`"
+    for option in options:
+        assert f"\n| `{option}` | " in page
 
 
 def test_aTableThatIsMissing(tables: Any) -> None:
     """No group can be left out."""
-    page = (DOCS / "options.md").read_text(encoding="utf-8").replace("<!-- options: cookie -->", "")
+    page, written = pageOf(tables, "options.md")
     with pytest.raises(ValueError, match=r"the page has tables for listening, heartbeat, .*it should have them for"):
-        tables.written(page)
+        written(page.replace("<!-- options: cookie -->", ""))
+
+
+def test_theTablesOfClasses(tables: Any) -> None:
+    """A table of the options of Socket.IO is that of all fields, with the defaults that they have."""
+    for name, owner in tables.CLASSES.items():
+        table = tables.tableOfClass(name)
+        assert [row.split("`")[1] for row in table.splitlines()[2:]] == [each.name for each in attrs.fields(owner)]
+    assert "| `ackTimeout` | `60000` | Milliseconds that `emitWithAck` waits" in tables.tableOfClass("socketio")
