@@ -1,7 +1,7 @@
 """
 Socket.IO on an Engine.IO server: namespaces, rooms, acknowledgements (docs/socketio.md).
 
-L{SocketIO} binds to a L{Server}. The engine knows nothing of this package, which uses its public names alone.
+L{SocketIO} binds to a L{Server}. This package uses the public names of the engine alone.
 """
 
 from .adapter import MemoryAdapter

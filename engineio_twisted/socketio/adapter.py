@@ -1,4 +1,4 @@
-"""Rooms in memory: the adapter of a server that is one process."""
+"""Rooms in memory: the adapter of a server with one process."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class MemoryAdapter:
     """
     The rooms of one namespace in this process.
 
-    Leaving costs as much as the socket has rooms, however many sockets there are. The room of a socket's own id isn't
-    kept: it is the socket.
+    When a socket ends, the cost grows with the number of its own rooms, not with the number of sockets. The room of a
+    socket's id is not stored.
 
     @param namespace: the L{Namespace}.
     """
@@ -44,7 +44,7 @@ class MemoryAdapter:
 
     @property
     def rooms(self) -> Mapping[str, Collection[str]]:
-        """The ids of the sockets in each room, but those that are ids themselves. To look at."""
+        """The ids of the sockets in each room, without the rooms of ids. Do not change it."""
         return MappingProxyType(self._members)
 
     def add(self, id: str, rooms: Iterable[str]) -> None:  # noqa: A002

@@ -1,18 +1,18 @@
 """
-What can go wrong in the Socket.IO layer.
+The errors of the Socket.IO layer, and the reasons of an end.
 
 ::
 
     EngineIOError
     └── SocketIOError
-        ├── ConnectRefused   raised by a middleware: the client may not join the namespace
-        ├── InvalidPacket    a client sent what is not a packet, or one that may not come now; its session ends
-        ├── AckTimeout       an acknowledgement did not come in time
+        ├── ConnectRefused   raised by a middleware to refuse a client
+        ├── InvalidPacket    a client sent an invalid packet, and its session ends
+        ├── AckTimeout       no acknowledgement came in time
         ├── Disconnected     the socket ended before its acknowledgement came
-        ├── ReservedEvent    an application emits an event that the protocol keeps for itself
-        ├── UnsendableValue  a value that JSON can't carry
-        └── AdapterError     what is between the processes failed
-            ├── NotSupported   the adapter can't do that
+        ├── ReservedEvent    the name of an event is reserved
+        ├── UnsendableValue  JSON cannot carry a value
+        └── AdapterError     the adapter failed
+            ├── NotSupported   the adapter has no such feature
             └── RemoteTimeout  other processes did not answer in time
 """
 
@@ -26,7 +26,7 @@ from .. import EngineIOError
 
 
 class DisconnectReason(StrEnum):
-    """Why a socket ended: an argument of `disconnecting` and `disconnect`. Equal to its text."""
+    """Why a socket ended: an argument of C{disconnecting} and C{disconnect}. Each is equal to its text."""
 
     CLIENT_NAMESPACE_DISCONNECT = "client namespace disconnect"
     SERVER_NAMESPACE_DISCONNECT = "server namespace disconnect"
@@ -46,10 +46,10 @@ class SocketIOError(EngineIOError):
 
 class ConnectRefused(SocketIOError):
     """
-    Raise this in a middleware to refuse a client: it gets `connect_error` with the message and the data.
+    Raise this in a middleware to refuse a client, which gets C{connect_error} with the message and the data.
 
     @ivar message: the text for the client.
-    @ivar data: what else the client is told, a value that JSON can carry; None for nothing.
+    @ivar data: a value for the client that JSON can carry; None for none.
     """
 
     message: str
@@ -62,9 +62,9 @@ class ConnectRefused(SocketIOError):
 
 class InvalidPacket(SocketIOError, ValueError):
     """
-    A client sent what is not a packet, or a packet that may not come now. Its session ends with `parse error`.
+    A client sent an invalid packet, or one that is not allowed now. Its session ends with C{parse error}.
 
-    @ivar problem: what is wrong with it, without anything that the client chose at length.
+    @ivar problem: what is wrong with it, with at most a few characters from the client.
     @ivar option: the option whose limit it exceeds, or None.
     """
 
@@ -78,10 +78,10 @@ class InvalidPacket(SocketIOError, ValueError):
 
 class AckTimeout(SocketIOError):
     """
-    An acknowledgement did not come in time.
+    No acknowledgement came in time.
 
-    @ivar answers: of a broadcast, the answers that came; otherwise empty.
-    @ivar missing: of a broadcast, the ids of the sockets that did not answer; otherwise that of the socket.
+    @ivar answers: the answers to a broadcast that came; empty for one socket.
+    @ivar missing: the ids of the sockets that did not answer.
     """
 
     answers: list[Any]
@@ -108,9 +108,9 @@ class Disconnected(SocketIOError):
 
 class ReservedEvent(SocketIOError, ValueError):
     """
-    An application emits an event that the protocol keeps for itself.
+    The application emits an event with a reserved name.
 
-    @ivar event: its name.
+    @ivar event: the name.
     """
 
     event: str
@@ -122,9 +122,9 @@ class ReservedEvent(SocketIOError, ValueError):
 
 class UnsendableValue(SocketIOError, TypeError):
     """
-    A value that JSON can't carry, in what an application emits or acknowledges with.
+    JSON cannot carry a value that the application emits or acknowledges with.
 
-    @ivar path: where it stands, such as `args[1]["when"]`.
+    @ivar path: the place of the value, such as C{args[1]["when"]}.
     """
 
     path: str
@@ -135,19 +135,19 @@ class UnsendableValue(SocketIOError, TypeError):
 
 
 class AdapterError(SocketIOError):
-    """What connects the processes failed."""
+    """The adapter failed."""
 
 
 class NotSupported(AdapterError):
-    """The adapter can't do what was asked, such as reaching other processes from the one in memory."""
+    """The adapter has no such feature: L{MemoryAdapter} reaches no other process, for example."""
 
 
 class RemoteTimeout(AdapterError):
     """
     Other processes did not answer in time.
 
-    @ivar answers: what came, in no order.
-    @ivar missing: how many processes did not answer.
+    @ivar answers: the answers that came, in no order.
+    @ivar missing: the number of processes that did not answer.
     """
 
     answers: list[Any]

@@ -1,4 +1,4 @@
-"""What is known of a client from the request that opened its session."""
+"""What the first request of a client said."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 
 class Handshake:
     """
-    The first request of a client, and what it said when it joined the namespace.
+    What the first request of a client said, and its C{auth} for the namespace.
 
-    Behind proxies, C{address} and C{secure} are what C{Server.clientOf} says.
+    Behind a proxy, C{address} and C{secure} are those of the client if C{trustedProxies} names the proxy.
 
-    @ivar auth: what the client gave as its C{auth}; of protocol 4, the query of the namespace.
+    @ivar auth: the client's C{auth}. For a client of protocol 4, the query of the namespace.
     """
 
     def __init__(self, client: Any, auth: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ class Handshake:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """The headers by their names in lower case; those that came more than once are joined by a comma."""
+        """The headers, by name in lower case. Several values of one header are joined by a comma."""
         headers = self._client.conn.request.requestHeaders
         found = {
             name.decode("latin-1").lower(): ", ".join(each.decode("utf-8", "replace") for each in values)
@@ -35,7 +35,7 @@ class Handshake:
 
     @cached_property
     def query(self) -> Mapping[str, str]:
-        """The parameters of the address; of one that came more than once, the last."""
+        """The parameters of the address. Of several values of one parameter, the last."""
         _, _, query = self._client.conn.request.uri.partition(b"?")
         return MappingProxyType(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
 
@@ -47,20 +47,20 @@ class Handshake:
 
     @property
     def address(self) -> str | None:
-        """The client's IP address; None on a UNIX socket."""
+        """The client's IP address, or None on a UNIX socket."""
         address: str | None = self._client.conn.remoteAddress
         return address
 
     @cached_property
     def secure(self) -> bool:
-        """Whether the client addressed the server by TLS."""
+        """Whether the client used TLS."""
         conn = self._client.conn
         scheme: str = conn.server.clientOf(conn.request).scheme
         return scheme == "https"
 
     @property
     def crossDomain(self) -> bool:
-        """Whether the request had an Origin."""
+        """Whether the request had an C{Origin} header."""
         return "origin" in self.headers
 
     @property
@@ -70,5 +70,5 @@ class Handshake:
 
     @property
     def time(self) -> str:
-        """The same, as a date in a header has it."""
+        """When the session opened, in the format of the header C{Date}."""
         return formatdate(self._client.openedAt, usegmt=True)

@@ -1,4 +1,4 @@
-"""The interfaces of the Socket.IO layer: what a parser and an adapter have to provide."""
+"""The interfaces of the Socket.IO layer: parsers and adapters."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Flags:
     """
     How an event is sent.
 
-    @ivar volatile: drop it for each recipient that would have to wait.
+    @ivar volatile: whether it is dropped for each recipient that would have to wait.
     @ivar compress: whether it may be compressed.
-    @ivar timeout: milliseconds to wait for acknowledgements; None for the option `ackTimeout`.
+    @ivar timeout: milliseconds to wait for acknowledgements; None for the option C{ackTimeout}.
     @ivar local: whether it is for sockets of this process only.
     """
 
@@ -39,8 +39,8 @@ class Target:
     """
     The recipients of an event: the sockets in one of the rooms, each once, without those in an excluded one.
 
-    @ivar rooms: names of rooms, a socket's id among them; empty for all of the namespace.
-    @ivar excluded: rooms or ids that don't get it.
+    @ivar rooms: names of rooms or ids of sockets; empty for all sockets of the namespace.
+    @ivar excluded: names of rooms or ids of sockets that do not get it.
     @ivar flags: how it is sent.
     @ivar sender: of a socket that sends to all others, its id, which is excluded: no other process has that socket.
     """
@@ -52,79 +52,84 @@ class Target:
 
 
 class IParser(Interface):
-    """Packets as messages. One parser serves all sessions, so it has no state of one. docs/socketio-protocol.md."""
+    """Converts packets to messages and back. One parser serves all sessions, so it keeps no state of a session."""
 
     def encode(type: int, namespace: str, id: int | None, data: Any) -> Encoded:  # noqa: A002
         """
-        Return a packet as messages.
+        Return the messages of a packet.
 
-        @param type: a L{PacketType}: an EVENT or an ACK becomes binary by itself if there are bytes in its data.
-        @param data: of an EVENT a list of its name and its arguments, of an ACK a list, of others any value or None.
-        @raise UnsendableValue: something in the data can't be sent.
+        @param type: a L{PacketType}. An EVENT or an ACK whose data contains bytes becomes binary.
+        @param data: for an EVENT a list of its name and its arguments, for an ACK a list of its arguments, for others
+            any value or None.
+        @raise UnsendableValue: a value in the data cannot be sent.
         """
 
     def decode(message: str | bytes) -> Packet | IncompletePacket:
         """
-        Return the packet of a message, or what the messages that follow complete.
+        Return the packet of a message; an L{IncompletePacket} if its attachments follow.
 
-        @raise InvalidPacket: it isn't one.
+        @raise InvalidPacket: the message is no packet.
         """
 
 
 class IAdapter(Interface):
     """
-    The rooms of one namespace, and what connects it with the same namespace in other processes.
+    The rooms of one namespace, and its connection to the same namespace in other processes.
 
-    The first five are answered at once, and concern sockets of this process. The others may return a Deferred.
+    C{add}, C{remove}, C{removeAll}, C{roomsOf} and C{socketsIn} concern sockets of this process and return at once.
     """
 
     namespace = Attribute("The L{Namespace}.")
 
     def add(id: str, rooms: Iterable[str]) -> None:  # noqa: A002
-        """Put a socket into rooms."""
+        """Add a socket to rooms."""
 
     def remove(id: str, room: str) -> None:  # noqa: A002
-        """Take a socket out of a room. One that it isn't in is no error."""
+        """Remove a socket from a room. Does nothing if it is not in the room."""
 
     def removeAll(id: str) -> None:  # noqa: A002
-        """Take a socket out of all rooms, as it has ended."""
+        """Remove a socket from all rooms. Called when it ends."""
 
     def roomsOf(id: str) -> frozenset[str]:  # noqa: A002
         """Return the rooms of a socket, without the one that is its id."""
 
     def socketsIn(rooms: Collection[str], excluded: Collection[str]) -> list[Any]:
         """
-        Return the sockets of this process that are in one of some rooms, and in no excluded one; each once.
+        Return the sockets of this process that are in one of the rooms and in no excluded one, each once.
 
-        @param rooms: names, or ids of sockets; none for all sockets.
+        @param rooms: names of rooms or ids of sockets; empty for all sockets.
         """
 
     def broadcast(packet: Packet, target: Target) -> None:
         """Send an event to a target, in all processes. The packet is an EVENT without an id."""
 
     def broadcastWithAck(packet: Packet, target: Target) -> Deferred[list[Any]]:
-        """Send an event to a target, and return a Deferred of the answers, as L{Operator.emitWithAck} says."""
+        """Send an event to a target. Return a Deferred of the list of answers, as L{Operator.emitWithAck} describes."""
 
     def fetchSockets(target: Target) -> Deferred[list[Any]]:
         """Return a Deferred of a list of L{RemoteSocket}."""
 
     def addSockets(target: Target, rooms: Iterable[str]) -> None:
-        """Put the sockets of a target into rooms, in all processes."""
+        """Add the sockets of a target to rooms, in all processes."""
 
     def removeSockets(target: Target, rooms: Iterable[str]) -> None:
-        """Take the sockets of a target out of rooms, in all processes."""
+        """Remove the sockets of a target from rooms, in all processes."""
 
     def disconnectSockets(target: Target, close: bool) -> None:
-        """Disconnect the sockets of a target, in all processes; with C{close} their sessions too."""
+        """Disconnect the sockets of a target, in all processes. With C{close} their sessions are closed."""
 
     def serverSideEmit(event: str, arguments: list[Any]) -> None:
-        """Send an event to the other processes. @raise NotSupported: there are none for this adapter."""
+        """
+        Send an event to the other processes.
+
+        @raise NotSupported: this adapter reaches no other process.
+        """
 
     def serverSideEmitWithAck(event: str, arguments: list[Any], timeout: float | None) -> Deferred[list[Any]]:
-        """Send an event to the other processes, and return a Deferred of their answers."""
+        """Send an event to the other processes. Return a Deferred of the list of their answers."""
 
     def start() -> None:
         """Called when the namespace begins."""
 
     def close() -> Deferred[None] | None:
-        """Called when the namespace ends. What is returned is waited for."""
+        """Called when the namespace ends. A Deferred that it returns is awaited."""

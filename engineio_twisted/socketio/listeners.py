@@ -1,4 +1,4 @@
-"""Handlers of a namespace and of a socket: of the layer's own events, and of those that clients send."""
+"""The handlers of a namespace or a socket, for events of the layer itself and for those that clients send."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Listeners(EventEmitter):
 
     def on(self, event: str, *handler: Any) -> Any:
         """
-        Call a handler at every event of a name, after those added before it.
+        Register a handler for an event, after those registered before.
 
-        @param handler: a plain function, a coroutine function, or one that returns a Deferred. Without it this is a
+        @param handler: a function, a coroutine function, or a function that returns a Deferred. Without it, C{on} is a
             decorator.
         @return: the handler.
-        @raise ValueError: no event of that name ever comes here.
-        @raise TypeError: the handler can't be called, of an event of the layer itself not with its arguments; or the
-            event isn't text.
+        @raise ValueError: an event with this name never fires here.
+        @raise TypeError: the handler cannot be called, or not with the arguments of an event of the layer itself; or the
+            event is not text.
         """
         self._checkName(event)
         if handler and event in self.argumentsOf:
@@ -57,7 +57,7 @@ class Listeners(EventEmitter):
         return super().on(event, *handler)
 
     def once(self, event: str, *handler: Any) -> Any:
-        """Call a handler at the next event of a name, and not again. Otherwise as L{on}."""
+        """Register a handler for one call. Otherwise the same as L{on}."""
         self._checkName(event)
         if handler and event in self.argumentsOf:
             _checkArguments(handler[0], event, self.argumentsOf[event])
@@ -69,7 +69,7 @@ class Listeners(EventEmitter):
             raise ValueError(f"event {event!r} never comes here: {cure}")
 
     def fire(self, event: str, *arguments: Any) -> bool:
-        """Call the handlers of an event of the layer itself, and return whether there was one."""
+        """Call the handlers of an event of the layer itself. Return whether there were any."""
         return super().emit(event, *arguments)
 
 
@@ -100,7 +100,7 @@ def _checkArguments(handler: Any, event: str, arguments: tuple[str, ...]) -> Non
 
 
 def deferredOf(result: Any) -> Deferred[Any] | None:
-    """Return the Deferred of what a handler returned, if that is a coroutine or a Deferred."""
+    """Return a Deferred if a handler returned a coroutine or a Deferred; otherwise None."""
     if type(result) is CoroutineType:
         return Deferred.fromCoroutine(result)
     return result if isinstance(result, Deferred) else None

@@ -1,4 +1,4 @@
-"""Namespaces: those with a name of their own, and those made when a client asks for one."""
+"""Namespaces, and parents that make namespaces when clients ask for them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ if TYPE_CHECKING:
 
 class Shared(Listeners):
     """
-    What a namespace and a parent of namespaces have in common: handlers for all their sockets, and middlewares.
+    The base of L{Namespace} and L{ParentNamespace}: handlers and middlewares for all their sockets.
 
-    Events, with their arguments: C{connection(socket)} for each socket that has joined; C{disconnecting(socket, reason,
-    description)} and C{disconnect(socket, reason, description)} at its end; C{error(socket, exception)}; any other
-    name is an event that clients send, with the socket before the arguments.
+    Events, with their arguments: C{connection(socket)} when a socket has joined; C{disconnecting(socket, reason,
+    description)} and C{disconnect(socket, reason, description)} when it ends; C{error(socket, exception)} when a
+    handler raised or a client sent an invalid packet. Any other name is an event that clients send:
+    C{handler(socket, *arguments)}.
 
     @ivar io: the L{SocketIO}.
-    @ivar parent: of a namespace that was made when a client asked for it, the L{ParentNamespace}; otherwise None.
+    @ivar parent: the L{ParentNamespace} that made the namespace, or None.
     """
 
     _log = Logger()
@@ -117,14 +118,14 @@ class Shared(Listeners):
 
     def use(self, middleware: Middleware) -> Middleware:
         """
-        Call a middleware with each socket before it joins, behind those added before.
+        Add a middleware, which is called with each socket before it joins, after those added before.
 
-        It may be a coroutine function, or return a Deferred, and is waited for, 30 seconds at most. If it raises
-        L{ConnectRefused} the client is refused with its message and data. Whatever else it raises is logged, and
-        refuses with C{Connection refused}.
+        It may be a coroutine function or return a Deferred, which is awaited, for at most 30 seconds. If it raises
+        L{ConnectRefused}, the client is refused with its message and data. Any other exception is logged, and refuses
+        the client with C{Connection refused}.
 
         @return: the middleware.
-        @raise TypeError: it can't be called.
+        @raise TypeError: it cannot be called.
         """
         if not callable(middleware):
             raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each socket")
@@ -155,11 +156,11 @@ class Shared(Listeners):
 
 class Namespace(Broadcaster, Shared):  # type: ignore[misc]
     """
-    A namespace: its sockets, its rooms, its handlers. Made by L{SocketIO.of}.
+    A namespace: its sockets, rooms and handlers. L{SocketIO.of} makes it.
 
     @ivar name: its name, which begins with a slash.
     @ivar adapter: its L{IAdapter}.
-    @ivar recovery: what it keeps for clients that come back, a L{Recovery}; None if it keeps nothing.
+    @ivar recovery: the events and sessions that it keeps, a L{Recovery}, or None.
     """
 
     recovery: Recovery | None = None
@@ -197,12 +198,12 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
     def onServerSide(self, event: str, handler: Callable[..., object]) -> Callable[..., object]:
         """
-        Call a handler with each event that another process sends by L{serverSideEmit}.
+        Register a handler for an event that another process sends with L{serverSideEmit}.
 
-        What it returns is the answer, if one was asked for.
+        What it returns is the answer to L{serverSideEmitWithAck}.
 
         @return: the handler.
-        @raise TypeError: it can't be called.
+        @raise TypeError: it cannot be called.
         """
         if not callable(handler):
             raise TypeError(f"handler {handler!r:.100} of the event {event!r}: expected something to call")
@@ -213,16 +214,16 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         """
         Send an event to this namespace in the other processes.
 
-        @raise NotSupported: the adapter reaches none.
+        @raise NotSupported: the adapter reaches no other process.
         """
         self.adapter.serverSideEmit(event, [*arguments])
 
     def serverSideEmitWithAck(self, event: str, *arguments: Any, timeout: float | None = None) -> Deferred[list[Any]]:
         """
-        Send an event to the other processes, and return a Deferred of the list of their answers.
+        Send an event to this namespace in the other processes, and await their answers.
 
-        @param timeout: milliseconds to wait; None for the adapter's own time.
-        @return: a Deferred, which fails with L{RemoteTimeout}, or with L{NotSupported}.
+        @param timeout: milliseconds to wait; None for the adapter's default.
+        @return: a Deferred of the list of answers. It fails with L{RemoteTimeout} or L{NotSupported}.
         """
         answers: Deferred[list[Any]] = self.adapter.serverSideEmitWithAck(event, [*arguments], timeout)
         return answers
@@ -259,7 +260,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
     @property
     def rooms(self) -> Mapping[str, frozenset[Socket]]:
-        """The rooms of this process and the sockets in each. The id of each socket is a room, too. To look at."""
+        """The rooms of this process with their sockets, the rooms of ids among them. Do not change it."""
         return _Rooms(self)
 
     def socketOf(self, room: str) -> Socket | None:
@@ -390,7 +391,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
 class ParentNamespace(Shared):
     """
-    Handlers and middlewares of namespaces that are made when a client asks for one. Made by L{SocketIO.of}.
+    Handlers and middlewares of namespaces that are made when clients ask for them. L{SocketIO.of} makes it.
 
     @ivar children: the namespaces that it has made, by name.
     """
@@ -411,7 +412,7 @@ class ParentNamespace(Shared):
         return f"<ParentNamespace {getattr(self._accepts, 'pattern', self._accepts)!r}, {len(self._children)} children>"
 
     def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
-        """Send an event to all sockets of all namespaces that this has made."""
+        """Send an event to all sockets of all its namespaces."""
         for each in [*self._children.values()]:
             each.emit(event, *arguments)
 

@@ -1,4 +1,4 @@
-"""Who gets an event, and how: what C{to}, C{except_}, C{volatile} and their kin return. docs/socketio-rooms.md."""
+"""The recipients of an event, and how it is sent. docs/socketio-rooms.md."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def checkTimeout(milliseconds: Any) -> None:
 
 class Operator:
     """
-    Some sockets of a namespace, to send an event to or to do something else with.
+    Some sockets of a namespace, to send them an event or to do something else with them.
 
-    It never changes: each of its methods that choose returns another one.
+    An operator never changes: C{to}, C{volatile} and the others return a new one.
     """
 
     __slots__ = ("_namespace", "_target")
@@ -75,10 +75,10 @@ class Operator:
 
     def to(self, *rooms: str) -> Operator:
         """
-        Return an operator for the sockets of some rooms too.
+        Return an operator for the sockets in some rooms, and those already chosen by rooms.
 
-        @param rooms: names of rooms, or ids of sockets. A socket in several of them counts once.
-        @raise TypeError: one isn't text.
+        @param rooms: names of rooms or ids of sockets. A socket in several of them counts once.
+        @raise TypeError: a name is not text.
         """
         checkRooms(rooms)
         return Operator(self._namespace, attrs.evolve(self._target, rooms=self._target.rooms.union(rooms)))
@@ -87,10 +87,10 @@ class Operator:
 
     def except_(self, *rooms: str) -> Operator:
         """
-        Return an operator without the sockets of some rooms.
+        Return an operator without the sockets in some rooms.
 
-        @param rooms: names of rooms, or ids of sockets.
-        @raise TypeError: one isn't text.
+        @param rooms: names of rooms or ids of sockets.
+        @raise TypeError: a name is not text.
         """
         checkRooms(rooms)
         return Operator(self._namespace, attrs.evolve(self._target, excluded=self._target.excluded.union(rooms)))
@@ -100,23 +100,23 @@ class Operator:
 
     @property
     def volatile(self) -> Operator:
-        """The same, and each recipient that would have to wait for an event doesn't get it."""
+        """The same, whose events are dropped for each recipient that would have to wait."""
         return self._with(volatile=True)
 
     @property
     def local(self) -> Operator:
-        """The same, of this process only."""
+        """The same, limited to this process."""
         return self._with(local=True)
 
     def compress(self, compress: bool) -> Operator:
-        """Return the same, whose events may be compressed or not."""
+        """Return the same, with or without compression."""
         return self._with(compress=bool(compress))
 
     def timeout(self, milliseconds: float | None) -> Operator:
         """
-        Return the same, with a time for L{emitWithAck}.
+        Return the same, with a timeout of L{emitWithAck}.
 
-        @param milliseconds: how long it waits; None for as long as the sockets last.
+        @param milliseconds: the timeout; None waits until the sockets end.
         """
         checkTimeout(milliseconds)
         # The option has the meaning of None here.
@@ -124,30 +124,29 @@ class Operator:
 
     def emit(self, event: str, *arguments: Any) -> None:
         """
-        Send an event. It is encoded once, and a recipient that fails keeps it from no other.
+        Send an event. It is encoded once for all, and a recipient that fails does not stop it for others.
 
-        @param arguments: what JSON can carry, and bytes.
-        @raise ReservedEvent: the protocol keeps the name for itself.
-        @raise UnsendableValue: an argument can't be sent.
+        @param arguments: values that JSON can carry, and bytes.
+        @raise ReservedEvent: the name is reserved.
+        @raise UnsendableValue: an argument cannot be sent.
         """
         checkEvent(event)
         namespace = self._namespace
         namespace.adapter.broadcast(Packet(PacketType.EVENT, namespace.name, None, [event, *arguments]), self._target)
 
     def send(self, *arguments: Any) -> None:
-        """Send an event named C{message}, as L{emit}."""
+        """Send an event named C{message}: see L{emit}."""
         self.emit("message", *arguments)
 
     def emitWithAck(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
         """
-        Send an event, and return a Deferred of the list of acknowledgements, each as of L{Socket.emitWithAck}.
+        Send an event, and await the acknowledgements of all recipients.
 
-        It fires when all have answered; at once with an empty list if there is nobody. Cancelling it forgets the
-        answers. It fails with L{AckTimeout}, which has the C{answers} that came and the ids that are C{missing}: when
-        the time is over, or all others have answered and some have ended.
-
-        @raise ReservedEvent: the protocol keeps the name for itself.
-        @raise UnsendableValue: an argument can't be sent.
+        @return: a Deferred of a list of answers, each like that of L{Socket.emitWithAck}, in the order in which they
+            came. It fires when all have answered, at once if there is no recipient. It fails with L{AckTimeout} when
+            the time is over, or when all others have answered and some have ended. Cancelling it forgets the answers.
+        @raise ReservedEvent: the name is reserved.
+        @raise UnsendableValue: an argument cannot be sent.
         """
         checkEvent(event)
         namespace = self._namespace
@@ -156,25 +155,25 @@ class Operator:
         return answers
 
     def fetchSockets(self) -> Deferred[list[RemoteSocket]]:
-        """Return a Deferred of these sockets, of all processes, each as a L{RemoteSocket}."""
+        """Return a Deferred of a list of these sockets, of all processes, each a L{RemoteSocket}."""
         sockets: Deferred[list[RemoteSocket]] = self._namespace.adapter.fetchSockets(self._target)
         return sockets
 
     def socketsJoin(self, *rooms: str) -> None:
-        """Put these sockets into rooms. In other processes it happens later."""
+        """Add these sockets to rooms. In other processes it takes effect later."""
         checkRooms(rooms)
         self._namespace.adapter.addSockets(self._target, rooms)
 
     def socketsLeave(self, *rooms: str) -> None:
-        """Take these sockets out of rooms. In other processes it happens later."""
+        """Remove these sockets from rooms. In other processes it takes effect later."""
         checkRooms(rooms)
         self._namespace.adapter.removeSockets(self._target, rooms)
 
     def disconnectSockets(self, close: bool = False) -> None:
         """
-        Disconnect these sockets from the namespace. In other processes it happens later.
+        Disconnect these sockets from the namespace. In other processes it takes effect later.
 
-        @param close: whether their sessions are closed, with all their namespaces.
+        @param close: whether to close their sessions, with all their namespaces.
         """
         self._namespace.adapter.disconnectSockets(self._target, close)
 
@@ -196,39 +195,39 @@ class Broadcaster:
 
     def to(self, *rooms: str) -> Operator:
         """
-        Return an operator for the sockets of some rooms.
+        Return an operator for the sockets in some rooms.
 
-        @param rooms: names of rooms, or ids of sockets. A socket in several of them counts once.
-        @raise TypeError: one isn't text.
+        @param rooms: names of rooms or ids of sockets. A socket in several of them counts once.
+        @raise TypeError: a name is not text.
         """
         return self._everybody.to(*rooms)
 
     in_ = to
 
     def except_(self, *rooms: str) -> Operator:
-        """Return an operator for all sockets but those of some rooms."""
+        """Return an operator for all sockets, without those in some rooms."""
         return self._everybody.except_(*rooms)
 
     @property
     def volatile(self) -> Operator:
-        """All sockets; each that would have to wait for an event doesn't get it."""
+        """An operator for all sockets, whose events are dropped for each socket that would have to wait."""
         return self._everybody.volatile
 
     @property
     def local(self) -> Operator:
-        """All sockets of this process."""
+        """An operator for the sockets of this process."""
         return self._everybody.local
 
     def compress(self, compress: bool) -> Operator:
-        """Return an operator for all sockets, whose events may be compressed or not."""
+        """Return an operator for all sockets, with or without compression."""
         return self._everybody.compress(compress)
 
     def timeout(self, milliseconds: float | None) -> Operator:
-        """Return an operator for all sockets, with a time for C{emitWithAck} in milliseconds."""
+        """Return an operator for all sockets, with a timeout of C{emitWithAck} in milliseconds, None for none."""
         return self._everybody.timeout(milliseconds)
 
     def emit(self, event: str, *arguments: Any) -> None:
-        """Send an event to all sockets, as L{Operator.emit}."""
+        """Send an event to all sockets: see L{Operator.emit}."""
         self._everybody.emit(event, *arguments)
 
     def send(self, *arguments: Any) -> None:
@@ -236,31 +235,31 @@ class Broadcaster:
         self._everybody.emit("message", *arguments)
 
     def emitWithAck(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
-        """Send an event to all sockets, and return a Deferred of their answers, as L{Operator.emitWithAck}."""
+        """Send an event to all sockets. Return a Deferred of their answers: see L{Operator.emitWithAck}."""
         return self._everybody.emitWithAck(event, *arguments)
 
     def fetchSockets(self) -> Deferred[list[RemoteSocket]]:
-        """Return a Deferred of all sockets, of all processes, each as a L{RemoteSocket}."""
+        """Return a Deferred of a list of all sockets of all processes, each a L{RemoteSocket}."""
         return self._everybody.fetchSockets()
 
     def socketsJoin(self, *rooms: str) -> None:
-        """Put all sockets into rooms."""
+        """Add all sockets to rooms."""
         self._everybody.socketsJoin(*rooms)
 
     def socketsLeave(self, *rooms: str) -> None:
-        """Take all sockets out of rooms."""
+        """Remove all sockets from rooms."""
         self._everybody.socketsLeave(*rooms)
 
     def disconnectSockets(self, close: bool = False) -> None:
-        """Disconnect all sockets from this namespace; with C{close} their sessions are closed."""
+        """Disconnect all sockets from this namespace. With C{close} their sessions are closed."""
         self._everybody.disconnectSockets(close)
 
 
 class SocketOperator:
     """
-    One socket, and how it is sent something: what C{socket.volatile} and its kin return.
+    One socket, with flags for what is sent to it: C{socket.volatile}, for example.
 
-    C{to}, C{except_}, C{broadcast} and C{local} go on from here to all others, sent in the same way.
+    C{to}, C{except_}, C{broadcast} and C{local} return an operator for other sockets with the same flags.
     """
 
     __slots__ = ("_flags", "_socket")
@@ -271,21 +270,21 @@ class SocketOperator:
 
     @property
     def volatile(self) -> SocketOperator:
-        """The same, and if it would have to wait for an event it doesn't get it."""
+        """The same, whose events are dropped if the socket would have to wait."""
         return SocketOperator(self._socket, attrs.evolve(self._flags, volatile=True))
 
     def compress(self, compress: bool) -> SocketOperator:
-        """Return the same, whose events may be compressed or not."""
+        """Return the same, with or without compression."""
         return SocketOperator(self._socket, attrs.evolve(self._flags, compress=bool(compress)))
 
     def timeout(self, milliseconds: float | None) -> SocketOperator:
-        """Return the same, with a time for L{emitWithAck} in milliseconds; None for as long as the socket lasts."""
+        """Return the same, with a timeout of L{emitWithAck} in milliseconds; None waits until the socket ends."""
         checkTimeout(milliseconds)
         timeout = float("inf") if milliseconds is None else milliseconds
         return SocketOperator(self._socket, attrs.evolve(self._flags, timeout=timeout))
 
     def emit(self, event: str, *arguments: Any) -> None:
-        """Send an event to the socket, as L{Socket.emit}."""
+        """Send an event to the socket: see L{Socket.emit}."""
         self._socket.emitWith(self._flags, event, arguments)
 
     def send(self, *arguments: Any) -> None:
@@ -293,28 +292,28 @@ class SocketOperator:
         self._socket.emitWith(self._flags, "message", arguments)
 
     def emitWithAck(self, event: str, *arguments: Any) -> Deferred[Any]:
-        """Send an event to the socket, and return a Deferred of its acknowledgement, as L{Socket.emitWithAck}."""
+        """Send an event to the socket. Return a Deferred of its acknowledgement: see L{Socket.emitWithAck}."""
         answer: Deferred[Any] = self._socket.emitWithAckWith(self._flags, event, arguments)
         return answer
 
     @property
     def broadcast(self) -> Operator:
-        """All other sockets of the namespace."""
+        """An operator for all other sockets of the namespace."""
         socket = self._socket
         target = Target(excluded=frozenset((socket.id,)), flags=self._flags, sender=socket.id)
         return Operator(socket.namespace, target)
 
     @property
     def local(self) -> Operator:
-        """All other sockets of the namespace in this process."""
+        """An operator for all other sockets of the namespace in this process."""
         return self.broadcast.local
 
     def to(self, *rooms: str) -> Operator:
-        """Return an operator for the other sockets of some rooms."""
+        """Return an operator for the other sockets in some rooms."""
         return self.broadcast.to(*rooms)
 
     in_ = to
 
     def except_(self, *rooms: str) -> Operator:
-        """Return an operator for the other sockets, without those of some rooms."""
+        """Return an operator for the other sockets, without those in some rooms."""
         return self.broadcast.except_(*rooms)

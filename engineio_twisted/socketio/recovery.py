@@ -48,13 +48,13 @@ def inBase36(number: int) -> str:
 
 class Kept:
     """
-    What a client may come back to.
+    The session of a client that may come back.
 
     @ivar id: the id of its socket.
-    @ivar rooms: the rooms it was in, without its id.
+    @ivar rooms: the names of its rooms, without its id.
     @ivar data: the C{data} of its socket.
-    @ivar auth: what it said of itself.
-    @ivar socket: the socket; None when that has ended.
+    @ivar auth: the C{auth} with which it joined.
+    @ivar socket: the socket, or None after its end.
     """
 
     __slots__ = ("auth", "begin", "data", "id", "lastSent", "newest", "pid", "remoteId", "rooms", "socket")

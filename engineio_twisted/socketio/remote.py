@@ -1,4 +1,4 @@
-"""Sockets of any process, as C{fetchSockets} returns them."""
+"""Sockets of any process, which C{fetchSockets} returns."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 class RemoteSocket:
     """
-    A socket of this process or another one, as it was when C{fetchSockets} was called.
+    A socket of any process, as it was when C{fetchSockets} was called.
 
-    @ivar id: its id. Of a client of protocol 4 it is another one than the socket's own, which is a secret.
-    @ivar rooms: the rooms it is in, its id among them.
-    @ivar data: its C{data}; of another process, what JSON can carry of it.
-    @ivar handshake: C{headers}, C{query}, C{auth}, C{address}, C{secure}, C{url} and C{issued} by name.
+    @ivar id: its id. For a client of protocol 4, whose own id is secret, it is another one.
+    @ivar rooms: the names of its rooms, its id among them.
+    @ivar data: its C{data}. From another process, what JSON can carry of it.
+    @ivar handshake: a mapping with C{headers}, C{query}, C{auth}, C{address}, C{secure}, C{url} and C{issued}.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class RemoteSocket:
         self._operator.emit(event, *arguments)
 
     def join(self, *rooms: str) -> None:
-        """Put the socket into rooms."""
+        """Add the socket to rooms."""
         self._operator.socketsJoin(*rooms)
 
     def leave(self, *rooms: str) -> None:
-        """Take the socket out of rooms."""
+        """Remove the socket from rooms."""
         self._operator.socketsLeave(*rooms)
 
     def disconnect(self, close: bool = False) -> None:
-        """Disconnect the socket from the namespace; with C{close} its session is closed."""
+        """Disconnect the socket from the namespace. With C{close} its session is closed."""
         self._operator.disconnectSockets(close)

@@ -1,4 +1,4 @@
-"""The Socket.IO layer on a server of the engine: what an application holds. docs/socketio.md."""
+"""The Socket.IO server, on a server of the engine. docs/socketio.md."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], object]
 @attrs.frozen
 class SocketIOStats:
     """
-    What the layer has now, and what it has counted since it began.
+    The numbers of a L{SocketIO}: of what is there now, and of what was counted since it was made.
 
     @ivar clients: sessions of the engine.
-    @ivar sockets: sockets connected, in all namespaces.
+    @ivar sockets: connected sockets of all namespaces.
     @ivar namespaces: namespaces.
-    @ivar rooms: rooms of all namespaces, without those that are ids.
-    @ivar acks: acknowledgements that are waited for.
-    @ivar joining: attempts to join a namespace that wait for a middleware.
-    @ivar attachments: packets whose attachments have not all come.
+    @ivar rooms: rooms of all namespaces, without the rooms of ids.
+    @ivar acks: awaited acknowledgements.
+    @ivar joining: clients that wait for a middleware.
+    @ivar attachments: packets whose attachments have not all arrived.
     @ivar waitingSessions: sessions kept for clients that may come back.
     @ivar events: events received.
-    @ivar invalidPackets: violations of the protocol, each of which ended a session.
-    @ivar refused: attempts to join a namespace that were refused.
-    @ivar lateAcks: acknowledgements that nobody waited for.
-    @ivar volatileDropped: events that were volatile and would have had to wait.
-    @ivar recovered: clients that came back to what they had.
-    @ivar notRecovered: clients that could not, by the cause: C{unknown}, C{expired}, C{evicted}, C{foreign}, C{other
-        user}.
+    @ivar invalidPackets: invalid packets, each of which ended a session.
+    @ivar refused: clients refused by a namespace.
+    @ivar lateAcks: acknowledgements that were not awaited.
+    @ivar volatileDropped: volatile events that were not sent.
+    @ivar recovered: clients that were recovered.
+    @ivar notRecovered: clients that could not be recovered, by cause: C{unknown}, C{expired}, C{evicted}, C{foreign} or
+        C{other user}.
     """
 
     clients: int
@@ -78,20 +78,20 @@ class SocketIOStats:
 
 _GAUGES = {
     "clients": "Sessions of the engine.",
-    "sockets": "Sockets connected, in all namespaces.",
+    "sockets": "Connected sockets of all namespaces.",
     "namespaces": "Namespaces.",
-    "rooms": "Rooms of all namespaces, without those that are ids.",
-    "acks": "Acknowledgements that are waited for.",
-    "joining": "Attempts to join a namespace that wait for a middleware.",
-    "attachments": "Packets whose attachments have not all come.",
+    "rooms": "Rooms of all namespaces, without the rooms of ids.",
+    "acks": "Awaited acknowledgements.",
+    "joining": "Clients that wait for a middleware.",
+    "attachments": "Packets whose attachments have not all arrived.",
 }
 _COUNTERS = {
     "events": ("events", "Events received."),
-    "invalid_packets": ("invalidPackets", "Violations of the protocol."),
-    "refused": ("refused", "Attempts to join a namespace that were refused."),
-    "late_acks": ("lateAcks", "Acknowledgements that nobody waited for."),
-    "volatile_dropped": ("volatileDropped", "Volatile events that were dropped."),
-    "recovered": ("recovered", "Clients that came back to what they had."),
+    "invalid_packets": ("invalidPackets", "Invalid packets, each of which ended a session."),
+    "refused": ("refused", "Clients refused by a namespace."),
+    "late_acks": ("lateAcks", "Acknowledgements that were not awaited."),
+    "volatile_dropped": ("volatileDropped", "Volatile events that were not sent."),
+    "recovered": ("recovered", "Clients that were recovered."),
 }
 
 
@@ -131,15 +131,15 @@ class Counters:
 
 class SocketIO(Namespace):
     """
-    A Socket.IO server: its namespaces, on a server of the engine. It is the namespace C{/} itself.
+    A Socket.IO server, on a server of the engine. It is the namespace C{/} itself.
 
-    Besides the events of a namespace it emits C{new_namespace(namespace)} for each that is made when a client asks.
+    Besides the events of a L{Namespace} it emits C{new_namespace(namespace)} when a namespace was made for a client.
 
-    @param engine: the L{Server}; its path should be C{/socket.io}, as clients expect it.
-    @param options: the options, in place of keyword arguments.
+    @param engine: the L{Server}. Its path should be C{/socket.io}, which clients expect.
+    @param options: the options, instead of keyword arguments.
     @param keywords: options by name, as in L{SocketIOOptions}.
     @raise OptionError: an option is unknown, of a wrong type or out of range.
-    @raise TypeError: the engine is no L{Server}, or has a Socket.IO layer already.
+    @raise TypeError: the engine is no L{Server}, or has a L{SocketIO} already.
     @ivar engine: the server.
     @ivar opts: the L{SocketIOOptions}.
     """
@@ -190,7 +190,7 @@ class SocketIO(Namespace):
         return f"<SocketIO {self.engine.opts.path}, {len(self._clients)} clients, {len(self._namespaces)} namespaces>"
 
     def __conform__(self, interface: Any) -> Any:
-        """Adapt to what the server provides, so that C{EngineIOResource(io)} serves it."""
+        """Adapt to the interfaces of the server, so that C{EngineIOResource(io)} serves it."""
         return interface(self.engine, None)
 
     def _parser(self) -> Any:
@@ -251,13 +251,14 @@ class SocketIO(Namespace):
         connectionStateRecovery: bool | ConnectionStateRecovery | Mapping[str, Any] | None = None,
     ) -> Namespace | ParentNamespace:
         """
-        Return a namespace, or what makes namespaces when clients ask for them.
+        Return a namespace, or a parent that makes namespaces when clients ask for them.
 
-        @param name: text: the namespace of that name, made if there is none. A leading slash is added. A compiled
-            pattern: a L{ParentNamespace} for all names in which it is found; anchor it. A function: one for all names
-            for which it returns something true, now or later; it is called with the name and with the client's C{auth}.
-        @param connectionStateRecovery: as the option, for this one; None for the option of the L{SocketIO}.
-        @raise TypeError: the name is something else.
+        @param name: text for the namespace with this name, which is made if there is none; a leading slash is added. A
+            compiled pattern for a L{ParentNamespace} of all names in which it is found, so anchor it. A function for a
+            L{ParentNamespace} of all names for which it returns a true value, plain or asynchronous; it is called with
+            the name and the client's C{auth}.
+        @param connectionStateRecovery: the option for this namespace; None for that of the L{SocketIO}.
+        @raise TypeError: the name is none of these.
         """
         settings = (
             self.opts.connectionStateRecovery
@@ -356,7 +357,7 @@ class SocketIO(Namespace):
         return result
 
     def stats(self) -> SocketIOStats:
-        """Return what there is now, and what was counted. It looks at every client: for now and then."""
+        """Return the numbers of the layer. It looks at every client, so call it once in some seconds."""
         counters = self.counters
         namespaces = [*self._namespaces.values()]
         return SocketIOStats(
@@ -399,10 +400,10 @@ class SocketIO(Namespace):
 
     def drain(self) -> Deferred[None]:
         """
-        Let every client end in its own time, and take no new ones, from here on and for good.
+        Refuse new clients for good, and let every client end in its own time.
 
-        No client may join a namespace any more. Handlers that are running, and the acknowledgements they owe, are
-        waited for, up to C{drainTimeout} of the server. Then the server is drained, as L{Server.drain} says.
+        No client can join a namespace any more. Running handlers may finish and acknowledge, for up to C{drainTimeout}
+        of the server. Then the server drains: see L{Server.drain}.
 
         @return: a Deferred that fires when no session is left.
         """
@@ -410,9 +411,9 @@ class SocketIO(Namespace):
 
     def close(self, *, drain: bool = False) -> Deferred[None]:
         """
-        End all sockets with C{server shutting down}, close the adapters, and close the server.
+        End all sockets with C{server shutting down}, and close the adapters and the server.
 
-        @param drain: whether L{drain} comes first.
+        @param drain: whether to L{drain} first.
         @return: a Deferred that fires when nothing is left.
         """
         return self.engine.close(drain=drain)

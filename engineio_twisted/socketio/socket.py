@@ -66,14 +66,15 @@ class Socket(Listeners):
     """
     One client in one namespace, from its middlewares to its end.
 
-    Events, with their arguments: those that the client sends; C{error(exception)} when a handler raised one or the
-    client sent what is no packet; C{disconnecting(reason, description)} when it ends, and still is in its rooms;
-    C{disconnect(reason, description)}, the last one. The reason is a L{DisconnectReason}.
+    Events, with their arguments: C{disconnecting(reason, description)} when it ends, while it is in its rooms;
+    C{disconnect(reason, description)}, the last event; C{error(exception)} when a handler raised or the client sent an
+    invalid packet. The reason is a L{DisconnectReason}. Any other name is an event that the client sends:
+    C{handler(*arguments)}.
 
-    @ivar id: its id, which is a room of its own. It may be given to other clients; of protocol 4 it may not.
+    @ivar id: its id, which is also the name of a room of its own. It is not secret, except for clients of protocol 4.
     @ivar namespace: the L{Namespace}.
     @ivar auth: what the client said of itself when it joined.
-    @ivar recovered: whether this goes on with what the client had before it lost its connection.
+    @ivar recovered: whether it continues a socket that its client lost.
     """
 
     _log = Logger()
@@ -160,14 +161,14 @@ class Socket(Listeners):
 
     @property
     def logName(self) -> str:
-        """Its session, shortened, and its namespace, as they may stand in a log."""
+        """The beginning of its session's id, and its namespace, for logs."""
         return f"{self.conn.logName} in {self._namespace.name}"
 
     # What is known of it
 
     @property
     def conn(self) -> EngineSocket:
-        """The session of the engine: its transport, its address, its protocol."""
+        """The session of the engine, with its transport, address and protocol."""
         conn: EngineSocket = self.client.conn
         return conn
 
@@ -179,19 +180,19 @@ class Socket(Listeners):
 
     @property
     def handshake(self) -> Handshake:
-        """What is known from that request, and C{auth}."""
+        """What the session's first request said, and C{auth}."""
         if self._handshake is None:
             self._handshake = Handshake(self.client, self.auth)
         return self._handshake
 
     @property
     def connected(self) -> bool:
-        """Whether it has joined its namespace and not ended."""
+        """Whether it has joined its namespace, and has not ended."""
         return self._state is _CONNECTED
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the application wants to remember of it; empty at first."""
+        """A dict for the application, empty at first."""
         if self._data is None:
             self._data = {}
         return self._data
@@ -202,7 +203,7 @@ class Socket(Listeners):
 
     @property
     def rooms(self) -> frozenset[str]:
-        """The rooms it is in, its id among them; while C{disconnecting} is emitted still all, and none after that."""
+        """The names of its rooms, its id among them; empty once it has left them, after C{disconnecting}."""
         if self._hasLeft:
             return frozenset()
         rooms: frozenset[str] = self._namespace.adapter.roomsOf(self.id)
@@ -210,7 +211,7 @@ class Socket(Listeners):
 
     @property
     def remoteId(self) -> str:
-        """The id by which other processes know it: that of its own, but of protocol 4, in which that is a secret."""
+        """The id for other processes: its own, or another one if that is secret, as in protocol 4."""
         return self.id if self._remoteId is None else self._remoteId
 
     def asRemote(self) -> RemoteSocket:
@@ -229,10 +230,10 @@ class Socket(Listeners):
 
     def join(self, *rooms: str) -> None:
         """
-        Put it into rooms. In a middleware that happens when it is connected.
+        Join rooms. In a middleware, this takes effect when the socket has joined the namespace.
 
-        @raise TypeError: one isn't text.
-        @raise ValueError: one is the id of another socket.
+        @raise TypeError: a name is not text.
+        @raise ValueError: a name is the id of another socket.
         """
         checkRooms(rooms)
         if self._state is not _CONNECTED:
@@ -247,9 +248,9 @@ class Socket(Listeners):
 
     def leave(self, *rooms: str) -> None:
         """
-        Take it out of rooms. One that it isn't in is no error, nor is the one that is its id, in which it stays.
+        Leave rooms. Rooms that it is not in, and that of its id, which it never leaves, are ignored.
 
-        @raise TypeError: one isn't text.
+        @raise TypeError: a name is not text.
         """
         checkRooms(rooms)
         if self._state is not _CONNECTED:
@@ -269,12 +270,13 @@ class Socket(Listeners):
 
     def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
         """
-        Send an event to the client. In a middleware that happens when it is connected; after its end nothing does.
+        Send an event to the client. In a middleware, it is sent when the socket has joined. After the end, nothing is
+        sent.
 
-        @param arguments: what JSON can carry, and bytes.
-        @raise ReservedEvent: the protocol keeps the name for itself.
-        @raise UnsendableValue: an argument can't be sent.
-        @raise BufferLimitExceeded: more is buffered than may be, and C{bufferLimitAction} is C{"raise"}.
+        @param arguments: values that JSON can carry, and bytes.
+        @raise ReservedEvent: the name is reserved.
+        @raise UnsendableValue: an argument cannot be sent.
+        @raise BufferLimitExceeded: the buffer is full, and C{bufferLimitAction} is C{"raise"}.
         """
         namespace = self._namespace
         if (
@@ -332,14 +334,14 @@ class Socket(Listeners):
 
     def emitWithAck(self, event: str, *arguments: Any, timeout: float | None = _DEFAULT) -> Deferred[Any]:
         """
-        Send an event, and return a Deferred of the client's acknowledgement.
+        Send an event, and await the client's acknowledgement.
 
-        @param timeout: milliseconds to wait; None for as long as the socket lasts; by default the option C{ackTimeout}.
-        @return: a Deferred: of None if the client acknowledges without arguments, of its argument, or of a tuple of
+        @param timeout: milliseconds to wait; None waits until the socket ends. The default is the option C{ackTimeout}.
+        @return: a Deferred of None if the acknowledgement has no argument, of its one argument, or of a tuple of
             several. It fails with L{AckTimeout}, or with L{Disconnected} when the socket ends. Cancelling it forgets
             the acknowledgement.
-        @raise ReservedEvent: the protocol keeps the name for itself.
-        @raise UnsendableValue: an argument can't be sent.
+        @raise ReservedEvent: the name is reserved.
+        @raise UnsendableValue: an argument cannot be sent.
         """
         if timeout is _DEFAULT:
             return self.emitWithAckWith(_PLAIN, event, arguments)
@@ -392,49 +394,49 @@ class Socket(Listeners):
 
     @property
     def volatile(self) -> SocketOperator:
-        """An operator of this socket, which doesn't get an event that would have to wait."""
+        """The socket, whose events are dropped if it would have to wait."""
         return SocketOperator(self, Flags(volatile=True))
 
     def compress(self, compress: bool) -> SocketOperator:
-        """Return this socket, whose events may be compressed or not."""
+        """Return this socket, with or without compression."""
         return SocketOperator(self, Flags(compress=bool(compress)))
 
     def timeout(self, milliseconds: float | None) -> SocketOperator:
-        """Return this socket, with a time for C{emitWithAck} in milliseconds; None for as long as it lasts."""
+        """Return this socket, with a timeout of C{emitWithAck} in milliseconds; None waits until it ends."""
         return SocketOperator(self, _PLAIN).timeout(milliseconds)
 
     @property
     def broadcast(self) -> Operator:
-        """All other sockets of the namespace."""
+        """An operator for all other sockets of the namespace."""
         return Operator(self._namespace, Target(excluded=frozenset((self.id,)), sender=self.id))
 
     @property
     def local(self) -> Operator:
-        """All other sockets of the namespace in this process."""
+        """An operator for all other sockets of the namespace in this process."""
         return self.broadcast.local
 
     def to(self, *rooms: str) -> Operator:
-        """Return an operator for the other sockets of some rooms."""
+        """Return an operator for the other sockets in some rooms."""
         return self.broadcast.to(*rooms)
 
     in_ = to
 
     def except_(self, *rooms: str) -> Operator:
-        """Return an operator for the other sockets of the namespace, without those of some rooms."""
+        """Return an operator for the other sockets of the namespace, without those in some rooms."""
         return self.broadcast.except_(*rooms)
 
     # Receiving
 
     def use(self, middleware: Callable[[str, list[Any]], object]) -> Callable[[str, list[Any]], object]:
         """
-        Call a middleware with each event of the client, before its handlers.
+        Add a middleware, which is called with each event of the client, before its handlers.
 
-        It may change the list of arguments. If it raises, the event is dropped, and C{error} is emitted. One that
-        takes its time (a coroutine, or a Deferred) holds back the events behind, so that their order is kept.
+        It may change the list of arguments. If it raises, the event is dropped and C{error} is emitted. A coroutine or
+        a Deferred is awaited, and later events wait for it.
 
-        @param middleware: called with the event and the list of its arguments.
+        @param middleware: called with the name of the event and the list of its arguments.
         @return: the middleware.
-        @raise TypeError: it can't be called.
+        @raise TypeError: it cannot be called.
         """
         if not callable(middleware):
             raise TypeError(f"middleware {middleware!r:.100}: expected something to call with each event")
@@ -444,21 +446,21 @@ class Socket(Listeners):
         return middleware
 
     def onAny(self, listener: Callable[..., object]) -> Callable[..., object]:
-        """Call a listener with each event of the client and its arguments, before the handlers; return it."""
+        """Add a listener, called with each event of the client and its arguments, before the handlers. Return it."""
         if self._incoming is None:
             self._incoming = CatchAll()
         self._incoming.add(listener)
         return listener
 
     def prependAny(self, listener: Callable[..., object]) -> Callable[..., object]:
-        """Call a listener as L{onAny}, before the other listeners."""
+        """Add a listener before those of L{onAny}. Return it."""
         if self._incoming is None:
             self._incoming = CatchAll()
         self._incoming.add(listener, isFirst=True)
         return listener
 
     def offAny(self, listener: Callable[..., object] | None = None) -> None:
-        """Call a listener of L{onAny} no more; without one, all."""
+        """Remove a listener of L{onAny}, or all of them."""
         if self._incoming is not None:
             self._incoming.remove(listener)
 
@@ -473,17 +475,17 @@ class Socket(Listeners):
         return self._outgoing
 
     def onAnyOutgoing(self, listener: Callable[..., object]) -> Callable[..., object]:
-        """Call a listener with each event that is sent to the client, broadcasts too, and its arguments; return it."""
+        """Add a listener, called with each event to the client and its arguments, broadcasts too. Return it."""
         self._ownOutgoing().add(listener)
         return listener
 
     def prependAnyOutgoing(self, listener: Callable[..., object]) -> Callable[..., object]:
-        """Call a listener as L{onAnyOutgoing}, before the other listeners."""
+        """Add a listener before those of L{onAnyOutgoing}. Return it."""
         self._ownOutgoing().add(listener, isFirst=True)
         return listener
 
     def offAnyOutgoing(self, listener: Callable[..., object] | None = None) -> None:
-        """Call a listener of L{onAnyOutgoing} no more; without one, all."""
+        """Remove a listener of L{onAnyOutgoing}, or all of them."""
         if self._outgoing is not None:
             self._outgoing.remove(listener)
 
@@ -602,7 +604,7 @@ class Socket(Listeners):
     # Errors
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
-        """Log what a handler raised, and emit it as C{error}."""
+        """Log the failure of a handler, and emit it as C{error}."""
         with suppress(BaseException):
             self._log.failure(
                 "Handler of {event} of session {session} failed", failure, event=event, session=self.logName
@@ -638,34 +640,36 @@ class Socket(Listeners):
 
     def follow(self, work: Coroutine[Any, Any, Any] | Deferred[Any]) -> Deferred[Any]:
         """
-        Run a coroutine, or follow a Deferred, as long as the socket lasts; it is cancelled at its end.
+        Run a coroutine, or follow a Deferred, and cancel it when the socket ends.
 
-        What it raises is logged, and emitted as C{error}. When the socket has ended already, a coroutine isn't begun.
+        A failure is logged and emitted as C{error}. After the end of the socket, a coroutine is not started.
 
-        @return: a Deferred of what comes of it, or of None if it failed or was cancelled.
+        @return: a Deferred of the result, or of None if it failed or was cancelled.
         @raise TypeError: it is neither.
         """
         return self._workOfSocket().follow(work)
 
     def callLater(self, seconds: float, function: Callable[..., object], *args: Any, **keywords: Any) -> IDelayedCall:
         """
-        Call a function in some seconds, unless the socket ends before.
+        Call a function after some seconds, unless the socket ends before.
 
-        @raise ValueError: the seconds are negative.
+        @return: the call, which can be cancelled.
+        @raise ValueError: C{seconds} is negative.
         """
         return self._workOfSocket().callLater(seconds, partial(function, *args, **keywords))
 
     def callEvery(self, seconds: float, function: Callable[..., object], *args: Any, now: bool = False) -> LoopingCall:
         """
-        Call a function again and again until the socket ends.
+        Call a function every some seconds until the socket ends.
 
-        @param now: whether it is called for the first time at once.
-        @raise ValueError: the seconds are negative.
+        @param now: whether the first call is made at once.
+        @return: the loop, which can be stopped.
+        @raise ValueError: C{seconds} is negative.
         """
         return self._workOfSocket().callEvery(seconds, partial(function, *args), now)
 
     def whenDisconnected(self) -> Deferred[DisconnectReason]:
-        """Return a Deferred of the reason why it ends, which fires behind C{disconnect}; at once if it has ended."""
+        """Return a Deferred of the reason of the end, which fires after C{disconnect}, or at once if it has ended."""
         if self._reason is not None:
             return succeed(self._reason)
         waiting: Deferred[Any] = self._workOfSocket().whenClosed()
@@ -675,9 +679,10 @@ class Socket(Listeners):
 
     def disconnect(self, close: bool = False) -> None:
         """
-        Disconnect the client from the namespace. It doesn't come back by itself. Once it has ended this does nothing.
+        Disconnect the client from the namespace. Clients then do not reconnect by themselves. After the end, nothing
+        happens.
 
-        @param close: whether it is disconnected from all its namespaces, and its session is closed.
+        @param close: whether to disconnect it from all its namespaces and close its session.
         """
         if close:
             self.client.disconnect()
