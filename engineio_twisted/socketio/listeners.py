@@ -48,8 +48,8 @@ class Listeners(EventEmitter):
             decorator.
         @return: the handler.
         @raise ValueError: an event with this name never fires here.
-        @raise TypeError: the handler cannot be called, or not with the arguments of an event of the layer itself; or the
-            event is not text.
+        @raise TypeError: the handler cannot be called, or not with the arguments of an event of the layer itself; or
+            the event is not text.
         """
         self._checkName(event)
         if handler and event in self.argumentsOf:

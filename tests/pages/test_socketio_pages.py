@@ -484,9 +484,7 @@ def test_loggedOut(serving: Any) -> None:
 def test_expires(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket ends with its token, and without a valid one none begins."""
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    kit, _ = serving(
-        AUTHENTICATION, "Disconnect a user who has logged out", 1, ConnectRefused=_connectRefused()
-    )
+    kit, _ = serving(AUTHENTICATION, "Disconnect a user who has logged out", 1, ConnectRefused=_connectRefused())
     client = kit.connect(auth={"expires": 1060})
     with pytest.raises(Refused, match="expired"):
         kit.connect(auth={"expires": 1000})
