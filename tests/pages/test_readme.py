@@ -1,11 +1,17 @@
-"""The README: its program and its length."""
+"""The README: its programs and its length."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from engineio_twisted.socketio.testing import Event, MemorySocketIO
 
 from ..kit.markdown import blocksOf
 
@@ -13,14 +19,14 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 
 
-def firstProgram() -> str:
-    """The first program in the README."""
-    return next(each.text for each in blocksOf(README) if each.language == "python")
+def programs() -> list[str]:
+    """The programs in the README."""
+    return [each.text for each in blocksOf(README) if each.language == "python"]
 
 
 def test_firstProgram(freePort: int) -> None:
     """It runs as it stands, prints where it listens, and opens sessions there."""
-    program = firstProgram()
+    program = programs()[0]
     assert "listen(3000)" in program
     command = [sys.executable, "-u", "-c", program.replace("3000", str(freePort))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -32,6 +38,18 @@ def test_firstProgram(freePort: int) -> None:
                 assert response.read().startswith(b'0{"sid":"')
         finally:
             process.kill()
+
+
+def test_secondProgram(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a Socket.IO server, which answers its client and tells all others."""
+    monkeypatch.setattr("twisted.internet.reactor", MemoryReactorClock())
+    made: dict[str, Any] = {}
+    (_, program) = programs()
+    exec(program, made)
+    with MemorySocketIO(made["io"]) as kit:
+        client, other = kit.connect(), kit.connect()
+        assert client.emitWithAck("say", "hello") == 5
+        assert client.receiveAll() == other.receiveAll() == [Event("said", ("hello",))]
 
 
 def test_length() -> None:

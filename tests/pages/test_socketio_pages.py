@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,14 +26,18 @@ from engineio_twisted.service import EngineIOService
 from engineio_twisted.socketio import (
     AdapterError,
     ConnectionStateRecovery,
+    ConnectRefused,
     DisconnectReason,
     SocketIO,
     SocketIOError,
     SocketIOOptions,
     SocketIOStats,
+    UnsendableValue,
 )
 from engineio_twisted.socketio.testing import Event, MemorySocket, MemorySocketIO, Refused
 
+from ..kit.browser import Chromium, browse, inThread
+from ..kit.browser import chromium as chromium
 from ..kit.clients import INTEROP
 from ..kit.markdown import Block, blocksOf
 from ..kit.tools import require
@@ -98,6 +103,30 @@ def names(client: MemorySocket) -> list[str]:
 def socketOf(kit: MemorySocketIO, client: MemorySocket) -> Any:
     """The server's socket of a client."""
     return kit.io.namespaces[client.namespace].sockets[client.id or ""]
+
+
+# Every block
+
+
+OURS = ["socketio", *(f"socketio-{each}" for each in ("rooms", "authentication", "acks", "recovery", "options"))]
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_wholePage(page: str, reactor: Any, socketio: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every program of a page runs where what it speaks of is there; the first one of all is run as a process."""
+    require((INTEROP / "node_modules").is_dir(), "the packages of tests/interop (run `npm ci` there)")
+    (tmp_path / "node_modules").symlink_to(INTEROP / "node_modules")
+    (tmp_path / "public").mkdir()
+    monkeypatch.chdir(tmp_path)
+    programs = [each for each in blocksOf(DOCS / f"{page}.md") if each.language == "python"]
+    assert programs
+    for number, each in enumerate(programs):
+        if "react(main)" not in each.text:
+            kit = socketio(lambda io: None)
+            made = {"io": kit.io, "database": SimpleNamespace(load=_load), "userOf": _userOf}
+            made |= {"ConnectRefused": ConnectRefused, "authenticate": lambda socket: None}
+            made["socket"] = socketOf(kit, kit.connect())
+            exec(compile(each.text, f"{page} {number}", "exec"), made)
 
 
 # docs/socketio.md
@@ -244,7 +273,7 @@ def test_reasons() -> None:
 
 def test_stats(serving: Any) -> None:
     """The tables have all that is counted."""
-    kit, made = serving("socketio.md", "Statistics")
+    _, made = serving("socketio.md", "Statistics")
     assert isinstance(made["stats"], SocketIOStats)
     assert rowsOf("socketio.md", "Statistics") == {*SocketIOStats.__annotations__}
 
@@ -442,7 +471,7 @@ def test_middlewaresOfAnother(serving: Any) -> None:
 
 def test_cookies(serving: Any) -> None:
     """The cookie of the request says who it is."""
-    kit, _ = serving(AUTHENTICATION, "Cookies", userOf=_userOf, ConnectRefused=_connectRefused())
+    kit, _ = serving(AUTHENTICATION, "Cookies", userOf=_userOf, ConnectRefused=ConnectRefused)
     client = kit.connect(headers={"Cookie": "login=5f1c0e"})
     assert socketOf(kit, client).data == {"user": "ann"}
     for headers in ({}, {"Cookie": "login=guess"}):
@@ -452,12 +481,6 @@ def test_cookies(serving: Any) -> None:
 
 async def _userOf(token: str) -> str | None:
     return {"5f1c0e": "ann"}.get(token)
-
-
-def _connectRefused() -> type[Exception]:
-    from engineio_twisted.socketio import ConnectRefused
-
-    return ConnectRefused
 
 
 def test_handshakeIsDescribed(serving: Any) -> None:
@@ -484,7 +507,7 @@ def test_loggedOut(serving: Any) -> None:
 def test_expires(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket ends with its token, and without a valid one none begins."""
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    kit, _ = serving(AUTHENTICATION, "Disconnect a user who has logged out", 1, ConnectRefused=_connectRefused())
+    kit, _ = serving(AUTHENTICATION, "Disconnect a user who has logged out", 1, ConnectRefused=ConnectRefused)
     client = kit.connect(auth={"expires": 1060})
     with pytest.raises(Refused, match="expired"):
         kit.connect(auth={"expires": 1000})
@@ -611,10 +634,21 @@ def test_identity(reactor: Any) -> None:
 
 
 def test_options(reactor: Any) -> None:
-    """Both ways to give them work, and the conversion is done."""
-    made = run("socketio-options.md", "Socket.IO options", {})
+    """Both ways to give them work."""
+    made = run("socketio-options.md", "Socket.IO options", {}, 0)
     assert (made["io"].opts.ackTimeout, made["io"].engine.opts.pingInterval) == (10_000, 10_000)
     assert made["other"].opts == SocketIOOptions(ackTimeout=10_000)
+
+
+def test_conversion(reactor: Any) -> None:
+    """What JSON hasn't is converted, or refused as without the function."""
+    made = run("socketio-options.md", "Socket.IO options", {}, 1)
+    with MemorySocketIO(made["io"]) as kit:
+        client = kit.connect()
+        made["io"].emit("time", datetime(2026, 11, 30, tzinfo=UTC))
+        assert client.receiveAll() == [Event("time", ("2026-11-30T00:00:00+00:00",))]
+        with pytest.raises(UnsendableValue, match="args"):
+            made["io"].emit("things", {1, 2})
 
 
 # With the stock client
@@ -688,6 +722,44 @@ def test_firstProgram(freePort: int, tmp_path: Path) -> None:
             assert said == ""
         finally:
             process.kill()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.usefixtures("serve")
+@pytest.mark.filterwarnings("ignore:twisted.web.resource._Unsafe:DeprecationWarning")
+@pytest_twisted.ensureDeferred
+async def test_page(chromium: Chromium, freePort: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page loads the client from the server, and shows what everybody said."""
+    node()
+    (tmp_path / "node_modules").symlink_to(INTEROP / "node_modules")
+    (tmp_path / "public").mkdir()
+    (html,) = blocks("socketio.md", "A page", "html")
+    (tmp_path / "public" / "index.html").write_text(html.text)
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks("socketio.md", "A page")
+    here = program.text.replace("tcp:3000", f"tcp:{freePort}:interface=127.0.0.1").replace(
+        "serverFrom", "port = serverFrom"
+    )
+    made: dict[str, Any] = {}
+    exec(compile(here.replace("import port = ", "import "), str(program), "exec"), made)
+    port = await made["port"]
+    try:
+
+        def look() -> str:
+            from selenium.webdriver.support.wait import WebDriverWait
+
+            with browse(chromium) as driver:
+                driver.get(f"http://127.0.0.1:{freePort}/")
+                wait = WebDriverWait(driver, PATIENCE, poll_frequency=0.05)
+                wait.until(lambda driver: driver.find_element("id", "said").text, "waited for what is said")
+                said: str = driver.find_element("id", "said").text
+                return said
+
+        assert await inThread(look) == "somebody has come"
+    finally:
+        await port.stopListening()
+        await made["io"].close()
 
 
 @pytest.mark.node
