@@ -278,13 +278,13 @@ def test_handlersOfParentAndChild(socketio: Start) -> None:
         parent = io.of(re.compile("^/room-"))
         parent.use(lambda socket: order.append("parent"))
         parent.on("disconnect", lambda socket, *_: order.append(f"left {socket.namespace.name}"))
+        parent.on("q", lambda socket: "parent")
 
         @io.on("new_namespace")
         def made(namespace: Any) -> None:
             if namespace.name == "/room-1":
                 namespace.use(lambda socket: order.append("child"))
                 namespace.on("q", lambda socket: "child")
-            parent.on("q", lambda socket: "parent")
 
     kit = socketio(application)
     first, second = kit.connect("/room-1"), kit.connect("/room-2")
