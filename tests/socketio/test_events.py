@@ -650,12 +650,17 @@ def test_maxWaitingEvents(socketio: Start, transport: str) -> None:
 
 
 def test_leavingWhileEventsWait(socketio: Start) -> None:
-    """What is waited for is cancelled, and no handler is called any more."""
+    """What is waited for is cancelled, and no middleware or handler is called any more."""
+    called: list[Any] = []
     cancelled: list[Any] = []
     heard: list[int] = []
 
+    def middleware(event: str, arguments: list[Any]) -> Deferred[None]:
+        called.append(event)
+        return Deferred(cancelled.append)
+
     def setup(socket: Any) -> None:
-        socket.use(lambda event, arguments: Deferred(cancelled.append))
+        socket.use(middleware)
         socket.on("x", heard.append)
 
     kit = socketio(onSocket(setup))
@@ -663,7 +668,7 @@ def test_leavingWhileEventsWait(socketio: Start) -> None:
     client.emit("x", 1)
     client.emit("x", 2)
     client.disconnect()
-    assert (len(cancelled), heard) == (1, [])
+    assert (len(called), len(cancelled), heard) == (1, 1, [])
 
 
 def test_countedEvents(socketio: Start) -> None:

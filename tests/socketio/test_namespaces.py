@@ -255,6 +255,19 @@ def test_emptyChildOfARefusedClient(socketio: Start) -> None:
     assert kit.io.stats().namespaces == before
 
 
+def test_emptyChildThatIsBeingJoined(socketio: Start) -> None:
+    """It stays for a client that still waits for a middleware when the last other one leaves."""
+    gate: Deferred[None] = Deferred()
+    kit = socketio(lambda io: io.of(re.compile("^/room-")).use(lambda socket: gate if socket.auth else None))
+    first = kit.connect("/room-1")
+    second = kit.connect("/room-1", {"is": "slow"}, wait=False)
+    first.disconnect()
+    gate.callback(None)
+    kit.settle()
+    assert second.connected
+    assert list(kit.io.of("/room-1").sockets) == [second.id]
+
+
 def test_childrenThatStay(socketio: Start) -> None:
     """Those that the application has asked for by name, and all with `cleanupEmptyChildNamespaces` off."""
     kit = socketio(lambda io: io.of(re.compile("^/room-")))

@@ -335,6 +335,18 @@ def test_endOfTheSession(play: Play, end: Callable[[Played, MemorySocket], objec
     assert len(played.ends) == 1
 
 
+def test_leftBehind(play: Play) -> None:
+    """What was sent to a namespace that was left, before the server knew, is ignored."""
+    played = play()
+    client = played.connect()
+    admin = client.of("/admin")
+    client.delay(1)
+    played.say('2/admin,["late"]', '2/admin,5["question"]')
+    admin.disconnect()
+    played.kit.advance(5)
+    assert (admin.received, admin.disconnected, client.connected) == ([], "io client disconnect", True)
+
+
 def test_joinAgain(play: Play) -> None:
     """A namespace that was left can be joined again; what was sent before the server knew is ignored."""
     played = play()

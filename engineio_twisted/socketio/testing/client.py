@@ -392,8 +392,6 @@ class MemorySocket:
 
     def _takeEvent(self, packet: Packet) -> None:
         name, *args = packet.data
-        if not isinstance(name, str) or name in RESERVED_EVENTS:
-            raise ProtocolViolation(f"{packet!r:.200}: an event may not have this name")
         if packet.id is None:
             event = Event(name, args)
         else:
