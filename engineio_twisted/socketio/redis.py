@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .. import DeadlineQueue, LogThrottle, OptionError, generateId
+from .. import DeadlineQueue, LogThrottle, Measure, OptionError, ServerObserver, generateId
 from ..redis import RedisConnection, RedisStats
 from .errors import AdapterError, NotSupported, UnsendableValue
 from .redis_messages import (
@@ -67,6 +67,20 @@ class RedisAdapterStats:
     tooLarge: int
     remoteTimeouts: int
     redis: RedisStats
+
+
+class _Measuring(ServerObserver):
+    """
+    Shows the numbers of an adapter beside those of its server.
+
+    @param adapter: the L{RedisAdapter}.
+    """
+
+    def __init__(self, adapter: RedisAdapter) -> None:
+        self._adapter = adapter
+
+    def measures(self) -> list[Measure]:
+        return self._adapter.measures()
 
 
 class RedisAdapter:
@@ -156,6 +170,31 @@ class RedisAdapter:
             redis=self.connection.stats(),
         )
 
+    def measures(self) -> list[Measure]:
+        """Return what L{stats} says, for Prometheus."""
+        stats = self.stats()
+        redis = stats.redis
+        counters = {
+            "published": (redis.published, "Messages that Redis has confirmed."),
+            "received": (stats.received, "Messages of other processes."),
+            "invalid": (stats.invalid, "Messages of other processes that were ignored."),
+            "too_large": (stats.tooLarge, "Messages over maxMessageBytes."),
+            "dropped": (redis.dropped, "Messages that waited for Redis in vain."),
+            "unconfirmed": (redis.unconfirmed, "Messages that Redis did not confirm before the connection was lost."),
+            "refused": (redis.refused, "Messages that Redis refused."),
+            "remote_timeouts": (stats.remoteTimeouts, "Requests that another process did not answer."),
+            "connects": (redis.connects, "Connections to Redis."),
+        }
+        return [
+            Measure("socketio_redis_connected", "Whether Redis is connected.", int(redis.isConnected)),
+            Measure("socketio_redis_processes", "Other processes that are there.", stats.processes),
+            Measure("socketio_redis_queued_bytes", "Bytes of messages that wait for Redis.", redis.queuedBytes),
+            *[
+                Measure(f"socketio_redis_{name}", text, value, isCounter=True)
+                for name, (value, text) in counters.items()
+            ],
+        ]
+
     # Namespaces
 
     def opened(self, namespace: RedisNamespace) -> None:
@@ -170,6 +209,7 @@ class RedisAdapter:
         self.connection.subscribe(self._channel, self._peersMessage)
         self.connection.subscribe(self._ownChannel, self._ownMessage)
         self.connection.watch(self._connectionChanged)
+        engine.addObserver(_Measuring(self))
         self.connection.start(engine.reactor)
         self._beat()
 

@@ -511,6 +511,25 @@ def test_withoutRedis(cluster: Cluster, two: tuple[Process, Process]) -> None:
     assert one.adapter.stats().processes == 1
 
 
+def test_metrics(cluster: Cluster, two: tuple[Process, Process]) -> None:
+    """The numbers of the adapter are beside those of its server, and say whether Redis is there."""
+    one, _ = two
+    one.io.emit("x")
+    cluster.say({"method": "nonsense"})
+    cluster.redis.stop()
+    cluster.settle()
+    one.io.emit("y")
+    found = {each.name: each for each in one.io.engine.measures() if each.name.startswith("socketio_redis_")}
+    values = {name.removeprefix("socketio_redis_"): each.value for name, each in found.items()}
+    assert (values["connected"], values["processes"], values["invalid"], values["dropped"]) == (0, 1, 1, 0)
+    assert values["queued_bytes"] > 50
+    assert values["published"] == one.adapter.stats().redis.published > 0
+    assert not found["socketio_redis_connected"].isCounter
+    cluster.pass_(5.2)
+    (dropped,) = [each for each in one.io.engine.measures() if each.name == "socketio_redis_dropped"]
+    assert (dropped.value, dropped.isCounter) == (1, True)
+
+
 def test_theEnd(cluster: Cluster, two: tuple[Process, Process]) -> None:
     """A process that ends says so, closes its connections, and others go on."""
     one, other = two
