@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from engineio_twisted.socketio import ConnectRefused, SocketIO
+from engineio_twisted.socketio import ConnectRefused, SocketIO, UnsendableValue
 from engineio_twisted.socketio.testing import Event, MemorySocketIO, Refused
 
 Start = Callable[..., MemorySocketIO]
@@ -230,6 +230,55 @@ def test_refuseWithoutData(socketio: Start) -> None:
 
     client = socketio(Heard(refuse)).connect(wait=False)
     assert client.engine.received == ['4{"message":"no"}']
+
+
+@pytest.mark.usefixtures("mayLog")
+@pytest.mark.parametrize("protocol", [5, 4])
+def test_refuseWithWhatCannotBeSent(socketio: Start, protocol: int) -> None:
+    """It is logged; the client gets the message."""
+
+    def refuse(socket: Any) -> None:
+        raise ConnectRefused("no", {"when": object()})
+
+    kit = socketio(Heard(refuse), allowEIO3=True)
+    client = kit.connect(protocol=protocol, wait=False)
+    assert client.refused is not None
+    assert (client.refused.message, client.refused.data) == ("no", None)
+    assert [type(each) for each in kit.errors] == [UnsendableValue]
+    kit.errors.clear()
+
+
+@pytest.mark.usefixtures("mayLog")
+def test_whatAMiddlewareWantedFails(socketio: Start) -> None:
+    """What is kept until the client is accepted may fail then: it is logged, and the client is connected."""
+    kit = socketio(lambda io: io.use(lambda socket: socket.join(*io.sockets, "room")))
+    first, second = kit.connect(), kit.connect()
+    assert (first.connected, second.connected) == (True, True)
+    assert ["it is the id of another socket" in str(each) for each in kit.errors] == [True]
+    kit.errors.clear()
+
+
+def test_protocol4NamesItsQuery(socketio: Start) -> None:
+    """Clients 2.x go on naming a namespace with the query by which they joined it, or without: both are understood."""
+    heard: list[Any] = []
+
+    def application(io: SocketIO) -> None:
+        admin = io.of("/admin")
+        admin.on("connection", lambda socket: heard.append(socket.auth))
+        admin.on("q", lambda socket, *args: args)
+        admin.on("disconnect", lambda socket, reason, _: heard.append(str(reason)))
+
+    kit = socketio(application, allowEIO3=True)
+    raw = kit.engine.connect(protocol=3)
+    raw.send("0/admin?token=a%20b&token=c&empty=,")
+    raw.send('2/admin?token=a%20b&token=c&empty=,1["q",1]')
+    raw.send('2/admin,2["q",2]')
+    raw.send("3/admin?token=x,9[]")
+    assert raw.received == ["0", "0/admin,", "3/admin,1[1]", "3/admin,2[2]"]
+    assert (heard, kit.io.stats().lateAcks) == ([{"token": "c", "empty": ""}], 1)
+    raw.send("1/admin?token=a%20b")
+    assert heard[1:] == ["client namespace disconnect"]
+    assert raw.closed is None
 
 
 @pytest.mark.parametrize("data", [None, {"code": 401}])

@@ -513,6 +513,32 @@ def test_onAnyOutgoing(socketio: Start) -> None:
     assert [each.name for each in client.received] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.usefixtures("mayLog")
+@pytest.mark.parametrize("isLate", [False, True])
+def test_catchAllThatFails(socketio: Start, isLate: bool) -> None:
+    """It is logged and emitted as `error`; the handlers are called, and what is sent goes out."""
+    errors: list[Any] = []
+
+    async def late(event: str) -> None:
+        raise KeyError(event)
+
+    def listener(event: str) -> Any:
+        return late(event) if isLate else {}[event]
+
+    def setup(socket: Any) -> None:
+        socket.onAny(listener)
+        socket.onAnyOutgoing(listener)
+        socket.on("in", lambda: socket.emit("out"))
+        socket.on("error", errors.append)
+
+    kit = socketio(onSocket(setup))
+    client = kit.connect()
+    client.emit("in")
+    assert client.receive() == Event("out")
+    assert [str(each) for each in errors] == [str(each) for each in kit.errors] == ["'in'", "'out'"]
+    kit.errors.clear()
+
+
 # Middlewares of events
 
 
