@@ -71,7 +71,7 @@ def test_metadata() -> None:
     assert {
         name for name in of if name in ("Home-page", "Author", "Author-email", "Maintainer", "Project-URL")
     } == set()
-    assert set(of.get_all("Provides-Extra")) == {"http2", "metrics", "tls", "wsproto"}
+    assert set(of.get_all("Provides-Extra")) == {"http2", "metrics", "msgpack", "redis", "tls", "wsproto"}
 
 
 def test_workflow() -> None:
