@@ -4,8 +4,9 @@ What this server costs, and what others cost: docs/performance.md.
     python benchmarks/bench.py                  # compare with the reference and python-engineio
     python benchmarks/bench.py growth           # few sessions and many
     python benchmarks/bench.py all --out docs   # both, and write docs/performance.*, as `make bench` does
+    python benchmarks/bench.py socketio         # compare Socket.IO: the reference and python-socketio
     python benchmarks/bench.py quick            # only ours and bare Twisted: has it become slower?
-    python benchmarks/bench.py draw --out docs  # draw the plots and the page anew, from docs/performance.json
+    python benchmarks/bench.py draw --out docs  # draw the plots and the page anew, from docs/performance*.json
 
 Servers and the load generator are started from here. Tables go to stdout, progress to stderr.
 """
@@ -21,14 +22,16 @@ from pathlib import Path
 from harness import document, growth, machine, modes, quick, servers, tables
 from harness.measure import Measurement, Settings, drift, failures, jobFor, medians, runAll
 from harness.processes import BenchmarkError, Server, buildGenerator, raiseFileLimit
+from harness.suites import ENGINEIO, SOCKETIO, SUITES, Suite
 from harness.verify import problems
 
-PAGE, NUMBERS, README = "performance.md", "performance.json", "README.md"
+PAGE, README = "performance.md", "README.md"
 
 
 def listAll() -> None:
     print("Servers:", *(f"  {name}" for name in servers.ALL), sep="\n")
-    print("Modes:", *(f"  {mode.name:15} {mode.operation}" for mode in modes.MODES), sep="\n")
+    for suite in SUITES:
+        print(f"Modes, {suite.title}:", *(f"  {mode.name:18} {mode.operation}" for mode in suite.modes), sep="\n")
 
 
 def unique(chosen: Sequence[Server]) -> list[Server]:
@@ -49,7 +52,11 @@ def verify(chosen: Sequence[Server]) -> list[Server]:
 
 
 def reportOf(
-    compared: Sequence[Measurement], grown: Sequence[Measurement], settings: Settings, growthRepetitions: int
+    suite: Suite,
+    compared: Sequence[Measurement],
+    grown: Sequence[Measurement],
+    settings: Settings,
+    growthRepetitions: int,
 ) -> tables.Report:
     """Return all that is written as JSON."""
     spread: dict[str, dict[str, list[float]]] = {}
@@ -57,42 +64,43 @@ def reportOf(
         if not each.error:
             spread.setdefault(each.mode, {}).setdefault(each.server, []).append(each.values["cpuPerOp"])
     return {
-        "machine": machine.describe(),
+        "machine": machine.describe(suite),
         "settings": {
             **vars(settings),
             "growthRepetitions": growthRepetitions,
-            "counted": {mode.name: {"warm": mode.warm, "count": mode.count} for mode in modes.MODES if mode.warm},
+            "counted": {mode.name: {"warm": mode.warm, "count": mode.count} for mode in suite.modes if mode.warm},
         },
         "calibration": drift([*compared, *grown]),
-        "operations": {mode.name: mode.operation for mode in modes.MODES} | growth.KINDS,
+        "operations": {mode.name: mode.operation for mode in suite.modes} | (growth.KINDS if grown else {}),
         "comparison": medians(compared),
         "growth": medians(grown),
         "cpuPerOpOfEachRepetition": spread,
     }
 
 
-def publish(report: tables.Report, folder: Path, plots: bool) -> None:
+def publish(suite: Suite, report: tables.Report, folder: Path, plots: bool) -> None:
     """Write the numbers, the plots, and the page and the README beside its folder, if they are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NUMBERS).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / suite.numbers).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if plots:
         from harness.plots import draw
 
-        draw(report, folder)
+        draw(suite, report, folder)
     if (folder / PAGE).exists():
-        document.rewrite(folder / PAGE, tables.sections(report))
+        document.rewrite(folder / PAGE, tables.sections(report, suite))
     if (folder.parent / README).exists():
         document.rewrite(folder.parent / README, tables.summary(report))
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Measure, for `compare`, `growth` and `all`."""
+    """Measure, for `compare`, `growth`, `all` and `socketio`."""
     settings = Settings(arguments.duration, arguments.warm, arguments.reps)
-    isCompared, isGrown = arguments.what in ("compare", "all"), arguments.what in ("growth", "all")
+    suite = SOCKETIO if arguments.what == "socketio" else ENGINEIO
+    isCompared, isGrown = arguments.what != "growth", arguments.what in ("growth", "all")
     names = arguments.servers.split(",") if arguments.servers else None
-    compared = servers.choose(names) if names else servers.COMPARED
+    compared = servers.choose(names) if names else suite.servers
     grown = servers.choose(names if names else growth.DEFAULT)
-    chosenModes = modes.choose(arguments.modes.split(",")) if arguments.modes else modes.MODES
+    chosenModes = modes.choose(arguments.modes.split(","), suite.modes) if arguments.modes else suite.modes
     used = unique([*(compared if isCompared else []), *(grown if isGrown else [])])
     servers.install(used)
     right = verify(used)
@@ -108,19 +116,23 @@ def compare(arguments: argparse.Namespace) -> int:
         counts = [int(each) for each in arguments.sessions.split(",")]
         rounds = growth.rounds([each for each in grown if each in right], settings, counts)
         measuredGrowth = runAll(rounds, arguments.growth_reps)
-    report = reportOf(measured, measuredGrowth, settings, arguments.growth_reps)
-    for name, section in tables.sections(report).items():
+    report = reportOf(suite, measured, measuredGrowth, settings, arguments.growth_reps)
+    for name, section in tables.sections(report, suite).items():
         print(f"\n## {name}\n\n{section}")
     isIncomplete = failures([*measured, *measuredGrowth], print)
     if arguments.out:
-        publish(report, Path(arguments.out), not arguments.no_plots)
+        publish(suite, report, Path(arguments.out), not arguments.no_plots)
     return int(isWrong or isIncomplete)
 
 
 def main(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Measure what this server costs, and what others cost.")
     parser.add_argument(
-        "what", nargs="?", default="compare", choices=["compare", "growth", "all", "quick", "draw"], help="%(default)s"
+        "what",
+        nargs="?",
+        default="compare",
+        choices=["compare", "growth", "all", "socketio", "quick", "draw"],
+        help="%(default)s",
     )
     parser.add_argument("--servers", metavar="NAMES", help="with commas between them; --list names them")
     parser.add_argument("--modes", metavar="NAMES", help="the same")
@@ -145,7 +157,10 @@ def main(given: Sequence[str]) -> int:
             return 0
         if arguments.what == "draw":
             folder = Path(arguments.out or ".")
-            publish(json.loads((folder / NUMBERS).read_text(encoding="utf-8")), folder, not arguments.no_plots)
+            for suite in SUITES:
+                if (folder / suite.numbers).exists():
+                    report = json.loads((folder / suite.numbers).read_text(encoding="utf-8"))
+                    publish(suite, report, folder, not arguments.no_plots)
             return 0
         raiseFileLimit()
         buildGenerator()

@@ -1,5 +1,5 @@
 /*
- * A load generator for Engine.IO servers, revision 4 of the protocol.
+ * A load generator for Engine.IO servers, revision 4 of the protocol, and for Socket.IO servers, revision 5.
  *
  *     gcc -O2 -Wall -Wextra -o load load.c
  *     ./load ws-echo --port 3000 --pid 1234 --connections 32 --depth 16
@@ -69,6 +69,9 @@ struct connection {
     struct client *client;
 };
 
+/* How far a session of Socket.IO has come. */
+enum stage { OPENING, CONNECTING, JOINING, CONNECTED };
+
 /* A session, or what comes closest. */
 struct client {
     size_t number;
@@ -81,6 +84,8 @@ struct client {
     bool isReady, isClosing;
     bool pongIsDue, messageIsDue, pongIsOut;
     bool sawProbe, sawNoop;
+    enum stage stage;
+    bool attachmentIsDue; /* the text of a binary event is in */
 };
 
 struct response {
@@ -101,6 +106,15 @@ struct mode {
     void (*upgraded)(struct client *client);
     void (*packet)(struct client *client, int type, const byte *data, size_t length);
     bool mayEnd; /* whether connections end in the course of an operation */
+    const struct dialogue *dialogue; /* NULL without Socket.IO */
+};
+
+/* What a client of Socket.IO does in `/`. */
+struct dialogue {
+    const char *event; /* the name of what it sends */
+    bool isAcknowledged, joins;
+    void (*connected)(struct client *client);
+    void (*packet)(struct client *client, int type, const byte *data, size_t length);
 };
 
 struct usage {
@@ -115,7 +129,8 @@ struct snapshot {
 static struct {
     const struct mode *mode;
     int port, pid;
-    size_t connections, base, depth, inflight, size, operations, warmOperations;
+    size_t connections, base, depth, inflight, size, operations, warmOperations, leavers;
+    const char *event;
     enum kind kind;
     bool isPolling;
     double duration, warm, hold, stall;
@@ -124,15 +139,16 @@ static struct {
 /* Messages made in advance; the one that a client sends as its nth is messages[(its number * 7 + n) % messageCount]. */
 struct message {
     struct bytes text;  /* what comes back on polling, or from a server of bytes */
-    struct bytes frame; /* masked, as a client sends it */
+    struct bytes frame; /* masked, as a client sends it; all frames of a binary event */
     const byte *payload;
-    size_t length; /* of the payload of a frame */
+    size_t length;          /* of the payload of a frame that comes back */
+    const byte *attachment; /* of a binary event, what comes after that */
 };
 static struct message *messages;
 static size_t messageCount;
 
 static struct client *clients;
-static size_t startedCount, readyCount, targetCount, cursor;
+static size_t startedCount, openingCount, readyCount, targetCount, cursor;
 static struct connection **dirty;
 static size_t dirtyCount;
 static int poller;
@@ -140,9 +156,21 @@ static byte *scratch;
 static uint64_t now, lastProgress;
 static uint64_t operations, heartbeats, broadcastDeliveries, *broadcastTimes, broadcastsSent;
 
-static enum { SETTING_UP, SETTLING_BASE, ADDING, SETTLING_ALL, HOLDING, WARMING, MEASURING, DONE } phase;
-static const char *const phaseNames[] = {"setting up", "settling",  "adding sessions", "settling",
-                                         "holding",    "warming up", "measuring",       "done"};
+static enum {
+    SETTING_UP,
+    SETTLING_BASE,
+    ADDING,
+    SETTLING_ALL,
+    HOLDING,
+    WARMING,
+    MEASURING,
+    SETTLING_REST,
+    LEAVING,
+    SETTLING_LEFT,
+    DONE
+} phase;
+static const char *const phaseNames[] = {"setting up", "settling",  "adding sessions", "settling", "holding", "warming up",
+                                         "measuring",  "settling", "leaving",         "settling", "done"};
 static uint64_t phaseEnd;
 static struct snapshot beginning;
 static long baseMemory, allMemory;
@@ -375,6 +403,38 @@ static void fillMessage(byte *data, size_t size, size_t number) {
     }
 }
 
+/*
+ * Write the packet of an event, and what comes back: the same, or its acknowledgement with the same argument. The id of
+ * an event is its place among the messages: no two that are in flight have the same.
+ */
+static void makeEvent(struct message *message, size_t id, const byte *argument) {
+    bool isAcknowledged = options.mode->dialogue->isAcknowledged, isBinary = options.kind == BINARY;
+    struct bytes value = {0}, event = {0}, answer = {0};
+    if (isBinary) {
+        appendText(&value, "{\"_placeholder\":true,\"num\":0}");
+    } else {
+        append(&value, "\"", 1);
+        append(&value, argument, options.size);
+        append(&value, "\"", 1);
+    }
+    appendText(&event, isBinary ? "451-" : "42");
+    if (isAcknowledged)
+        appendText(&event, "%zu", id);
+    appendText(&event, "[\"%s\",", options.event ? options.event : options.mode->dialogue->event);
+    append(&event, value.data, value.length);
+    append(&event, "]", 1);
+    appendText(&answer, isBinary ? "461-%zu[" : "43%zu[", id);
+    append(&answer, value.data, value.length);
+    append(&answer, "]", 1);
+    appendFrame(&message->frame, OPCODE_TEXT, event.data, event.length);
+    if (isBinary) {
+        appendFrame(&message->frame, OPCODE_BINARY, argument, options.size);
+        message->attachment = argument;
+    }
+    message->payload = isAcknowledged ? answer.data : event.data;
+    message->length = isAcknowledged ? answer.length : event.length;
+}
+
 static void makeMessages(void) {
     messageCount = options.size > 20000 ? 17 : 61;
     messages = allocate(messageCount, sizeof *messages);
@@ -383,6 +443,10 @@ static void makeMessages(void) {
         byte *whole = allocate(options.size + 1, 1);
         whole[0] = '4';
         fillMessage(whole + 1, options.size, i);
+        if (options.mode->dialogue) {
+            makeEvent(message, i, whole + 1);
+            continue;
+        }
         bool isBinary = options.kind == BINARY;
         message->payload = isBinary ? whole + 1 : whole;
         message->length = options.size + !isBinary;
@@ -598,8 +662,8 @@ static size_t parseResponse(byte *data, size_t length, struct response *response
 }
 
 static void makeRequest(struct bytes *bytes, const char *method, const char *query, const char *headers) {
-    appendText(bytes, "%s /engine.io/?EIO=4&transport=%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n", method, query,
-               options.port, headers);
+    appendText(bytes, "%s /%s/?EIO=4&transport=%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n", method,
+               options.mode->dialogue ? "socket.io" : "engine.io", query, options.port, headers);
 }
 
 static struct bytes openingPoll, openingWebSocket;
@@ -611,7 +675,7 @@ static void prepareRequests(void) {
                 "\r\n");
 }
 
-/* Learn the id of a session from its open packet, without the packet's type. */
+/* Learn the id of a session, or of its socket, from its open packet, without the packet's type. */
 static void readOpenPacket(struct client *client, const byte *data, size_t length) {
     static const char before[] = "\"sid\":\"";
     const byte *begin = memmem(data, length, before, sizeof before - 1);
@@ -659,6 +723,7 @@ static void becameReady(struct client *client) {
     if (client->isReady)
         fail("a second open packet");
     client->isReady = true;
+    openingCount--;
     readyCount++;
     lastProgress = now;
 }
@@ -754,6 +819,12 @@ static void beginBroadcast(void) {
         sendBroadcast();
 }
 
+static void tookBroadcast(struct client *client) {
+    countOperation(broadcastTimes[client->received++ % options.depth]);
+    if (++broadcastDeliveries % options.connections == 0)
+        sendBroadcast();
+}
+
 static void broadcastPacket(struct client *client, int type, const byte *data, size_t length) {
     if (type == '0') {
         readOpenPacket(client, data + 1, length - 1);
@@ -764,9 +835,7 @@ static void broadcastPacket(struct client *client, int type, const byte *data, s
         unexpected("packet", data, length);
     const struct message *message = &messages[client->received % messageCount];
     compare(client, "broadcast", data, length, message->payload, message->length);
-    countOperation(broadcastTimes[client->received++ % options.depth]);
-    if (++broadcastDeliveries % options.connections == 0)
-        sendBroadcast();
+    tookBroadcast(client);
 }
 
 /* polling-echo: a GET always waits, and a message is posted when the one before has come back */
@@ -1016,17 +1085,120 @@ static void httpAnswered(struct client *client, struct connection *connection, c
     putHttp(client, postsToo());
 }
 
+/* Socket.IO */
+
+static void startSocketIO(struct client *client) {
+    client->stage = OPENING;
+    startWebSocket(client);
+}
+
+/* Have a client join `/`, and the room that broadcasts go to, before anything is measured. */
+static void socketIOPacket(struct client *client, int type, const byte *data, size_t length) {
+    static const char joining[] = "420[\"join\"]", joined[] = "430[]";
+    const struct dialogue *dialogue = options.mode->dialogue;
+    if (client->stage == CONNECTED && !client->isClosing) {
+        dialogue->packet(client, type, data, length);
+    } else if (client->stage == OPENING && type == '0') {
+        readOpenPacket(client, data + 1, length - 1);
+        client->stage = CONNECTING;
+        putFrame(&client->main, OPCODE_TEXT, "40", 2);
+    } else if (client->stage == CONNECTING && length > 2 && memcmp(data, "40", 2) == 0) {
+        readOpenPacket(client, data + 2, length - 2);
+        client->stage = dialogue->joins ? JOINING : CONNECTED;
+        if (dialogue->joins)
+            putFrame(&client->main, OPCODE_TEXT, joining, sizeof joining - 1);
+        else
+            dialogue->connected(client);
+    } else if (client->stage == JOINING) {
+        compare(client, "acknowledgement", data, length, (const byte *)joined, sizeof joined - 1);
+        client->stage = CONNECTED;
+        dialogue->connected(client);
+    } else {
+        unexpected("packet", data, length);
+    }
+}
+
+static void unexpectedPacket(struct client *client, int type, const byte *data, size_t length) {
+    (void)client;
+    (void)type;
+    unexpected("packet", data, length);
+}
+
+/* Compare the next part of an event, or of an acknowledgement. Return whether it was the last. */
+static bool tookParts(struct client *client, const struct message *message, int type, const byte *data, size_t length) {
+    if (type != (client->attachmentIsDue ? 'b' : '4'))
+        unexpected("packet", data, length);
+    if (client->attachmentIsDue)
+        compare(client, "attachment", data, length, message->attachment, options.size);
+    else
+        compare(client, "event", data, length, message->payload, message->length);
+    client->attachmentIsDue = message->attachment && !client->attachmentIsDue;
+    return !client->attachmentIsDue;
+}
+
+static void eventPacket(struct client *client, int type, const byte *data, size_t length) {
+    if (client->received >= client->sent)
+        unexpected("answer to nothing", data, length);
+    if (tookParts(client, messageOf(client, client->received), type, data, length)) {
+        tookEcho(client);
+        sendNext(client);
+    }
+}
+
+static void roomPacket(struct client *client, int type, const byte *data, size_t length) {
+    if (client->received >= broadcastsSent)
+        unexpected("broadcast", data, length);
+    if (tookParts(client, &messages[client->received % messageCount], type, data, length))
+        tookBroadcast(client);
+}
+
+static void startShortSocketIO(struct client *client) {
+    if (!client->isReady)
+        becameReady(client);
+    startSocketIO(client);
+}
+
+static void endSocketIO(struct client *client) {
+    countLatency(client->begun);
+    endWebSocket(client, &client->main);
+}
+
+/* sio-disconnect: every so many-th client leaves, all of them at once */
+
+static void leave(void) {
+    size_t step = options.connections / options.leavers;
+    for (size_t i = 0; i < options.leavers; i++) {
+        struct client *client = &clients[i * step];
+        client->isReady = false;
+        readyCount--;
+        client->begun = now;
+        endWebSocket(client, &client->main);
+    }
+}
+
+static const struct dialogue echoing = {"m", false, false, becameReady, eventPacket};
+static const struct dialogue acknowledged = {"a", true, false, becameReady, eventPacket};
+static const struct dialogue inRoom = {"b", false, true, becameReady, roomPacket};
+static const struct dialogue connecting = {"", false, false, endSocketIO, unexpectedPacket};
+static const struct dialogue silent = {"", false, false, becameReady, unexpectedPacket};
+
 static const struct mode modes[] = {
-    {"ws-echo", WEBSOCKET, false, startWebSocket, beginEcho, NULL, NULL, echoPacket, false},
-    {"raw-echo", RAW, false, startRaw, beginEcho, NULL, NULL, NULL, false},
-    {"broadcast", WEBSOCKET, false, startWebSocket, beginBroadcast, NULL, NULL, broadcastPacket, false},
-    {"polling-echo", READING, false, startPolling, beginPolling, pollingAnswered, NULL, NULL, false},
-    {"handshake", READING, false, startHandshake, NULL, handshakeAnswered, NULL, NULL, false},
-    {"ws-handshake", WEBSOCKET, false, startShortWebSocket, NULL, NULL, NULL, shortWebSocketPacket, true},
-    {"upgrade", READING, false, startUpgrade, NULL, upgradeAnswered, upgradeUpgraded, upgradePacket, true},
-    {"idle", WEBSOCKET, true, startIdle, NULL, idleAnswered, NULL, idlePacket, false},
-    {"http-get", READING, false, startHttp, beginHttp, httpAnswered, NULL, NULL, false},
-    {"http-post-get", READING, false, startHttp, beginHttp, httpAnswered, NULL, NULL, false},
+    {"ws-echo", WEBSOCKET, false, startWebSocket, beginEcho, NULL, NULL, echoPacket, false, NULL},
+    {"raw-echo", RAW, false, startRaw, beginEcho, NULL, NULL, NULL, false, NULL},
+    {"broadcast", WEBSOCKET, false, startWebSocket, beginBroadcast, NULL, NULL, broadcastPacket, false, NULL},
+    {"polling-echo", READING, false, startPolling, beginPolling, pollingAnswered, NULL, NULL, false, NULL},
+    {"handshake", READING, false, startHandshake, NULL, handshakeAnswered, NULL, NULL, false, NULL},
+    {"ws-handshake", WEBSOCKET, false, startShortWebSocket, NULL, NULL, NULL, shortWebSocketPacket, true, NULL},
+    {"upgrade", READING, false, startUpgrade, NULL, upgradeAnswered, upgradeUpgraded, upgradePacket, true, NULL},
+    {"idle", WEBSOCKET, true, startIdle, NULL, idleAnswered, NULL, idlePacket, false, NULL},
+    {"http-get", READING, false, startHttp, beginHttp, httpAnswered, NULL, NULL, false, NULL},
+    {"http-post-get", READING, false, startHttp, beginHttp, httpAnswered, NULL, NULL, false, NULL},
+    {"sio-echo", WEBSOCKET, false, startSocketIO, beginEcho, NULL, NULL, socketIOPacket, false, &echoing},
+    {"sio-ack", WEBSOCKET, false, startSocketIO, beginEcho, NULL, NULL, socketIOPacket, false, &acknowledged},
+    {"sio-broadcast", WEBSOCKET, false, startSocketIO, beginBroadcast, NULL, NULL, socketIOPacket, false, &inRoom},
+    {"sio-connect", WEBSOCKET, false, startShortSocketIO, NULL, NULL, NULL, socketIOPacket, true, &connecting},
+    {"sio-disconnect", WEBSOCKET, false, startSocketIO, NULL, NULL, NULL, socketIOPacket, false, &silent},
+    {"sio-idle", WEBSOCKET, true, startSocketIO, NULL, NULL, NULL, socketIOPacket, false, &silent},
 };
 
 /* What comes in */
@@ -1034,10 +1206,14 @@ static const struct mode modes[] = {
 /* Go on with a client whose WebSocket is over, where that is the end of an operation. */
 static void webSocketEnded(struct connection *connection) {
     struct client *client = connection->client;
-    if (!options.mode->mayEnd || !client->isClosing)
+    if (!client->isClosing)
         fail("a connection of client %zu was closed by the server", client->number);
     closeConnection(connection);
     client->isClosing = false;
+    if (phase == LEAVING) {
+        countOperation(client->begun);
+        return;
+    }
     countOperation(0);
     options.mode->start(client);
 }
@@ -1201,15 +1377,22 @@ static void startMeasuring(void) {
 
 static void startClients(void) {
     size_t most = options.mode->mayEnd ? targetCount : OPENING_AT_ONCE;
-    while (startedCount < targetCount && startedCount - readyCount < most) {
+    for (; startedCount < targetCount && openingCount < most; startedCount++) {
+        if (clients[startedCount].isReady)
+            continue;
         clients[startedCount].number = startedCount;
-        options.mode->start(&clients[startedCount++]);
+        openingCount++;
+        options.mode->start(&clients[startedCount]);
     }
 }
 
 static void allAreReady(void) {
     if (options.mode->isIdle) {
         enter(phase == SETTING_UP ? SETTLING_BASE : SETTLING_ALL, SETTLING);
+        return;
+    }
+    if (options.leavers) {
+        enter(SETTLING_REST, SETTLING);
         return;
     }
     bool isForFaults = options.operations && !options.warmOperations;
@@ -1272,11 +1455,31 @@ static void goOn(void) {
         if (options.operations ? operations - beginning.operations >= options.operations : isOver)
             report();
         break;
+    case SETTLING_REST:
+        if (isOver) {
+            startMeasuring();
+            enter(LEAVING, 0);
+            leave();
+        }
+        break;
+    case LEAVING:
+        /* What a server does about those that have left may come after their connections' end. */
+        if (operations - beginning.operations == options.leavers)
+            enter(SETTLING_LEFT, SETTLING);
+        break;
+    case SETTLING_LEFT:
+        if (isOver && beginning.operations >= options.warmOperations) {
+            report();
+        } else if (isOver) {
+            startedCount = 0;
+            enter(SETTING_UP, 0);
+        }
+        break;
     case DONE:
         break;
     }
-    bool isQuiet = phase == SETTLING_BASE || phase == SETTLING_ALL || phase == HOLDING || phase == DONE ||
-                   (options.mode->isIdle && phase == WARMING && !isOver);
+    bool isQuiet = phase == SETTLING_BASE || phase == SETTLING_ALL || phase == HOLDING || phase == SETTLING_REST ||
+                   phase == SETTLING_LEFT || phase == DONE || (options.mode->isIdle && phase == WARMING && !isOver);
     if (!isQuiet && now > lastProgress + (uint64_t)(options.stall * (double)SECOND))
         fail("no progress for %.0f s while %s: %zu of %zu clients are ready, %llu operations", options.stall,
              phaseNames[phase], readyCount, targetCount, (unsigned long long)operations);
@@ -1324,6 +1527,10 @@ static void choose(const char *name, const char *value) {
             }
         fail("--kind: text, utf8 or binary, not '%s'", value);
     }
+    if (strcmp(name, "--event") == 0) {
+        options.event = value;
+        return;
+    }
     if (strcmp(name, "--transport") == 0) {
         options.isPolling = strcmp(value, "polling") == 0;
         if (!options.isPolling && strcmp(value, "websocket") != 0)
@@ -1345,6 +1552,7 @@ static void choose(const char *name, const char *value) {
         {"--size", &options.size, NULL, NULL},
         {"--ops", &options.operations, NULL, NULL},
         {"--warm-ops", &options.warmOperations, NULL, NULL},
+        {"--leavers", &options.leavers, NULL, NULL},
         {"--duration", NULL, &options.duration, NULL},
         {"--warm", NULL, &options.warm, NULL},
         {"--hold", NULL, &options.hold, NULL},
@@ -1373,7 +1581,7 @@ static void readArguments(int count, char **arguments) {
         fail("usage: load MODE --port PORT --pid PID [--connections N] [--depth N] [--inflight N] [--size BYTES] "
              "[--kind text|utf8|binary] [--warm S] [--warm-ops N] [--duration S | --ops N] [--stall S]; idle: [--base N] "
              "[--hold S] "
-             "[--transport websocket|polling]");
+             "[--transport websocket|polling]; sio-disconnect: --leavers N; sio-echo, sio-ack: [--event NAME]");
     for (int i = 2; i < count; i += 2)
         choose(arguments[i], arguments[i + 1]);
     if (!options.port || !options.pid || !options.connections || !options.depth)
@@ -1384,6 +1592,11 @@ static void readArguments(int count, char **arguments) {
         fail("a broadcast is text of 10 bytes or more");
     if (options.mode->role == RAW && options.size == 0)
         fail("raw-echo: --size is 1 at least");
+    bool isLeaving = strcmp(options.mode->name, "sio-disconnect") == 0;
+    if (isLeaving ? options.leavers == 0 || options.leavers > options.connections : options.leavers > 0)
+        fail("--leavers: for sio-disconnect, 1 at least and not more than there are connections");
+    if (options.mode->dialogue && options.depth > 17)
+        fail("--depth: 17 at most, as each event in flight has an id of its own");
 }
 
 static void raiseLimit(size_t needed) {

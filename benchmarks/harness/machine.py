@@ -14,18 +14,20 @@ from pathlib import Path
 
 from .processes import ROOT, cores, findCompiler
 from .servers import PEERS
+from .suites import Suite
 
 
-def describe() -> dict[str, str]:
+def describe(suite: Suite) -> dict[str, str]:
     """Return the machine and the versions of all that takes part, by name."""
+    python, node = suite.packages
     versions = {name: _installed(name) for name in ("engineio_twisted", "Twisted", "autobahn")}
     requirements = (PEERS / "requirements.txt").read_text()
-    for name in ("python-engineio", "aiohttp", "uvicorn", "uvloop", "httptools", "websockets", "daphne"):
+    for name in python:
         match = re.search(rf"^{name}==(\S+)", requirements, re.MULTILINE)
         assert match is not None, name
         versions[name] = match[1]
     locked = json.loads((PEERS / "package-lock.json").read_text())["packages"]
-    for name in ("engine.io", "ws", "bun", "@socket.io/bun-engine"):
+    for name in node:
         versions[name] = locked[f"node_modules/{name}"]["version"]
     return {
         "commit": _commit(),

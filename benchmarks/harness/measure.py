@@ -108,12 +108,17 @@ def runAll(rounds: Sequence[Sequence[Job]], repetitions: int) -> list[Measuremen
 def progress(measurement: Measurement, count: int, total: int, seconds: float) -> None:
     """Say on stderr how it goes."""
     values = measurement.values
-    what = measurement.error or (
-        f"{values['cpuPerOp']:9.2f} µs, busy: server {values['serverUtilisation']:4.0%}, "
-        f"generator {values['generatorUtilisation']:4.0%}"
-    )
+    if measurement.error:
+        what = measurement.error
+    elif values["ops"] == 0:
+        what = f"{values['kibPerSession']:9.2f} KiB"
+    else:
+        what = (
+            f"{values['cpuPerOp']:9.2f} µs, busy: server {values['serverUtilisation']:4.0%}, "
+            f"generator {values['generatorUtilisation']:4.0%}"
+        )
     print(
-        f"[{count}/{total}, {seconds:4.0f} s] {measurement.mode:14} {measurement.server:30} {what}",
+        f"[{count}/{total}, {seconds:4.0f} s] {measurement.mode:18} {measurement.server:30} {what}",
         file=sys.stderr,
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""What is measured: how the generator is called."""
+"""What is measured of Engine.IO and of Socket.IO: how the generator is called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Mode:
     @ivar operation: what one operation is, for people.
     @ivar arguments: of the generator.
     @ivar interval: milliseconds between heartbeats.
-    @ivar hold: for a mode of idle sessions, the seconds in which heartbeats are counted.
+    @ivar hold: for a mode of idle sessions, the seconds in which heartbeats are counted; 0 for their memory alone.
     @ivar warm: how many operations there are before any is measured; 0 if seconds are counted in their place.
     @ivar count: how many are measured; 0 if seconds are counted in their place.
     """
@@ -31,7 +31,16 @@ class Mode:
 
     @property
     def isIdle(self) -> bool:
-        return self.arguments[0] == "idle"
+        return self.arguments[0] in ("idle", "sio-idle")
+
+    @property
+    def isSteady(self) -> bool:
+        """Whether operations follow each other, so that there are so many in a second, and a latency of each."""
+        return not self.isIdle and self.arguments[0] != "sio-disconnect"
+
+    @property
+    def hasCost(self) -> bool:
+        return not self.isIdle or self.hold > 0
 
 
 def _mode(name: str, operation: str, arguments: str) -> Mode:
@@ -108,9 +117,59 @@ MODES = [
 """The modes of the comparison. In each, 32 sessions at a time, but where it says otherwise."""
 
 
-def choose(names: Sequence[str]) -> list[Mode]:
+LEAVERS = 2000
+
+
+def _leaving(name: str, clients: int) -> Mode:
+    return Mode(
+        f"sio-disconnect-{name}",
+        f"one of {LEAVERS} clients that leave at once, of {clients:,}".replace(",", " "),
+        # A server that looks through all clients for each that leaves does nothing else for a while.
+        tuple(f"sio-disconnect --connections {clients} --leavers {LEAVERS} --stall 100".split()),
+        # No heartbeats among what is measured.
+        interval=300_000,
+        warm=2 * LEAVERS,
+    )
+
+
+SOCKETIO_MODES = [
+    _mode("sio-echo", "an event with 32 bytes of text, answered by an event", "sio-echo --connections 32"),
+    _mode("sio-echo-d16", "the same, 16 in flight for each client", "sio-echo --connections 32 --depth 16"),
+    _mode("sio-ack", "an event with 32 bytes of text, and its acknowledgement", "sio-ack --connections 32"),
+    _mode(
+        "sio-ack-coroutine",
+        "the same, acknowledged by a coroutine",
+        "sio-ack --connections 32 --event c",
+    ),
+    _mode(
+        "sio-binary",
+        "an event with an attachment of 1024 bytes, answered by one",
+        "sio-echo --connections 32 --kind binary --size 1024",
+    ),
+    _mode(
+        "sio-broadcast",
+        "an event with 64 bytes of text, delivered to one of a room of 500",
+        "sio-broadcast --connections 500 --size 64",
+    ),
+    _opening(
+        "sio-connect",
+        "a connection, a session on WebSocket, CONNECT, its end",
+        "sio-connect --connections 32",
+        warm=6_000,
+        count=6_000,
+    ),
+    _leaving("2k", 2_000),
+    _leaving("8k", 8_000),
+    # The limit of open files is often 20 000.
+    _leaving("19k", 19_000),
+    Mode("sio-idle", "nothing: an idle client in `/`", tuple("sio-idle --base 200 --connections 2000".split())),
+]
+"""The modes of the comparison of Socket.IO, all on WebSocket."""
+
+
+def choose(names: Sequence[str], among: Sequence[Mode] = MODES) -> list[Mode]:
     """Return the modes of these names."""
-    known = {mode.name: mode for mode in MODES}
+    known = {mode.name: mode for mode in among}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BenchmarkError(f"no mode is called {', '.join(unknown)}; there are {', '.join(known)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from . import growth
-from .modes import MODES
-from .servers import COMPARED, REFERENCE
+from .modes import Mode
+from .servers import COMPARED, OURS, REFERENCE, SOCKETIO
+from .suites import Suite
 from .tables import Report, number
 
 # Told apart without colours too, where it matters, by their order and their markers.
@@ -28,6 +29,8 @@ _STYLES = {
         strict=True,
     )
 }
+# What is on the same platform looks the same.
+_STYLES |= {each.name: _STYLES[like] for each, like in zip(SOCKETIO, (OURS, REFERENCE, "uvicorn"), strict=True)}
 COLOURS = {name: colour for name, (colour, _) in _STYLES.items()}
 MARKERS = {name: marker for name, (_, marker) in _STYLES.items()}
 
@@ -89,13 +92,12 @@ def asPart(drawing: str, name: str) -> str:
     return drawing
 
 
-def _servers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [each.name for each in COMPARED if any(each.name in values for values in results.values())]
+def _servers(suite: Suite, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [each.name for each in suite.servers if any(each.name in values for values in results.values())]
 
 
-def _modes(report: Report, isIdle: bool | None = None) -> list[str]:
-    names = [mode.name for mode in MODES if isIdle is None or mode.isIdle == isIdle]
-    return [name for name in names if name in report["comparison"]]
+def _modes(suite: Suite, report: Report, isWanted: Callable[[Mode], bool]) -> list[str]:
+    return [mode.name for mode in suite.modes if isWanted(mode) and mode.name in report["comparison"]]
 
 
 def _plainLog(axis: Any, ticks: Sequence[float]) -> None:
@@ -113,11 +115,11 @@ def _ticks(values: Sequence[float], steps: Sequence[float] = (1, 2, 5)) -> list[
     return [tick for tick in every if lower <= tick <= upper]
 
 
-def cpu(report: Report, path: Path) -> None:
+def cpu(suite: Suite, report: Report, path: Path) -> None:
     """CPU per operation, as a multiple of the reference's: bars that begin at the reference."""
-    results = report["comparison"]
-    modes = [mode for mode in _modes(report) if REFERENCE in results[mode]]
-    servers = [name for name in _servers(results) if name != REFERENCE]
+    results, reference = report["comparison"], suite.reference
+    modes = [mode for mode in _modes(suite, report, lambda mode: mode.hasCost) if reference in results[mode]]
+    servers = [name for name in _servers(suite, results) if name != reference]
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.16 * len(modes) * (len(servers) + 1.2)))
     height = 0.8 / len(servers)
     ratios = []
@@ -125,7 +127,7 @@ def cpu(report: Report, path: Path) -> None:
         for position, server in enumerate(servers):
             if server not in results[mode]:
                 continue
-            ratio = results[mode][server]["cpuPerOp"] / results[mode][REFERENCE]["cpuPerOp"]
+            ratio = results[mode][server]["cpuPerOp"] / results[mode][reference]["cpuPerOp"]
             ratios.append(ratio)
             y = row + (position - (len(servers) - 1) / 2) * height
             # The axis is logarithmic: half as much reaches as far to the left as twice as much to the right.
@@ -146,19 +148,19 @@ def cpu(report: Report, path: Path) -> None:
     ]
     _plainLog(axes.xaxis, ticks)
     axes.set_xlim(min(ratios) / 1.6, max(ratios) * 1.6)
-    axes.axvline(1, color=colour(REFERENCE), linewidth=1)
+    axes.axvline(1, color=colour(reference), linewidth=1)
     axes.set_yticks(range(len(modes)), modes)
     axes.set_ylim(len(modes) - 0.5, -0.5)
     axes.grid(axis="x")
-    axes.set_xlabel(f"CPU per operation, as a multiple of that of the reference ({REFERENCE}); less is better")
+    axes.set_xlabel(f"CPU per operation, as a multiple of that of the reference ({reference}); less is better")
     figure.legend(loc="outside upper center", ncols=len(servers))
     save(figure, path)
 
 
-def latency(report: Report, path: Path) -> None:
+def latency(suite: Suite, report: Report, path: Path) -> None:
     """From the median to the 99th percentile, for each server in each mode."""
     results = report["comparison"]
-    modes, servers = _modes(report, isIdle=False), _servers(results)
+    modes, servers = _modes(suite, report, lambda mode: mode.isSteady), _servers(suite, results)
     figure, axes = plt.subplots(figsize=(8, 0.8 + 0.13 * len(modes) * (len(servers) + 1.5)))
     step = 0.8 / len(servers)
     seen: list[float] = []
@@ -184,10 +186,10 @@ def latency(report: Report, path: Path) -> None:
     save(figure, path)
 
 
-def memory(report: Report, path: Path) -> None:
+def memory(suite: Suite, report: Report, path: Path) -> None:
     """KiB per idle session."""
     results = report["comparison"]
-    modes, servers = _modes(report, isIdle=True), _servers(results)
+    modes, servers = _modes(suite, report, lambda mode: mode.isIdle), _servers(suite, results)
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.22 * len(modes) * (len(servers) + 1)))
     height = 0.8 / len(servers)
     for row, mode in enumerate(modes):
@@ -249,13 +251,13 @@ def growthPlot(report: Report, path: Path) -> None:
     save(figure, path)
 
 
-def draw(report: Report, folder: Path, suffix: str = ".svg") -> None:
+def draw(suite: Suite, report: Report, folder: Path, suffix: str = ".svg") -> None:
     """Draw all plots there are numbers for."""
     if report.get("comparison"):
-        if any(REFERENCE in each for each in report["comparison"].values()):
-            cpu(report, folder / f"performance-cpu{suffix}")
-        latency(report, folder / f"performance-latency{suffix}")
-        if _modes(report, isIdle=True):
-            memory(report, folder / f"performance-memory{suffix}")
+        if any(suite.reference in each for each in report["comparison"].values()):
+            cpu(suite, report, folder / f"{suite.name}-cpu{suffix}")
+        latency(suite, report, folder / f"{suite.name}-latency{suffix}")
+        if _modes(suite, report, lambda mode: mode.isIdle):
+            memory(suite, report, folder / f"{suite.name}-memory{suffix}")
     if report.get("growth"):
-        growthPlot(report, folder / f"performance-growth{suffix}")
+        growthPlot(report, folder / f"{suite.name}-growth{suffix}")

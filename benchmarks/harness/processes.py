@@ -76,6 +76,7 @@ class Server:
     @ivar command: what starts it; `{port}` and `{interval}`, in milliseconds, are filled in.
     @ivar peers: which packages have to be installed first: `python`, `node` or none.
     @ivar cannot: what it is known not to echo, which isn't asked of it: arguments of the generator.
+    @ivar isSocketIO: whether it speaks Socket.IO, and not Engine.IO alone.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Server:
     folder: Path = BENCHMARKS
     peers: str = ""
     cannot: tuple[str, ...] = ()
+    isSocketIO: bool = False
 
 
 @dataclass(frozen=True)

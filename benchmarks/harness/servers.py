@@ -1,4 +1,4 @@
-"""The servers that can be measured: ours, ours with other settings, and its peers."""
+"""The servers that can be measured: ours, ours with other settings, and its peers; those of Engine.IO and of Socket.IO."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .processes import BENCHMARKS, BUILD, ROOT, BenchmarkError, Server
 
 OURS = "engineio_twisted"
 REFERENCE = "node"
+OURS_SOCKETIO = "engineio_twisted.socketio"
+REFERENCE_SOCKETIO = "node-socket.io"
 
 PEERS = BENCHMARKS / "peers"
 _PYTHON = BUILD / "python"
@@ -31,18 +33,20 @@ def _bun() -> Path:
     return _PACKAGES / "@oven" / package / "bin" / "bun"
 
 
-def _ours(name: str, *arguments: str) -> Server:
-    program = str(BENCHMARKS / "echo.py")
+def _ours(name: str, *arguments: str, isSocketIO: bool = False) -> Server:
+    program = str(BENCHMARKS / ("socketio_echo.py" if isSocketIO else "echo.py"))
     command = (sys.executable, program, "{port}", "--ping-interval", "{interval}", *arguments)
-    return Server(name, command, {"PYTHONPATH": str(ROOT)})
+    return Server(name, command, {"PYTHONPATH": str(ROOT)}, isSocketIO=isSocketIO)
 
 
-def _npmPeer(name: str, *command: str) -> Server:
-    return Server(name, (*command, "{port}", "{interval}"), {"NODE_PATH": str(_PACKAGES)}, PEERS, "node")
+def _npmPeer(name: str, *command: str, isSocketIO: bool = False) -> Server:
+    environment = {"NODE_PATH": str(_PACKAGES)}
+    return Server(name, (*command, "{port}", "{interval}"), environment, PEERS, "node", isSocketIO=isSocketIO)
 
 
-def _peer(name: str, *command: str, cannot: tuple[str, ...] = ()) -> Server:
-    return Server(name, (str(_PYTHON / "bin" / "python"), *command), folder=PEERS, peers="python", cannot=cannot)
+def _peer(name: str, *command: str, cannot: tuple[str, ...] = (), isSocketIO: bool = False) -> Server:
+    program = str(_PYTHON / "bin" / "python")
+    return Server(name, (program, *command), None, PEERS, "python", cannot, isSocketIO)
 
 
 COMPARED = [
@@ -70,10 +74,27 @@ SETTINGS = [
 ]
 """Ours, with another reactor or with other settings of the garbage collector."""
 
+SOCKETIO = [
+    _ours(OURS_SOCKETIO, isSocketIO=True),
+    _npmPeer(REFERENCE_SOCKETIO, "node", "node_socketio.mjs", isSocketIO=True),
+    _peer(
+        "python-socketio",
+        "-m",
+        "uvicorn",
+        "asgi_socketio:application",
+        "--port",
+        "{port}",
+        # It escapes what is beyond ASCII: the same text in other bytes.
+        cannot=("sio-echo --kind utf8", "sio-ack --kind utf8"),
+        isSocketIO=True,
+    ),
+]
+"""Ours, the reference, and python-socketio on uvicorn."""
+
 BARE = {kind: Server(f"bare-{kind}", (sys.executable, "bare_echo.py", "{port}", kind)) for kind in ("tcp", "http")}
 """What Twisted alone does."""
 
-ALL = {each.name: each for each in [*COMPARED, *SETTINGS]}
+ALL = {each.name: each for each in [*COMPARED, *SETTINGS, *SOCKETIO]}
 
 
 def choose(names: Sequence[str]) -> list[Server]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import growth
-from .modes import MODES
-from .servers import COMPARED, REFERENCE
+from .modes import Mode
+from .servers import REFERENCE
+from .suites import Suite
 
 Report = dict[str, Any]
 """As it is written as JSON; L{bench.reportOf}."""
@@ -61,41 +62,37 @@ def _withRatio(
     return cell
 
 
-def _only(report: Report, isIdle: bool) -> dict[str, Any]:
-    wanted = {mode.name for mode in MODES if mode.isIdle == isIdle}
+def _only(report: Report, suite: Suite, isWanted: Callable[[Mode], bool]) -> dict[str, Any]:
+    wanted = {mode.name for mode in suite.modes if isWanted(mode)}
     return {mode: each for mode, each in report.get("comparison", {}).items() if mode in wanted}
 
 
-def _shown(report: Report) -> list[str]:
+def _shown(report: Report, suite: Suite) -> list[str]:
     """The servers of the comparison, or else those that were asked for."""
-    compared = [each.name for each in COMPARED]
+    compared = [each.name for each in suite.servers]
     others = {name for each in report.get("comparison", {}).values() for name in each}
     return [*(name for name in compared if name in others), *sorted(others - set(compared))]
 
 
-def operations() -> str:
-    return table(["", "one operation"], [[f"`{mode.name}`", mode.operation] for mode in MODES])
+def costs(report: Report, suite: Suite) -> str:
+    results = _only(report, suite, lambda mode: mode.hasCost)
+    cell = _withRatio(results, suite.reference, report["cpuPerOpOfEachRepetition"])
+    return _grid(results, _shown(report, suite), cell)
 
 
-def costs(report: Report) -> str:
-    results = report["comparison"]
-    return _grid(results, _shown(report), _withRatio(results, REFERENCE, report["cpuPerOpOfEachRepetition"]))
+def throughput(report: Report, suite: Suite) -> str:
+    results = _only(report, suite, lambda mode: mode.isSteady)
+    return _grid(results, _shown(report, suite), lambda mode, name: number(results[mode][name]["opsPerSecond"]))
 
 
-def throughput(report: Report) -> str:
-    results = _only(report, isIdle=False)
-    return _grid(results, _shown(report), lambda mode, name: number(results[mode][name]["opsPerSecond"]))
+def latency(report: Report, suite: Suite) -> str:
+    results = _only(report, suite, lambda mode: mode.isSteady)
+    return _grid(results, _shown(report, suite), lambda mode, name: _latencies(results[mode][name]))
 
 
-def latency(report: Report) -> str:
-    results = _only(report, isIdle=False)
-
-    return _grid(results, _shown(report), lambda mode, name: _latencies(results[mode][name]))
-
-
-def memory(report: Report) -> str:
-    results = _only(report, isIdle=True)
-    return _grid(results, _shown(report), lambda mode, name: number(results[mode][name]["kibPerSession"]))
+def memory(report: Report, suite: Suite) -> str:
+    results = _only(report, suite, lambda mode: mode.isIdle)
+    return _grid(results, _shown(report, suite), lambda mode, name: number(results[mode][name]["kibPerSession"]))
 
 
 def _grown(report: Report, kinds: Sequence[str], cell: Callable[[Values], str]) -> str:
@@ -122,13 +119,14 @@ def _latencies(values: Values) -> str:
     return f"{number(values['p50'] / 1000)} / {number(values['p99'] / 1000)}"
 
 
-def machine(report: Report) -> str:
+def machine(report: Report, suite: Suite) -> str:
     speed, times = report["calibration"], report["settings"]
     return (
         "; ".join(f"{name} {value}" for name, value in report["machine"].items())
-        + f". Medians of {times['repetitions']} repetitions, {times['growthRepetitions']} by the number of sessions. "
-        f"Each took {times['duration']:g} s after {times['warm']:g} s"
-        + ("; openings and heartbeats by their number" if times.get("counted") else "")
+        + f". Medians of {times['repetitions']} repetitions"
+        + (f", {times['growthRepetitions']} by the number of sessions. " if report.get("growth") else ". ")
+        + f"Each took {times['duration']:g} s after {times['warm']:g} s"
+        + (f"; {suite.counted} by their number" if times.get("counted") else "")
         + f". The calibration loop took {speed['least']:.1f} to "
         f"{speed['most']:.1f} ms, with a median of {speed['median']:.1f}."
     )
@@ -155,18 +153,18 @@ def summary(report: Report) -> dict[str, str]:
     return {"summary": table(["", *SUMMARIZED.values()], rows)}
 
 
-def sections(report: Report) -> dict[str, str]:
+def sections(report: Report, suite: Suite) -> dict[str, str]:
     """Return the parts of the pages, each by the marker between which it stands."""
     found = {}
     if report.get("comparison"):
         parts = [
-            (COSTS, costs(report)),
-            ("Operations per second.", throughput(report)),
-            ("Latency, median / 99th percentile, in ms.", latency(report)),
-            ("Memory of an idle session, KiB.", memory(report)),
+            (COSTS, costs(report, suite)),
+            ("Operations per second.", throughput(report, suite)),
+            ("Latency, median / 99th percentile, in ms.", latency(report, suite)),
+            (suite.memory, memory(report, suite)),
         ]
         given = "\n\n".join(f"{title}\n\n{body}" for title, body in parts if body.count("\n") > 1)
-        found["numbers"] = f"{machine(report)}\n\n{given}"
+        found[suite.marker] = f"{machine(report, suite)}\n\n{given}"
     if report.get("growth"):
         found["growth"] = (
             f"CPU time of the server, µs per operation.\n\n{growthCosts(report)}\n\n"

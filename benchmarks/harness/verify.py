@@ -12,33 +12,50 @@ SIZES = (0, 1, 125, 126, 65535, 65536)
 KINDS = ("text", "utf8", "binary")
 
 
+def _echoes(*modes: str) -> list[list[str]]:
+    return [
+        [mode, "--kind", kind, "--size", str(size), "--connections", "3", "--ops", "12"]
+        for mode in modes
+        for kind in KINDS
+        for size in SIZES
+    ]
+
+
+ENGINEIO = [
+    *_echoes("ws-echo", "polling-echo"),
+    ["ws-echo", "--connections", "3", "--depth", "16", "--ops", "200"],
+    ["ws-echo", "--connections", "20", "--inflight", "7", "--ops", "200"],
+    ["handshake", "--connections", "3", "--ops", "12"],
+    ["ws-handshake", "--connections", "3", "--ops", "12"],
+    ["upgrade", "--connections", "3", "--ops", "6"],
+    ["broadcast", "--connections", "10", "--size", "64", "--ops", "100"],
+]
+
+SOCKETIO = [
+    *_echoes("sio-echo", "sio-ack"),
+    ["sio-echo", "--connections", "3", "--depth", "16", "--ops", "200"],
+    ["sio-ack", "--connections", "3", "--depth", "16", "--ops", "200"],
+    ["sio-ack", "--connections", "3", "--event", "c", "--ops", "12"],
+    ["sio-broadcast", "--connections", "10", "--size", "64", "--ops", "100"],
+    ["sio-connect", "--connections", "3", "--ops", "12"],
+    ["sio-disconnect", "--connections", "12", "--leavers", "4", "--warm-ops", "4"],
+    ["sio-idle", "--connections", "3", "--base", "1"],
+]
+
+
 def problems(server: Server) -> list[str]:
     """Return what a server does wrong, in words; nothing where all is well."""
     try:
         with running(server) as here:
-            return problemsOf(here, server.cannot)
+            return problemsOf(here, server.cannot, SOCKETIO if server.isSocketIO else ENGINEIO)
     except BenchmarkError as error:
         return [str(error)]
 
 
-def problemsOf(here: Running, cannot: Sequence[str] = ()) -> list[str]:
+def problemsOf(here: Running, cannot: Sequence[str] = (), checks: Sequence[Sequence[str]] = ENGINEIO) -> list[str]:
     """The same for one that runs."""
-    echoes = [
-        [mode, "--kind", kind, "--size", str(size), "--connections", "3", "--ops", "12"]
-        for mode in ("ws-echo", "polling-echo")
-        for kind in KINDS
-        for size in SIZES
-    ]
-    others = [
-        ["ws-echo", "--connections", "3", "--depth", "16", "--ops", "200"],
-        ["ws-echo", "--connections", "20", "--inflight", "7", "--ops", "200"],
-        ["handshake", "--connections", "3", "--ops", "12"],
-        ["ws-handshake", "--connections", "3", "--ops", "12"],
-        ["upgrade", "--connections", "3", "--ops", "6"],
-        ["broadcast", "--connections", "10", "--size", "64", "--ops", "100"],
-    ]
     found = []
-    for arguments in [*echoes, *others]:
+    for arguments in checks:
         if any(" ".join(arguments).startswith(each) for each in cannot):
             continue
         try:
