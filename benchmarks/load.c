@@ -40,6 +40,8 @@
 #define SOURCE_ADDRESSES 100
 /* Seconds of quiet before memory is looked at. */
 #define SETTLING 1.0
+/* The part of that time that a server may be at work and count as quiet. */
+#define BUSY 0.05
 
 /* What a client sends as its key, and what the server makes of it (RFC 6455, 1.3). */
 #define KEY "dGhlIHNhbXBsZSBub25jZQ=="
@@ -1369,6 +1371,16 @@ static void report(void) {
     phase = DONE;
 }
 
+/* Whether the server has done what it had to: a second ago it was told of the last, and has hardly done a thing since. */
+static bool isAtRest(void) {
+    static double before;
+    struct usage usage = {0};
+    eachProcess(options.pid, addUsage, &usage, 0);
+    bool isBusy = usage.total - before > SETTLING * BUSY;
+    before = usage.total;
+    return !isBusy;
+}
+
 static void startMeasuring(void) {
     memset(latencies, 0, sizeof latencies);
     latencyCount = 0;
@@ -1456,19 +1468,23 @@ static void goOn(void) {
             report();
         break;
     case SETTLING_REST:
-        if (isOver) {
+        if (isOver && !isAtRest()) {
+            enter(SETTLING_REST, SETTLING);
+        } else if (isOver) {
             startMeasuring();
             enter(LEAVING, 0);
             leave();
         }
         break;
     case LEAVING:
-        /* What a server does about those that have left may come after their connections' end. */
+        /* What a server does about those that have left may come long after their connections' end. */
         if (operations - beginning.operations == options.leavers)
             enter(SETTLING_LEFT, SETTLING);
         break;
     case SETTLING_LEFT:
-        if (isOver && beginning.operations >= options.warmOperations) {
+        if (isOver && !isAtRest()) {
+            enter(SETTLING_LEFT, SETTLING);
+        } else if (isOver && beginning.operations >= options.warmOperations) {
             report();
         } else if (isOver) {
             startedCount = 0;

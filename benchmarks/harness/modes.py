@@ -117,7 +117,7 @@ MODES = [
 """The modes of the comparison. In each, 32 sessions at a time, but where it says otherwise."""
 
 
-LEAVERS = 2000
+LEAVERS = 1000
 
 
 def _leaving(name: str, clients: int) -> Mode:
@@ -162,7 +162,7 @@ SOCKETIO_MODES = [
     _leaving("8k", 8_000),
     # The limit of open files is often 20 000.
     _leaving("19k", 19_000),
-    Mode("sio-idle", "nothing: an idle client in `/`", tuple("sio-idle --base 200 --connections 2000".split())),
+    _mode("sio-idle", "nothing: an idle client in `/`", "sio-idle --base 200 --connections 2000"),
 ]
 """The modes of the comparison of Socket.IO, all on WebSocket."""
 

@@ -1,4 +1,4 @@
-"""The servers that can be measured: ours, ours with other settings, and its peers; those of Engine.IO and of Socket.IO."""
+"""The servers that can be measured: ours, ours with other settings, and its peers, of Engine.IO and of Socket.IO."""
 
 from __future__ import annotations
 
