@@ -109,7 +109,10 @@ def compare(arguments: argparse.Namespace) -> int:
         return int(isWrong)
     measured: list[Measurement] = []
     if isCompared:
-        rounds = [[jobFor(each, mode, settings) for each in compared if each in right] for mode in chosenModes]
+        rounds = [
+            [jobFor(each, mode, settings) for each in compared if each in right and each.can(mode.arguments)]
+            for mode in chosenModes
+        ]
         measured = runAll([each for each in rounds if each], settings.repetitions)
     measuredGrowth: list[Measurement] = []
     if isGrown:

@@ -75,7 +75,8 @@ class Server:
 
     @ivar command: what starts it; `{port}` and `{interval}`, in milliseconds, are filled in.
     @ivar peers: which packages have to be installed first: `python`, `node` or none.
-    @ivar cannot: what it is known not to echo, which isn't asked of it: arguments of the generator.
+    @ivar cannot: what it is known not to do, or not in a bearable time, which isn't asked of it: how arguments of the
+        generator begin.
     @ivar isSocketIO: whether it speaks Socket.IO, and not Engine.IO alone.
     """
 
@@ -86,6 +87,10 @@ class Server:
     peers: str = ""
     cannot: tuple[str, ...] = ()
     isSocketIO: bool = False
+
+    def can(self, arguments: Sequence[str]) -> bool:
+        """Return whether it may be asked for what the arguments of the generator say."""
+        return not any(" ".join(arguments).startswith(each) for each in self.cannot)
 
 
 @dataclass(frozen=True)

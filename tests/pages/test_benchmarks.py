@@ -35,6 +35,16 @@ LOADS = [
     "broadcast --size 64",
 ]
 
+SOCKETIO_LOADS = [
+    "sio-echo",
+    "sio-echo --depth 16 --kind utf8",
+    "sio-echo --kind binary --size 1024",
+    "sio-ack",
+    "sio-ack --event c --kind binary",
+    "sio-broadcast --size 64",
+    "sio-connect",
+]
+
 # Listens, and answers nothing.
 SILENT = """
 import socket, sys, time
@@ -60,6 +70,25 @@ def connected(socket):
 reactor.run()
 """
 
+# The names of events say what is wrong with their answers.
+WRONG_SOCKETIO = """
+import sys
+from twisted.internet import reactor
+from engineio_twisted import listen
+from engineio_twisted.socketio import SocketIO
+
+io = SocketIO(listen(f"tcp:{sys.argv[1]}:interface=127.0.0.1", path="/socket.io"))
+io.on("cut", lambda socket, data: socket.emit("cut", data[1:]))
+io.on("name", lambda socket, data: socket.emit("m", data))
+io.on("added", lambda socket, data: socket.emit("added", data + b"?"))
+io.on("text", lambda socket, data: socket.emit("text", data.hex()))
+io.on("twice", lambda socket, data: (data, data))
+io.on("upper", lambda socket, data: data.upper())
+io.on("join", lambda socket: socket.join("bench"))
+io.on("all", lambda socket, data: io.emit("all", data.upper()))
+reactor.run()
+"""
+
 SWAP = """kept.append(data)
         if len(kept) == 2:
             socket.send(kept.pop())
@@ -79,6 +108,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
     import harness.document
     import harness.quick
     import harness.servers
+    import harness.suites
     import harness.tables
     import harness.verify
 
@@ -86,9 +116,10 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @contextmanager
-def serving(harness: Any, interval: int = 25_000) -> Iterator[Any]:
+def serving(harness: Any, interval: int = 25_000, isSocketIO: bool = False) -> Iterator[Any]:
     """Run the echo that is measured."""
-    with harness.processes.running(harness.servers.ALL[harness.servers.OURS], interval) as here:
+    name = harness.servers.OURS_SOCKETIO if isSocketIO else harness.servers.OURS
+    with harness.processes.running(harness.servers.ALL[name], interval) as here:
         yield here
 
 
@@ -102,10 +133,11 @@ def started(harness: Any, folder: Path, program: str) -> Any:
 # The generator
 
 
-def test_everyMode(harness: Any) -> None:
+@pytest.mark.parametrize("isSocketIO", [False, True], ids=["Engine.IO", "Socket.IO"])
+def test_everyMode(harness: Any, isSocketIO: bool) -> None:
     """Each loads the server for as long as it is told to, and reports what that took."""
-    with serving(harness) as here:
-        for mode in LOADS:
+    with serving(harness, isSocketIO=isSocketIO) as here:
+        for mode in SOCKETIO_LOADS if isSocketIO else LOADS:
             times = ["--connections", "4", "--warm", "0.05", "--duration", "0.2"]
             measured = harness.processes.generate(here, [*mode.split(), *times], within=1)
             assert measured["mode"] == mode.split()[0]
@@ -166,6 +198,24 @@ def test_idle(harness: Any, transport: str) -> None:
     assert measured["cpuPerOp"] > 0
 
 
+def test_disconnect(harness: Any) -> None:
+    """So many leave and come back until the server is warm; those that leave then are counted."""
+    arguments = ["sio-disconnect", "--connections", "40", "--leavers", "10", "--warm-ops", "10"]
+    with serving(harness, isSocketIO=True) as here:
+        measured = harness.processes.generate(here, arguments, within=5)
+    assert measured["ops"] == 10
+    assert measured["cpuPerOp"] > 0
+
+
+def test_idleClients(harness: Any) -> None:
+    """Without a time in which heartbeats count, memory alone is measured, of clients that have joined."""
+    arguments = ["sio-idle", "--connections", "150", "--base", "5"]
+    with serving(harness, isSocketIO=True) as here:
+        measured = harness.processes.generate(here, arguments, within=4)
+    assert (measured["baseSessions"], measured["sessions"], measured["ops"]) == (5, 150, 0)
+    assert measured["allKiB"] > measured["baseKiB"]
+
+
 @pytest.mark.parametrize(
     ("server", "mode"),
     [("tcp", ["raw-echo", "--depth", "3"]), ("http", ["http-get"]), ("http", ["http-post-get"])],
@@ -195,6 +245,9 @@ def test_aStallEnds(harness: Any, tmp_path: Path) -> None:
         (["ws-echo", "--colour", "1"], "unknown option '--colour'"),
         (["ws-echo", "--kind", "noise"], "--kind: text, utf8 or binary, not 'noise'"),
         (["broadcast", "--kind", "binary"], "a broadcast is text"),
+        (["sio-disconnect"], "--leavers: for sio-disconnect, 1 at least"),
+        (["sio-echo", "--leavers", "1"], "--leavers: for sio-disconnect, 1 at least"),
+        (["sio-echo", "--depth", "18"], "--depth: 17 at most"),
     ],
 )
 def test_wrongOptions(harness: Any, arguments: list[str], complaint: str) -> None:
@@ -208,8 +261,18 @@ def test_wrongOptions(harness: Any, arguments: list[str], complaint: str) -> Non
 # Servers that are measured do what they should
 
 
-def test_oursIsVerified(harness: Any) -> None:
-    assert harness.verify.problems(harness.servers.ALL[harness.servers.OURS]) == []
+@pytest.mark.parametrize("name", ["engineio_twisted", "engineio_twisted.socketio"])
+def test_oursIsVerified(harness: Any, name: str) -> None:
+    assert harness.verify.problems(harness.servers.ALL[name]) == []
+
+
+def test_everyModeIsVerified(harness: Any) -> None:
+    """What is measured of a server has been asked of it before."""
+    for suite in harness.suites.SUITES:
+        for server in suite.servers:
+            asked = {each[0] for each in harness.verify.checksOf(server)}
+            measured = {mode.arguments[0] for mode in suite.modes}
+            assert measured - asked <= {"idle"}
 
 
 @pytest.mark.parametrize(
@@ -234,6 +297,24 @@ def test_aWrongEchoIsFound(harness: Any, tmp_path: Path, wrong: str, mode: str) 
         harness.processes.generate(here, [*mode.split(), "--ops", "20", "--stall", "2"], within=1)
 
 
+def test_aWrongAnswerIsFound(harness: Any, tmp_path: Path) -> None:
+    """Whatever an event, an acknowledgement or an attachment lacks or has besides."""
+    with started(harness, tmp_path, WRONG_SOCKETIO) as here:
+        for mode, complaint in [
+            ("sio-echo --event cut", "event number 0 of client . is wrong"),
+            ("sio-echo --event name", "event number 0 of client . is wrong"),
+            ("sio-echo --event added --kind binary", "attachment number 0 of client . is wrong"),
+            ("sio-echo --event text --kind binary", "event number 0 of client . is wrong"),
+            ("sio-ack --event twice", "event number 0 of client . is wrong"),
+            ("sio-ack --event upper", "event number 0 of client . is wrong"),
+            ("sio-ack --event nothing", "no progress for 1 s while measuring"),
+            ("sio-broadcast --event all", "event number 0 of client . is wrong"),
+        ]:
+            arguments = [*mode.split(), "--connections", "2", "--size", "20", "--ops", "20", "--stall", "1"]
+            with pytest.raises(harness.processes.BenchmarkError, match=complaint):
+                harness.processes.generate(here, arguments, within=1)
+
+
 def test_aWrongOrderIsFound(harness: Any, tmp_path: Path) -> None:
     """Messages that come back as they were, but the later one first."""
     with (
@@ -247,7 +328,7 @@ def test_verifyReportsAWrongServer(harness: Any, tmp_path: Path) -> None:
     """One that is wrong about short binary messages alone: those are what is reported."""
     does = "socket.send(b'?' if data == bytes([0]) else data)"
     with started(harness, tmp_path, WRONG.replace("WHAT IT DOES", does)) as here:
-        found = harness.verify.problemsOf(here, cannot=["broadcast"])
+        found = harness.verify.problemsOf(here, [each for each in harness.verify.ENGINEIO if each[0] != "broadcast"])
     assert [each.partition(" --connections")[0] for each in found] == [
         "ws-echo --kind binary --size 1",
         "polling-echo --kind binary --size 1",
@@ -270,7 +351,11 @@ def test_aServerThatIsNotThere(harness: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bare-tcp", "bare-http", "engineio_twisted", "node", "bun", "aiohttp", "uvicorn", "daphne"]
+    "name",
+    [
+        *["bare-tcp", "bare-http", "engineio_twisted", "node", "bun", "aiohttp", "uvicorn", "daphne"],
+        *["engineio_twisted.socketio", "node-socket.io", "python-socketio"],
+    ],
 )
 def test_programsAreThere(harness: Any, name: str) -> None:
     """Each server's program is in its folder, and takes the port."""
@@ -320,15 +405,18 @@ def test_programOfBun(harness: Any, monkeypatch: pytest.MonkeyPatch, system: str
 
 
 def test_comparedServersAreDescribed(harness: Any) -> None:
-    """The page says of each what it is, and the version of each is stated with the machine."""
+    """The page says of each server and of each mode what it is, and the version of each is stated with the machine."""
     import harness.machine
 
     page = (BENCHMARKS.parent / "docs" / "performance.md").read_text()
-    described, _, _ = page.partition("<!-- numbers -->")
-    for server in harness.servers.COMPARED:
-        assert server.name in described
+    for suite in harness.suites.SUITES:
+        described, _, _ = page.partition(f"<!-- {suite.marker} -->")
+        for each in [*suite.servers, *suite.modes]:
+            assert f"`{each.name}`" in described
     versions = {"engineio_twisted", "engine.io", "bun", "@socket.io/bun-engine", "aiohttp", "uvicorn", "daphne"}
-    assert versions <= set(harness.machine.describe())
+    assert versions <= set(harness.machine.describe(harness.suites.ENGINEIO))
+    versions = {"engineio_twisted", "socket.io", "python-socketio", "uvicorn"}
+    assert versions <= set(harness.machine.describe(harness.suites.SOCKETIO))
 
 
 # The guard
@@ -423,16 +511,18 @@ def test_warming(harness: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_pageSaysWhatWasMeasured(harness: Any, tmp_path: Path) -> None:
-    """docs/performance.md has the numbers of docs/performance.json, and the plots are there."""
+    """docs/performance.md has the numbers of docs/performance*.json, and the plots are there."""
     docs = BENCHMARKS.parent / "docs"
     page = (docs / "performance.md").read_text()
     (tmp_path / "performance.md").write_text(page)
-    report = json.loads((docs / "performance.json").read_text())
-    harness.document.rewrite(tmp_path / "performance.md", harness.tables.sections(report))
+    for suite in harness.suites.SUITES:
+        report = json.loads((docs / suite.numbers).read_text())
+        harness.document.rewrite(tmp_path / "performance.md", harness.tables.sections(report, suite))
+        assert f"<!-- {suite.marker} -->\n\ncommit " in page
+        for name in ("cpu", "latency", "memory", *(["growth"] if report["growth"] else [])):
+            assert f"({suite.name}-{name}.svg)" in page
+            assert (docs / f"{suite.name}-{name}.svg").exists()
     assert (tmp_path / "performance.md").read_text() == page
-    for name in ("cpu", "latency", "memory", "growth"):
-        assert f"performance-{name}.svg" in page
-        assert (docs / f"performance-{name}.svg").exists()
 
 
 def driver(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -122,7 +122,7 @@ COMMANDS = {
     r"make dist": "test_packaging.py::test_installed",
     r"git (tag|push) .*|twine upload .*": "publishes a release",
     r"make run\b.*": "test_docs.py::test_makeRun",
-    r"make (bench|bench-quick)\b.*": BENCHMARK,
+    r"make (bench|bench-socketio|bench-quick)\b.*": BENCHMARK,
     r"python benchmarks/bench\.py .*": "test_docs.py::test_benchmarksAreNamed",
     r"python benchmarks/extras\.py": BENCHMARK,
     r"python3 -m venv \.venv|\. \.venv/bin/activate|pip install \.": "test_newcomer.py::test_examplesAreSetUp",
@@ -556,7 +556,7 @@ def test_benchmarksAreNamed() -> None:
     """The servers and the modes that the page names are there."""
     bench = [sys.executable, str(ROOT / "benchmarks" / "bench.py")]
     there = set(
-        re.findall(r"[\w-]+", subprocess.run([*bench, "--list"], capture_output=True, text=True, check=True).stdout)
+        re.findall(r"[\w.-]+", subprocess.run([*bench, "--list"], capture_output=True, text=True, check=True).stdout)
     )
     for each in typed(r"python benchmarks/bench\.py"):
         words = shlex.split(str(each.values[0]))
