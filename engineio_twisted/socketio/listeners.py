@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextvars import copy_context
 from types import CoroutineType
 from typing import Any, ClassVar
 
@@ -104,6 +105,37 @@ def deferredOf(result: Any) -> Deferred[Any] | None:
     if type(result) is CoroutineType:
         return Deferred.fromCoroutine(result)
     return result if isinstance(result, Deferred) else None
+
+
+def begun(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """
+    Run a coroutine until it waits for something, or to its end.
+
+    Most handlers that are coroutines wait for nothing, and need no Deferred.
+
+    @return: what it returned, or a Deferred of that. It runs in a context of its own, as with
+        L{Deferred.fromCoroutine}.
+    """
+    context = copy_context()
+    try:
+        waited = context.run(coroutine.send, None)
+    except StopIteration as end:
+        return end.value
+    return context.run(Deferred.fromCoroutine, _rest(coroutine, waited))
+
+
+def _rest(coroutine: Coroutine[Any, Any, Any], waited: Any) -> Generator[Any, Any, Any]:
+    """What a coroutine does that has begun, and waits for something."""
+    while True:
+        try:
+            try:
+                result = yield waited
+            except BaseException as error:
+                waited = coroutine.throw(error)
+            else:
+                waited = coroutine.send(result)
+        except StopIteration as end:
+            return end.value
 
 
 class CatchAll:

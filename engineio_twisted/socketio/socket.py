@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -20,7 +21,7 @@ from .acks import Pending, PendingAck
 from .errors import RESERVED_EVENTS, Disconnected, DisconnectReason
 from .handshake import Handshake
 from .interfaces import Flags, Target
-from .listeners import OWN_EVENTS, CatchAll, Listeners, deferredOf
+from .listeners import OWN_EVENTS, CatchAll, Listeners, begun, deferredOf
 from .middlewares import EventMiddlewares
 from .operator import Broadcaster, Operator, SocketOperator, checkEvent, checkRooms, checkTimeout
 from .packet import PacketType
@@ -545,16 +546,20 @@ class Socket(Listeners):
             self.handlerFailed(event, (), failure)
 
     def _returned(self, result: Any, event: str, ackId: int | None) -> None:
-        deferred = deferredOf(result)
-        if deferred is None:
-            if ackId is not None:
-                self._acknowledge(result, event, ackId)
-            return
-        io = self._namespace.io
-        io.handlersRunning += 1
-        arguments = (event, ackId)
-        deferred.addCallbacks(self._acknowledgeLater, self._failedLater, arguments, {}, arguments)
-        deferred.addBoth(io.handlerOver)
+        if type(result) is CoroutineType:
+            try:
+                result = begun(result)
+            except BaseException:
+                self._failedLater(Failure(), event, ackId)
+                return
+        if isinstance(result, Deferred):
+            io = self._namespace.io
+            io.handlersRunning += 1
+            arguments = (event, ackId)
+            result.addCallbacks(self._acknowledgeLater, self._failedLater, arguments, {}, arguments)
+            result.addBoth(io.handlerOver)
+        elif ackId is not None:
+            self._acknowledge(result, event, ackId)
 
     def _acknowledgeLater(self, result: Any, event: str, ackId: int | None) -> Any:
         if ackId is not None:
