@@ -89,6 +89,7 @@ SOCKETIO = [
             "sio-echo --kind utf8",
             "sio-ack --kind utf8",
             # It takes minutes.
+            "sio-disconnect --connections 8000",
             "sio-disconnect --connections 19000",
         ),
         isSocketIO=True,

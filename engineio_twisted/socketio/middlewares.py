@@ -51,7 +51,7 @@ class EventMiddlewares:
         while waiting:
             event, arguments, ackId = waiting.popleft()
             if await self._passes(event, arguments):
-                self._socket.dispatch(event, arguments, ackId)
+                self._socket.dispatch([event, *arguments], ackId)
             if self._isPaused and len(waiting) <= self._most // 2:
                 self._goOn()
         self._running = None

@@ -167,6 +167,8 @@ class JSONParser:
                 text, attachments = self._encodeSlowly(type, data)
             if not text.isascii():
                 text = _escapeSurrogates(text)
+            if id is None and attachments is None and namespace == "/":
+                return f"{_DIGITS[type]}{text}"
         if id is not None:
             text = f"{id}{text}"
         if namespace != "/":
@@ -213,7 +215,9 @@ class JSONParser:
             if head is None:
                 return self._decodeAny(message)
             digit, namespace, digits = head.groups("/")
-            kind, begin = _TYPES[digit], head.end()
+            if digit == "3":
+                kind = ACK
+            begin = head.end()
             if digits:
                 id = int(digits)  # noqa: A001
         try:

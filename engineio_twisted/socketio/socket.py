@@ -88,7 +88,6 @@ class Socket(Listeners):
         "disconnecting": ("reason", "description"),
         "disconnect": ("reason", "description"),
     }
-    _state = State.CONNECTING
     recovered = False
     # Whether it was taken out of its rooms.
     _hasLeft = False
@@ -96,9 +95,6 @@ class Socket(Listeners):
     _acks: dict[int, Pending] | None = None
     _data: dict[str, Any] | None = None
     _work: SessionWork[DisconnectReason] | None = None
-    _incoming: CatchAll | None = None
-    _outgoing: CatchAll | None = None
-    _middlewares: EventMiddlewares | None = None
     _handshake: Handshake | None = None
     # What a middleware does before the socket is connected, to be done then.
     _kept: list[Callable[[], object]] | None = None
@@ -154,6 +150,11 @@ class Socket(Listeners):
         self.client: Any = client
         self.auth = auth
         self.id = id
+        self._state = State.CONNECTING
+        # Asked for at each event, where a default of the class takes longer to find.
+        self._incoming: CatchAll | None = None
+        self._outgoing: CatchAll | None = None
+        self._middlewares: EventMiddlewares | None = None
         if client.isProtocol4:
             self._remoteId = generateId()
 
@@ -495,32 +496,37 @@ class Socket(Listeners):
         return [] if self._outgoing is None else [*self._outgoing.listeners]
 
     def received(self, data: list[Any], ackId: int | None) -> None:
-        """Called with each event of the client: its name and its arguments."""
-        event = data[0]
-        del data[0]
-        if self._middlewares is None:
-            self.dispatch(event, data, ackId)
-        else:
-            self._middlewares.receive(event, data, ackId)
+        """
+        Called with each event of the client.
 
-    def dispatch(self, event: str, arguments: list[Any], ackId: int | None) -> None:
+        @param data: its name and its arguments; a list of its own.
+        """
+        if self._middlewares is None:
+            self.dispatch(data, ackId)
+        else:
+            self._middlewares.receive(data[0], data[1:], ackId)
+
+    def dispatch(self, data: list[Any], ackId: int | None) -> None:
         """Call the handlers of an event, and acknowledge it with what the first one returns."""
         if self._incoming is not None:
             for each in self._incoming.listeners:
-                self._callListener(each, [event, *arguments])
+                self._callListener(each, data)
+        event = data[0]
         if event in OWN_EVENTS:
             return
         handlers = self.handlersOf(event)
         if handlers:
-            ackId = self._call(handlers, event, arguments, ackId)
+            ackId = self._call(handlers, event, data[1:], ackId)
+        # Handlers of a namespace get the socket in place of the name.
+        data[0] = self
         namespace = self._namespace
         while namespace is not None:
             handlers = namespace.handlersOf(event)
             if handlers:
-                ackId = self._call(handlers, event, (self, *arguments), ackId)
+                ackId = self._call(handlers, event, data, ackId)
             namespace = namespace.parent
 
-    def _call(self, handlers: Any, event: str, arguments: Any, ackId: int | None) -> int | None:
+    def _call(self, handlers: Any, event: str, arguments: list[Any], ackId: int | None) -> int | None:
         """Call handlers; return the id that is still to be acknowledged, that is None as soon as one was called."""
         for handler in handlers:
             try:
