@@ -168,7 +168,7 @@ class SocketIONotice:
             self._log.warn(what, **values)
 
 
-_NO_SOCKET_IO = "this server speaks Engine.IO; call SocketIO(server) for Socket.IO; see docs/engineio-or-socketio.md"
+_NO_SOCKET_IO = "this server speaks Engine.IO; call SocketIO(server) for Socket.IO; see docs/socketio.md"
 
 
 SHOWN_OF_ID = 6

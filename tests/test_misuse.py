@@ -75,7 +75,7 @@ def test_theTextOfASession(options: Any) -> None:
 
 # Clients of Socket.IO
 
-BELOW = "this server speaks Engine.IO; call SocketIO(server) for Socket.IO; see docs/engineio-or-socketio.md"
+BELOW = "this server speaks Engine.IO; call SocketIO(server) for Socket.IO; see docs/socketio.md"
 REQUESTED = f"A client of Socket.IO asked for /socket.io/, which nothing serves: {BELOW}"
 POLL = "/socket.io/?EIO=4&transport=polling&t=abc"
 WEBSOCKET = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}

@@ -14,8 +14,8 @@ PAGE = "docs/options.md"
 _LISTEN = "part of what is listened on, such as 'tcp:3000:interface=127.0.0.1'"
 _TLS = "TLS is part of what is listened on, such as 'tls:/etc/certificates:443'"
 _LOGGER = "the server logs to twisted.logger; see docs/logging.md"
-_SOCKET_IO = "it belongs to Socket.IO: pass it to SocketIO(server); see docs/engineio-or-socketio.md"
-_MANY_NAMESPACES = "it belongs to Socket.IO: SocketIO(server) has what it is for; see docs/engineio-or-socketio.md"
+_SOCKET_IO = "it belongs to Socket.IO: pass it to SocketIO(server); see docs/socketio-options.md"
+_MANY_NAMESPACES = "it belongs to Socket.IO: SocketIO(server) has what it is for; see docs/socketio.md"
 _MILLISECONDS = "did you mean {}, in milliseconds?"
 
 ELSEWHERE: Mapping[str, str] = {

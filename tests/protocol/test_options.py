@@ -196,7 +196,7 @@ def test_misspeltNamesAreRefused() -> None:
         ("allow_upgrades", "did you mean allowUpgrades?"),
         ("maxPayload", "did you mean maxHttpBufferSize?"),
         ("logger", "the server logs to twisted.logger; see docs/logging.md"),
-        ("connectTimeout", "it belongs to Socket.IO: pass it to SocketIO(server); see docs/engineio-or-socketio.md"),
+        ("connectTimeout", "it belongs to Socket.IO: pass it to SocketIO(server); see docs/socketio-options.md"),
         ("origins", "did you mean allowedOrigins?"),
         ("PINGTIMEOUT", "did you mean pingTimeout?"),
     ],
