@@ -17,6 +17,10 @@ ROOT = DOCS.parent
 COMMAND_PAGES = ("command-line", "monitoring", "options")
 """The pages on which C{listen} is an option of the command, and a value of others."""
 
+LAYER = "engineio_twisted.socketio."
+LAYER_PAGES = ("socketio", "python-socketio")
+"""What the pages begin with on which a C{Socket} is that of the Socket.IO layer."""
+
 
 def leaveLinksOut(_application: Any, page: str, source: list[str]) -> None:
     """Name the files and folders that are linked to, of which a code host, and not the site, has pages."""
@@ -29,6 +33,10 @@ def leaveLinksOut(_application: Any, page: str, source: list[str]) -> None:
         return link[1] if link[1] == name else f"{link[1]} (`{name}`)"
 
     source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", text, source[0])
+
+
+CLASSES = {"server": "Server.", "socket": "Socket.", "io": "SocketIO."}
+"""The names that the guides give to objects, each with its class."""
 
 
 class InlineDrawings(SphinxPostTransform):
@@ -63,11 +71,11 @@ class LinkNames(SphinxPostTransform):
         """Replace the names by links."""
         page = self.env.current_document.docname
         linked = set()
-        described = self.described()
+        described = self.described(page.startswith(LAYER_PAGES))
         for code in list(self.document.findall(nodes.literal)):
             name = re.sub(r"\(.*\)$", "", code.astext())
             # As the guides call a server and a session.
-            name = re.sub(r"^(server|socket)\.(?=\w+$)", lambda match: f"{match[1].title()}.", name)
+            name = re.sub(r"^(server|socket|io)\.(?=\w+$)", lambda match: CLASSES[match[1]], name)
             isOption = page in COMMAND_PAGES and code.astext() == "listen"
             found = None if isOption else described.get(name)
             around = code.parent
@@ -77,13 +85,17 @@ class LinkNames(SphinxPostTransform):
                 link = make_refnode(self.app.builder, page, found.docname, found.node_id, code.deepcopy(), name)
                 around.replace(code, link)
 
-    def described(self) -> dict[str, Any]:
-        """Return what the API reference describes, by names without a package or a module."""
+    def described(self, isOfLayer: bool) -> dict[str, Any]:
+        """
+        Return what the API reference describes, by names without a package or a module.
+
+        @param isOfLayer: whether a name that both have is that of the Socket.IO layer.
+        """
         kinds = ("class", "exception", "function", "method", "property", "attribute")
         objects = self.env.domains.python_domain.objects
         return {
             re.sub(r"^(?:[a-z]\w*\.)+(?=\w)", "", name): found
-            for name, found in objects.items()
+            for name, found in sorted(objects.items(), key=lambda item: item[0].startswith(LAYER) == isOfLayer)
             if found.objtype in kinds and not found.aliased
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from enum import Enum
 from functools import partial
 from inspect import getsource, isclass
@@ -11,6 +12,8 @@ from typing import Any
 import attrs
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 from sphinx.util.nodes import make_refnode
@@ -142,6 +145,26 @@ def resolve(application: Any, environment: Any, node: nodes.Element, content: no
     return nodes.reference("", "", content, internal=False, refuri=uri) if uri else content
 
 
+class ExactNames(SphinxPostTransform):
+    """
+    Resolve names as L{resolve} does, before Sphinx looks for any that end so.
+
+    Two packages have a C{Socket}, and an attribute may be called C{type}.
+    """
+
+    default_priority = 5
+
+    def run(self, **_options: Any) -> None:
+        """Replace the references of this page that mean something here, and leave others to Sphinx."""
+        for node in [*self.document.findall(addnodes.pending_xref)]:
+            content = node[0].deepcopy()
+            node.setdefault("refdoc", self.env.docname)
+            isBuiltin = node.get("refdomain") == "py" and hasattr(builtins, node["reftarget"])
+            found = content if isBuiltin else resolve(self.app, self.env, node, content)
+            if found is not None:
+                node.replace_self(found)
+
+
 def leaveSignatureOut(_application: Any, _kind: str, name: str, found: Any, *_others: Any) -> tuple[str, None] | None:
     """Leave out how an object is made, if that is no business of an application's."""
     isEnum = isclass(found) and issubclass(found, Enum)
@@ -169,4 +192,5 @@ def setup(application: Any) -> None:
     application.connect("autodoc-process-docstring", readDocstring)
     application.connect("autodoc-process-signature", leaveSignatureOut)
     application.connect("autodoc-skip-member", leaveOut)
+    application.add_post_transform(ExactNames)
     application.connect("missing-reference", resolve)

@@ -20,7 +20,8 @@ import pytest
 from zope.interface.interface import InterfaceClass
 
 import engineio_twisted
-from engineio_twisted import testing
+from engineio_twisted import socketio, testing
+from engineio_twisted.socketio import testing as socketioTesting
 
 from ..kit.browser import PATIENCE, Chromium, browse, chromium
 from ..kit.markdown import blocksOf
@@ -91,7 +92,8 @@ def test_reference(site: Path) -> None:
 
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
     names = {name for kind, items in inventory.data.items() if kind.startswith("py:") for name in items}
-    public = {f"{package.__name__}.{each}" for package in (engineio_twisted, testing) for each in package.__all__}
+    packages = (engineio_twisted, testing, socketio, socketioTesting)
+    public = {f"{package.__name__}.{each}" for package in packages for each in package.__all__}
     assert public - names == set(), "a page of docs/api needs them"
     assert [each for each in names if "._" in each] == []
     # With its types, and those of Twisted lead to where that describes them.
@@ -101,6 +103,9 @@ def test_reference(site: Path) -> None:
     # Pages lead to what they name.
     assert 'href="api/session.html#engineio_twisted.Socket"' in (site / "sessions.html").read_text()
     assert 'href="api/session.html#engineio_twisted.Socket.request"' in (site / "protocol.html").read_text()
+    # Both packages have one of this name.
+    assert 'href="api/socketio.html#engineio_twisted.socketio.Socket"' in (site / "socketio.html").read_text()
+    assert 'href="api/socketio.html#engineio_twisted.socketio.Socket"' not in (site / "sessions.html").read_text()
     # There, `listen` is an option.
     function = 'href="api/server.html#engineio_twisted.listen"'
     assert function in (site / "server.html").read_text()
