@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -232,6 +233,52 @@ def test_resultsThatTakeTime(socketio: Start, isCoroutine: bool) -> None:
     assert slow.answer == 5
 
 
+def test_contextOfACoroutine(socketio: Start) -> None:
+    """What a coroutine sets in its context it finds there when it goes on; no other handler does."""
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+
+    def application(io: SocketIO) -> None:
+        @io.on("login")
+        async def login(socket: Any, name: str, seconds: float) -> str:
+            user.set(name)
+            for _ in range(2):
+                if seconds:
+                    await deferLater(kit.clock, seconds, lambda: None)
+            return user.get()
+
+        io.on("who", lambda socket: user.get())
+
+    kit = socketio(application)
+    client = kit.connect()
+    assert client.emitWithAck("login", "a", 0) == "a"
+    later = client.ask("login", "b", 1)
+    kit.advance(1)
+    assert client.emitWithAck("who") == "nobody"
+    kit.advance(1)
+    assert later.answer == "b"
+
+
+def test_failuresThatACoroutineHandles(socketio: Start) -> None:
+    """They come out of what it waits for, whichever wait that is."""
+
+    def application(io: SocketIO) -> None:
+        @io.on("try")
+        async def attempt(socket: Any) -> list[str]:
+            caught = []
+            for each in "ab":
+                try:
+                    await deferLater(kit.clock, 1, {}.__getitem__, each)
+                except KeyError as error:
+                    caught.append(error.args[0])
+            return caught
+
+    kit = socketio(application)
+    asked = kit.connect().ask("try")
+    kit.advance(1)
+    kit.advance(1)
+    assert asked.answer == ["a", "b"]
+
+
 def test_resultAfterTheEnd(socketio: Start) -> None:
     """A handler goes on when its socket has ended; its answer goes nowhere."""
     through: list[Any] = []
@@ -356,7 +403,7 @@ def test_decorators(socketio: Start) -> None:
 
 
 @pytest.mark.usefixtures("mayLog")
-@pytest.mark.parametrize("way", ["plain", "coroutine", "Deferred", "unsendable"])
+@pytest.mark.parametrize("way", ["plain", "coroutine", "coroutine at once", "Deferred", "unsendable"])
 def test_handlerThatFails(socketio: Start, way: str) -> None:
     """It is logged and emitted as `error`; no answer is sent; the session goes on."""
     errors: list[Any] = []
@@ -367,9 +414,13 @@ def test_handlerThatFails(socketio: Start, way: str) -> None:
     async def coroutine() -> None:
         await deferLater(kit.clock, 0, fail)
 
+    async def atOnce() -> None:
+        fail()
+
     handler: Any = {
         "plain": fail,
         "coroutine": coroutine,
+        "coroutine at once": atOnce,
         "Deferred": lambda: deferLater(kit.clock, 0, fail),
         "unsendable": lambda: object(),
     }[way]
