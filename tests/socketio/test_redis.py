@@ -702,6 +702,18 @@ def test_invalidMessages(cluster: Cluster, warnings: list[str]) -> None:
     assert any("ignored" in each for each in warnings)
 
 
+def test_ownMessages(cluster: Cluster) -> None:
+    """What comes back of this process is not done twice, however it is written."""
+    one = cluster.start()
+    client = one.connect("red")
+    host = one.adapter._host
+    cluster.say({**VALID, "host_id": host})
+    cluster.say({**ABOUT, "type": "event", "event": "x", "data": [], "host": host}, OWN)
+    cluster.say({"v": 1, "type": "alive", "host": host}, OWN)
+    assert events(client) == []
+    assert (one.adapter.stats().processes, one.adapter.stats().invalid) == (0, 0)
+
+
 def test_forgedAnswers(cluster: Cluster, two: tuple[Process, Process]) -> None:
     """Answers nobody asked for, of processes that weren't asked, and with wrong items change nothing."""
     one, other = two
