@@ -115,6 +115,23 @@ class Shared(Listeners):
     def __init__(self, io: Any) -> None:
         self.io: Any = io
         self._middlewares: tuple[Middleware, ...] = ()
+        # The handlers of events that have no other handler.
+        self.unhandled: tuple[Callable[..., object], ...] = ()
+
+    def onUnhandled(self, handler: HandlerT) -> HandlerT:
+        """
+        Register a handler for every event of clients that has no other handler.
+
+        It is called as C{handler(socket, event, *arguments)}. Otherwise it is a handler as any: what the first one
+        returns is the acknowledgement.
+
+        @return: the handler.
+        @raise TypeError: it cannot be called.
+        """
+        if not callable(handler):
+            raise TypeError(f"handler {handler!r:.100}: expected something to call with a socket and an event")
+        self.unhandled = (*self.unhandled, handler)
+        return handler
 
     def use(self, middleware: Middleware) -> Middleware:
         """
@@ -416,10 +433,14 @@ class ParentNamespace(Shared):
         for each in [*self._children.values()]:
             each.emit(event, *arguments)
 
+    def matches(self, name: str) -> bool:
+        """Return whether the name is one of its pattern. A function is asked for clients alone."""
+        return isinstance(self._accepts, re.Pattern) and self._accepts.search(name) is not None
+
     async def accepts(self, name: str, auth: dict[str, Any]) -> bool:
         """Return whether a namespace may be made; a function that raises is logged, and says no."""
         if isinstance(self._accepts, re.Pattern):
-            return self._accepts.search(name) is not None
+            return self.matches(name)
         try:
             result = self._accepts(name, auth)
             deferred = deferredOf(result)

@@ -86,8 +86,10 @@ class Receiver(Sender):
         if event in OWN_EVENTS:
             return
         handlers = self.handlersOf(event)
+        isHandled = False
         if handlers:
             ackId = self._call(handlers, event, data[1:], ackId)
+            isHandled = True
         # Handlers of a namespace get the socket in place of the name.
         data[0] = self
         namespace = self._namespace
@@ -95,6 +97,15 @@ class Receiver(Sender):
             handlers = namespace.handlersOf(event)
             if handlers:
                 ackId = self._call(handlers, event, data, ackId)
+                isHandled = True
+            namespace = namespace.parent
+        if not isHandled:
+            self._dispatchUnhandled(event, data[1:], ackId)
+
+    def _dispatchUnhandled(self, event: str, arguments: list[Any], ackId: int | None) -> None:
+        namespace = self._namespace
+        while namespace is not None:
+            ackId = self._call(namespace.unhandled, event, [self, event, *arguments], ackId)
             namespace = namespace.parent
 
     def _call(self, handlers: Any, event: str, arguments: list[Any], ackId: int | None) -> int | None:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .errors import AckTimeout
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+_DEFAULT: Any = object()
+"""In place of a timeout that isn't given."""
 
 
 class RemoteSocket:
@@ -40,6 +48,23 @@ class RemoteSocket:
     def emit(self, event: str, *arguments: Any) -> None:
         """Send an event to the socket."""
         self._operator.emit(event, *arguments)
+
+    def emitWithAck(self, event: str, *arguments: Any, timeout: float | None = _DEFAULT) -> Deferred[Any]:
+        """
+        Send an event to the socket, and await its acknowledgement.
+
+        @param timeout: milliseconds to wait; None waits until the socket ends. The default is the option C{ackTimeout}.
+        @return: a Deferred of the answer, like that of L{Socket.emitWithAck}. It fails with L{AckTimeout}, also when
+            the socket has ended or ends, and with L{RemoteTimeout} if its process does not answer.
+        """
+        operator = self._operator if timeout is _DEFAULT else self._operator.timeout(timeout)
+        answers: Deferred[Any] = operator.emitWithAck(event, *arguments)
+        return answers.addCallback(self._answer)
+
+    def _answer(self, answers: list[Any]) -> Any:
+        if not answers:
+            raise AckTimeout("the socket has ended", missing=[self.id])
+        return answers[0]
 
     def join(self, *rooms: str) -> None:
         """Add the socket to rooms."""

@@ -133,7 +133,7 @@ class SocketIO(Namespace):
     """
     A Socket.IO server, on a server of the engine. It is the namespace C{/} itself.
 
-    Besides the events of a L{Namespace} it emits C{new_namespace(namespace)} when a namespace was made for a client.
+    Besides the events of a L{Namespace} it emits C{new_namespace(namespace)} when a parent has made a namespace.
 
     @param engine: the L{Server}. Its path should be C{/socket.io}, which clients expect.
     @param options: the options, instead of keyword arguments.
@@ -253,9 +253,10 @@ class SocketIO(Namespace):
         """
         Return a namespace, or a parent that makes namespaces when clients ask for them.
 
-        @param name: text for the namespace with this name, which is made if there is none; a leading slash is added. A
-            compiled pattern for a L{ParentNamespace} of all names in which it is found, so anchor it. A function for a
-            L{ParentNamespace} of all names for which it returns a true value, plain or asynchronous; it is called with
+        @param name: text for the namespace with this name, which is made if there is none; a leading slash is added.
+            If a parent has a pattern for the name, it is a namespace of that parent. A compiled pattern for a
+            L{ParentNamespace} of all names in which it is found, so anchor it. A function for a L{ParentNamespace} of
+            all names for which it returns a true value, plain or asynchronous; it is called with
             the name and the client's C{auth}.
         @param connectionStateRecovery: the option for this namespace; None for that of the L{SocketIO}.
         @raise TypeError: the name is none of these.
@@ -269,9 +270,14 @@ class SocketIO(Namespace):
             name = name if name.startswith("/") else f"/{name}"
             namespace = self._namespaces.get(name)
             if namespace is None:
-                namespace = self._namespaces[name] = Namespace(self, name)
-                namespace.recover(settings)
-            elif connectionStateRecovery is not None:
+                parent = next((each for each in self._parents if each.matches(name)), None)
+                if parent is None:
+                    namespace = self._namespaces[name] = Namespace(self, name)
+                    namespace.recover(settings)
+                    return namespace
+                # Its middlewares are to be called, whether a client or the application names it first.
+                namespace = parent.make(name)
+            if connectionStateRecovery is not None:
                 namespace.recover(settings)
             namespace.isFixed = True
             return namespace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -307,6 +308,51 @@ def test_noHandler(socketio: Start) -> None:
     client = socketio(nothing).connect()
     assert not client.ask("q").isAnswered
     assert client.connected
+
+
+def test_onUnhandled(socketio: Start) -> None:
+    """Events that have no handler have one in common, whose result is the acknowledgement; those of parents too."""
+    heard: list[Any] = []
+
+    def application(io: SocketIO) -> None:
+        io.on("known", lambda socket: "known")
+
+        @io.onUnhandled
+        def first(socket: Any, event: str, *arguments: Any) -> Any:
+            heard.append((socket.id, event, *arguments))
+            return f"no {event}"
+
+        io.onUnhandled(lambda socket, event, *arguments: heard.append("second"))
+        io.on("connection", lambda socket: socket.on("own", lambda: "own"))
+        parent = io.of(re.compile("^/room-"))
+        parent.on("known", lambda socket: "known")
+        parent.onUnhandled(lambda socket, event: socket.namespace.name)
+
+    kit = socketio(application)
+    client = kit.connect()
+    assert (client.emitWithAck("known"), client.emitWithAck("own"), heard) == ("known", "own", [])
+    assert client.emitWithAck("other", 1, b"2") == "no other"
+    assert heard == [(client.id, "other", 1, b"2"), "second"]
+    for event in ("connection", "error", "new_namespace"):
+        assert not client.ask(event).isAnswered
+    assert len(heard) == 2
+    child = kit.connect("/room-1")
+    assert (child.emitWithAck("known"), child.emitWithAck("other")) == ("known", "/room-1")
+
+
+@pytest.mark.usefixtures("mayLog")
+def test_onUnhandledThatFails(socketio: Start) -> None:
+    """It fails as any handler does: nothing is acknowledged, and the client goes on."""
+
+    def fail(socket: Any, event: str) -> None:
+        raise RuntimeError(event)
+
+    kit = socketio(lambda io: io.onUnhandled(fail))
+    client = kit.connect()
+    assert not client.ask("x").isAnswered
+    assert [str(kit.errors.pop()), client.connected] == ["x", True]
+    with pytest.raises(TypeError, match="expected something to call"):
+        kit.io.onUnhandled("x")
 
 
 def test_severalHandlers(socketio: Start) -> None:

@@ -283,6 +283,36 @@ def test_childrenThatStay(socketio: Start) -> None:
     assert kit.io.stats().namespaces == before + 1
 
 
+def test_namedBeforeAClientAsks(socketio: Start) -> None:
+    """A namespace that the application names first is one of the pattern's too: no client gets in unchecked."""
+    made: list[str] = []
+
+    def application(io: SocketIO) -> None:
+        io.on("new_namespace", lambda namespace: made.append(namespace.name))
+        parent = io.of(re.compile("^/room-"), connectionStateRecovery={"maxEvents": 7})
+
+        @parent.use
+        def check(socket: Any) -> None:
+            if not socket.auth:
+                raise ConnectRefused("no")
+
+        parent.on("q", lambda socket: "answer")
+        io.of("/room-1").emit("nobody hears it")
+        io.of("/room-2", connectionStateRecovery=False)
+        io.of("/hall")
+
+    kit = socketio(application)
+    with pytest.raises(Refused, match="no"):
+        kit.connect("/room-1")
+    client = kit.connect("/room-1", {"is": "known"})
+    assert client.emitWithAck("q") == "answer"
+    client.disconnect()
+    assert made == ["/room-1", "/room-2"]
+    assert [*kit.io.namespaces] == ["/", "/room-1", "/room-2", "/hall"]
+    recoveries = [each.recovery for each in kit.io.namespaces.values()]
+    assert [each and each.settings.maxEvents for each in recoveries] == [None, 7, None, None]
+
+
 def test_handlersOfParentAndChild(socketio: Start) -> None:
     """What is registered for one namespace holds for it alone, beside what holds for all; the parent's come first."""
     order: list[str] = []

@@ -336,6 +336,27 @@ def test_fetchedSocketsAct(socketio: Start) -> None:
     assert room.clients["c"].disconnected == "io server disconnect"
 
 
+def test_fetchedSocketsAreAsked(socketio: Start) -> None:
+    """They answer as one socket does; one that has ended doesn't."""
+    room = Room(socketio)
+    ((found,),) = [result(room.io.in_(room.sockets["c"].id).fetchSockets())]
+    (remote,) = found
+    room.clients["c"].on("mood?", lambda *words: (*words, "fine"))
+    answers = result(remote.emitWithAck("mood?", "today"))
+    room.kit.settle()
+    assert answers == [("today", "fine")]
+    silent = result(remote.emitWithAck("age?", timeout=500))
+    room.kit.advance(0.4)
+    assert silent == []
+    room.kit.advance(0.2)
+    assert (type(silent[0]), silent[0].missing) == (AckTimeout, [remote.id])
+    leaving = result(remote.emitWithAck("age?", timeout=None))
+    room.clients["c"].disconnect()
+    assert [type(each) for each in leaving] == [AckTimeout]
+    (gone,) = result(remote.emitWithAck("mood?"))
+    assert (type(gone), gone.missing) == (AckTimeout, [remote.id])
+
+
 def test_socketsJoinAndLeave(socketio: Start) -> None:
     """For all of the namespace, or of the target."""
     room = Room(socketio)
