@@ -77,13 +77,14 @@ class SocketIOStats:
 
 
 _GAUGES = {
-    "clients": "Sessions of the engine.",
-    "sockets": "Connected sockets of all namespaces.",
-    "namespaces": "Namespaces.",
-    "rooms": "Rooms of all namespaces, without the rooms of ids.",
-    "acks": "Awaited acknowledgements.",
-    "joining": "Clients that wait for a middleware.",
-    "attachments": "Packets whose attachments have not all arrived.",
+    "clients": ("clients", "Sessions of the engine."),
+    "sockets": ("sockets", "Connected sockets of all namespaces."),
+    "namespaces": ("namespaces", "Namespaces."),
+    "rooms": ("rooms", "Rooms of all namespaces, without the rooms of ids."),
+    "acks": ("acks", "Awaited acknowledgements."),
+    "joining": ("joining", "Clients that wait for a middleware."),
+    "attachments": ("attachments", "Packets whose attachments have not all arrived."),
+    "waiting_sessions": ("waitingSessions", "Sessions kept for clients that may come back."),
 }
 _COUNTERS = {
     "events": ("events", "Events received."),
@@ -388,14 +389,14 @@ class SocketIO(Namespace):
         """Return what L{stats} says, for Prometheus."""
         stats = self.stats()
         return [
-            *[Measure(f"socketio_{name}", text, getattr(stats, name)) for name, text in _GAUGES.items()],
             *[
-                Measure(f"socketio_{name}", text, getattr(stats, field), isCounter=True)
-                for name, (field, text) in _COUNTERS.items()
+                Measure(f"socketio_{name}", text, getattr(stats, field), isCounter=isCounter)
+                for isCounter, numbers in ((False, _GAUGES), (True, _COUNTERS))
+                for name, (field, text) in numbers.items()
             ],
             Measure(
                 "socketio_not_recovered",
-                "Clients that could not come back.",
+                "Clients that could not be recovered.",
                 stats.notRecovered,
                 "cause",
                 isCounter=True,

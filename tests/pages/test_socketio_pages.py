@@ -278,6 +278,21 @@ def test_stats(serving: Any) -> None:
     assert rowsOf("socketio.md", "Statistics") == {*SocketIOStats.__annotations__}
 
 
+def test_metrics(serving: Any) -> None:
+    """The table of the metrics has all of them, and their numbers are those of the statistics."""
+    kit, _ = serving("socketio.md", "Statistics")
+    measures = {f"{each.name}{'_total' if each.isCounter else ''}": each.value for each in kit.io.engine.measures()}
+    assert {each for each in rowsOf("monitoring.md", "Prometheus") if each.startswith("socketio_")} == {*measures}
+    assert len(measures) == len(rowsOf("socketio.md", "Statistics"))
+    kit.connect()
+    measures = {each.name: each.value for each in kit.io.engine.measures()}
+    assert (measures["socketio_sockets"], measures["socketio_rooms"], measures["socketio_waiting_sessions"]) == (
+        1,
+        0,
+        0,
+    )
+
+
 @pytest.mark.parametrize(("how", "seen"), [("namespace", "io server disconnect"), ("session", "transport close")])
 def test_disconnecting(serving: Any, how: str, seen: str) -> None:
     """What a client sees: the one keeps it away, the other lets it come back."""
