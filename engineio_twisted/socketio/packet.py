@@ -106,8 +106,9 @@ _TYPES = dict(zip(_DIGITS, PacketType, strict=True))
 _MAX_ID_DIGITS = 16
 _MAX_COUNT_DIGITS = 4
 _HEAD = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*)(?:,|\Z))?([0-9]*)")
-# An id of so few digits is never too large.
-_ARGUMENTS = re.compile(r"([23])(?:(/[^,]*),)?([0-9]{0,15})(?=\[)").match
+MAX_QUICK_DIGITS = 15
+"""An id of so many digits is never too large."""
+_ARGUMENTS = re.compile(rf"([23])(?:(/[^,]*),)?([0-9]{{0,{MAX_QUICK_DIGITS}}})(?=\[)").match
 _PLACEHOLDER_JSON = f'"{PLACEHOLDER}":true'
 
 
@@ -211,13 +212,19 @@ class JSONParser:
         # Events and acknowledgements that are as they should be; all else takes longer, to say what is wrong.
         kind, namespace, id, begin = EVENT, "/", None, 1  # noqa: A001
         if message[:2] != "2[":
-            head = _ARGUMENTS(message) if isinstance(message, str) else None
-            if head is None:
+            if not isinstance(message, str):
                 return self._decodeAny(message)
-            digit, namespace, digits = head.groups("/")
+            digit, begin = message[:1], message.find("[", 1, MAX_QUICK_DIGITS + 2)
+            digits = message[1:begin]
+            if begin < 0 or not (digits.isdigit() and digits.isascii() and (digit == "2" or digit == "3")):
+                # There may be a namespace.
+                head = _ARGUMENTS(message)
+                if head is None:
+                    return self._decodeAny(message)
+                digit, namespace, digits = head.groups("/")
+                begin = head.end()
             if digit == "3":
                 kind = ACK
-            begin = head.end()
             if digits:
                 id = int(digits)  # noqa: A001
         try:

@@ -164,7 +164,12 @@ class Receiver(Sender):
             arguments = [*result]
         else:
             arguments = [result]
+        namespace = self._namespace
         try:
-            self.transmit(self._namespace.encode(_ACK, self._namespace.name, ackId, arguments))
+            encoded = namespace.encode(_ACK, namespace.name, ackId, arguments)
+            if type(encoded) is list:
+                self.client.conn.sendAll(encoded)
+            else:
+                self.client.conn.send(encoded)
         except BaseException:
             self.handlerFailed(event, (), Failure())
