@@ -162,17 +162,11 @@ class Link:
 
     def _connected(self, protocol: Any) -> None:
         self._attempt = None
-        if self._protocol is None:
-            # It is lost already.
-            return
-        if self._isClosed:
-            self._protocol.transport.loseConnection()
-            return
         Deferred.fromCoroutine(self._preparing()).addErrback(self._unprepared)
 
     async def _preparing(self) -> None:
         await self._prepare(self)
-        if self._protocol is None or self._isClosed:
+        if self._isClosed:
             return
         cancel(self._deadline)
         self.isReady = True
