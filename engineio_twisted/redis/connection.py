@@ -7,10 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IStreamClientEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ..clock import AfterReading, cancel, steadyClock
 from ..ends import Deadline
@@ -71,6 +79,14 @@ class RedisStats:
     dropped: int
     received: int
     queuedBytes: int
+
+
+@implementer(IStreamClientEndpoint)
+class _NoNetwork:
+    """Connects to nothing, on a clock in tests of an application."""
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return fail(ConnectError(string="the reactor has no network"))
 
 
 class RedisConnection:
@@ -296,6 +312,8 @@ class RedisConnection:
 
         address = self.address
         seconds = self._options.connectTimeout / 1000
+        if not IReactorPluggableNameResolver.providedBy(reactor):
+            return _NoNetwork()
         if address.path is not None:
             return UNIXClientEndpoint(reactor, address.path, timeout=seconds)
         assert address.host is not None

@@ -17,9 +17,12 @@ import pytest
 
 from engineio_twisted.redis import RedisOptions
 from engineio_twisted.socketio import RemoteTimeout
+from engineio_twisted.socketio.packet import JSONParser
 from engineio_twisted.socketio.redis import RedisAdapter
+from engineio_twisted.socketio.testing.client import connect
+from engineio_twisted.testing import MemoryServer
 
-from ..kit.cluster import clusters
+from ..kit.cluster import clusters, events
 from ..kit.fronts import changed
 from ..kit.markdown import blocksOf
 from ..kit.redis import redisServers
@@ -141,6 +144,18 @@ def test_serverSide(capsys: pytest.CaptureFixture[str]) -> None:
         made["configure"](one.io)
         cluster.settle()
     assert capsys.readouterr().out == "reloading prices\n"
+
+
+def test_inMemory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory the application of the page serves its clients, without Redis."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    made: dict[str, Any] = {}
+    exec(compile(blocks("python", "# chat.py")[0], str(PAGE), "exec"), made)
+    with MemoryServer(made["application"], path="/socket.io") as kit:
+        clients = [connect(kit, JSONParser(fromServer=True)) for _ in range(2)]
+        clients[0].emit("say", "hello")
+        kit.advance(100)
+        assert [events(each) for each in clients] == 2 * [[("said", "hello")]]
 
 
 def test_options() -> None:
