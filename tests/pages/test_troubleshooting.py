@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
 from twisted.web.resource import Resource
 
 from engineio_twisted import Server, Site, attach
 from engineio_twisted.protocol.errors import ERROR_MESSAGES
+from engineio_twisted.socketio import NotSupported, SocketIO
+from engineio_twisted.socketio.testing import MemorySocketIO, Refused
 from engineio_twisted.testing import HandshakeRefused, MemoryServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -95,14 +100,76 @@ def connected(socket: object) -> None:
     """Be a handler of `connection`."""
 
 
+def errorsBelow(text: str) -> list[str]:
+    """Return the errors in the first table behind a text."""
+    table = PAGE[PAGE.index(text) :].partition("\n| --- |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| `(.+?)` \| ", table, re.MULTILINE)
+
+
 @pytest.mark.parametrize("number", range(8))
 def test_mistakes(number: int) -> None:
     """Each error in the table is what the mistake raises, in this order."""
-    texts = re.findall(r"^\| `(.+?)` \| ", PAGE[PAGE.index("## Errors in your program") :], re.MULTILINE)
+    texts = errorsBelow("## Errors in your program")
     assert len(texts) == len(MISTAKES)
     with MemoryServer(lambda server: None) as kit, pytest.raises((TypeError, ValueError)) as raised:
         MISTAKES[number](kit)
     assert texts[number] in str(raised.value)
+
+
+WITH_SOCKETIO: list[Callable[[SocketIO], object]] = [
+    lambda io: io.on("connect", print),
+    lambda io: io.on("connection", greet),  # type: ignore[call-overload]
+    lambda io: io.emit("connect"),
+    lambda io: io.emit("at", {"when": datetime(2026, 11, 30, tzinfo=UTC)}),
+    lambda io: io.to(["garden", "kitchen"]),  # type: ignore[arg-type]
+    lambda io: SocketIO(io.engine),
+    lambda io: io.serverSideEmit("reload"),
+]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_mistakesWithSocketIO(number: int) -> None:
+    """The same for the layer."""
+    texts = errorsBelow("With Socket.IO:")
+    assert len(texts) == len(WITH_SOCKETIO)
+    with MemorySocketIO(lambda io: None) as kit, pytest.raises((TypeError, ValueError, NotSupported)) as raised:
+        WITH_SOCKETIO[number](kit.io)
+    assert texts[number] in str(raised.value)
+
+
+def test_refusalsOfSocketIO(loggedErrors: list[LogEvent]) -> None:
+    """A client is refused with each message that the page has."""
+
+    def application(io: SocketIO) -> None:
+        @io.of("/fails").use
+        def fails(socket: Any) -> None:
+            raise LookupError
+
+    said: list[str] = []
+
+    def refused(namespace: str) -> None:
+        with pytest.raises(Refused) as error:
+            client.of(namespace)
+        said.append(error.value.message)
+
+    with MemorySocketIO(application, maxNamespacesPerClient=2) as kit:
+        client = kit.connect()
+        refused("/nowhere")
+        refused("/fails")
+        kit.io.of("/one")
+        client.of("/one")
+        refused("/fails")
+        waiting: Deferred[None] = Deferred()
+        kit.io.on("wait", lambda socket: waiting)
+        client.emit("wait")
+        kit.io.drain()
+        kit.settle()
+        refused("/two")
+        waiting.callback(None)
+        assert [type(each) for each in kit.errors] == [LookupError]
+        kit.errors.clear()
+    loggedErrors.clear()
+    assert said == errorsBelow("## A Socket.IO client gets")[:4]
 
 
 def test_milliseconds(warnings: list[str]) -> None:
