@@ -193,6 +193,15 @@ def test_handlers(serving: Any) -> None:
     assert ann.receiveAll() == bob.receiveAll()[1:] == [Event("said", ("Ann", "hello")), Event("said", ("guest", "hi"))]
 
 
+def test_unhandled(serving: Any) -> None:
+    """What has no other handler is answered by the one on the page, and nothing else is."""
+    kit, _ = serving("socketio.md", "Events without a handler")
+    kit.io.on("known", lambda socket: "here")
+    client = kit.connect()
+    assert client.emitWithAck("known") == "here"
+    assert client.emitWithAck("shout", 1) == {"error": "there is no shout"}
+
+
 def test_ownEvents(serving: Any) -> None:
     """The table of the layer's own events: when they come, and with what; a client cannot call their handlers."""
     kit, _ = serving("socketio.md", "Catch-all listeners")
