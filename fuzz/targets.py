@@ -45,6 +45,7 @@ from engineio_twisted.socketio.msgpack import MsgpackParser
 from engineio_twisted.socketio.packet import IncompletePacket, JSONParser
 from engineio_twisted.socketio.packet import Packet as SocketIOPacket
 from engineio_twisted.socketio.packet import PacketType as SocketIOType
+from engineio_twisted.socketio.redis_messages import Event, InvalidMessage, MessageWriter, readOwn, readPeers
 from engineio_twisted.transports.engine_deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.exchange import RequestExchange
@@ -232,6 +233,30 @@ def socketio_msgpack(data: bytes) -> None:
             with mayRefuse(UnsendableValue):
                 message = parser.encode(*packet)
                 assert parser.encode(*parser.decode(message)) == message
+
+
+@fuzzed
+def socketio_redis(data: bytes) -> None:
+    """Messages of other processes. What is read can be written again, and is then read as the same."""
+    writer = MessageWriter("host")
+    with mayRefuse(InvalidMessage):
+        message = readPeers(data)
+        if isinstance(message, Event) and not message.target.excluded:
+            with mayRefuse(UnsendableValue):
+                written = writer.forPeers(message.namespace, message.target, message.data)
+                again = readPeers(written)
+                assert isinstance(again, Event)
+                assert (again.namespace, again.target) == (message.namespace, message.target)
+                assert writer.forPeers(again.namespace, again.target, again.data) == written
+    with mayRefuse(InvalidMessage):
+        message = readOwn(data)
+        if isinstance(message, Event):
+            with mayRefuse(UnsendableValue):
+                written = writer.event(message.namespace, message.target, message.data)
+                again = readOwn(written)
+                assert isinstance(again, Event)
+                assert (again.namespace, again.target) == (message.namespace, message.target)
+                assert writer.event(again.namespace, again.target, again.data) == written
 
 
 # Requests
