@@ -157,6 +157,14 @@ def leavesNothingBehind(
     _assertNone(loggedErrors)
 
 
+@pytest.fixture
+def mayLog(leavesNothingBehind: None, loggedErrors: list[LogEvent]) -> Iterator[None]:
+    """For a test in which the application fails, which is logged."""
+    yield
+    assert loggedErrors != []
+    loggedErrors.clear()
+
+
 def _assertNone(loggedErrors: list[LogEvent]) -> None:
     assert loggedErrors == [], "errors were logged: " + "\n".join(
         str(event.get("log_failure") or event.get("log_format")) for event in loggedErrors

@@ -91,6 +91,10 @@ class Client:
         except InvalidPacket as error:
             self._violated(error)
             return
+        except Exception:
+            self._log.failure("The parser failed on a message of session {session}", session=self.conn.logName)
+            self._violated(InvalidPacket("a message on which the parser failed"))
+            return
         kind, name, packetId, data = packet
         socket = self.sockets.get(name)
         if socket is not None:
@@ -184,8 +188,7 @@ class Client:
         data: dict[str, Any] | None = None
         if not self.isProtocol4:
             data = {"sid": socket.id} if socket.pid is None else {"sid": socket.id, "pid": socket.pid}
-        if not self._sendPacket(_CONNECT, name, data):
-            self.conn.close(discard=True)
+        self._sendPacket(_CONNECT, name, data)
         if self.conn.readyState is not ReadyState.OPEN or self.sockets.get(name) is not socket:
             return
         namespace.add(socket)
@@ -193,7 +196,7 @@ class Client:
         if socket.recovered and kept is not None:
             namespace.adapter.add(socket.id, kept.rooms)
         for encoded in missed:
-            socket.transmit(encoded)
+            self._send(encoded)
         for each in asked:
             try:
                 each()
@@ -205,26 +208,28 @@ class Client:
     def refuse(self, name: str, message: str, data: Any = None) -> None:
         """Refuse the client a namespace."""
         self._io.counters.refused += 1
-        answer: Any
-        if self.isProtocol4:
-            answer = message if data is None else data
-        else:
-            answer = {"message": message} if data is None else {"message": message, "data": data}
-        try:
-            encoded = self._io.parser.encode(_CONNECT_ERROR, name, None, answer)
-        except UnsendableValue:
-            self._log.failure("The data of a refusal of session {session} can't be sent", session=self.conn.logName)
-            answer = message if self.isProtocol4 else {"message": message}
-            encoded = self._io.parser.encode(_CONNECT_ERROR, name, None, answer)
-        self._send(encoded)
+        # If one can't be sent, the next one is.
+        for text, more in ((message, data), (message, None), (REFUSED, None)):
+            answer: Any
+            if self.isProtocol4:
+                answer = text if more is None else more
+            else:
+                answer = {"message": text} if more is None else {"message": text, "data": more}
+            try:
+                encoded = self._io.parser.encode(_CONNECT_ERROR, name, None, answer)
+            except UnsendableValue:
+                self._log.failure("A refusal of session {session} can't be sent", session=self.conn.logName)
+            else:
+                self._send(encoded)
+                return
 
     # Sending
 
-    def _sendPacket(self, kind: int, name: str, data: Any) -> bool:
-        return self._send(self._io.parser.encode(kind, name, None, data))
+    def _sendPacket(self, kind: int, name: str, data: Any) -> None:
+        self._send(self._io.parser.encode(kind, name, None, data))
 
-    def _send(self, encoded: Any) -> bool:
-        """Send a packet of the layer's own, and return whether that went well; a full buffer is logged."""
+    def _send(self, encoded: Any) -> None:
+        """Send a packet that the client has to get. If that fails, as with a full buffer, the session is closed."""
         try:
             if type(encoded) is list:
                 self.conn.sendAll(encoded)
@@ -232,8 +237,7 @@ class Client:
                 self.conn.send(encoded)
         except BaseException:
             self._log.failure("Session {session} could not be sent a packet", session=self.conn.logName)
-            return False
-        return True
+            self.conn.close(discard=True)
 
     # The end
 
@@ -329,6 +333,9 @@ class Joining:
         if namespace is None:
             namespace = await self._io.namespaceFor(self._name, self._auth)
             if self._isOver:
+                if namespace is not None:
+                    # It may have been made for this.
+                    namespace.leaveIfEmpty()
                 return
             if namespace is None:
                 raise ConnectRefused(INVALID_NAMESPACE)
@@ -336,7 +343,7 @@ class Joining:
         recovery = None if self._client.isProtocol4 else namespace.recovery
         socket = self.socket = Socket(namespace, self._client, self._auth, namespace.idFor(self._client))
         if recovery is not None and recovery.settings.skipMiddlewares:
-            self._kept = recovery.find(self._auth)
+            self._kept = await recovery.comeBack(socket)
             if self._kept is not None:
                 return
         for each in namespace.middlewares:
@@ -346,7 +353,7 @@ class Joining:
             if self._isOver:
                 return
         if recovery is not None and not recovery.settings.skipMiddlewares:
-            self._kept = recovery.find(self._auth)
+            self._kept = await recovery.comeBack(socket)
 
     def _accepted(self, _: object) -> None:
         if self._isOver:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -209,6 +209,8 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
     def recover(self, settings: ConnectionStateRecovery | None) -> None:
         """Keep what clients miss, by some settings, or nothing."""
+        if self.recovery is not None:
+            self.recovery.close()
         self.recovery = None if settings is None else Recovery(self, settings)
 
     # Other processes
@@ -296,6 +298,8 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         self._sockets[socket.id] = socket
         if socket.remoteId != socket.id:
             self._byRemoteId[socket.remoteId] = socket
+        if socket.hearsOutgoing:
+            self.outgoing[socket.id] = socket
 
     def removed(self, socket: Socket) -> None:
         """Called when a socket ends; it is in its rooms until L{IAdapter.removeAll}."""
@@ -311,11 +315,13 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
             self.io.namespaceEmpty(self)
 
     def closeAdapter(self) -> Deferred[None]:
-        """End: forget what is kept, and close the adapter."""
+        """End: forget what is kept, and close the adapter; if that fails, it is logged."""
         if self.recovery is not None:
             self.recovery.close()
-        closing = self.adapter.close()
-        return closing if isinstance(closing, Deferred) else succeed(None)
+        return maybeDeferred(self.adapter.close).addErrback(self._adapterFailed)
+
+    def _adapterFailed(self, failure: Failure) -> None:
+        self._log.failure("The adapter of {namespace} failed to close", failure, namespace=self.name)
 
     @property
     def middlewares(self) -> tuple[Middleware, ...]:
@@ -395,7 +401,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         recovery = self.recovery
         if recovery is None:
             return []
-        if kept is None or not recovery.isSame(kept, socket):
+        if kept is None:
             if not socket.client.isProtocol4:
                 # An older client could not come back.
                 recovery.begin(socket)

@@ -13,6 +13,7 @@ from typing import Any
 from .. import DeadlineQueue, generateId
 from .errors import DisconnectReason
 from .interfaces import Encoded, Target
+from .listeners import deferredOf
 from .options import ConnectionStateRecovery
 from .packet import PacketType
 
@@ -107,6 +108,7 @@ class Recovery:
         self.newest: int = 0
         self._sessions: dict[str, Kept] = {}
         self._waiting: OrderedDict[str, Kept] = OrderedDict()
+        self._idsWaiting: set[str] = set()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._deadlines = DeadlineQueue(self._clock, settings.maxDisconnectionDuration / 1000, self._expire)
 
@@ -114,6 +116,10 @@ class Recovery:
     def waiting(self) -> int:
         """How many sessions are kept whose client has no connection."""
         return len(self._waiting)
+
+    def keepsId(self, id: str) -> bool:  # noqa: A002
+        """Return whether a client may come back to a socket with this id."""
+        return id in self._idsWaiting
 
     # Events
 
@@ -162,21 +168,41 @@ class Recovery:
         kept.data = socket.data
         kept.lastSent, kept.newest = max(kept.begin, socket.lastSent), self.newest
         self._waiting[kept.pid] = kept
+        self._idsWaiting.add(kept.id)
         self._deadlines.add(kept)
         if len(self._waiting) > self.settings.maxWaitingSessions:
-            _, oldest = self._waiting.popitem(last=False)
-            self._deadlines.remove(oldest)
-            del self._sessions[oldest.pid]
+            self.forget(next(iter(self._waiting.values())))
 
     def _expire(self, kept: Kept) -> None:
-        self._waiting.pop(kept.pid, None)
-        self._sessions.pop(kept.pid, None)
+        self.forget(kept)
         self._expired[kept.pid] = None
         if len(self._expired) > MOST_EXPIRED:
             self._expired.popitem(last=False)
         self._namespace.leaveIfEmpty()
 
-    def find(self, auth: dict[str, Any]) -> Kept | None:
+    async def comeBack(self, socket: Any) -> Kept | None:
+        """
+        Return the session that a client comes back to, if it is of the same user; None if it doesn't, or can't, which
+        is counted.
+
+        @param socket: its new socket.
+        @raise Exception: what C{sameUser} raised.
+        """
+        kept = self._find(socket.auth)
+        sameUser = self.settings.sameUser
+        if kept is None or sameUser is None:
+            return kept
+        isSame = sameUser(kept, socket)
+        waited = deferredOf(isSame)
+        if waited is not None:
+            isSame = await waited
+        if not isSame:
+            self._lost("other user")
+            return None
+        # Another may have come back to it meanwhile.
+        return kept if waited is None else self._find(socket.auth)
+
+    def _find(self, auth: dict[str, Any]) -> Kept | None:
         """
         Return the session that a client comes back to; None if it doesn't, or can't, which is counted.
 
@@ -205,16 +231,6 @@ class Recovery:
             return None
         return kept
 
-    def isSame(self, kept: Kept, socket: Any) -> bool:
-        """Return whether a new socket is of the user whose session is kept."""
-        sameUser = self.settings.sameUser
-        if sameUser is None:
-            return True
-        if sameUser(kept, socket):
-            return True
-        self._lost("other user")
-        return False
-
     def missed(self, kept: Kept, offset: Any) -> list[Encoded]:
         """Return the events that a client has missed, in their order."""
         after = self._after(kept, offset)
@@ -229,8 +245,7 @@ class Recovery:
 
     def restored(self, kept: Kept, socket: Any) -> None:
         """Let a socket go on with a session that is kept."""
-        self._waiting.pop(kept.pid, None)
-        self._deadlines.remove(kept)
+        self._stopWaiting(kept)
         kept.socket = socket
         kept.auth = socket.auth
         socket.pid = kept.pid
@@ -239,9 +254,13 @@ class Recovery:
 
     def forget(self, kept: Kept) -> None:
         """Keep a session no more."""
-        self._waiting.pop(kept.pid, None)
-        self._deadlines.remove(kept)
+        self._stopWaiting(kept)
         self._sessions.pop(kept.pid, None)
+
+    def _stopWaiting(self, kept: Kept) -> None:
+        self._waiting.pop(kept.pid, None)
+        self._idsWaiting.discard(kept.id)
+        self._deadlines.remove(kept)
 
     def _after(self, kept: Kept, offset: Any) -> int:
         """Return the number of the last event that a client has got."""
@@ -258,8 +277,7 @@ class Recovery:
     def close(self) -> None:
         """Forget everything."""
         for each in [*self._waiting.values()]:
-            self._deadlines.remove(each)
-        self._waiting.clear()
+            self._stopWaiting(each)
         self._sessions.clear()
         self._ring.clear()
         self._size = 0

@@ -237,10 +237,16 @@ class Sender(Listeners):
 
     # Listeners of what is sent
 
+    @property
+    def hearsOutgoing(self) -> bool:
+        """Whether there were listeners of what is sent to it."""
+        return self._outgoing is not None
+
     def _ownOutgoing(self) -> CatchAll:
         if self._outgoing is None:
             self._outgoing = CatchAll()
-            self._namespace.outgoing[self.id] = self
+            if self._state is CONNECTED:
+                self._namespace.outgoing[self.id] = self
         return self._outgoing
 
     def onAnyOutgoing(self, listener: Callable[..., object]) -> Callable[..., object]:

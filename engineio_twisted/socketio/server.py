@@ -314,9 +314,7 @@ class SocketIO(Namespace):
             del self._namespaces[namespace.name]
             if namespace.parent is not None:
                 namespace.parent.forget(namespace.name)
-            namespace.closeAdapter().addErrback(
-                lambda failure: self._log.failure("An adapter failed to close", failure)
-            )
+            namespace.closeAdapter()
 
     # Clients
 
@@ -438,4 +436,4 @@ class SocketIO(Namespace):
         self.isDraining = self.isClosing = True
         closing = [each.closeAdapter() for each in [*self._namespaces.values()]]
         self._throttle.flush()
-        return gatherResults(closing, consumeErrors=True)
+        return gatherResults(closing)

@@ -195,7 +195,8 @@ class Socket(Receiver):
         namespace = self._namespace
         for each in rooms:
             owner = namespace.socketOf(each)
-            if owner is not None and owner is not self:
+            isKept = owner is None and namespace.recovery is not None and namespace.recovery.keepsId(each)
+            if isKept or (owner is not None and owner is not self):
                 raise ValueError(f"room {each!r:.100}: it is the id of another socket, which is there alone")
         namespace.adapter.add(self.id, [each for each in rooms if each != self.id])
 
@@ -296,6 +297,8 @@ class Socket(Receiver):
         if wasConnected:
             # No event is to reach it any more.
             self._namespace.removed(self)
+        else:
+            self.client.left(self)
         ends.run()
 
     def endStep(self, event: str) -> None:
@@ -310,11 +313,13 @@ class Socket(Receiver):
 
     def loseAcks(self) -> None:
         """Tell those who wait for acknowledgements that none comes."""
-        acks, self._acks = self._acks, None
         assert self._reason is not None
-        for each in (acks or {}).values():
-            self._namespace.io.counters.acks -= 1
-            each.lost(self, self._reason)
+        # One at a time: who is told may cancel others.
+        while self._acks:
+            ackId = next(iter(self._acks))
+            pending = self._acks[ackId]
+            self.forgetAck(ackId)
+            pending.lost(self, self._reason)
 
     def stopWork(self) -> None:
         """Stop what was to end with it."""
