@@ -23,6 +23,7 @@ from engineio_twisted.protocol import options
 from engineio_twisted.protocol.options import ServerOptions
 
 from ..kit.markdown import blocksOf
+from ..kit.tables import defaults, names, rows, section, spans
 from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
@@ -42,37 +43,6 @@ PARTS = {
 CLASSES = [Server, Socket]
 INHERITED = {"on", "once", "removeListener", "listeners", "handlersOf", "emit", "hears", "handlerFailed"}
 """What servers and sockets have in common, which the page says once."""
-
-
-# Reading pages
-
-
-def section(page: str, heading: str) -> str:
-    """What stands under a heading, with the headings below it."""
-    depth = heading.index(" ")
-    _, found, after = page.partition(f"\n{heading}\n")
-    assert found, f"there is no heading {heading!r}"
-    return re.split(rf"^#{{1,{depth}}} ", after, maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def spans(text: str) -> list[str]:
-    """What stands in backticks."""
-    return re.findall("`([^`\n]+)`", text)
-
-
-def names(text: str) -> set[str]:
-    """The names in backticks, without the parentheses or values that follow them."""
-    return {found[0] for found in (re.match(r"[A-Za-z_]\w*", span) for span in spans(text)) if found is not None}
-
-
-def rows(text: str) -> list[list[str]]:
-    """The rows of all tables, as cells."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-
-
-def defaults(text: str) -> dict[str, Any]:
-    """What tables of options, each with its default in the second column, say."""
-    return {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows(text) if row[1][:1] == "`"}
 
 
 # Reading the code
