@@ -105,7 +105,7 @@ _DIGITS = "0123456"
 _TYPES = dict(zip(_DIGITS, PacketType, strict=True))
 _MAX_ID_DIGITS = 16
 _MAX_COUNT_DIGITS = 4
-_HEAD = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*)(?:,|\Z))?([0-9]*)")
+_HEAD = re.compile(r"([0-6])(?:([0-9]+)-)?(?:(/[^,]*)(?:,|\Z))?([0-9]*)").match
 MAX_QUICK_DIGITS = 15
 """An id of so many digits is never too large."""
 _ARGUMENTS = re.compile(rf"([23])(?:(/[^,]*),)?([0-9]{{0,{MAX_QUICK_DIGITS}}})(?=\[)").match
@@ -190,9 +190,11 @@ class JSONParser:
 
     def _isDoubtful(self, type: int, text: str, data: Any) -> bool:  # noqa: A002
         """Return whether what the encoder has made need not be what was meant."""
-        if self._attachments and (not isEventOrAck(type) or text.count(_PLACEHOLDER_JSON) != len(self._attachments)):
+        count = len(self._attachments)
+        if count and (text.count(_PLACEHOLDER_JSON) != count or not isEventOrAck(type)):
             return True
-        return hasOtherKeys(data)
+        # Without other braces there is no mapping but the placeholders.
+        return text.count("{") != count and hasOtherKeys(data)
 
     def _encodeSlowly(self, type: int, data: Any) -> tuple[str, list[bytes]]:  # noqa: A002
         hasArguments = isEventOrAck(type)
@@ -214,9 +216,12 @@ class JSONParser:
         if message[:2] != "2[":
             if not isinstance(message, str):
                 return self._decodeAny(message)
-            digit, begin = message[:1], message.find("[", 1, MAX_QUICK_DIGITS + 2)
+            digit = message[:1]
+            if digit != "2" and digit != "3":
+                return self._decodeAny(message)
+            begin = message.find("[", 1, MAX_QUICK_DIGITS + 2)
             digits = message[1:begin]
-            if begin < 0 or not (digits.isdigit() and digits.isascii() and (digit == "2" or digit == "3")):
+            if begin < 0 or not (digits.isdigit() and digits.isascii()):
                 # There may be a namespace.
                 head = _ARGUMENTS(message)
                 if head is None:
@@ -243,7 +248,7 @@ class JSONParser:
         """Decode what is no plain event for `/`, and say what is wrong."""
         if not isinstance(message, str):
             raise InvalidPacket("bytes that no packet has announced")
-        head = _HEAD.match(message)
+        head = _HEAD(message)
         if head is None:
             raise InvalidPacket("a message that does not begin with a type, 0 to 6" if message else "an empty message")
         digit, attachments, namespace, digits = head.groups()
