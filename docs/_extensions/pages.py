@@ -35,8 +35,8 @@ def leaveLinksOut(_application: Any, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", text, source[0])
 
 
-CLASSES = {"server": "Server.", "socket": "Socket.", "io": "SocketIO."}
-"""The names that the guides give to objects, each with its class."""
+CLASSES = {"server": ("Server",), "socket": ("Socket",), "io": ("SocketIO", "Namespace")}
+"""The names that the guides give to objects, each with its class and a base of that."""
 
 
 class InlineDrawings(SphinxPostTransform):
@@ -74,8 +74,10 @@ class LinkNames(SphinxPostTransform):
         described = self.described(page.startswith(LAYER_PAGES))
         for code in list(self.document.findall(nodes.literal)):
             name = re.sub(r"\(.*\)$", "", code.astext())
-            # As the guides call a server and a session.
-            name = re.sub(r"^(server|socket|io)\.(?=\w+$)", lambda match: CLASSES[match[1]], name)
+            owner, _, member = name.partition(".")
+            if member.isidentifier():
+                named = (f"{each}.{member}" for each in CLASSES.get(owner, ()))
+                name = next((each for each in named if each in described), name)
             isOption = page in COMMAND_PAGES and code.astext() == "listen"
             found = None if isOption else described.get(name)
             around = code.parent

@@ -122,8 +122,7 @@ class Shared(Listeners):
         """
         Register a handler for every event of clients that has no other handler.
 
-        It is called as C{handler(socket, event, *arguments)}. Otherwise it is a handler as any: what the first one
-        returns is the acknowledgement.
+        It is called as C{handler(socket, event, *arguments)}. What the first one returns is the acknowledgement.
 
         @return: the handler.
         @raise TypeError: it cannot be called.

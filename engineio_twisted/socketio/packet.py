@@ -31,8 +31,8 @@ class Packet(NamedTuple):
 
     @ivar type: a L{PacketType}.
     @ivar namespace: its namespace, as it was sent.
-    @ivar id: the id that an acknowledgement has or is to have, or None.
-    @ivar data: of an EVENT a list of the name and the arguments, of an ACK a list of the arguments.
+    @ivar id: the id of the acknowledgement, or None.
+    @ivar data: for an EVENT a list of its name and its arguments, for an ACK a list of its arguments.
     """
 
     type: int

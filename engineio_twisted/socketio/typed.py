@@ -72,7 +72,7 @@ def typed(target: Emitting, events: Callable[..., EventsT]) -> EventsT:
     The method C{said} emits C{said}. One whose result is not None asks for the acknowledgement, and returns the
     Deferred of it.
 
-    @param target: a L{Namespace}, a L{Socket}, or what C{to}, C{volatile} and so on return.
+    @param target: a L{Namespace}, a L{Socket}, or an operator of either.
     @param events: a class that names the events by its methods, such as a C{typing.Protocol}. They are never run.
     @raise TypeError: it is no class with methods.
     """

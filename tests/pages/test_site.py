@@ -106,6 +106,10 @@ def test_reference(site: Path) -> None:
     # Both packages have one of this name.
     assert 'href="api/socketio.html#engineio_twisted.socketio.Socket"' in (site / "socketio.html").read_text()
     assert 'href="api/socketio.html#engineio_twisted.socketio.Socket"' not in (site / "sessions.html").read_text()
+    assert (
+        'href="api/socketio.html#engineio_twisted.socketio.Namespace.rooms"'
+        in (site / "socketio-rooms.html").read_text()
+    )
     # There, `listen` is an option.
     function = 'href="api/server.html#engineio_twisted.listen"'
     assert function in (site / "server.html").read_text()

@@ -113,7 +113,7 @@ class MemorySocketIO:
         @param protocol: the revision of the protocol, 5 or 4; 4 needs the option C{allowEIO3}.
         @param transport: C{polling} or C{websocket}.
         @param upgrade: whether it moves from polling to WebSocket, if the server lets it.
-        @param recover: the socket of a client that was cut off, as whose successor it connects.
+        @param recover: the socket of a client that lost its connection, which this client continues.
         @param wait: False returns it in any case. Look at its C{connected} and C{refused}, and L{advance}.
         @param engine: other arguments of L{MemoryServer.connect}: C{headers}, C{query}, C{path}, C{address}, C{jsonp},
             C{answersPings}, C{split}, C{delay}.
