@@ -49,8 +49,9 @@ class ConnectionStateRecovery:
     @ivar maxEvents: maximum events kept for each namespace.
     @ivar maxBytes: maximum bytes of events kept for each namespace.
     @ivar maxWaitingSessions: maximum sessions without a connection kept for each namespace.
-    @ivar sameUser: function called with the L{Kept} session and the new socket, after the middlewares; a false result
-        gives the client a new session. None gives the session to any client that knows its secret.
+    @ivar sameUser: function called with the L{Kept} session and the new socket, after the middlewares if those are
+        called; a false result, plain or asynchronous, gives the client a new session. None gives the session to any
+        client that knows its secret.
     """
 
     maxDisconnectionDuration: int = attrs.field(default=120_000, validator=_wholeNumber(1))

@@ -27,6 +27,7 @@ from engineio_twisted.socketio import (
     AdapterError,
     ConnectionStateRecovery,
     ConnectRefused,
+    Disconnected,
     DisconnectReason,
     SocketIO,
     SocketIOError,
@@ -652,6 +653,29 @@ def test_identity(reactor: Any) -> None:
         assert (other.recovered, other.id == client.id) == (False, False)
         assert kit.connect(auth={"user": "ann"}, recover=client).recovered
         assert made["io"].stats().notRecovered == {"other user": 1}
+
+
+def test_causes() -> None:
+    """The page has each cause that is counted."""
+    described = " ".join((SocketIOStats.__doc__ or "").partition("notRecovered:")[2].split())
+    assert rowsOf(RECOVERY, "Limits and memory") == set(re.findall(r"C\{([^}]+)\}", described))
+
+
+def test_onTheWire(reactor: Any) -> None:
+    """CONNECT has the secret, and events have offsets, but volatile ones and questions."""
+    made = run(RECOVERY, "Connection state recovery", {})
+    with MemorySocketIO(made["io"]) as kit:
+        client = kit.connect()
+        socket = socketOf(kit, client)
+        socket.emit("plain", 1)
+        socket.volatile.emit("volatile", 1)
+        socket.emitWithAck("question", 1).addErrback(lambda failure: failure.trap(Disconnected))
+        assert {each.name: len(each.args) for each in client.receiveAll()} == {"plain": 2, "volatile": 1, "question": 1}
+        raw = kit.engine.connect()
+        raw.send("0")
+        assert re.fullmatch(r'0\{"sid":"[^"]{20}","pid":"[^"]{22,}"\}', str(raw.receive()))
+        socket.disconnect()
+        raw.close()
 
 
 # docs/socketio-options.md
