@@ -46,7 +46,7 @@ async def test_restartsAndHangs(redis: Any, serve: Any) -> None:
     """Bytes arrive as they are; after a restart, and after a server that hangs, everything works again by itself."""
     server = redis()
     received: list[bytes] = []
-    async with connected(server.url, received, pingInterval=100, pingTimeout=200, connectTimeout=300) as connection:
+    async with connected(server.url, received, pingInterval=200, pingTimeout=1000, connectTimeout=1000) as connection:
         await isConnected(connection)
         everything = [bytes(range(256)), b"", b"12.5", b"\r\n$1\r\n", 300_000 * b"x"]
         for each in everything:
