@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,17 @@ class RedisServer:
         fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
         with open(self.folder / "redis.log", "ab") as log:
             self._process = subprocess.Popen([executable, *fixed, *self._options], stdout=log, stderr=log)
+
+    def ask(self, command: str) -> str:
+        """Return what it answers to a command, on one line; nothing if it isn't there."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+            connection.sendall(command.encode() + b"\r\n")
+            return " ".join(connection.recv(1000).decode().split())
+        return ""
+
+    def subscribers(self, channel: str) -> int:
+        """Return how many connections have subscribed to a channel."""
+        return int(self.ask(f"PUBSUB NUMSUB {channel}").rpartition(":")[2] or 0)
 
     def hang(self) -> None:
         """Have it do nothing, with its connections open."""

@@ -70,9 +70,9 @@ def test_fromBeginningToEnd(tmp_path: Path) -> None:
     with ExitStack() as ends:
         server = ends.enter_context(redisServers(tmp_path))()
         start = ends.enter_context(services(tmp_path))
-        waitUntil(lambda: not _refuses(server.port), "Redis")
+        waitUntil(lambda: server.ask("PING") == "+PONG", "Redis")
         (acl,) = blocks("text", "ACL SETUSER")
-        assert _command(server.port, acl.strip()) == "+OK"
+        assert server.ask(acl.strip()) == "+OK"
         url = f"redis://chat:secret@127.0.0.1:{server.port}"
         clients = []
         for line in starts:
@@ -83,8 +83,7 @@ def test_fromBeginningToEnd(tmp_path: Path) -> None:
             by = ["env", f"REDIS_URL={url}", command("twistd"), *arguments[1:before]]
             start(*arguments[before + 1 :], by=by)
             clients.append(Client(ends.enter_context(talking(port))))
-        subscribed = "*2 $8 socketio :2"
-        waitUntil(lambda: _command(server.port, "PUBSUB NUMSUB socketio") == subscribed, "the connections to Redis")
+        waitUntil(lambda: server.subscribers("socketio") == 2, "the connections to Redis")
         clients[0].say('42["say","hello"]')
         assert [each.hear() for each in clients] == 2 * ['42["said","hello"]']
         text = changed(job, {"redis://localhost:6379": server.url})
@@ -92,18 +91,6 @@ def test_fromBeginningToEnd(tmp_path: Path) -> None:
         assert [each.hear() for each in clients] == 2 * ['42["said","the backup is complete"]']
         for each in clients:
             each.say("1")
-
-
-def _refuses(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _command(port: int, line: str) -> str:
-    """Return what Redis answers to a command, on one line."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(line.encode() + b"\r\n")
-        return " ".join(connection.recv(1000).decode().split())
 
 
 def test_parts(certificate: tuple[Path, Path]) -> None:

@@ -79,6 +79,7 @@ async def test_withPythonSocketIO(redis: Any, serve: Any, start: Any) -> None:
             [sys.executable, INTEROP / "python_socketio_cluster.py"], {"redis": server.url, "servers": urls}
         )
         await program.saw("ready")
+        await eventually(lambda: server.subscribers("socketio") == 3, "the subscription of python-socketio")
         sids = {each["by"]: each["sid"] for each in program.named("connected")}
         await _story(one, other, Story(program), sids)
         await _withoutRedis(server, one, other, Story(program))
@@ -133,7 +134,7 @@ async def _story(one: Ours, other: Ours, story: Story, sids: dict[str, str]) -> 
     do("close_room", "red", {})
     await eventually(lambda: "red" not in socket.rooms, "their close_room")
     # Between ours alone.
-    assert sorted(await within(io.timeout(5000).emitWithAck("ask"), "answers")) == sorted(
+    assert sorted(await within(io.timeout(30_000).emitWithAck("ask"), "answers")) == sorted(
         [(each, "6f6b") for each in ours]
     )
     sockets = await within(io.fetchSockets(), "sockets")
