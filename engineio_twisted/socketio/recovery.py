@@ -188,10 +188,12 @@ class Recovery:
         @param socket: its new socket.
         @raise Exception: what C{sameUser} raised.
         """
-        kept = self._find(socket.auth)
+        kept = self._known(socket.auth)
         sameUser = self.settings.sameUser
         if kept is None or sameUser is None:
-            return kept
+            return kept and self._taken(kept, socket.auth)
+        if kept.socket is not None:
+            kept.rooms, kept.data = self._namespace.adapter.roomsOf(kept.id), kept.socket.data
         isSame = sameUser(kept, socket)
         waited = deferredOf(isSame)
         if waited is not None:
@@ -199,15 +201,10 @@ class Recovery:
         if not isSame:
             self._lost("other user")
             return None
-        # Another may have come back to it meanwhile.
-        return kept if waited is None else self._find(socket.auth)
+        return self._taken(kept, socket.auth)
 
-    def _find(self, auth: dict[str, Any]) -> Kept | None:
-        """
-        Return the session that a client comes back to; None if it doesn't, or can't, which is counted.
-
-        If the session has a connection, that is ended: the client knows better that it is lost.
-        """
+    def _known(self, auth: dict[str, Any]) -> Kept | None:
+        """Return the session whose secret a client has."""
         pid = auth.get("pid")
         if not isinstance(pid, str):
             return None
@@ -215,11 +212,19 @@ class Recovery:
         if kept is None:
             isForeign = isinstance(offset := auth.get("offset"), str) and not offset.startswith(f"{self._epoch}.")
             self._lost("expired" if pid in self._expired else "foreign" if isForeign else "unknown")
-            return None
+        return kept
+
+    def _taken(self, kept: Kept, auth: dict[str, Any]) -> Kept | None:
+        """
+        Return a session for its client, unless it can't be gone on with.
+
+        If it has a connection, that is ended: the client knows better that it is lost.
+        """
         if kept.socket is not None:
             kept.socket.client.replaced()
         self._trim()
-        if self._sessions.get(pid) is not kept or kept.socket is not None:
+        if self._sessions.get(kept.pid) is not kept or kept.socket is not None:
+            # Another may have come back to it meanwhile.
             self._lost("unknown")
             return None
         after = self._after(kept, auth.get("offset"))

@@ -346,6 +346,20 @@ def test_sameUser(start: Start) -> None:
     assert compared == [("a", "b"), ("a", "a")]
 
 
+def test_anotherUserWhileConnected(start: Start) -> None:
+    """Another user who knows the secret of a client that is connected doesn't cut it off."""
+
+    def application(io: SocketIO) -> None:
+        io.use(lambda socket: socket.data.update(name=socket.auth["name"]))
+
+    kit = start(application, {"sameUser": lambda kept, socket: kept.data["name"] == socket.data["name"]})
+    client = kit.connect(auth={"name": "a"}, transport="websocket")
+    thief = kit.connect(auth={"name": "b", "pid": secretOf(kit, client)}, transport="websocket")
+    assert not thief.recovered
+    assert client.connected
+    assert len(kit.io.sockets) == 2
+
+
 def test_perNamespace(start: Start) -> None:
     """Each namespace recovers by itself, by settings of its own."""
 
