@@ -44,11 +44,11 @@ pytestmark = [
 MODULES = INTEROP / "node_modules"
 NEW, OLD = "socket.io-client", "socket.io-client-2"
 
-HTML = b"""<!DOCTYPE html>
+HTML = """<!DOCTYPE html>
 <meta charset="utf-8">
 <title>A page</title>
 <link rel="icon" href="data:,">
-<script src="/socket.io/socket.io.js"></script>
+<script src="/socket.io/BUNDLE"></script>
 <script>const packages = {"socket.io-client": io};</script>
 <script src="/old.js"></script>
 <script>packages["socket.io-client-2"] = io;</script>
@@ -83,16 +83,20 @@ window.recover = (options) => new Promise((resolve) => {
 
 
 @pytest.fixture
-def visited(page: Page) -> Callable[[Story], AbstractAsyncContextManager[Page]]:
-    """Serve an application and a page from one port of loopback, and show that page: `async with visited(story):`."""
+def visited(page: Page) -> Callable[..., AbstractAsyncContextManager[Page]]:
+    """
+    Serve an application and a page from one port of loopback, and show that page: `async with visited(story):`.
+
+    The newest client is a bundle that the application's server serves.
+    """
     require(MODULES.is_dir(), "the packages of tests/interop (run `npm ci` there)")
 
     @asynccontextmanager
-    async def visit(story: Story) -> AsyncIterator[Page]:
+    async def visit(story: Story, bundle: str = "socket.io.js") -> AsyncIterator[Page]:
         from twisted.internet import reactor
 
         root = Resource()
-        root.putChild(b"", Data(HTML, "text/html"))
+        root.putChild(b"", Data(HTML.replace("BUNDLE", bundle).encode(), "text/html"))
         root.putChild(b"old.js", File(str(MODULES / OLD / "dist" / "socket.io.js")))
         root.putChild(b"story.mjs", Data((INTEROP / "socketio_story.mjs").read_bytes(), "text/javascript"))
         site = Site(root)
@@ -113,12 +117,17 @@ def visited(page: Page) -> Callable[[Story], AbstractAsyncContextManager[Page]]:
     return visit
 
 
+@pytest.mark.parametrize(
+    ("packages", "bundle", "options"),
+    [([NEW, OLD], "socket.io.js", {}), ([NEW], "socket.io.msgpack.min.js", {"parser": "msgpack"})],
+    ids=["default", "msgpack"],
+)
 @pytest_twisted.ensureDeferred
-async def test_story(visited: Any) -> None:
+async def test_story(visited: Any, packages: list[str], bundle: str, options: dict[str, Any]) -> None:
     """Clients of both protocols on one page, over every transport, notice all that they should."""
-    story = Story(serveClient=str(MODULES / NEW / "dist"))
-    those = javaScriptClients([NEW, OLD])
-    async with visited(story) as page:
+    story = Story(serveClient=MODULES / NEW / "dist", **options)
+    those = javaScriptClients(packages)
+    async with visited(story, bundle) as page:
         noticed = json.loads(await page.run("return stories(...arguments)", those))
         for client, each in zip(those, noticed, strict=True):
             assert each == noticedByJavaScript(client), client["name"]
@@ -131,7 +140,7 @@ async def test_story(visited: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_recovery(visited: Any) -> None:
     """A page that loses its connection comes back as the same client, and gets what it has missed."""
-    story = Story(serveClient=str(MODULES / NEW / "dist"), connectionStateRecovery=True)
+    story = Story(serveClient=MODULES / NEW / "dist", connectionStateRecovery=True)
 
     async with visited(story) as page:
 

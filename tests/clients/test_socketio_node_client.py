@@ -86,6 +86,20 @@ async def came(program: Program, event: str, times: int) -> None:
     await eventually(lambda: len(program.named(event)) >= times, f"{event}, {times} times")
 
 
+async def upgraded(story: Story, clients: list[Client]) -> None:
+    """
+    Wait until those that upgrade have done it.
+
+    In the middle of it, a client that loses its connections may notice by a ping timeout only.
+    """
+    expected = sum(each["options"]["transports"][-1] == "websocket" for each in clients)
+
+    def onWebSocket() -> int:
+        return sum(each.conn.transport.name == "websocket" for each in story.connected)
+
+    await eventually(lambda: onWebSocket() == expected, "the upgrades")
+
+
 def saidTo(program: Program, client: Client) -> list[list[Any]]:
     """Return the arguments of what a client heard."""
     return [each["args"] for each in program.named("said") if each["name"] == client["name"]]
@@ -120,6 +134,7 @@ async def test_reconnect(serve: Any, clients: Any) -> None:
     async with chaos(running.port, network) as proxy:
         program = clients(f"http://127.0.0.1:{proxy.port}", "stay", those)
         await came(program, "connect", 2 * len(those))
+        await upgraded(story, those)
         network.fail(proxy)
         await came(program, "disconnect", 2 * len(those))
         network.isUp = True
@@ -141,6 +156,7 @@ async def test_restart(serve: Any, clients: Any, freePort: int) -> None:
     those = javaScriptClients([NEW, OLD])
     program = clients(f"http://127.0.0.1:{freePort}", "stay", those)
     await came(program, "connect", len(those))
+    await upgraded(story, those)
     await story.io.close()
     assert story.ended == [("/", "server shutting down")] * len(those)
     assertNothingLeft(story.io)
@@ -167,6 +183,7 @@ async def test_recovery(serve: Any, clients: Any) -> None:
         story.io.to(ALL).emit("said", "before")
         await came(program, "said", len(those))
         for loss in range(2):
+            await upgraded(story, those)
             network.fail(proxy)
             await came(program, "disconnect", (loss + 1) * len(those))
             for number in range(3):

@@ -1,4 +1,4 @@
-"""python-engineio's client without races of its own, which are none of the server's business."""
+"""python-engineio's clients without races of their own, which are none of the server's business."""
 
 import queue
 import ssl
@@ -83,3 +83,13 @@ class Client(engineio.Client):
         if target is self.handlers.get("message"):
             return target(*args, **kwargs)
         return super().start_background_task(target, *args, **kwargs)
+
+
+class AsyncClient(engineio.AsyncClient):
+    """The client of asyncio."""
+
+    async def disconnect(self, abort=False, reason=None):
+        # As above.
+        if self.state == "connected" and not abort:
+            await self.queue.join()
+        await super().disconnect(abort, reason)

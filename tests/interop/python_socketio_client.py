@@ -12,7 +12,7 @@ import faulthandler
 import json
 import queue
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from functools import partial
 
 import engine_client
@@ -39,11 +39,18 @@ class EngineClient(engine_client.Client):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.worker = ThreadPoolExecutor(1)
+        self.messages = queue.Queue()
+        # The program ends without it: when the server has closed a session, the client may wait half a minute.
+        threading.Thread(target=self.deliver, daemon=True).start()
+
+    def deliver(self):
+        while True:
+            handler, message = self.messages.get()
+            handler(message)
 
     def start_background_task(self, target, *args, **kwargs):
         if target is self.handlers.get("message"):
-            return self.worker.submit(target, *args, **kwargs)
+            return self.messages.put((target, *args))
         return super().start_background_task(target, *args, **kwargs)
 
 
@@ -52,6 +59,13 @@ class Client(socketio.Client):
 
     def _engineio_client_class(self):
         return EngineClient
+
+
+class AsyncClient(socketio.AsyncClient):
+    """The client of asyncio."""
+
+    def _engineio_client_class(self):
+        return engine_client.AsyncClient
 
 
 class Threaded:
@@ -96,7 +110,7 @@ class Asynchronous(Threaded):
     """What the story does with the client of asyncio."""
 
     def __init__(self, **options):
-        self.client = socketio.AsyncClient(**options)
+        self.client = AsyncClient(**options)
         self.queues = {}
 
     def queue(self):

@@ -20,7 +20,6 @@ export function manage(io, url, options) {
   const isOld = io.protocol === 4;
   const manager = new io.Manager(url, { path: "/socket.io", reconnectionDelay: 20, reconnectionDelayMax: 50, ...options });
   return {
-    isOld,
     manager,
     // Joins a namespace. 2.x knows no `auth`: it has a query for each namespace but `/`.
     join: (namespace, auth) => manager.socket(namespace, isOld ? { query: auth } : { auth }),
@@ -35,21 +34,21 @@ export function manage(io, url, options) {
           resolve(isOld ? error : { message: error.message, data: error.data }),
         ),
       ),
-    upgraded: () =>
-      new Promise((resolve) => {
-        const look = () => (manager.engine.transport.name === "websocket" ? resolve() : setTimeout(look, 10));
-        look();
-      }),
   };
 }
 
+const until = (condition) =>
+  new Promise((resolve) => {
+    const look = () => (condition() ? resolve() : setTimeout(look, 10));
+    look();
+  });
 const once = (socket, event) => new Promise((resolve) => socket.once(event, (...args) => resolve(args)));
 const ask = (socket, ...args) => new Promise((resolve) => socket.emit(...args, (...answer) => resolve(answer)));
 
 // Returns what the application noticed, by the name of what it did.
 export async function story(io, url, options) {
   const noticed = {};
-  const { isOld, manager, join, refused, tryAgain, upgraded } = manage(io, url, options);
+  const { manager, join, refused, tryAgain } = manage(io, url, options);
 
   const main = join("/", { token: "mine" });
   const [hello] = await Promise.all([once(main, "hello"), once(main, "connect")]);
@@ -69,7 +68,7 @@ export async function story(io, url, options) {
 
   noticed.inOrder = await areInOrder(main);
 
-  if (options.transports.length > 1) await upgraded();
+  if (options.transports.length > 1) await until(() => manager.engine.transport.name === "websocket");
   noticed.transport = manager.engine.transport.name;
 
   const unknown = join("/unknown");
@@ -100,7 +99,7 @@ export async function story(io, url, options) {
   main.disconnect();
   noticed.left = (await gone).slice(0, 1);
   // A manager closes the session with its last socket.
-  noticed.session = isOld ? manager.readyState : manager._readyState;
+  await until(() => manager.engine.readyState === "closed");
   return noticed;
 }
 

@@ -123,7 +123,6 @@ def noticedByJavaScript(client: Client) -> dict[str, Any]:
         "backAgain": [True],
         "thrownOut": ["io server disconnect", "still here"],
         "left": ["io client disconnect"],
-        "session": "closed",
     }
 
 
