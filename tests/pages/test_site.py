@@ -220,11 +220,13 @@ SHOWN = [
     "clients",
     "performance",
     "protocol",
+    "socketio",
     "architecture",
     "reference",
     "deployment/nginx",
     "api/server",
     "api/session",
+    "api/socketio",
     "api/transports",
 ]
 """The pages of which there are screenshots, as they show all kinds of things."""
