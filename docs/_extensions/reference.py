@@ -23,7 +23,29 @@ from . import epytext, names
 
 Lines = list[str]
 
-MADE_HERE = {f"{names.PACKAGE}.{each}" for each in ("Socket", "endpoints.SessionPort", "endpoints.SessionTransport")}
+MADE_HERE = {
+    f"{names.PACKAGE}.{each}"
+    for each in (
+        "Socket",
+        "endpoints.SessionPort",
+        "endpoints.SessionTransport",
+        *(
+            f"socketio.{name}"
+            for name in (
+                "Handshake",
+                "Kept",
+                "Namespace",
+                "Operator",
+                "ParentNamespace",
+                "RemoteSocket",
+                "Socket",
+                "SocketOperator",
+                "testing.MemorySocket",
+                "testing.Question",
+            )
+        ),
+    )
+}
 """The classes whose objects an application is given."""
 
 
