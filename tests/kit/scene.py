@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+import attrs
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
@@ -15,14 +16,38 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.wsgi import WSGIResource
 
-from engineio_twisted import EngineIOResource, Server, Site, socketio
+from engineio_twisted import EngineIOResource, Server, ServerOptions, Site, socketio
 from engineio_twisted.operation.static import StaticFolder
-from engineio_twisted.socketio import SocketIO
+from engineio_twisted.socketio import IAdapter, MemoryAdapter, SocketIO, SocketIOOptions
+from engineio_twisted.socketio.errors import RESERVED_EVENTS
 from engineio_twisted.socketio.listening import apart
 from engineio_twisted.socketio.redis import RedisAdapter
 from engineio_twisted.socketio.testing import MemorySocket, MemorySocketIO, Refused
 
+from .tables import spans
+
 TEXT = "hello"
+
+KNOWN = {
+    *attrs.fields_dict(SocketIOOptions),
+    *attrs.fields_dict(ServerOptions),
+    *RESERVED_EVENTS,
+    *IAdapter.names(),
+    *(
+        "connection",
+        "error",
+        "new_namespace",
+        "Date",
+        None,
+        False,
+        "*",
+        "socketio",
+        "flask-socketio",
+        "IWebSocketEngine",
+        "TypeError",
+    ),
+}
+"""What may stand on its own beside the names of programs: options, events, methods of adapters, constants."""
 
 
 class Threads:
@@ -40,6 +65,21 @@ class SceneReactor(MemoryReactorClock):
 
     def callFromThread(self, function: Callable[..., object], *args: Any, **keywords: Any) -> None:
         function(*args, **keywords)
+
+
+class ReachingAdapter(MemoryAdapter):
+    """An adapter that notes what it should send to other processes."""
+
+    def __init__(self, namespace: Any) -> None:
+        super().__init__(namespace)
+        self.published: list[Any] = []
+
+    def serverSideEmit(self, event: str, arguments: list[Any]) -> None:
+        self.published.append([event, *arguments])
+
+    def serverSideEmitWithAck(self, event: str, arguments: list[Any], timeout: float | None) -> Deferred[list[Any]]:
+        self.serverSideEmit(event, arguments)
+        return succeed(["pong"])
 
 
 class Chat:
@@ -64,7 +104,8 @@ class Scene:
 
     def __init__(self, reactor: SceneReactor, logged: list[Any]) -> None:
         self.reactor, self.logged = reactor, logged
-        self.kit = MemorySocketIO(SocketIO(Server(path="/socket.io", reactor=reactor)), leavesTimers=True)
+        server = Server(path="/socket.io", reactor=reactor)
+        self.kit = MemorySocketIO(SocketIO(server, adapter=ReachingAdapter), leavesTimers=True)
         self.io: Any = self.kit.io
         self.io.of("/chat")
         self.ann = self.kit.connect(
@@ -89,10 +130,12 @@ class Scene:
                 for each in (Chat, Deferred, EngineIOResource, MemorySocketIO, RedisAdapter, Site, StaticFolder)
             },
             **{each.__name__: each for each in (WSGIResource, deferLater, deferToThread, serverFromString)},
+            "allows": lambda name, auth: name == "/allowed",
             "app": lambda environ, respond: [],
             "application": lambda io: None,
             "blocking": lambda: self.worked.append("blocked"),
             "chat": self.io.of("/chat"),
+            "checks": lambda event, arguments: arguments.append("checked"),
             "client": self.eve,
             "convert": str,
             "handler": self.handler,
@@ -102,6 +145,7 @@ class Scene:
             "other": self.bob.id,
             "re": re,
             "reactor": reactor,
+            "server": Server(path="/socket.io", reactor=reactor),
             "sid": self.ann.id,
             "site": Site(Resource()),
             "socket": self.socket,
@@ -130,6 +174,20 @@ class Scene:
         clients: Mapping[str, MemorySocket] = {"ann": self.ann, "bob": self.bob, "eve": self.eve, "dan": self.dan}
         found = {name: [(each.name, *each.args) for each in client.receiveAll()] for name, client in clients.items()}
         return {name: events for name, events in found.items() if events}
+
+    def programs(self, cell: str) -> list[str]:
+        """Return the code of a cell that is to be run: all but names and texts on their own, which are to be known."""
+        found = []
+        for span in spans(cell):
+            (statement,) = ast.parse(span).body
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant):
+                assert value.value in KNOWN, span
+            elif isinstance(value, ast.Name):
+                assert span in KNOWN or span in self.names or hasattr(self.socket, span), span
+            else:
+                found.append(span)
+        return found
 
     def run(self, program: str) -> Any:
         """
@@ -169,3 +227,25 @@ class Scene:
     def close(self) -> None:
         """Close the server, with the clients that are left."""
         self.kit.close()
+
+
+Check = Callable[[Scene, list[Any]], None]
+"""Looks whether the programs of a row did what they should; called with their values."""
+
+
+def heard(**expected: list[tuple[Any, ...]]) -> Check:
+    """Return a check that these clients got these events, and no other client any."""
+
+    def check(scene: Scene, values: list[Any]) -> None:
+        assert scene.heard() == expected
+
+    return check
+
+
+def gives(*expected: Any) -> Check:
+    """Return a check of the values of the programs."""
+
+    def check(scene: Scene, values: list[Any]) -> None:
+        assert values == [*expected]
+
+    return check

@@ -69,6 +69,7 @@ WHOLE = {
     "docs/asyncio-and-threads.md": "test_asyncio_page.py::test_onAsyncio",
     "docs/first-steps.md": "test_newcomer.py::test_firstSteps",
     "docs/python-socketio.md": "test_python_socketio_page.py::test_theProgramHere",
+    "docs/socketio-reference.md": "test_socketio_reference_page.py::test_theFirstProgram",
     "docs/socketio-redis.md": "test_redis_page.py::test_fromBeginningToEnd",
     "docs/socketio-testing.md": "test_socketio_testing_page.py::test_parts",
     "docs/testing.md": "test_testing_page.py::test_parts",

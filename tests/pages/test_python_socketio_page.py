@@ -6,22 +6,20 @@ import ast
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from twisted.logger import LogEvent
 
-from engineio_twisted import EngineIOResource, ServerOptions
-from engineio_twisted.socketio import DisconnectReason, SocketIO, SocketIOOptions
-from engineio_twisted.socketio.errors import RESERVED_EVENTS
+from engineio_twisted import EngineIOResource
+from engineio_twisted.socketio import DisconnectReason, SocketIO
 from engineio_twisted.socketio.redis import RedisAdapter
 from engineio_twisted.socketio.testing import Event, MemorySocketIO, Refused
 
 from ..kit.markdown import blocksOf
-from ..kit.scene import Scene, SceneReactor
+from ..kit.scene import Check, Scene, SceneReactor, gives, heard
 from ..kit.tables import body, names, ownText, rows, section, spans
 from ..kit.tools import require
 
@@ -29,28 +27,8 @@ PATH = Path(__file__).parents[2] / "docs" / "python-socketio.md"
 PAGE = PATH.read_text(encoding="utf-8")
 THEIRS = ("python-socketio", "method of a manager", "Flask-SocketIO", "option of Flask-SocketIO")
 
-Check = Callable[[Scene, list[Any]], None]
-
 
 # What the programs of the tables do
-
-
-def heard(**expected: list[tuple[Any, ...]]) -> Check:
-    """Return a check that these clients got these events, and no other client any."""
-
-    def check(scene: Scene, values: list[Any]) -> None:
-        assert scene.heard() == expected
-
-    return check
-
-
-def gives(*expected: Any) -> Check:
-    """Return a check of the values of the programs."""
-
-    def check(scene: Scene, values: list[Any]) -> None:
-        assert values == [*expected]
-
-    return check
 
 
 def nothing(scene: Scene, values: list[Any]) -> None:
@@ -517,36 +495,12 @@ def scene(monkeypatch: pytest.MonkeyPatch, loggedErrors: list[LogEvent]) -> Iter
     scene.close()
 
 
-OTHER_NAMES = {
-    *attrs.fields_dict(SocketIOOptions),
-    *attrs.fields_dict(ServerOptions),
-    *RESERVED_EVENTS,
-    *("connection", "error", "None", "False"),
-}
-"""Names on their own that a row may have beside those of the programs: options, events, constants."""
-
-
-def programs(cell: str, known: set[str]) -> list[str]:
-    """What is run of a cell: all code but names on their own, of which each has to be known."""
-    found = []
-    for span in spans(cell):
-        # Those that begin with what only the other side has are not here: the arguments of theirs are strings.
-        tree = ast.parse(span).body
-        isName = len(tree) == 1 and isinstance(tree[0], ast.Expr) and isinstance(tree[0].value, ast.Name | ast.Constant)
-        if isName and span not in ("socket", "text"):
-            assert span.strip('"') in known or span in ('"*"', '"flask-socketio"', '"socketio"'), span
-        elif not isName:
-            found.append(span)
-    return found
-
-
 @pytest.mark.parametrize(("heading", "theirs", "here"), ROWS)
 def test_row(heading: str, theirs: str, here: str, scene: Scene) -> None:
     """What a row says to write instead does what it should: all programs of the row, one behind the other."""
-    found = programs(here, {*scene.names, *OTHER_NAMES})
     if heading == "### Test client":
         scene.eve.emit("shout", "hello") if "get_received" in theirs else None
-    values = [scene.run(each) for each in found]
+    values = [scene.run(each) for each in scene.programs(here)]
     CHECKS[heading][theirs](scene, values)
 
 
