@@ -12,6 +12,8 @@ import pytest
 
 from engineio_twisted.protocol import frame_reader, headers, packet, payload, payload_v3, proxies
 from engineio_twisted.session import socket
+from engineio_twisted.socketio import client, recovery, sender, server
+from engineio_twisted.socketio import socket as socketio_socket
 from engineio_twisted.transports import engine_autobahn
 from engineio_twisted.web import fast, fast_exchange
 from fuzz import runner, targets
@@ -22,7 +24,7 @@ from ..kit.engines import TwistedEngine
 
 pytestmark = pytest.mark.no_cover
 
-COUNTS = {"websocket": 300, "channel": 100, "server": 150}
+COUNTS = {"websocket": 300, "channel": 100, "server": 150, "socketio_sessions": 50}
 """How many inputs are made of a corpus; of others a thousand."""
 
 
@@ -33,7 +35,7 @@ def test_everyTargetHasACorpus() -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_corpus(name: str) -> None:
+def test_corpus(name: str, loggedErrors: list[Any]) -> None:
     """Every input is served or refused, and nothing else comes of it."""
     failed = []
     for path in corpusOf(name):
@@ -42,14 +44,18 @@ def test_corpus(name: str) -> None:
         except Exception as error:
             failed.append(f"{path.name}: {error!r}")
     assert failed == []
+    if name in targets.LOGS:
+        loggedErrors.clear()
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_atRandom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atRandom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loggedErrors: list[Any]) -> None:
     """So it is with inputs that are made of them: the same each time."""
     monkeypatch.setattr(runner, "FOUND", tmp_path)
     count = COUNTS.get(name, 1000)
     assert randomly(name, run, random.Random(name), count) == count
+    if name in targets.LOGS:
+        loggedErrors.clear()
 
 
 def test_mutations() -> None:
@@ -114,6 +120,10 @@ def _raise(*args: object, **options: object) -> Any:
     raise ZeroDivisionError
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
 def _wrongDigit(frame: str | bytes) -> packet.Packet:
     return packet.Packet(packet.PacketType.MESSAGE, frame)
 
@@ -143,6 +153,13 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
     "channel": [
         (fast_exchange.FastExchange, "respond", _raise),
         (fast.FastChannel, "requestDone", lambda *_: None),
+    ],
+    "socketio_sessions": [
+        (socketio_socket.Socket, "leaveRooms", _nothing),
+        (client.Client, "closed", _nothing),
+        (server.SocketIO, "gone", _nothing),
+        (recovery.Recovery, "_expire", _nothing),
+        (sender.Sender, "acknowledged", _raise),
     ],
     "server": [
         (socket.Socket, "_end", _raise),
