@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -81,7 +82,7 @@ Start = Callable[..., MemorySocketIO]
 
 @pytest.fixture
 def serving(socketio: Start) -> Callable[..., Any]:
-    """Serve the programs below a heading: `kit, made = serving("socketio-rooms.md", "Who is there")`."""
+    """Serve the programs below a heading: `kit, made = serving("socketio-rooms.md", "Presence")`."""
 
     def start(page: str, heading: str, *numbers: int, options: Any = None, **given: Any) -> Any:
         made: dict[str, Any] = given
@@ -406,7 +407,7 @@ def test_roomsOfClients(serving: Any) -> None:
 
 def test_operators(serving: Any) -> None:
     """Each line reaches whom it says."""
-    kit, made = serving("socketio-rooms.md", "Who is there")
+    kit, made = serving("socketio-rooms.md", "Presence")
     clients = {name: kit.connect() for name in ("self", "garden", "kitchen", "both", "none")}
     sockets = {name: socketOf(kit, client) for name, client in clients.items()}
     for name, rooms in (("self", ["garden"]), ("garden", ["garden"]), ("kitchen", ["kitchen"])):
@@ -458,7 +459,7 @@ def test_manySockets(serving: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_whoIsThere(socketio: Start) -> None:
     """Everybody has the list of those that are there, and never of others."""
-    kit = socketio(run("socketio-rooms.md", "Who is there", {})["application"])
+    kit = socketio(run("socketio-rooms.md", "Presence", {})["application"])
     ann, bob = kit.connect(), kit.connect()
     ann.emit("enter", "Ann")
     assert bob.emitWithAck("enter", 5) == {"error": "not a name"}
@@ -639,7 +640,11 @@ def test_settings(reactor: Any) -> None:
     settings = made["io"].recovery.settings
     assert settings == ConnectionStateRecovery(maxDisconnectionDuration=60_000, maxEvents=5000, maxBytes=10_000_000)
     assert made["news"].recovery is None
-    assert rowsOf(RECOVERY, "Settings") == {*ConnectionStateRecovery.__annotations__}
+    first, last = section(RECOVERY, "Settings")
+    lines = (DOCS / RECOVERY).read_text(encoding="utf-8").splitlines()[first : last - 1]
+    shown = dict(re.findall(r"^\| `(\w+)` \| `?(\w+)`? \|", "\n".join(lines), re.MULTILINE))
+    defaults = {each.name: each.default for each in attrs.fields(ConnectionStateRecovery)}
+    assert shown == {name: str(default).lower() for name, default in defaults.items()}
 
 
 def test_identity(reactor: Any) -> None:
