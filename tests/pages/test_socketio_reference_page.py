@@ -135,8 +135,11 @@ def scene(monkeypatch: pytest.MonkeyPatch, loggedErrors: list[LogEvent]) -> Iter
 
 TABLES = (
     *("## Server", "## Namespace", "### Events of clients", "## Socket", "## Client and Engine", "## Emit cheatsheet"),
-    *("## Adapters", "## Migration notes"),
+    *("## Middlewares", "## Rooms", "## Adapters", "## Migration notes"),
 )
+
+PROSE = ("## Middlewares", "## Rooms")
+"""Tables whose rows have no name that is the same."""
 
 
 def tableRows() -> Iterator[tuple[str, str, str]]:
@@ -311,6 +314,34 @@ def fetched(scene: Scene, values: list[Any]) -> None:
     assert {each.id for each in values[0]} == {*scene.io.sockets}
 
 
+def refused(message: str, data: Any = None) -> Check:
+    def check(scene: Scene, values: list[Any]) -> None:
+        assert scene.refused is not None
+        assert (scene.refused.message, scene.refused.data) == (message, data)
+
+    return check
+
+
+def requested(scene: Scene, values: list[Any]) -> None:
+    scene.kit.connect(transport="websocket")
+    assert [request.path for (request,) in scene.calls] == [b"/socket.io/"]
+
+
+def joined(*those: str) -> Check:
+    def check(scene: Scene, values: list[Any]) -> None:
+        assert scene.socket.rooms == {scene.ann.id, *those}
+
+    return check
+
+
+def room(scene: Scene, values: list[Any]) -> None:
+    assert values == [{scene.socket, scene.bob.socket}]
+
+
+def fetchedRoom(scene: Scene, values: list[Any]) -> None:
+    assert {each.id for each in values[0]} == {scene.ann.id, scene.bob.id}
+
+
 HELLO = ("hello",)
 INTERFACE: dict[tuple[str, str], Check] = {
     ("## Server", "`new Server(httpServer, options)`"): makes,
@@ -372,6 +403,15 @@ INTERFACE: dict[tuple[str, str], Check] = {
     ("## Emit cheatsheet", '`socket.volatile.emit("hello")`'): heard(ann=[HELLO]),
     ("## Emit cheatsheet", '`io.local.emit("hello")`'): heard(ann=[HELLO], bob=[HELLO], eve=[HELLO]),
     ("## Emit cheatsheet", '`io.serverSideEmit("hello", "world")`'): tellsOthers,
+    ("## Middlewares", "`io.use((socket, next) => next())`"): middleware,
+    ("## Middlewares", '`next(new Error("no"))`'): refused("no"),
+    ("## Middlewares", "`error.data = { code: 401 }`"): refused("no", {"code": 401}),
+    ("## Middlewares", "a client's `auth`, an object or a function"): gives(*[{"token": "5f1c0e"}] * 2),
+    ("## Middlewares", "middlewares of Express, `io.engine.use(helmet())`"): requested,
+    ("## Rooms", '`socket.join(["garden", "kitchen"])`'): joined("garden", "kitchen", "lobby"),
+    ("## Rooms", '`io.of("/").adapter.rooms`'): room,
+    ("## Rooms", '`io.of("/").adapter.sids`'): joined("lobby"),
+    ("## Rooms", "a room for each user, `io.in(userId).fetchSockets()`"): fetchedRoom,
     ("## Adapters", "the adapter in memory"): nothing,
     ("## Adapters", "Redis adapter"): isRedis,
     ("## Adapters", "emitters"): nothing,
@@ -521,10 +561,27 @@ BEHAVIOUR = {
 """By which test each row of the table is held."""
 
 
+SAME = {
+    "several, one after the other": "test_connecting.py::test_middlewaresInOrder",
+    "once for each connection, and not for each request": "test_connecting.py::test_middlewaresInOrder",
+    "no `disconnect` if the client is refused, or leaves meanwhile": "test_connecting.py::test_leavingDuringAMiddleware",
+    "`connect_error` of the client": "test_connecting.py::test_refuse",
+    "known to the server only": "test_rooms.py::test_join",
+    '`io.to("garden").to("lobby")`, each recipient once': "test_operators.py::test_targets",
+    '`socket.to("lobby")`, without the socket itself': "test_operators.py::test_targets",
+    "a room for the id of each socket, for private messages": "test_rooms.py::test_roomOfItsId",
+    "rooms are left at the end; `disconnecting` still has them": "test_ends.py::test_order",
+    "several servers: an adapter": "test_redis.py::test_broadcasts",
+}
+"""By which test each row about middlewares and rooms is held that is the same."""
+
+
 def test_everyBehaviourIsShown() -> None:
-    """Each row that differs has a test that shows it."""
+    """Each row that differs has a test that shows it, and so has what is the same without a name to look for."""
     assert {row[0] for row in body(section(PAGE, "## Behaviour"), "subject")} == BEHAVIOUR.keys()
-    for where in BEHAVIOUR.values():
+    same = {theirs for heading, theirs, here in tableRows() if here.startswith("same") and heading in PROSE}
+    assert same == SAME.keys()
+    for where in [*BEHAVIOUR.values(), *SAME.values()]:
         module, _, name = where.partition("::")
         tree = ast.parse((PATH.parents[1] / "tests" / "socketio" / module).read_text(encoding="utf-8"))
         assert name in {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}, where
