@@ -564,7 +564,7 @@ BEHAVIOUR = {
 SAME = {
     "several, one after the other": "test_connecting.py::test_middlewaresInOrder",
     "once for each connection, and not for each request": "test_connecting.py::test_middlewaresInOrder",
-    "no `disconnect` if the client is refused, or leaves meanwhile": "test_connecting.py::test_leavingDuringAMiddleware",
+    "no `disconnect` if the client is refused or leaves": "test_connecting.py::test_leavingDuringAMiddleware",
     "`connect_error` of the client": "test_connecting.py::test_refuse",
     "known to the server only": "test_rooms.py::test_join",
     '`io.to("garden").to("lobby")`, each recipient once': "test_operators.py::test_targets",
