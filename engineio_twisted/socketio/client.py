@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .. import CloseReason, ReadyState
+from .. import BufferLimitExceeded, CloseReason, ReadyState
 from .errors import ConnectRefused, DisconnectReason, InvalidPacket, UnsendableValue
 from .listeners import deferredOf
 from .packet import Packet, PacketType
@@ -17,6 +17,7 @@ from .socket import Socket
 
 if TYPE_CHECKING:
     from .. import Socket as EngineSocket
+    from .interfaces import Encoded
     from .packet import IncompletePacket
     from .recovery import Kept
 
@@ -189,14 +190,12 @@ class Client:
         if not self.isProtocol4:
             data = {"sid": socket.id} if socket.pid is None else {"sid": socket.id, "pid": socket.pid}
         self._sendPacket(_CONNECT, name, data)
+        if missed:
+            self._sendMissed(missed)
         if self.conn.readyState is not ReadyState.OPEN or self.sockets.get(name) is not socket:
             return
         namespace.add(socket)
         asked = socket.begin()
-        if socket.recovered and kept is not None:
-            namespace.adapter.add(socket.id, kept.rooms)
-        for encoded in missed:
-            self._send(encoded)
         for each in asked:
             try:
                 each()
@@ -238,6 +237,27 @@ class Client:
         except BaseException:
             self._log.failure("Session {session} could not be sent a packet", session=self.conn.logName)
             self.conn.close(discard=True)
+
+    def _sendMissed(self, missed: list[Encoded]) -> None:
+        """Send what a client has missed: all of it, or else the session is closed, and not kept."""
+        messages: list[str | bytes] = []
+        for each in missed:
+            messages += each if isinstance(each, list) else [each]
+
+        def sent(result: object) -> None:
+            if isinstance(result, BufferLimitExceeded):
+                self._closeFull()
+
+        try:
+            self.conn.sendAll(messages, sent)
+        except BufferLimitExceeded:
+            self._closeFull()
+
+    def _closeFull(self) -> None:
+        # Not a reason after which it may come back: it would miss the same events again.
+        self.conn.close(
+            discard=True, reason=CloseReason.BUFFER_LIMIT_EXCEEDED, description="it missed more than may be buffered"
+        )
 
     # The end
 

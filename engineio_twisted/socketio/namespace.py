@@ -408,6 +408,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         missed = recovery.missed(kept, socket.auth.get("offset"))
         socket.restore(kept)
         recovery.restored(kept, socket)
+        self.adapter.add(socket.id, kept.rooms)
         return missed
 
 

@@ -7,6 +7,7 @@ Each namespace has one ring of the events it sent, with increasing numbers, and 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -58,7 +59,7 @@ class Kept:
     @ivar socket: the socket, or None after its end.
     """
 
-    __slots__ = ("auth", "begin", "data", "id", "lastSent", "newest", "pid", "remoteId", "rooms", "socket")
+    __slots__ = ("auth", "begin", "data", "id", "joined", "lastSent", "newest", "pid", "remoteId", "rooms", "socket")
 
     def __init__(self, pid: str, socket: Any, begin: int) -> None:
         self.pid = pid
@@ -68,6 +69,8 @@ class Kept:
         # Numbers of events: the newest one when it joined, the last one sent to it, the newest one when it ended.
         self.begin = self.lastSent = self.newest = begin
         self.rooms: frozenset[str] = frozenset()
+        # For each room, the number of the newest event when the socket joined it.
+        self.joined: dict[str, int] = {}
         self.data: dict[str, Any] = {}
         self.auth = socket.auth
 
@@ -227,10 +230,7 @@ class Recovery:
             # Another may have come back to it meanwhile.
             self._lost("unknown")
             return None
-        after = self._after(kept, auth.get("offset"))
-        # Of what came while it was connected, nothing is missing if it has the last event that was sent to it.
-        complete = max(after, kept.newest) if kept.lastSent <= after else after
-        if complete < self.newest - len(self._ring):
+        if self._lastReceived(kept, auth.get("offset")) < self.newest - len(self._ring):
             self._lost("evicted")
             self.forget(kept)
             return None
@@ -238,23 +238,30 @@ class Recovery:
 
     def missed(self, kept: Kept, offset: Any) -> list[Encoded]:
         """Return the events that a client has missed, in their order."""
-        after = self._after(kept, offset)
-        first = self.newest - len(self._ring)
-        rooms = kept.rooms | {kept.id, kept.remoteId}
-        return [
-            each.encoded
-            for each in islice(self._ring, max(0, after - first), None)
-            if (not each.target.rooms or not rooms.isdisjoint(each.target.rooms))
-            and rooms.isdisjoint(each.target.excluded)
+        first, after = self.newest - len(self._ring), self._lastReceived(kept, offset)
+        ids = (kept.id, kept.remoteId)
+
+        def wasIn(names: frozenset[str], number: int) -> bool:
+            return any(each in ids or (each in kept.rooms and kept.joined.get(each, 0) < number) for each in names)
+
+        found = [
+            (number, each.encoded)
+            for number, each in enumerate(islice(self._ring, max(0, after - first), None), max(first, after) + 1)
+            if (not each.target.rooms or wasIn(each.target.rooms, number)) and not wasIn(each.target.excluded, number)
         ]
+        if found:
+            kept.lastSent = found[-1][0]
+        else:
+            # It has all that there was for it until now.
+            kept.begin = kept.lastSent = self.newest
+        return [encoded for _, encoded in found]
 
     def restored(self, kept: Kept, socket: Any) -> None:
         """Let a socket go on with a session that is kept."""
         self._stopWaiting(kept)
         kept.socket = socket
         kept.auth = socket.auth
-        socket.pid = kept.pid
-        socket.lastSent = self.newest
+        socket.pid, socket.lastSent = kept.pid, kept.lastSent
         self._namespace.io.counters.recovered += 1
 
     def forget(self, kept: Kept) -> None:
@@ -266,6 +273,27 @@ class Recovery:
         self._waiting.pop(kept.pid, None)
         self._idsWaiting.discard(kept.id)
         self._deadlines.remove(kept)
+
+    def joined(self, socket: Any, rooms: Iterable[str]) -> None:
+        """Called when a socket is about to join rooms: events that they got before are not for it."""
+        kept = None if socket.pid is None else self._sessions.get(socket.pid)
+        if kept is not None:
+            before = self._namespace.adapter.roomsOf(socket.id)
+            for each in rooms:
+                if each not in before:
+                    kept.joined[each] = self.newest
+
+    def left(self, socket: Any, room: str) -> None:
+        """Called when a socket has left a room."""
+        kept = None if socket.pid is None else self._sessions.get(socket.pid)
+        if kept is not None:
+            kept.joined.pop(room, None)
+
+    def _lastReceived(self, kept: Kept, offset: Any) -> int:
+        """Return the number of the event up to which a client has all that it was sent."""
+        after = self._after(kept, offset)
+        # Of what came while it was connected, nothing is missing if it has the last event that was sent to it.
+        return max(after, kept.newest) if kept.lastSent <= after else after
 
     def _after(self, kept: Kept, offset: Any) -> int:
         """Return the number of the last event that a client has got."""

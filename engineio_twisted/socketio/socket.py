@@ -197,7 +197,10 @@ class Socket(Receiver):
             owner = namespace.socketOf(each)
             isKept = owner is None and namespace.recovery is not None and namespace.recovery.keepsId(each)
             if isKept or (owner is not None and owner is not self):
-                raise ValueError(f"room {each!r:.100}: it is the id of another socket, which is there alone")
+                # Not the whole of it, which is a secret in protocol 4.
+                raise ValueError(f"room {each[:6]!r}…: it is the id of another socket, which is there alone")
+        if namespace.recovery is not None:
+            namespace.recovery.joined(self, rooms)
         namespace.adapter.add(self.id, [each for each in rooms if each != self.id])
 
     def leave(self, *rooms: str) -> None:
@@ -212,6 +215,8 @@ class Socket(Receiver):
             return
         for each in rooms:
             self._namespace.adapter.remove(self.id, each)
+            if self._namespace.recovery is not None:
+                self._namespace.recovery.left(self, each)
 
     # What ends with it
 
@@ -267,6 +272,8 @@ class Socket(Receiver):
 
         @param close: whether to disconnect it from all its namespaces and close its session.
         """
+        if self._state is State.ENDED:
+            return
         if close:
             self.client.disconnect()
         else:
@@ -383,5 +390,5 @@ _STEPS = (
 )
 """The steps of an end, in their order: one that fails keeps no other from running."""
 
-_STEPS_UNCONNECTED = (_remember, _loseAcks, _stopWork, _tellWaiting)
+_STEPS_UNCONNECTED = (_remember, _leaveRooms, _loseAcks, _stopWork, _tellWaiting)
 """Those of a socket that never was connected."""

@@ -366,3 +366,15 @@ def test_workThatFails(socketio: Start) -> None:
     socket.follow(work())
     assert [type(each) for each in errors] == [KeyError]
     kit.errors.clear()
+
+
+def test_disconnectAfterTheEnd(socketio: Start) -> None:
+    """Then it does nothing, to other namespaces of the session neither."""
+    kit = socketio(Ends())
+    client = kit.connect()
+    admin = client.of("/admin")
+    socket = admin.socket
+    admin.disconnect()
+    socket.disconnect(close=True)
+    kit.settle()
+    assert client.connected

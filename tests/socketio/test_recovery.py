@@ -416,3 +416,80 @@ def test_wrongSettings(start: Start, settings: Any) -> None:
     """Settings that can't be are refused at once."""
     with pytest.raises(OptionError, match=r"connectionStateRecovery|maxEvent|skipMiddlewares|sameUser"):
         start(recovery=settings)
+
+
+def test_roomJoinedLater(start: Start) -> None:
+    """What a room got before the client was in it is not replayed, whether something else was missed or not."""
+    kit = start()
+    client = kit.connect(transport="websocket")
+    kit.io.emit("first")
+    kit.settle()
+    assert client.received
+    kit.io.to("admins").emit("secret")
+    client.pauseReading()
+    kit.io.emit("missed")
+    client.socket.join("admins", "gone")
+    client.socket.leave("gone")
+    kit.io.except_("admins").emit("not for it")
+    kit.io.to("admins").emit("for admins")
+    client.drop()
+    kit.io.to("gone").emit("no more")
+    again = kit.connect(recover=client, transport="websocket")
+    assert named(again) == [("missed",), ("for admins",)]
+    again.drop()
+    kit.io.to("admins").emit("after all")
+    assert named(kit.connect(recover=again, transport="websocket")) == [("after all",)]
+
+
+def test_quietClientTwice(start: Start) -> None:
+    """One that has missed nothing comes back again and again, however much others are sent while it is connected."""
+    kit = start(recovery={"maxEvents": 2})
+    client = kit.connect(transport="websocket")
+    kit.io.emit("for all")
+    kit.settle()
+    assert client.received
+    for _ in range(3):
+        for _ in range(5):
+            kit.io.to("elsewhere").emit("for others")
+        client.drop()
+        client = kit.connect(recover=client, transport="websocket")
+        assert (client.recovered, client.received) == (True, [])
+
+
+@pytest.mark.parametrize("action", ["close", "drop", "raise"])
+def test_moreThanMayBeBuffered(start: Start, action: str) -> None:
+    """A client that can't be sent all that it missed gets none of it, and a new session the next time."""
+    sockets: list[Socket] = []
+    ends: list[Any] = []
+
+    def application(io: SocketIO) -> None:
+        io.on("connection", sockets.append)
+        io.on("disconnect", lambda socket, reason, description: ends.append(reason))
+
+    kit = start(application, maxBufferedPackets=5, bufferLimitAction=action)
+    client = kit.connect(transport="websocket")
+    client.drop()
+    for number in range(20):
+        kit.io.emit("missed", number)
+    again = kit.connect(recover=client, wait=False, transport="polling", upgrade=False)
+    kit.settle()
+    assert (again.received, again.disconnected, len(sockets), len(ends)) == ([], "transport error", 1, 1)
+    assert not kit.connect(recover=again, transport="websocket").recovered
+
+
+def test_roomsOfOneThatIsLostAgain(start: Start) -> None:
+    """The rooms are kept by a client whose connection is lost when it is told that it is back."""
+    kit = start()
+    client = kit.connect(transport="websocket")
+    client.socket.join("lobby")
+    client.drop()
+
+    def opened(conn: Any) -> None:
+        conn.once("packetCreate", lambda packet: conn.close(discard=True))
+
+    kit.io.engine.once("connection", opened)
+    lost = kit.connect(recover=client, wait=False, transport="websocket")
+    kit.settle()
+    assert not lost.connected
+    kit.io.to("lobby").emit("missed")
+    assert named(kit.connect(recover=client, transport="websocket")) == [("missed",)]
