@@ -18,7 +18,7 @@ from .adapter import MemoryAdapter
 from .errors import NotSupported
 from .interfaces import Flags, Target
 from .listeners import Listeners, deferredOf
-from .operator import Broadcaster
+from .operator import Broadcaster, checkTimeout
 from .options import ConnectionStateRecovery
 from .packet import Packet, PacketType
 from .recovery import Kept, Recovery
@@ -234,6 +234,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
         @raise NotSupported: the adapter reaches no other process.
         """
+        _checkServerSide(event)
         self.adapter.serverSideEmit(event, [*arguments])
 
     def serverSideEmitWithAck(self, event: str, *arguments: Any, timeout: float | None = None) -> Deferred[list[Any]]:
@@ -243,6 +244,8 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         @param timeout: milliseconds to wait; None for the adapter's default.
         @return: a Deferred of the list of answers. It fails with L{RemoteTimeout} or L{NotSupported}.
         """
+        _checkServerSide(event)
+        checkTimeout(timeout)
         answers: Deferred[list[Any]] = self.adapter.serverSideEmitWithAck(event, [*arguments], timeout)
         return answers
 
@@ -468,6 +471,11 @@ class ParentNamespace(Shared):
     def forget(self, name: str) -> None:
         """Let go of a namespace that has ended."""
         self._children.pop(name, None)
+
+
+def _checkServerSide(event: Any) -> None:
+    if not isinstance(event, str):
+        raise TypeError(f"event {event!r:.100}: expected the name of an event, a str, before its arguments")
 
 
 class _Rooms(Mapping[str, "frozenset[Socket]"]):

@@ -72,14 +72,19 @@ class RedisNamespace(MemoryAdapter):
         """Return the part of a target that other processes may have; None if they have none."""
         if target.flags.local:
             return None
-        socketOf = self.namespace.socketOf
+        socketOf, sessions = self.namespace.socketOf, self.namespace.io.engine.clients
+
+        def isHere(name: str) -> bool:
+            # In protocol 4 an id is that of the session, a secret: also of a socket that has ended before its session.
+            return socketOf(name) is not None or name.rpartition("#")[2] in sessions
+
         rooms, excluded = target.rooms, target.excluded
         if rooms:
-            rooms = frozenset([each for each in rooms if socketOf(each) is None])
+            rooms = frozenset([each for each in rooms if not isHere(each)])
             if not rooms:
                 return None
         if excluded:
-            excluded = frozenset([each for each in excluded if each != target.sender and socketOf(each) is None])
+            excluded = frozenset([each for each in excluded if each != target.sender and not isHere(each)])
         return Target(rooms, excluded, target.flags)
 
     # What goes to other processes

@@ -106,7 +106,8 @@ class Requests:
     def processGone(self, host: str) -> None:
         """Called when a process is gone: it won't answer."""
         for request in [*self._requests.values()]:
-            if host in request.waiting:
+            # Who hears of one may cancel another.
+            if host in request.waiting and request.id in self._requests:
                 request.waiting.remove(host)
                 request.failed += 1
                 self._look(request)

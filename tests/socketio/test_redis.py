@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent
 
 from engineio_twisted import OptionError
@@ -784,6 +784,48 @@ def test_idsAreNoRooms(cluster: Cluster) -> None:
     one.io.to(id).emit("secret")
     cluster.settle()
     assert events(b) == []
+
+
+@pytest.mark.parametrize("way", ["to", "except_"])
+def test_secretIdsOfSocketsThatHaveEnded(cluster: Cluster, two: tuple[Process, Process], way: str) -> None:
+    """The id of a client of protocol 4 is not published after its socket has ended: its session may go on."""
+    one, _ = two
+    admin = one.io.of("/admin")
+    admin.on("disconnect", lambda socket, reason, description: getattr(admin, way)(socket.id).emit("left"))
+    client = one.connect(namespace="/admin", protocol=4)
+    sid = client.engine.sid
+    client.sendRaw("1/admin,")
+    cluster.settle()
+    assert sid in one.io.engine.clients
+    assert [each for each in cluster.redis.log if str(sid).encode() in each[1]] == []
+
+
+def test_requestsThatCancelEachOther(cluster: Cluster, two: tuple[Process, Process]) -> None:
+    """One whose failure cancels another keeps a process that goes from nothing else."""
+    one, other = two
+    other.io.onServerSide("ask", lambda: Deferred())
+    asked = [one.io.serverSideEmitWithAck("ask") for _ in range(3)]
+    failed: list[Any] = []
+    asked[0].addErrback(lambda failure: asked[1].cancel())
+    for each in asked:
+        each.addErrback(lambda failure: failed.append(failure.type))
+    cluster.settle()
+    other.io.close()
+    cluster.settle()
+    assert failed == [CancelledError, RemoteTimeout]
+    assert (one.adapter.stats().requests, one.adapter.stats().processes) == (0, 0)
+
+
+def test_wrongServerSideEvents(two: tuple[Process, Process]) -> None:
+    """A name that is no text, or a time that is none, is refused where it is sent."""
+    io = two[0].io
+    for emit in (io.serverSideEmit, io.serverSideEmitWithAck):
+        with pytest.raises(TypeError, match="the name of an event"):
+            emit(5)  # type: ignore[arg-type]
+    for timeout, kind in ((-5, ValueError), ("5", TypeError)):
+        with pytest.raises(kind, match="expected milliseconds"):
+            io.serverSideEmitWithAck("x", timeout=timeout)  # type: ignore[arg-type]
+    assert two[0].adapter.stats().requests == 0
 
 
 # Options
