@@ -134,7 +134,7 @@ class SocketIO(Namespace):
     """
     A Socket.IO server, on a server of the engine. It is the namespace C{/} itself.
 
-    Besides the events of a L{Namespace} it emits C{new_namespace(namespace)} when a parent has made a namespace.
+    Besides the events of a L{Namespace} it emits C{new_namespace(namespace)} when another namespace was made.
 
     @param engine: the L{Server}. Its path should be C{/socket.io}, which clients expect.
     @param options: the options, instead of keyword arguments.
@@ -275,6 +275,7 @@ class SocketIO(Namespace):
                 if parent is None:
                     namespace = self._namespaces[name] = Namespace(self, name)
                     namespace.recover(settings)
+                    self.fire("new_namespace", namespace)
                     return namespace
                 # Its middlewares are to be called, whether a client or the application names it first.
                 namespace = parent.make(name)

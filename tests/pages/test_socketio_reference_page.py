@@ -347,7 +347,6 @@ INTERFACE: dict[tuple[str, str], Check] = {
     ("## Server", "`new Server(httpServer, options)`"): makes,
     ("## Server", "`new Server(port, options)`"): makes,
     ("## Server", "`new Server(options)`"): makes,
-    ("## Server", "event `new_namespace`"): nothing,
     ("## Server", "`httpServer`"): listening,
     ("## Server", "`sockets`"): lambda scene, values: gives(scene.io.sockets)(scene, values[:1]),
     ("## Server", "`adapter(value)`"): isMemory,

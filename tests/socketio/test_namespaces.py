@@ -283,6 +283,34 @@ def test_childrenThatStay(socketio: Start) -> None:
     assert kit.io.stats().namespaces == before + 1
 
 
+def test_aMiddlewareForAll(socketio: Start) -> None:
+    """Every namespace is told when it is made, by whomever, and once: so all can have a middleware."""
+    made: list[str] = []
+
+    def application(io: SocketIO) -> None:
+        @io.on("new_namespace")
+        def checked(namespace: Any) -> None:
+            made.append(namespace.name)
+            namespace.use(check)
+
+        io.of("/news")
+        io.of(re.compile("^/room-"))
+        io.of("news")
+        io.of("/")
+
+    def check(socket: Any) -> None:
+        if not socket.auth:
+            raise ConnectRefused("no")
+
+    kit = socketio(application)
+    for name in ("/news", "/room-1"):
+        with pytest.raises(Refused, match="no"):
+            kit.connect(name)
+        assert kit.connect(name, {"is": "known"}).connected
+    assert kit.connect().connected
+    assert made == ["/news", "/room-1", "/room-1"]
+
+
 def test_namedBeforeAClientAsks(socketio: Start) -> None:
     """A namespace that the application names first is one of the pattern's too: no client gets in unchecked."""
     made: list[str] = []
@@ -307,7 +335,7 @@ def test_namedBeforeAClientAsks(socketio: Start) -> None:
     client = kit.connect("/room-1", {"is": "known"})
     assert client.emitWithAck("q") == "answer"
     client.disconnect()
-    assert made == ["/room-1", "/room-2"]
+    assert made == ["/room-1", "/room-2", "/hall"]
     assert [*kit.io.namespaces] == ["/", "/room-1", "/room-2", "/hall"]
     recoveries = [each.recovery for each in kit.io.namespaces.values()]
     assert [each and each.settings.maxEvents for each in recoveries] == [None, 7, None, None]
