@@ -80,6 +80,7 @@ class IAdapter(Interface):
     """
 
     namespace = Attribute("The L{Namespace}.")
+    rooms = Attribute("A mapping of the names of rooms to the ids of their sockets, without the rooms of ids.")
 
     def add(id: str, rooms: Iterable[str]) -> None:  # noqa: A002
         """Add a socket to rooms."""

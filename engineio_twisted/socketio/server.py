@@ -162,6 +162,10 @@ class SocketIO(Namespace):
             raise TypeError(f"engine {engine!r:.100}: expected a Server{cure}")
         if engine.socketIONotice.isBound:
             raise TypeError(f"engine {engine!r}: it has a Socket.IO layer already")
+        if options is not None and not isinstance(options, SocketIOOptions):
+            raise TypeError(
+                f"options {options!r:.100}: expected SocketIOOptions, or options by name, as ackTimeout=5000"
+            )
         if options is not None and keywords:
             raise OptionError("options", options, f"expected either SocketIOOptions or {', '.join(keywords)}, not both")
         self.opts: SocketIOOptions = optionsOf(keywords) if options is None else options

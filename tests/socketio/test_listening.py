@@ -185,3 +185,9 @@ def test_asAResource() -> None:
     with MemoryServer(server, site=site) as kit:
         assert kit.connect(path="/live/").transport == "websocket"
         assert io.stats().clients == 1
+
+
+def test_optionsAsADict() -> None:
+    """As the reference takes them, they are refused with what to write instead."""
+    with pytest.raises(TypeError, match=r"^options \{'ackTimeout': 5\}: expected .* by name"):
+        SocketIO(Server(), {"ackTimeout": 5})  # type: ignore[arg-type]

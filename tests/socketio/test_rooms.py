@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from zope.interface.verify import verifyObject
 
-from engineio_twisted.socketio import SocketIO
+from engineio_twisted.socketio import IAdapter, MemoryAdapter, SocketIO
 from engineio_twisted.socketio.testing import Event, MemorySocket, MemorySocketIO
 
 Start = Callable[..., MemorySocketIO]
@@ -121,6 +122,13 @@ def test_readOnly(socketio: Start) -> None:
     for mapping in (kit.io.sockets, kit.io.rooms):
         with pytest.raises((TypeError, AttributeError)):
             mapping["x"] = None  # type: ignore[index]
+
+
+def test_interface(socketio: Start) -> None:
+    """What the layer asks of an adapter is in its interface, such as the rooms that it counts."""
+    adapter = socketio(lambda io: None).io.adapter
+    verifyObject(IAdapter, adapter)
+    assert {each for each in dir(MemoryAdapter) if each[0] != "_"} | {"namespace"} == set(IAdapter.names())
 
 
 def test_fromTheHandlers(socketio: Start) -> None:
