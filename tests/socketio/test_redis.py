@@ -338,6 +338,11 @@ def test_fetchSockets(cluster: Cluster, two: tuple[Process, Process]) -> None:
     assert [each.id for each in resultOf(some)] == [remote.id]
     assert [each.id for each in resultOf(local)] == [one.socketOf(a).id]
     # They can be used.
+    b.on("mood?", lambda *words: (*words, "fine"))
+    answer = remote.emitWithAck("mood?", "today")
+    cluster.settle()
+    assert resultOf(answer) == ("today", "fine")
+    assert events(b) == [("mood?", "today")]
     remote.emit("hello")
     remote.join("yellow")
     remote.leave("blue")
@@ -347,6 +352,10 @@ def test_fetchSockets(cluster: Cluster, two: tuple[Process, Process]) -> None:
     remote.disconnect()
     cluster.settle()
     assert not b.connected
+    gone = remote.emitWithAck("mood?")
+    cluster.settle()
+    with pytest.raises(AckTimeout, match="ended"):
+        resultOf(gone)
 
 
 def test_manySockets(cluster: Cluster) -> None:
