@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -34,6 +34,11 @@ def _notAsked(*_: Any) -> None:
     raise AssertionError("the server asked for no acknowledgement")
 
 
+def _argumentsOf(args: Iterable[Any]) -> tuple[Any, ...]:
+    # For type checkers: of `tuple` itself as a converter they don't know which items it takes.
+    return tuple(args)
+
+
 @attrs.frozen
 class Event:
     """
@@ -45,7 +50,7 @@ class Event:
     """
 
     name: str
-    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_argumentsOf)
     isAsked: bool = attrs.field(default=False, eq=False, repr=False)
     _reply: Callable[..., None] = attrs.field(default=_notAsked, eq=False, repr=False)
 
