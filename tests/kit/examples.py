@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,35 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 PATIENCE = 30
+
+
+# Runs a module with the rest of the command line, and lets it neither connect nor wait.
+GUARD = """
+import runpy, sys
+def refuse(event, args):
+    if event in ("socket.bind", "socket.connect", "time.sleep"):
+        raise RuntimeError(f"{event}{args}")
+sys.addaudithook(refuse)
+module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+# But Twisted's own use of its own, on importing twisted.web.static.
+WARNINGS = ("-W", "error", "-W", "ignore:twisted.web.resource._Unsafe:DeprecationWarning")
+
+
+def guarded(folder: Path, *command: str) -> tuple[int, str]:
+    """Run an example's own tests, which are in a folder, in memory; return the status and what was said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    process = subprocess.run(
+        [sys.executable, *WARNINGS, "-c", GUARD, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    return process.returncode, (process.stdout + process.stderr).decode()
 
 
 @attrs.frozen

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from ..kit.examples import WARNINGS, guarded
 from ..kit.markdown import blocksOf
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
-
-# Runs a module with the rest of the command line, and lets it neither connect nor wait.
-GUARD = """
-import runpy, sys
-def refuse(event, args):
-    if event in ("socket.bind", "socket.connect", "time.sleep"):
-        raise RuntimeError(f"{event}{args}")
-sys.addaudithook(refuse)
-module, *sys.argv[1:] = sys.argv[1:]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
-
-# But Twisted's own use of its own, on importing twisted.web.static.
-WARNINGS = ("-W", "error", "-W", "ignore:twisted.web.resource._Unsafe:DeprecationWarning")
 
 FAULTS = {
     "only who says it is told": ("self._tellAll(**said)", "member.send(_encode(**said))"),
@@ -58,19 +42,6 @@ FAULTS = {
 """Faults of a chat, each as what is in its place in the one that has none."""
 
 
-def run(folder: Path, *command: str) -> tuple[int, str]:
-    """Run the tests that are in a folder; return the status and what was said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
-    process = subprocess.run(
-        [sys.executable, *WARNINGS, "-c", GUARD, *command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        timeout=300,
-    )
-    return process.returncode, (process.stdout + process.stderr).decode()
-
-
 COMMANDS = {
     line.split()[2]: line.split()[2:]
     for block in blocksOf(CHAT / "README.md")
@@ -93,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("plugin", [(), ("-p", "no:twisted")], ids=["pytest-twisted", "plain"])
 def test_pytest(folder: Path, plugin: tuple[str, ...]) -> None:
     """Under pytest, with its plugin for Twisted and without: no socket, no sleep, no warning."""
-    status, said = run(folder, *PYTEST, *plugin)
+    status, said = guarded(folder, *PYTEST, *plugin)
     assert status == 0, said
     assert "36 passed" in said
     assert "warning" not in said
@@ -101,7 +72,7 @@ def test_pytest(folder: Path, plugin: tuple[str, ...]) -> None:
 
 def test_trial(folder: Path) -> None:
     """And under trial."""
-    status, said = run(folder, *COMMANDS["twisted.trial"])
+    status, said = guarded(folder, *COMMANDS["twisted.trial"])
     assert status == 0, said
     assert "PASSED (successes=36)" in said
 
@@ -113,6 +84,6 @@ def test_faults(folder: Path, fault: str) -> None:
     right, wrong = FAULTS[fault]
     assert text.count(right) == 1
     (folder / "chat.py").write_text(text.replace(right, wrong))
-    status, said = run(folder, *PYTEST)
+    status, said = guarded(folder, *PYTEST)
     assert status == 1, said
     assert "1 failed" in said
