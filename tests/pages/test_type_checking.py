@@ -93,7 +93,7 @@ def examples() -> dict[str, str]:
 
 WITHOUT_TYPES = """
 [[tool.mypy.overrides]]
-module = ["django.*"]
+module = ["django.*", "socketio.*"]
 ignore_missing_imports = true
 """
 """What the page doesn't speak of: packages that examples import and that have no types."""
