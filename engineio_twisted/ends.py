@@ -135,6 +135,15 @@ class Ends:
         self._call: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
 
+    def needRoom(self, more: int = 0) -> None:
+        """
+        Raise if the stack has no room to begin an end: call this before anything of it has changed.
+
+        @param more: calls inside each other that come before.
+        @raise RecursionError: it has none.
+        """
+        needRoom(LEAST_ROOM + more)
+
     def add(self, session: Any, steps: Iterable[Callable[[Any], object]]) -> None:
         """
         Queue the steps of an end.
