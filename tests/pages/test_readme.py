@@ -55,3 +55,10 @@ def test_secondProgram(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_length() -> None:
     """It is read in a minute."""
     assert 60 <= len(README.read_text(encoding="utf-8").splitlines()) <= 90
+
+
+@pytest.mark.parametrize("command", ["make run", "make test"])
+def test_commandsOfAClone(command: str) -> None:
+    """It names the commands that run the server and the tests."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert any(line.split("  ")[0] == command for line in lines)
