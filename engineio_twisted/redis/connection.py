@@ -190,8 +190,11 @@ class RedisConnection:
         Have the messages of a channel delivered, now or as soon as there is a connection, and after each loss again.
 
         @param deliver: called with the bytes of each. What it raises is logged.
+        @raise ValueError: the channel is subscribed to already.
         """
         name = channel.encode()
+        if name in self._deliver:
+            raise ValueError(f"channel {channel!r}: it has been subscribed to; give each user a channel of its own")
         self._deliver[name] = deliver
         if self._subscriber is not None and self._subscriber.isReady:
             self._setConnected(False)
@@ -360,7 +363,7 @@ class RedisConnection:
         publisher, subscriber = self._publisher, self._subscriber
         if publisher is None or subscriber is None or self._isConnected:
             return
-        if publisher.isReady and subscriber.isReady and self._confirmed == self._deliver.keys():
+        if publisher.isReady and subscriber.isReady and self._deliver.keys() <= self._confirmed:
             self._connects += 1
             self._problem = ""
             self._log.info("Connected to {address}", address=str(self.address))

@@ -145,7 +145,7 @@ class BroadcastAck:
             return
         self._stop()
         if self._missing:
-            self._fail("ended")
+            self._fail("ended, or had to wait for a volatile event")
         else:
             self.deferred.callback(self._answers)
 

@@ -205,7 +205,7 @@ class Client:
             except BaseException:
                 socket.handlerFailed("use", (), Failure())
         if socket.connected:
-            namespace.fireShared("connection", socket)
+            namespace.connected(socket)
 
     def refuse(self, name: str, message: str, data: Any = None) -> None:
         """Refuse the client a namespace."""
@@ -347,6 +347,9 @@ class Joining:
         self._io.joining.add(self)
         running = self._running = Deferred.fromCoroutine(self._run())
         running.addCallbacks(self._accepted, self._failed)
+        if self._isOver:
+            # A middleware has disconnected its socket, and waits for something.
+            running.cancel()
 
     def _enter(self, namespace: Any) -> None:
         self._namespace = namespace
@@ -372,11 +375,15 @@ class Joining:
             if self._kept is not None:
                 return
         for each in namespace.middlewares:
-            deferred = deferredOf(each(socket))
+            result = each(socket)
+            deferred = deferredOf(result)
             if deferred is not None:
-                await deferred
+                result = await deferred
             if self._isOver:
                 return
+            if result is False:
+                # It means to refuse, and would let everybody in.
+                raise TypeError(f"middleware {each!r:.100} returned False: raise ConnectRefused to refuse a client")
         if recovery is not None and not recovery.settings.skipMiddlewares:
             self._kept = await recovery.comeBack(socket)
 

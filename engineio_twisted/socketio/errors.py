@@ -56,6 +56,8 @@ class ConnectRefused(SocketIOError):
     data: Any
 
     def __init__(self, message: str, data: Any = None) -> None:
+        if not isinstance(message, str):
+            raise TypeError(f"message {message!r:.100}: expected text for the client; what else it is told is data")
         super().__init__(message)
         self.message, self.data = message, data
 

@@ -42,6 +42,9 @@ class EventMiddlewares:
             running.addErrback(self._failed)
             if running.called:
                 self._running = None
+            else:
+                # It owes the acknowledgement of its event.
+                self._socket.namespace.io.watch(running)
         elif len(self._waiting) >= self._most and not self._isPaused:
             self._isPaused = True
             self._socket.conn.pauseReceiving()

@@ -22,6 +22,7 @@ from .operator import Broadcaster, checkTimeout
 from .options import ConnectionStateRecovery
 from .packet import Packet, PacketType
 from .recovery import Kept, Recovery
+from .sender import CANCELLED
 from .socket import Socket
 
 if TYPE_CHECKING:
@@ -160,6 +161,24 @@ class Shared(Listeners):
             isHeard = True
         return isHeard
 
+    def connected(self, socket: Socket) -> None:
+        """Emit C{connection}; a drain waits for handlers that take their time."""
+        for handler in self.handlersOf("connection"):
+            try:
+                deferred = deferredOf(handler(socket))
+            except BaseException:
+                self.handlerFailed("connection", (socket,), Failure())
+                continue
+            if deferred is not None:
+                deferred.addErrback(self._connectionFailed, socket)
+                self.io.watch(deferred)
+        if self.parent is not None:
+            self.parent.connected(socket)
+
+    def _connectionFailed(self, failure: Failure, socket: Socket) -> None:
+        if not failure.check(*CANCELLED):
+            self.handlerFailed("connection", (socket,), failure)
+
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Log what a handler raised, and emit it as C{error} with its socket."""
         socket = args[0] if args else None
@@ -265,6 +284,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
             except BaseException:
                 deferred = fail(Failure())
             deferred.addErrback(self._serverSideFailed, event)
+            self.io.watch(deferred)
             if first is None:
                 first = deferred
             else:

@@ -71,7 +71,9 @@ class Operator:
         self._target = target
 
     def __repr__(self) -> str:
-        return f"<Operator {self._namespace.name} {self._target}>"
+        # Not the rooms: the id of a client of protocol 4 is one, and a secret.
+        target = self._target
+        return f"<Operator {self._namespace.name}, {len(target.rooms)} rooms, {len(target.excluded)} excluded>"
 
     def to(self, *rooms: str) -> Operator:
         """

@@ -85,8 +85,10 @@ def recoveryOf(value: Any) -> ConnectionStateRecovery | None:
 
 
 def _checkParser(_: object, attribute: Any, value: Any) -> None:
-    if value not in ("default", "msgpack") and not IParser.providedBy(value):
-        raise OptionError(attribute.name, value, "expected 'default', 'msgpack', or an object that provides IParser")
+    isParser = IParser.providedBy(value) or all(callable(getattr(value, each, None)) for each in ("encode", "decode"))
+    # A text has both names.
+    if value not in ("default", "msgpack") and (isinstance(value, str | bytes) or not isParser):
+        raise OptionError(attribute.name, value, "expected 'default', 'msgpack', or an object that is an IParser")
 
 
 def _checkFolder(_: object, attribute: Any, value: Any) -> None:

@@ -141,11 +141,9 @@ class Receiver(Sender):
                 self._failedLater(Failure(), event, ackId)
                 return
         if isinstance(result, Deferred):
-            io = self._namespace.io
-            io.handlersRunning += 1
             arguments = (event, ackId)
             result.addCallbacks(self._acknowledgeLater, self._failedLater, arguments, {}, arguments)
-            result.addBoth(io.handlerOver)
+            self._namespace.io.watch(result)
         elif ackId is not None:
             self._acknowledge(result, event, ackId)
 

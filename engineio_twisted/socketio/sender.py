@@ -69,7 +69,7 @@ class Sender(Listeners):
     @property
     def logName(self) -> str:
         """The beginning of its session's id, and its namespace, for logs."""
-        return f"{self.client.conn.logName} in {self._namespace.name}"
+        return f"{self.client.conn.logName} in {self._namespace.name[:100]}"
 
     def _keep(self, what: Callable[[], object]) -> None:
         """Do something when the socket is connected; of one that has ended, nothing."""
@@ -263,6 +263,9 @@ class Sender(Listeners):
         """Remove a listener of L{onAnyOutgoing}, or all of them."""
         if self._outgoing is not None:
             self._outgoing.remove(listener)
+            if not self._outgoing.listeners:
+                self._outgoing = None
+                self._namespace.outgoing.pop(self.id, None)
 
     def listenersAnyOutgoing(self) -> list[Callable[..., object]]:
         """Return the listeners of L{onAnyOutgoing}."""
@@ -295,9 +298,10 @@ class Sender(Listeners):
     def middlewareRaised(self, event: str, failure: Failure) -> None:
         """Emit what a middleware of events raised as C{error}; log it if nobody listens: it may be a mistake."""
         assert failure.value is not None
-        if not self._tellError(failure.value):
+        if not self._tellError(failure.value) and self._namespace.io.allowsLine("event middlewares"):
+            # The client chose the event, and may send it again and again.
             self._log.failure(
-                "Middleware of {event} of session {session} raised", failure, event=event, session=self.logName
+                "Middleware of {event} of session {session} raised", failure, event=event[:100], session=self.logName
             )
 
     def _tellError(self, error: BaseException) -> bool:

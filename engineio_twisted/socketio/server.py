@@ -347,6 +347,10 @@ class SocketIO(Namespace):
                 option=option,
             )
 
+    def allowsLine(self, kind: str) -> bool:
+        """Return whether a line of a kind that clients can cause may be logged now; see L{LogThrottle.allows}."""
+        return self._throttle.allows(kind)
+
     def handlerUnfit(self, socket: Socket, event: str, error: BaseException) -> None:
         """Log that a client sent an event with arguments that its handler doesn't take."""
         if self._throttle.allows("arguments"):
@@ -356,6 +360,11 @@ class SocketIO(Namespace):
                 event=event[:100],
                 problem=str(error),
             )
+
+    def watch(self, deferred: Deferred[Any]) -> None:
+        """Let a drain wait for work that a client has caused."""
+        self.handlersRunning += 1
+        deferred.addBoth(self.handlerOver)
 
     def handlerOver(self, result: Any) -> Any:
         """Called when a handler has come to its end; returns what it is given."""
