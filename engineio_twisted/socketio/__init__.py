@@ -21,10 +21,11 @@ from .errors import (
 from .handshake import Handshake
 from .interfaces import Flags, IAdapter, IParser, Target
 from .listening import attach, listen
-from .namespace import Namespace, ParentNamespace
+from .namespace import Namespace
 from .operator import Operator, SocketOperator
 from .options import ConnectionStateRecovery, SocketIOOptions
 from .packet import Packet, PacketType
+from .parent import ParentNamespace
 from .recovery import Kept
 from .remote import RemoteSocket
 from .server import SocketIO, SocketIOStats

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -200,10 +199,10 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
     recovery: Recovery | None = None
 
-    def __init__(self, io: Any, name: str, parent: ParentNamespace | None = None) -> None:
+    def __init__(self, io: Any, name: str, parent: Shared | None = None) -> None:
         super().__init__(io)
         self.name: str = name
-        self.parent: ParentNamespace | None = parent
+        self.parent: Any = parent
         # Whether it stays when its last socket has left.
         self.isFixed: bool = parent is None
         self._sockets: dict[str, Socket] = {}
@@ -433,64 +432,6 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         recovery.restored(kept, socket)
         self.adapter.add(socket.id, kept.rooms)
         return missed
-
-
-class ParentNamespace(Shared):
-    """
-    Handlers and middlewares of namespaces that are made when clients ask for them. L{SocketIO.of} makes it.
-
-    @ivar children: the namespaces that it has made, by name.
-    """
-
-    def __init__(
-        self,
-        io: Any,
-        accepts: re.Pattern[str] | Callable[[str, dict[str, Any]], object],
-        settings: ConnectionStateRecovery | None,
-    ) -> None:
-        super().__init__(io)
-        self._accepts = accepts
-        self.recoverySettings: ConnectionStateRecovery | None = settings
-        self._children: dict[str, Namespace] = {}
-        self.children: Mapping[str, Namespace] = MappingProxyType(self._children)
-
-    def __repr__(self) -> str:
-        return f"<ParentNamespace {getattr(self._accepts, 'pattern', self._accepts)!r}, {len(self._children)} children>"
-
-    def emit(self, event: str, *arguments: Any) -> None:  # type: ignore[override]
-        """Send an event to all sockets of all its namespaces."""
-        for each in [*self._children.values()]:
-            each.emit(event, *arguments)
-
-    def matches(self, name: str) -> bool:
-        """Return whether the name is one of its pattern. A function is asked for clients alone."""
-        return isinstance(self._accepts, re.Pattern) and self._accepts.search(name) is not None
-
-    async def accepts(self, name: str, auth: dict[str, Any]) -> bool:
-        """Return whether a namespace may be made; a function that raises is logged, and says no."""
-        if isinstance(self._accepts, re.Pattern):
-            return self.matches(name)
-        try:
-            result = self._accepts(name, auth)
-            deferred = deferredOf(result)
-            return bool(result if deferred is None else await deferred)
-        except CancelledError:
-            # The client has left.
-            raise
-        except Exception:
-            self._log.failure("The function that accepts namespaces failed")
-            return False
-
-    def make(self, name: str) -> Namespace:
-        """Make a namespace, and tell the handlers of C{new_namespace}."""
-        child: Namespace = self.io.addNamespace(name, self)
-        self._children[name] = child
-        self.io.fire("new_namespace", child)
-        return child
-
-    def forget(self, name: str) -> None:
-        """Let go of a namespace that has ended."""
-        self._children.pop(name, None)
 
 
 def _checkServerSide(event: Any) -> None:

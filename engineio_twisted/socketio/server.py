@@ -19,7 +19,7 @@ from .acks import AckTimeouts
 from .bundle import serveBundle
 from .client import Client
 from .errors import InvalidPacket
-from .namespace import Namespace, ParentNamespace
+from .namespace import Namespace
 from .options import (
     ConnectionStateRecovery,
     SocketIOKeywords,
@@ -28,6 +28,7 @@ from .options import (
     recoveryOf,
 )
 from .packet import JSONParser
+from .parent import ParentNamespace
 from .socket import Socket
 
 JOINING_TIMEOUT = 30.0

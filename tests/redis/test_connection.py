@@ -587,3 +587,13 @@ def test_withoutTheLibrary() -> None:
         "    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_subscribedTwice(clock: Clock) -> None:
+    """A channel has one user: a second would take the messages of the first."""
+    connection = RedisConnection("redis://localhost")
+    connection.subscribe("channel", print)
+    with pytest.raises(ValueError, match="channel 'channel': it has been subscribed to"):
+        connection.subscribe("channel", print)
+    connection.unsubscribe("channel")
+    connection.subscribe("channel", print)

@@ -522,3 +522,42 @@ def test_asynchronousConnection(socketio: Start) -> None:
     client.emit("say", "a")
     kit.advance(1)
     assert order == ["a", "through"]
+
+
+# What is hardly meant
+
+
+def test_middlewareThatReturnsFalse(socketio: Start, mayLog: None) -> None:
+    """It means to refuse, and does; the log says how that is written."""
+
+    def application(io: SocketIO) -> None:
+        io.use(lambda socket: False)
+
+    kit = socketio(application)
+    with pytest.raises(Refused, match="Connection refused"):
+        kit.connect()
+    (error,) = kit.errors
+    assert "raise ConnectRefused to refuse a client" in str(error)
+    kit.errors.clear()
+
+
+@pytest.mark.parametrize("message", [{"code": 5}, 5, None, b"no"])
+def test_refusalWithoutText(message: Any) -> None:
+    """The message of a refusal is text: a client could not show anything else."""
+    with pytest.raises(TypeError, match="expected text for the client; what else it is told is data"):
+        ConnectRefused(message)
+
+
+def test_middlewareThatDisconnectsAndWaits(socketio: Start) -> None:
+    """What a middleware waits for after it has disconnected its socket is cancelled."""
+    cancelled: list[Any] = []
+
+    def application(io: SocketIO) -> None:
+        @io.use
+        async def middleware(socket: Any) -> None:
+            socket.disconnect()
+            await Deferred(cancelled.append)
+
+    with pytest.raises(Refused):
+        socketio(application).connect()
+    assert len(cancelled) == 1

@@ -56,6 +56,33 @@ def test_drainWaitsForHandlers(socketio: Start) -> None:
     assert kit.io.stats().clients == 0
 
 
+def test_drainWaitsForOtherHandlers(socketio: Start) -> None:
+    """Handlers of connection, and middlewares of events with the handler behind them, are waited for too."""
+
+    def application(io: SocketIO) -> None:
+        async def takesTime(*arguments: Any) -> None:
+            await deferLater(io.engine.reactor, 5, lambda: None)
+
+        @io.on("connection")
+        async def connection(socket: Any) -> None:
+            socket.use(takesTime)
+            await takesTime()
+            socket.emit("welcome")
+
+        io.on("ask", lambda socket: "answer")
+
+    kit = socketio(application, drainTimeout=30_000)
+    client = kit.connect()
+    kit.advance(3)
+    question = client.ask("ask")
+    drained: list[Any] = []
+    kit.io.drain().addCallback(drained.append)
+    kit.advance(10)
+    assert [each.name for each in client.received] == ["welcome"]
+    assert question.answer == "answer"
+    assert len(drained) == 1
+
+
 def test_drainTimeout(socketio: Start) -> None:
     """A handler that never ends isn't waited for longer than `drainTimeout`."""
     application = Slow()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
 
-from engineio_twisted.socketio import ReservedEvent, SocketIO, UnsendableValue
+from engineio_twisted.socketio import ReservedEvent, Socket, SocketIO, UnsendableValue
 from engineio_twisted.socketio.testing import Event, MemorySocket, MemorySocketIO
 
 Start = Callable[..., MemorySocketIO]
@@ -801,3 +802,35 @@ def test_countedEvents(socketio: Start) -> None:
     for _ in range(3):
         client.emit("x", b"y")
     assert kit.io.stats().events == 3
+
+
+def test_eventsThatMiddlewaresRefuse(socketio: Start, loggedErrors: list[LogEvent], leavesNothingBehind: None) -> None:
+    """If nobody listens to errors a client can have one logged in a second, and no long name in it."""
+
+    def application(io: SocketIO) -> None:
+        @io.on("connection")
+        def connection(socket: Socket) -> None:
+            @socket.use
+            def refuse(event: str, arguments: list[Any]) -> None:
+                raise ValueError("no")
+
+    kit = socketio(application)
+    client = kit.connect(transport="websocket")
+    for _ in range(50):
+        client.emit("x" * 1000)
+    assert len(loggedErrors) == 1
+    assert len(str(loggedErrors[0]["event"])) == 100
+    loggedErrors.clear()
+    kit.errors.clear()
+
+
+def test_listenersOfWhatIsSentAreForgotten(socketio: Start) -> None:
+    """A socket whose last listener of what is sent was removed costs broadcasts nothing any more."""
+    kit = socketio(lambda io: None)
+    client = kit.connect()
+    socket = client.socket
+    listener = socket.onAnyOutgoing(lambda *arguments: None)
+    assert [*kit.io.outgoing] == [client.id]
+    socket.offAnyOutgoing(listener)
+    assert [*kit.io.outgoing] == []
+    assert socket.listenersAnyOutgoing() == []

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from engineio_twisted import OptionError
 from engineio_twisted.socketio import AckTimeout, NotSupported, ReservedEvent, SocketIO, UnsendableValue
+from engineio_twisted.socketio.packet import JSONParser
 from engineio_twisted.socketio.testing import Event, MemorySocket, MemorySocketIO
 
 Start = Callable[..., MemorySocketIO]
@@ -410,3 +412,25 @@ def test_oneThatFailsIsLeftOut(socketio: Start) -> None:
         room.io.emit("x" * 100_000)
     room.kit.settle()
     assert [name for name, each in room.clients.items() if len(each.received) == 3] == ["b", "ab", "c"]
+
+
+def test_reprHidesRooms(socketio: Start) -> None:
+    """An operator in a log shows no rooms: an id of protocol 4 is one, and a secret."""
+    kit = socketio(lambda io: None)
+    assert "secret" not in repr(kit.io.to("secret").except_("secret too"))
+
+
+@pytest.mark.parametrize("parser", [1, b"default", "json", object()])
+def test_wrongParsers(socketio: Start, parser: Any) -> None:
+    """A parser that has not what it needs is refused."""
+    with pytest.raises(OptionError, match="parser"):
+        socketio(lambda io: None, parser=parser)
+
+
+def test_ownParser(socketio: Start) -> None:
+    """A parser of the layer's own, with other settings, is one."""
+    kit = socketio(lambda io: io.on("a", lambda socket, value: value), parser=JSONParser(maxAttachments=1))
+    client = kit.engine.connect("websocket")
+    client.send("0")
+    client.send('21["a",2]')
+    assert client.receiveAll()[1] == "31[2]"
