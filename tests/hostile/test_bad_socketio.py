@@ -232,6 +232,78 @@ def test_whatComesBehindAViolation(here: Here, protocol: int) -> None:
     here.check()
 
 
+def test_loggedOnceASecond(here: Here, warnings: list[str]) -> None:
+    """However many violations there are in a second, one line tells of them; each is counted."""
+    for seconds in (0.5, 0.6, 0.1):
+        for _ in range(3):
+            here.kit.engine.connect("websocket").send("hello")
+        here.kit.advance(seconds)
+    assert here.kit.io.stats().invalidPackets == 9
+    here.kit.advance(1)
+    assert "sent an invalid packet" in warnings[0]
+    assert warnings[1:] == [f"invalid packet: {count} more lines were suppressed" for count in (5, 3)]
+    here.check()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_notFlushed(here: Here, transport: str) -> None:
+    """What waits for a client that breaks the protocol is dropped: its session doesn't last until it has taken that."""
+    client = here.client(transport)
+    client.pauseReading()
+    here.kit.io.emit("news", "x" * 500_000)
+    here.kit.io.emit("news", "more")
+    client.send("2[]")
+    assert here.kit.io.stats().clients == len(here.bystanders)
+    client.resumeReading()
+    here.check()
+    assert not [each for each in client.received if "more" in str(each)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "problem"),
+    [
+        (("0/b?again=1",), "a CONNECT for a namespace that the client has joined or is joining"),
+        (("0/slow?a=1", "0/slow?b=2"), "a CONNECT for a namespace that the client has joined or is joining"),
+        (("0/slow?a=1", '2/slow?a=1,["echo"]'), "a packet of type 2 for a namespace that isn't joined"),
+        (("1/b?a=1", '2/b?a=1,["echo"]'), "a packet of type 2 for a namespace that isn't joined"),
+    ],
+)
+def test_violationsWithAQuery(here: Here, messages: Messages, problem: str, warnings: list[str]) -> None:
+    """In protocol 4 a namespace is the same with a query and without."""
+    client = here.client(protocol=4)
+    for each in messages:
+        assert client.readyState == "open"
+        client.send(each)
+    assert client.readyState == "closed"
+    assert warnings == [f"Session {str(client.sid)[:6]}… sent an invalid packet: {problem}"]
+    assert here.application.happened == []
+    here.check()
+
+
+def test_afterTheServerHasEndedIt(here: Here) -> None:
+    """What is late is ignored until the namespace is joined again; then it is left by the client alone."""
+    client = here.client()
+    for each in ('2/b,["go"]', '2/b,["echo"]', "0/b", "1/b"):
+        client.send(each)
+    assert (client.readyState, here.application.happened) == ("open", ["connection /b"])
+    client.send('2/b,["echo"]')
+    assert client.readyState == "closed"
+    here.check()
+
+
+def test_namesOfManyThatTheServerHasEnded(here: Here) -> None:
+    """Of so many as may be joined at once the names are kept, and not of more."""
+    client = here.client()
+    for number in range(9):
+        client.send(f"0/child{number}")
+        client.send(f'2/child{number},["go"]')
+    client.send('2/child8,["echo"]')
+    assert client.readyState == "open"
+    client.send('2/child0,["echo"]')
+    assert client.readyState == "closed"
+    here.check()
+
+
 # What a client says that has joined `/` and `/b`, and what it is answered.
 ANSWERED: dict[str, tuple[Messages, Messages]] = {
     "infinities": (('20["echo",1e999,[-1e999]]',), ("30[null,[null]]",)),
@@ -345,6 +417,8 @@ def test_neverJoins(here: Here) -> None:
 def test_leavesInTheMiddle(here: Here, end: str) -> None:
     """Of clients that leave with half a packet, in a middleware, and owing acknowledgements, nothing is left."""
     failed: list[str] = []
+    sockets: list[Any] = []
+    here.kit.io.on("connection", sockets.append)
     clients = [here.kit.engine.connect("websocket") for _ in range(20)]
     for each in clients:
         for message in ("0", "0/slow", "0/child1", f'53-["echo",{slot(2)}]', b"x"):
@@ -359,6 +433,8 @@ def test_leavesInTheMiddle(here: Here, end: str) -> None:
     here.kit.advance(0 if end != "vanish" else 50)
     assert set(failed) == {{"drop": "transport close", "close": "transport close", "vanish": "ping timeout"}[end]}
     assert len(failed) == 40
+    # The application may keep a socket; what came of a packet isn't kept with it.
+    assert [each.client.isReceivingAttachments for each in sockets] == [False] * 20
     # A middleware that comes to its end now comes too late.
     for gate in here.application.gates:
         assert gate.called

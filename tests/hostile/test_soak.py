@@ -25,7 +25,10 @@ from tests.soak import server
 send, kept = Socket.send, []
 
 def sendBadly(socket, data, *rest):
-    number = int(data.split("." if isinstance(data, str) else b".")[0])
+    number = data.split("." if isinstance(data, str) else b".")[0]
+    if not number.isdigit():
+        return send(socket, data, *rest)
+    number = int(number)
     if number % 50 == 7:
         return socket
     if number % 50 == 8:
@@ -90,5 +93,6 @@ def test_plans() -> None:
     assert {(each.way, each.revision) for each in plans} == {
         (way, revision) for way in ("polling", "websocket", "upgrade") for revision in (3, 4)
     }
+    assert {each.isSocketIO for each in plans} == {False, True}
     assert all(sum(count for _, count in each.delays) == each.fromClient for each in plans)
     assert all(reasonsFor(each) for each in ENDS)

@@ -85,7 +85,10 @@ def run(port: int, first: int, seconds: float) -> Measured:
         load.end()
 
 
-COUNTS = ("clients", "webSockets", "timers", "readers", "descriptors")
+COUNTS = (
+    *("clients", "webSockets", "sockets", "rooms", "acks", "attachments", "waitingSessions"),
+    *("timers", "readers", "descriptors"),
+)
 
 
 def settled(server: Program, idle: Measured) -> Measured:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 import select
 import socket
 import struct
@@ -159,6 +160,17 @@ def saidBy(packet: Packet) -> Message:
     return packet.data if isinstance(packet.data, bytes) else f"{packet.type:d}{packet.data}"
 
 
+EVENT = re.compile(r"4(0|2|3|51-)([0-9]*)(.*)", re.DOTALL)
+"""What the server says of Socket.IO: the type, the id, and the rest."""
+
+
+def eventOf(data: Message, number: int) -> list[Message]:
+    """A message as an event of Socket.IO that is to be acknowledged."""
+    if isinstance(data, bytes):
+        return [f'451-{number}["m",{{"_placeholder":true,"num":0}}]', data]
+    return [f'42{number}["m",{json.dumps(data)}]']
+
+
 class VanishedError(Exception):
     """The plan says that the client is gone from here on."""
 
@@ -259,7 +271,8 @@ class Session:
     def request(self, method: str, transport: str = "polling", headers: str = "", body: bytes | None = None) -> bytes:
         plan = self.plan
         sid = f"&sid={self.sid}" if self.isOpen else f"&{plan.query}"
-        lines = f"{method} /engine.io/?EIO={plan.revision}&transport={transport}{sid}"
+        path = "socket.io" if plan.isSocketIO else "engine.io"
+        lines = f"{method} /{path}/?EIO={plan.revision}&transport={transport}{sid}"
         if self.usesBase64:
             lines += "&b64=1"
         lines += f" HTTP/1.1\r\nHost: localhost\r\n{headers}"
@@ -351,6 +364,8 @@ class Session:
         self.isOpen = True
         self.load.opening -= 1
         self.load.opened += 1
+        if plan.isSocketIO and plan.revision == 4:
+            self.queue.append("40")
         for packet in packets[1:]:
             self.take(packet)
 
@@ -360,7 +375,10 @@ class Session:
             yield from self.after(delay)
             for _ in range(count):
                 data = message(self.plan.serial, FROM_CLIENT, self.said)
-                self.queue.append("4" + data if isinstance(data, str) else data)
+                if self.plan.isSocketIO:
+                    self.queue += eventOf(data, self.said)
+                else:
+                    self.queue.append("4" + data if isinstance(data, str) else data)
                 self.said += 1
 
     def ping(self) -> Activity:
@@ -434,7 +452,9 @@ class Session:
     isLeaving = False
 
     def take(self, packet: Message) -> None:
-        if isinstance(packet, bytes):
+        if self.plan.isSocketIO and (isinstance(packet, bytes) or packet[0] == "4"):
+            self.takeEvent(packet)
+        elif isinstance(packet, bytes):
             self.checked.take(packet)
         elif packet[0] == "4":
             self.checked.take(packet[1:])
@@ -445,6 +465,33 @@ class Session:
             self.isOver = True
         else:
             assert packet in ("3", "6"), f"an odd packet: {packet!r}"
+
+    def takeEvent(self, packet: Message) -> None:
+        """Take a message of Socket.IO: an event, which may ask for an acknowledgement, or one itself."""
+        if isinstance(packet, bytes):
+            assert self.asked is not None, "bytes that no packet has announced"
+            self.checked.take(packet)
+            asked, self.asked = self.asked, None
+        else:
+            kind, asked, data = EVENT.fullmatch(packet).groups()  # type: ignore[union-attr]
+            if kind == "0":
+                self.isJoined = True
+                return
+            if kind == "3":
+                self.acknowledged += 1
+                return
+            assert self.isJoined, f"before CONNECT: {packet[:40]!r}"
+            if kind == "51-":
+                self.asked = asked
+                return
+            self.checked.take(json.loads(data)[1])
+        if asked:
+            self.queue.append(f"43{asked}[]")
+
+    isJoined = False
+    acknowledged = 0
+    # The id of an event whose attachment is to come.
+    asked: str | None = None
 
     def moves(self) -> Activity:
         """Upgrade, perhaps after some attempts that come to nothing, or perhaps only those."""

@@ -121,6 +121,7 @@ class Plan:
     @ivar failures: how many attempts to upgrade are broken off before the one that isn't, or that there isn't.
     @ivar delays: seconds, after which the client says so many messages.
     @ivar linger: seconds it stays when all is said; long enough for heartbeats, sometimes.
+    @ivar isSocketIO: whether its messages are events of Socket.IO.
     """
 
     serial: int
@@ -138,6 +139,7 @@ class Plan:
     base64: bool
     gzip: bool
     keepAlive: bool
+    isSocketIO: bool
 
     @property
     def query(self) -> str:
@@ -177,4 +179,5 @@ def planOf(seed: int, serial: int) -> Plan:
         dice.random() < 0.3,
         dice.random() < 0.2,
         dice.random() < 0.7,
+        dice.random() < 0.5,
     )

@@ -23,9 +23,11 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import deferLater, react
 from twisted.logger import LogEvent, LogLevel, globalLogBeginner
+from twisted.web.pages import notFound
 
 import engineio_twisted.session.socket
-from engineio_twisted import Server, Socket, listen
+from engineio_twisted import FastSite, Server, Socket, attach, socketio
+from engineio_twisted.socketio import AckTimeout, Disconnected, SocketIO
 from engineio_twisted.turns import inLaterTurn
 
 from .plan import (
@@ -78,13 +80,22 @@ class Talk:
         self.said = 0
         self.isClosed = False
         self.timer: DelayedCall | None = None
-        socket.on("message", self.received)
-        socket.on("upgrade", self.upgraded)
-        socket.on("close", self.closed)
+        self.listen()
         totals.opened += 1
         self.say(self.fromServer // 3)
         # The rest goes out little by little, also while the session is being upgraded.
         self.tick()
+
+    def listen(self) -> None:
+        self.socket.on("message", self.received)
+        self.socket.on("upgrade", self.upgraded)
+        self.socket.on("close", self.closed)
+
+    def send(self, data: str | bytes) -> None:
+        self.socket.send(data)
+
+    def close(self, discard: bool = False) -> None:
+        self.socket.close(discard=discard)
 
     def tick(self) -> None:
         self.timer = None
@@ -96,7 +107,7 @@ class Talk:
         if self.isClosed:
             return
         for _ in range(min(count, self.fromServer - self.said)):
-            self.socket.send(message(self.serial, FROM_SERVER, self.said))
+            self.send(message(self.serial, FROM_SERVER, self.said))
             self.said += 1
         self.perhapsClose()
 
@@ -108,9 +119,9 @@ class Talk:
         if self.said < self.fromServer:
             return
         if self.end in ("server early", "deaf") or (self.end == "server" and self.checked.count == self.fromClient):
-            self.socket.close()
+            self.close()
         elif self.end == "server discards":
-            self.socket.close(discard=True)
+            self.close(discard=True)
 
     def upgraded(self, transport: object) -> None:
         self.totals.upgraded += 1
@@ -131,6 +142,30 @@ class Talk:
         totals.received += self.checked.count
         totals.sent += self.said
         totals.ends[f"{self.end}: {reason}"] += 1
+
+
+class SocketIOTalk(Talk):
+    """The application's part in one session of Socket.IO: rooms, acknowledgements both ways, and recovery."""
+
+    def listen(self) -> None:
+        socket: Any = self.socket
+        socket.on("m", self.received)
+        socket.conn.on("upgrade", self.upgraded)
+        socket.on("disconnect", self.closed)
+        socket.join("all", f"room {self.serial % 50}", f"room of {self.serial}")
+
+    def send(self, data: str | bytes) -> None:
+        socket: Any = self.socket
+        if self.said % 2:
+            socket.emitWithAck("m", data).addErrback(lambda failure: failure.trap(AckTimeout, Disconnected))
+        elif self.said % 4:
+            socket.emit("m", data)
+        else:
+            socket.namespace.to(f"room of {self.serial}").emit("m", data)
+
+    def close(self, discard: bool = False) -> None:
+        socket: Any = self.socket
+        socket.conn.close(discard=discard)
 
 
 def memory() -> int:
@@ -154,17 +189,19 @@ async def forgetCancelled() -> None:
     await deferLater(reactor, 0)
 
 
-async def measure(server: Server, totals: Totals) -> dict[str, Any]:
+async def measure(io: SocketIO, server: Server, totals: Totals) -> dict[str, Any]:
     """Return what there is now: of the server, of the reactor, of the process."""
     await forgetCancelled()
     for _ in range(3):
         gc.collect()
     blocks = sys.getallocatedblocks()
+    stats = io.stats()
     # By name, and what is ours by the full one: whatever there is of it belongs to a session or a connection.
     objects = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
     return {
-        "clients": server.clientsCount,
-        "webSockets": len(server._webSockets.connections),
+        "clients": server.clientsCount + io.engine.clientsCount,
+        "webSockets": len(server._webSockets.connections) + len(io.engine._webSockets.connections),
+        **{name: getattr(stats, name) for name in ("sockets", "rooms", "acks", "attachments", "waitingSessions")},
         "timers": sum(call.active() for call in reactor.getDelayedCalls()),
         "readers": len(reactor.getReaders()) + len(reactor.getWriters()),
         "descriptors": len(os.listdir("/proc/self/fd")),
@@ -178,15 +215,15 @@ async def measure(server: Server, totals: Totals) -> dict[str, Any]:
 class Control(Protocol):
     """What comes on stdin."""
 
-    def __init__(self, server: Server, totals: Totals, ended: Deferred[None]) -> None:
-        self.server, self.totals, self.ended = server, totals, ended
+    def __init__(self, io: SocketIO, server: Server, totals: Totals, ended: Deferred[None]) -> None:
+        self.io, self.server, self.totals, self.ended = io, server, totals, ended
 
     def dataReceived(self, data: bytes) -> None:
         Deferred.fromCoroutine(self.answer())
 
     async def answer(self) -> None:
         assert self.transport is not None
-        self.transport.write(json.dumps(await measure(self.server, self.totals)).encode() + b"\n")
+        self.transport.write(json.dumps(await measure(self.io, self.server, self.totals)).encode() + b"\n")
 
     def connectionLost(self, reason: object = None) -> None:
         self.ended.callback(None)
@@ -199,18 +236,22 @@ async def main(_: object) -> None:
     inLaterTurn(reactor, lambda _: None)
     # Until it has begun, what is logged is kept.
     globalLogBeginner.beginLoggingTo([totals.logged], redirectStandardIO=False)
-    server = listen(
-        "tcp:0:interface=127.0.0.1:backlog=1000",
-        pingInterval=int(PING_INTERVAL * 1000),
-        pingTimeout=int(PING_TIMEOUT * 1000),
-        allowEIO3=True,
-    )
+    site = FastSite(notFound())
+    times = {"pingInterval": int(PING_INTERVAL * 1000), "pingTimeout": int(PING_TIMEOUT * 1000)}
+    server = attach(site, allowEIO3=True, **times)
     server.on("connection", lambda socket: Talk(socket, totals) and None)
-    port = (await server.listening).getHost().port
+    io = socketio.attach(
+        site, allowEIO3=True, connectionStateRecovery={"maxDisconnectionDuration": 3000, "maxBytes": 100_000}, **times
+    )
+    io.on("connection", lambda socket: SocketIOTalk(socket, totals) and None)
+    listening = reactor.listenTCP(0, site, 1000, "127.0.0.1")
+    port = listening.getHost().port
     ended: Deferred[None] = Deferred()
-    control = StandardIO(Control(server, totals, ended))
+    control = StandardIO(Control(io, server, totals, ended))
     control.write(json.dumps({"port": port}).encode() + b"\n")
     await ended
+    await listening.stopListening()
+    await io.close()
     await server.close()
 
 
