@@ -592,10 +592,9 @@ def test_refusalThatCannotBeSent(socketio: Start, protocol: int) -> None:
     def application(io: SocketIO) -> None:
         @io.of("/closed").use
         def refuse(socket: Any) -> None:
-            unsendable: Any = object()
-            raise ConnectRefused(unsendable, unsendable)
+            raise ConnectRefused("half of a character: \ud800", object())
 
-    kit = socketio(application, allowEIO3=True)
+    kit = socketio(application, allowEIO3=True, parser="msgpack")
     client = kit.connect("/closed", protocol=protocol, wait=False)
     assert client.refused is not None
     assert (client.refused.message, client.refused.data) == ("Connection refused", None)
