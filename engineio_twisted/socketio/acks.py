@@ -86,13 +86,13 @@ class PendingAck:
         """Called when the time is over."""
         self._stop()
         socket = self._socket
-        socket.forgetAck(self._id)
+        socket._forgetAck(self._id)
         problem = f"the client did not acknowledge the event within {self._milliseconds:g} ms"
         self.deferred.errback(AckTimeout(problem, missing=[socket.id]))
 
     def _cancelled(self, _: Deferred[Any]) -> None:
         self._stop()
-        self._socket.forgetAck(self._id)
+        self._socket._forgetAck(self._id)
 
 
 class BroadcastAck:
@@ -125,7 +125,7 @@ class BroadcastAck:
         if milliseconds is not None:
             timeouts.add(milliseconds, self)
         for each in self._waiting.values():
-            each.expectAck(ackId, self)
+            each._expectAck(ackId, self)
         self._look()
 
     def answered(self, socket: Any, arguments: list[Any]) -> None:
@@ -167,7 +167,7 @@ class BroadcastAck:
             self._timeouts.remove(self._milliseconds, self)
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
-            each.forgetAck(self._id)
+            each._forgetAck(self._id)
 
 
 Pending = PendingAck | BroadcastAck

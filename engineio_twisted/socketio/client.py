@@ -106,7 +106,7 @@ class Client:
                 self._io.counters.events += 1
                 socket.received(data, packetId)
             elif kind == _ACK:
-                socket.acknowledged(packetId, data)
+                socket._acknowledged(packetId, data)
             elif kind == _DISCONNECT:
                 socket.end(DisconnectReason.CLIENT_NAMESPACE_DISCONNECT)
             else:
@@ -134,15 +134,15 @@ class Client:
             self._io.counters.events += 1
             socket.received(packet.data, packet.id)
         elif packet.type == _ACK:
-            socket.acknowledged(packet.id, packet.data)
+            socket._acknowledged(packet.id, packet.data)
         else:
             socket.end(DisconnectReason.CLIENT_NAMESPACE_DISCONNECT)
 
     def _violated(self, error: InvalidPacket) -> None:
         """End the session of a client that doesn't keep to the protocol."""
-        self._io.invalidPacket(self.conn, error)
+        self._io._invalidPacket(self.conn, error)
         for each in [*self.sockets.values()]:
-            each.violated(error)
+            each._clientViolated(error)
         self._incomplete = None
         self.conn.close(discard=True, reason=CloseReason.PARSE_ERROR, description=error.problem)
 
@@ -162,7 +162,7 @@ class Client:
         namespace = io.namespaces.get(name)
         if namespace is not None and namespace.recovery is None and not namespace.middlewares:
             # Nearly always.
-            self.accept(Socket(namespace, self, auth, namespace.idFor(self)), None)
+            self.accept(Socket(namespace, self, auth, namespace._idFor(self)), None)
             return
         if self._joining is None:
             self._joining = {}
@@ -184,7 +184,7 @@ class Client:
         """Let a socket be connected: its client is told first, then it is in its room, and handlers are called."""
         namespace: Any = socket.namespace
         name = namespace.name
-        missed = namespace.welcome(socket, kept)
+        missed = namespace._welcome(socket, kept)
         if self._ended is not None:
             self._ended.pop(name, None)
         self._io.connecting.remove(self)
@@ -354,22 +354,22 @@ class Joining:
     def _enter(self, namespace: Any) -> None:
         self._namespace = namespace
         # It doesn't end while this waits.
-        namespace.joiningHere += 1
+        namespace._joiningHere += 1
 
     async def _run(self) -> None:
         namespace = self._namespace
         if namespace is None:
-            namespace = await self._io.namespaceFor(self._name, self._auth)
+            namespace = await self._io._namespaceFor(self._name, self._auth)
             if self._isOver:
                 if namespace is not None:
                     # It may have been made for this.
-                    namespace.leaveIfEmpty()
+                    namespace._endIfEmpty()
                 return
             if namespace is None:
                 raise ConnectRefused(INVALID_NAMESPACE)
             self._enter(namespace)
         recovery = None if self._client.isProtocol4 else namespace.recovery
-        socket = self.socket = Socket(namespace, self._client, self._auth, namespace.idFor(self._client))
+        socket = self.socket = Socket(namespace, self._client, self._auth, namespace._idFor(self._client))
         if recovery is not None and recovery.settings.skipMiddlewares:
             self._kept = await recovery.comeBack(socket)
             if self._kept is not None:
@@ -449,5 +449,5 @@ class Joining:
 
     def _left(self) -> None:
         if self._namespace is not None:
-            self._namespace.joiningHere -= 1
-            self._namespace.leaveIfEmpty()
+            self._namespace._joiningHere -= 1
+            self._namespace._endIfEmpty()

@@ -54,7 +54,7 @@ class EventMiddlewares:
         while waiting:
             event, arguments, ackId = waiting.popleft()
             if await self._passes(event, arguments):
-                self._socket.dispatch([event, *arguments], ackId)
+                self._socket._dispatch([event, *arguments], ackId)
             if self._isPaused and len(waiting) <= self._most // 2:
                 self._goOn()
         self._running = None
@@ -68,7 +68,7 @@ class EventMiddlewares:
                     await deferred
             except BaseException:
                 if self._socket.connected:
-                    self._socket.middlewareRaised(event, Failure())
+                    self._socket._middlewareRaised(event, Failure())
                 return False
             if not self._socket.connected:
                 return False

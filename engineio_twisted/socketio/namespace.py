@@ -153,7 +153,7 @@ class Shared(Listeners):
         """The middlewares, in the order in which they are called."""
         return self._middlewares
 
-    def fireShared(self, event: str, *arguments: Any) -> bool:
+    def _fireShared(self, event: str, *arguments: Any) -> bool:
         """Call the handlers of an event of the layer itself, and those of the parent; return whether there was one."""
         isHeard = self.fire(event, *arguments)
         if self.parent is not None and self.parent.fire(event, *arguments):
@@ -185,7 +185,7 @@ class Shared(Listeners):
         self._log.failure("Handler of {event} of session {session} failed", failure, event=event, session=name)
         if event not in ("error", "new_namespace") and socket is not None:
             socket.fire("error", failure.value)
-            self.fireShared("error", socket, failure.value)
+            self._fireShared("error", socket, failure.value)
 
 
 class Namespace(Broadcaster, Shared):  # type: ignore[misc]
@@ -204,7 +204,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         self.name: str = name
         self.parent: Any = parent
         # Whether it stays when its last socket has left.
-        self.isFixed: bool = parent is None
+        self._isFixed: bool = parent is None
         self._sockets: dict[str, Socket] = {}
         self.sockets: Mapping[str, Socket] = MappingProxyType(self._sockets)
         self.encode: Callable[[int, str, int | None, Any], Encoded] = io.parser.encode
@@ -214,7 +214,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         self.outgoing: dict[str, Socket] = {}
         self._ackId = 0
         # How many clients are being asked to wait for middlewares.
-        self.joiningHere: int = 0
+        self._joiningHere: int = 0
         self._serverSide: dict[str, tuple[Callable[..., object], ...]] = {}
         make: Any = io.opts.adapter or MemoryAdapter
         self.adapter: Any = make(self)
@@ -308,7 +308,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         socket = self._sockets.get(room)
         return self._byRemoteId.get(room) if socket is None and self._byRemoteId else socket
 
-    def idFor(self, client: Any) -> str:
+    def _idFor(self, client: Any) -> str:
         """Return the id of a new socket. In protocol 4 the client makes it of the session's by itself."""
         if not client.isProtocol4:
             return generateId()
@@ -319,10 +319,10 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         self._sockets[socket.id] = socket
         if socket.remoteId != socket.id:
             self._byRemoteId[socket.remoteId] = socket
-        if socket.hearsOutgoing:
+        if socket._hearsOutgoing:
             self.outgoing[socket.id] = socket
 
-    def removed(self, socket: Socket) -> None:
+    def _removed(self, socket: Socket) -> None:
         """Called when a socket ends; it is in its rooms until L{IAdapter.removeAll}."""
         self._sockets.pop(socket.id, None)
         self.outgoing.pop(socket.id, None)
@@ -330,12 +330,12 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
             self._byRemoteId.pop(socket.remoteId, None)
         socket.client.left(socket)
 
-    def leaveIfEmpty(self) -> None:
+    def _endIfEmpty(self) -> None:
         """End, if this was made when a client asked for it, and nobody is left."""
-        if not self._sockets and not self.joiningHere and not self.isFixed:
-            self.io.namespaceEmpty(self)
+        if not self._sockets and not self._joiningHere and not self._isFixed:
+            self.io._namespaceEmpty(self)
 
-    def closeAdapter(self) -> Deferred[None]:
+    def _closeAdapter(self) -> Deferred[None]:
         """End: forget what is kept, and close the adapter; if that fails, it is logged."""
         if self.recovery is not None:
             self.recovery.close()
@@ -350,7 +350,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
     # For adapters: the sockets of this process
 
-    def newAckId(self) -> int:
+    def _newAckId(self) -> int:
         """Return an id for an acknowledgement, which none of this namespace had before."""
         self._ackId += 1
         return self._ackId
@@ -380,7 +380,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
     def _transmit(self, encoded: Encoded, sockets: Collection[Socket], flags: Flags, data: list[Any]) -> None:
         if self.outgoing:
             for each in sockets:
-                each.tellOutgoing(data)
+                each._tellOutgoing(data)
             # A listener may have ended some.
             sockets = [each for each in sockets if each.connected]
         count = self.io.engine.broadcast(
@@ -400,7 +400,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         @raise UnsendableValue: an argument can't be sent.
         """
         flags = target.flags
-        ackId = self.newAckId()
+        ackId = self._newAckId()
         encoded = self.encode(PacketType.EVENT, self.name, ackId, packet.data)
         sockets = {each.id: each for each in self.adapter.socketsIn(target.rooms, target.excluded)}
         missing = [id for id, each in sockets.items() if flags.volatile and not each.conn.isDrained]  # noqa: A001
@@ -413,7 +413,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
 
     # Recovery
 
-    def welcome(self, socket: Socket, kept: Kept | None) -> list[Encoded]:
+    def _welcome(self, socket: Socket, kept: Kept | None) -> list[Encoded]:
         """
         Give a socket that is about to be connected its session; return what it has missed.
 

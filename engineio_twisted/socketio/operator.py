@@ -287,15 +287,15 @@ class SocketOperator:
 
     def emit(self, event: str, *arguments: Any) -> None:
         """Send an event to the socket: see L{Socket.emit}."""
-        self._socket.emitWith(self._flags, event, arguments)
+        self._socket._emitWith(self._flags, event, arguments)
 
     def send(self, *arguments: Any) -> None:
         """Send an event named C{message} to the socket."""
-        self._socket.emitWith(self._flags, "message", arguments)
+        self._socket._emitWith(self._flags, "message", arguments)
 
     def emitWithAck(self, event: str, *arguments: Any) -> Deferred[Any]:
         """Send an event to the socket. Return a Deferred of its acknowledgement: see L{Socket.emitWithAck}."""
-        answer: Deferred[Any] = self._socket.emitWithAckWith(self._flags, event, arguments)
+        answer: Deferred[Any] = self._socket._emitWithAckWith(self._flags, event, arguments)
         return answer
 
     @property

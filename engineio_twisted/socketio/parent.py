@@ -62,7 +62,7 @@ class ParentNamespace(Shared):
 
     def make(self, name: str) -> Namespace:
         """Make a namespace, and tell the handlers of C{new_namespace}."""
-        child: Namespace = self.io.addNamespace(name, self)
+        child: Namespace = self.io._addNamespace(name, self)
         self._children[name] = child
         self.io.fire("new_namespace", child)
         return child

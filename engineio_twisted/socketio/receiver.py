@@ -73,11 +73,11 @@ class Receiver(Sender):
         @param data: its name and its arguments; a list of its own.
         """
         if self._middlewares is None:
-            self.dispatch(data, ackId)
+            self._dispatch(data, ackId)
         else:
             self._middlewares.receive(data[0], data[1:], ackId)
 
-    def dispatch(self, data: list[Any], ackId: int | None) -> None:
+    def _dispatch(self, data: list[Any], ackId: int | None) -> None:
         """Call the handlers of an event, and acknowledge it with what the first one returns."""
         if self._incoming is not None:
             for each in self._incoming.listeners:
@@ -128,7 +128,7 @@ class Receiver(Sender):
         isCalled = error.__traceback__ is not None and error.__traceback__.tb_next is not None
         if isinstance(error, TypeError) and not isCalled:
             # The client chose how many arguments there are, and may do so again and again.
-            self._namespace.io.handlerUnfit(self, event, error)
+            self._namespace.io._handlerUnfit(self, event, error)
             self._tellError(error)
         else:
             self.handlerFailed(event, (), failure)

@@ -181,7 +181,7 @@ class Recovery:
         self._expired[kept.pid] = None
         if len(self._expired) > MOST_EXPIRED:
             self._expired.popitem(last=False)
-        self._namespace.leaveIfEmpty()
+        self._namespace._endIfEmpty()
 
     async def comeBack(self, socket: Any) -> Kept | None:
         """

@@ -260,7 +260,7 @@ class RedisNamespace(MemoryAdapter):
         name, *arguments = event.data
         flags = Flags(compress=event.target.flags.compress)
         for socket in self.socketsIn(event.target.rooms, event.target.excluded):
-            answer = socket.emitWithAckWith(flags, name, tuple(arguments))
+            answer = socket._emitWithAckWith(flags, name, tuple(arguments))
             answer.addCallbacks(self._callBack, lambda _: None, callbackArgs=(event,))
 
     def _callBack(self, answer: Any, event: Event) -> None:

@@ -103,13 +103,13 @@ class Sender(Listeners):
             else:
                 self.client.conn.send(encoded)
             return
-        self.emitWith(_PLAIN, event, arguments)
+        self._emitWith(_PLAIN, event, arguments)
 
     def send(self, *arguments: Any) -> None:
         """Send an event named C{message} to the client."""
         self.emit("message", *arguments)
 
-    def emitWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> None:
+    def _emitWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> None:
         """Send an event with flags, as L{emit}."""
         checkEvent(event)
         namespace = self._namespace
@@ -117,7 +117,7 @@ class Sender(Listeners):
         if self._state is not CONNECTED:
             # What can't be sent is to be known here, and not later.
             namespace.encode(_EVENT, namespace.name, None, data)
-            self._keep(partial(self.emitWith, flags, event, arguments))
+            self._keep(partial(self._emitWith, flags, event, arguments))
             return
         if namespace.recovery is not None and not flags.volatile:
             encoded = namespace.recovery.record(data, Target(frozenset((self.id,)), flags=flags))
@@ -126,7 +126,7 @@ class Sender(Listeners):
             encoded = namespace.encode(_EVENT, namespace.name, None, data)
         self._transmitTold(encoded, flags, data)
 
-    def transmit(self, encoded: Encoded, flags: Flags = _PLAIN) -> None:
+    def _transmit(self, encoded: Encoded, flags: Flags = _PLAIN) -> None:
         """Send a packet that is encoded."""
         conn = self.client.conn
         if flags.volatile and not conn.isDrained:
@@ -136,7 +136,7 @@ class Sender(Listeners):
         else:
             conn.send(encoded, compress=flags.compress)
 
-    def tellOutgoing(self, data: list[Any]) -> None:
+    def _tellOutgoing(self, data: list[Any]) -> None:
         """Call the listeners of what is sent."""
         if self._outgoing is not None:
             for each in self._outgoing.listeners:
@@ -154,20 +154,20 @@ class Sender(Listeners):
         @raise UnsendableValue: an argument cannot be sent.
         """
         if timeout is _DEFAULT:
-            return self.emitWithAckWith(_PLAIN, event, arguments)
+            return self._emitWithAckWith(_PLAIN, event, arguments)
         checkTimeout(timeout)
-        return self.emitWithAckWith(Flags(timeout=float("inf") if timeout is None else timeout), event, arguments)
+        return self._emitWithAckWith(Flags(timeout=float("inf") if timeout is None else timeout), event, arguments)
 
-    def emitWithAckWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> Deferred[Any]:
+    def _emitWithAckWith(self, flags: Flags, event: str, arguments: tuple[Any, ...]) -> Deferred[Any]:
         """Send an event with flags, as L{emitWithAck}."""
         checkEvent(event)
         if self._reason is not None:
             return fail(Disconnected(self._reason))
         namespace = self._namespace
-        ackId = namespace.newAckId()
+        ackId = namespace._newAckId()
         encoded = namespace.encode(_EVENT, namespace.name, ackId, [event, *arguments])
         pending = PendingAck(self, ackId, namespace.ackTimeout(flags), namespace.io.ackTimeouts)
-        self.expectAck(ackId, pending)
+        self._expectAck(ackId, pending)
         if self._state is State.CONNECTING:
             self._keep(partial(self._transmitTold, encoded, flags, [event, *arguments]))
             return pending.deferred
@@ -182,18 +182,18 @@ class Sender(Listeners):
     def _transmitTold(self, encoded: Encoded, flags: Flags, data: list[Any]) -> None:
         """Tell the listeners of what is sent, and send an event that is encoded, unless one of them has ended this."""
         if self._outgoing is not None:
-            self.tellOutgoing(data)
+            self._tellOutgoing(data)
         if self._state is CONNECTED:
-            self.transmit(encoded, flags)
+            self._transmit(encoded, flags)
 
-    def expectAck(self, ackId: int, pending: Pending) -> None:
+    def _expectAck(self, ackId: int, pending: Pending) -> None:
         """Tell something of the acknowledgement with an id, or of the end."""
         if self._acks is None:
             self._acks = {}
         self._acks[ackId] = pending
         self._namespace.io.counters.acks += 1
 
-    def forgetAck(self, ackId: int) -> None:
+    def _forgetAck(self, ackId: int) -> None:
         """Wait for an acknowledgement no more; one that isn't waited for is no error."""
         if self._acks is not None and self._acks.pop(ackId, None) is not None:
             self._namespace.io.counters.acks -= 1
@@ -238,7 +238,7 @@ class Sender(Listeners):
     # Listeners of what is sent
 
     @property
-    def hearsOutgoing(self) -> bool:
+    def _hearsOutgoing(self) -> bool:
         """Whether there were listeners of what is sent to it."""
         return self._outgoing is not None
 
@@ -271,7 +271,7 @@ class Sender(Listeners):
         """Return the listeners of L{onAnyOutgoing}."""
         return [] if self._outgoing is None else [*self._outgoing.listeners]
 
-    def acknowledged(self, ackId: int | None, arguments: list[Any]) -> None:
+    def _acknowledged(self, ackId: int | None, arguments: list[Any]) -> None:
         """Called with each acknowledgement of the client."""
         counters = self._namespace.io.counters
         pending = None if ackId is None or self._acks is None else self._acks.pop(ackId, None)
@@ -295,10 +295,10 @@ class Sender(Listeners):
             assert failure.value is not None
             self._tellError(failure.value)
 
-    def middlewareRaised(self, event: str, failure: Failure) -> None:
+    def _middlewareRaised(self, event: str, failure: Failure) -> None:
         """Emit what a middleware of events raised as C{error}; log it if nobody listens: it may be a mistake."""
         assert failure.value is not None
-        if not self._tellError(failure.value) and self._namespace.io.allowsLine("event middlewares"):
+        if not self._tellError(failure.value) and self._namespace.io._allowsLine("event middlewares"):
             # The client chose the event, and may send it again and again.
             self._log.failure(
                 "Middleware of {event} of session {session} raised", failure, event=event[:100], session=self.logName
@@ -307,9 +307,9 @@ class Sender(Listeners):
     def _tellError(self, error: BaseException) -> bool:
         """Emit an error, and return whether anyone listens."""
         isHeard = self.fire("error", error)
-        return self._namespace.fireShared("error", self, error) or isHeard
+        return self._namespace._fireShared("error", self, error) or isHeard
 
-    def violated(self, error: BaseException) -> None:
+    def _clientViolated(self, error: BaseException) -> None:
         """Called when its client has sent what is no packet, before the session ends."""
         self._tellError(error)
 

@@ -181,7 +181,7 @@ class SocketIO(Namespace):
         self._parents: list[ParentNamespace] = []
         self._throttle = LogThrottle(lambda: engine.clock)
         # Handlers that have not come to their end, and who waits for that.
-        self.handlersRunning: int = 0
+        self._handlersRunning: int = 0
         self._idle: list[Deferred[None]] = []
         super().__init__(self, "/")
         self._namespaces["/"] = self
@@ -286,7 +286,7 @@ class SocketIO(Namespace):
                 namespace = parent.make(name)
             if connectionStateRecovery is not None:
                 namespace.recover(settings)
-            namespace.isFixed = True
+            namespace._isFixed = True
             return namespace
         if not isinstance(name, re.Pattern) and not callable(name):
             raise TypeError(f"namespace {name!r:.100}: expected a name, a compiled pattern, or a function of a name")
@@ -294,7 +294,7 @@ class SocketIO(Namespace):
         self._parents.append(parent)
         return parent
 
-    async def namespaceFor(self, name: str, auth: dict[str, Any]) -> Namespace | None:
+    async def _namespaceFor(self, name: str, auth: dict[str, Any]) -> Namespace | None:
         """Return the namespace of a name, or make it if one of the parents takes the name; None if none does."""
         for parent in self._parents:
             if await parent.accepts(name, auth):
@@ -303,15 +303,15 @@ class SocketIO(Namespace):
                 return parent.make(name) if known is None else known
         return self._namespaces.get(name)
 
-    def addNamespace(self, name: str, parent: ParentNamespace) -> Namespace:
+    def _addNamespace(self, name: str, parent: ParentNamespace) -> Namespace:
         """Make a namespace of a parent."""
         namespace = Namespace(self, name, parent)
         namespace.recover(parent.recoverySettings)
-        namespace.isFixed = not self.opts.cleanupEmptyChildNamespaces
+        namespace._isFixed = not self.opts.cleanupEmptyChildNamespaces
         self._namespaces[name] = namespace
         return namespace
 
-    def namespaceEmpty(self, namespace: Namespace) -> None:
+    def _namespaceEmpty(self, namespace: Namespace) -> None:
         """Called when a namespace that a client has asked for is empty, unless it stays."""
         if namespace.recovery is not None and namespace.recovery.waiting and not self.isClosing:
             # Its clients may come back.
@@ -320,7 +320,7 @@ class SocketIO(Namespace):
             del self._namespaces[namespace.name]
             if namespace.parent is not None:
                 namespace.parent.forget(namespace.name)
-            namespace.closeAdapter()
+            namespace._closeAdapter()
 
     # Clients
 
@@ -336,7 +336,7 @@ class SocketIO(Namespace):
         self._clients.discard(client)
         self.connecting.remove(client)
 
-    def invalidPacket(self, conn: EngineSocket, error: InvalidPacket) -> None:
+    def _invalidPacket(self, conn: EngineSocket, error: InvalidPacket) -> None:
         """Count and log what a client sent, which ends its session."""
         self.counters.invalidPackets += 1
         if self._throttle.allows("invalid packet"):
@@ -348,11 +348,11 @@ class SocketIO(Namespace):
                 option=option,
             )
 
-    def allowsLine(self, kind: str) -> bool:
+    def _allowsLine(self, kind: str) -> bool:
         """Return whether a line of a kind that clients can cause may be logged now; see L{LogThrottle.allows}."""
         return self._throttle.allows(kind)
 
-    def handlerUnfit(self, socket: Socket, event: str, error: BaseException) -> None:
+    def _handlerUnfit(self, socket: Socket, event: str, error: BaseException) -> None:
         """Log that a client sent an event with arguments that its handler doesn't take."""
         if self._throttle.allows("arguments"):
             self._log.warn(
@@ -364,13 +364,13 @@ class SocketIO(Namespace):
 
     def watch(self, deferred: Deferred[Any]) -> None:
         """Let a drain wait for work that a client has caused."""
-        self.handlersRunning += 1
-        deferred.addBoth(self.handlerOver)
+        self._handlersRunning += 1
+        deferred.addBoth(self._handlerOver)
 
-    def handlerOver(self, result: Any) -> Any:
+    def _handlerOver(self, result: Any) -> Any:
         """Called when a handler has come to its end; returns what it is given."""
-        self.handlersRunning -= 1
-        if not self.handlersRunning and self._idle:
+        self._handlersRunning -= 1
+        if not self._handlersRunning and self._idle:
             idle, self._idle = self._idle, []
             for each in idle:
                 each.callback(None)
@@ -442,13 +442,13 @@ class SocketIO(Namespace):
         self.isDraining = True
         # A handler that drains its own server is to come to its end, and to be acknowledged.
         await deferLater(self.engine.clock, 0)
-        if self.handlersRunning:
+        if self._handlersRunning:
             idle: Deferred[None] = Deferred()
             self._idle.append(idle)
             await idle
 
     def _close(self) -> Deferred[Any]:
         self.isDraining = self.isClosing = True
-        closing = [each.closeAdapter() for each in [*self._namespaces.values()]]
+        closing = [each._closeAdapter() for each in [*self._namespaces.values()]]
         self._throttle.flush()
         return gatherResults(closing)

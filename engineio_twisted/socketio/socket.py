@@ -308,39 +308,39 @@ class Socket(Receiver):
         ends.add(self, _STEPS if wasConnected else _STEPS_UNCONNECTED)
         if wasConnected:
             # No event is to reach it any more.
-            self._namespace.removed(self)
+            self._namespace._removed(self)
         else:
             self.client.left(self)
         ends.run()
 
-    def endStep(self, event: str) -> None:
+    def _endStep(self, event: str) -> None:
         """Emit an event of its end."""
         self.fire(event, self._reason, self._description)
-        self._namespace.fireShared(event, self, self._reason, self._description)
+        self._namespace._fireShared(event, self, self._reason, self._description)
 
-    def leaveRooms(self) -> None:
+    def _leaveOwnRooms(self) -> None:
         """Be in no room any more."""
         self._hasLeft = True
         self._namespace.adapter.removeAll(self.id)
 
-    def loseAcks(self) -> None:
+    def _loseAcks(self) -> None:
         """Tell those who wait for acknowledgements that none comes."""
         assert self._reason is not None
         # One at a time: who is told may cancel others.
         while self._acks:
             ackId = next(iter(self._acks))
             pending = self._acks[ackId]
-            self.forgetAck(ackId)
+            self._forgetAck(ackId)
             pending.lost(self, self._reason)
 
-    def stopWork(self) -> None:
+    def _endWork(self) -> None:
         """Stop what was to end with it."""
         if self._middlewares is not None:
             self._middlewares.stop()
         if self._work is not None:
             self._work.stop()
 
-    def tellWaiting(self) -> None:
+    def _tellOfEnd(self) -> None:
         """Fire the Deferreds of L{whenDisconnected}."""
         if self._work is not None and self._reason is not None:
             self._work.closed(self._reason)
@@ -350,7 +350,7 @@ class Socket(Receiver):
 
 
 def _disconnecting(socket: Any) -> None:
-    socket.endStep("disconnecting")
+    socket._endStep("disconnecting")
 
 
 def _remember(socket: Any) -> None:
@@ -360,27 +360,27 @@ def _remember(socket: Any) -> None:
 
 
 def _leaveRooms(socket: Any) -> None:
-    socket.leaveRooms()
+    socket._leaveOwnRooms()
 
 
 def _loseAcks(socket: Any) -> None:
-    socket.loseAcks()
+    socket._loseAcks()
 
 
 def _stopWork(socket: Any) -> None:
-    socket.stopWork()
+    socket._endWork()
 
 
 def _disconnected(socket: Any) -> None:
-    socket.endStep("disconnect")
+    socket._endStep("disconnect")
 
 
 def _tellWaiting(socket: Any) -> None:
-    socket.tellWaiting()
+    socket._tellOfEnd()
 
 
 def _leaveNamespace(socket: Any) -> None:
-    socket.namespace.leaveIfEmpty()
+    socket.namespace._endIfEmpty()
 
 
 _STEPS = (

@@ -46,7 +46,7 @@ def empty(kit: MemorySocketIO) -> None:
     assert left == (0, 0, 0, 0, 0, 0)
     for each in kit.io.namespaces.values():
         assert dict(each.outgoing) == {}
-        assert each.joiningHere == 0
+        assert each._joiningHere == 0
     assert kit.clock.getDelayedCalls() == []
 
 
@@ -495,7 +495,7 @@ def test_sharedResults(socketio: Start) -> None:
     # What was cancelled has not failed.
     assert [type(each) for each in kit.errors] == [KeyError]
     kit.errors.clear()
-    assert kit.io.handlersRunning == 0
+    assert kit.io._handlersRunning == 0
     client.disconnect()
     empty(kit)
 

@@ -312,7 +312,7 @@ class Sessions:
         assert stats.waitingSessions == 0
         assert sorted(io.namespaces) == FIXED
         assert {name: len(each.outgoing) for name, each in io.namespaces.items()} == {"/": 0, "/auth": 1, "/slow": 0}
-        assert all(each.joiningHere == 0 for each in io.namespaces.values())
+        assert all(each._joiningHere == 0 for each in io.namespaces.values())
         self.kit.close()
 
 
