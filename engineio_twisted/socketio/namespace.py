@@ -330,9 +330,14 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
             self._byRemoteId.pop(socket.remoteId, None)
         socket.client.left(socket)
 
+    @property
+    def _isEmpty(self) -> bool:
+        """Whether no client is in it, or waits to join it."""
+        return not self._sockets and not self._joiningHere
+
     def _endIfEmpty(self) -> None:
         """End, if this was made when a client asked for it, and nobody is left."""
-        if not self._sockets and not self._joiningHere and not self._isFixed:
+        if self._isEmpty and not self._isFixed:
             self.io._namespaceEmpty(self)
 
     def _closeAdapter(self) -> Deferred[None]:

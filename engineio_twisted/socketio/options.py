@@ -48,7 +48,8 @@ class ConnectionStateRecovery:
     @ivar skipMiddlewares: whether the middlewares of the namespace are left out for a client that comes back.
     @ivar maxEvents: maximum events kept for each namespace.
     @ivar maxBytes: maximum bytes of events kept for each namespace.
-    @ivar maxWaitingSessions: maximum sessions without a connection kept for each namespace.
+    @ivar maxWaitingSessions: maximum sessions without a connection kept for each namespace; and, for each parent,
+        maximum namespaces that have no other sessions.
     @ivar sameUser: function called with the L{Kept} session and the new socket, after the middlewares if those are
         called; a false result, plain or asynchronous, gives the client a new session. None gives the session to any
         client that knows its secret.

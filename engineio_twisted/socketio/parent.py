@@ -31,6 +31,8 @@ class ParentNamespace(Shared):
         self._accepts = accepts
         self.recoverySettings: ConnectionStateRecovery | None = settings
         self._children: dict[str, Namespace] = {}
+        # Those that were empty, the one longest ago first.
+        self._kept: dict[str, Namespace] = {}
         self.children: Mapping[str, Namespace] = MappingProxyType(self._children)
 
     def __repr__(self) -> str:
@@ -70,3 +72,20 @@ class ParentNamespace(Shared):
     def forget(self, name: str) -> None:
         """Let go of a namespace that has ended."""
         self._children.pop(name, None)
+        self._kept.pop(name, None)
+
+    def keep(self, namespace: Namespace) -> None:
+        """
+        Keep a namespace that is empty, whose clients may come back.
+
+        A client may ask for any number of names: no more are kept than sessions in one of them.
+        """
+        self._kept.pop(namespace.name, None)
+        self._kept[namespace.name] = namespace
+        recovery: Any = namespace.recovery
+        if len(self._kept) > recovery.settings.maxWaitingSessions:
+            oldest = self._kept.pop(next(iter(self._kept)))
+            # It may have been joined meanwhile.
+            if oldest._isEmpty and oldest.recovery is not None:
+                oldest.recovery.close()
+                oldest._endIfEmpty()

@@ -315,6 +315,8 @@ class SocketIO(Namespace):
         """Called when a namespace that a client has asked for is empty, unless it stays."""
         if namespace.recovery is not None and namespace.recovery.waiting and not self.isClosing:
             # Its clients may come back.
+            assert namespace.parent is not None
+            namespace.parent.keep(namespace)
             return
         if self._namespaces.get(namespace.name) is namespace:
             del self._namespaces[namespace.name]

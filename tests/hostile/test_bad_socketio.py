@@ -508,6 +508,26 @@ def test_recoveryOfOthers(socketio: Start) -> None:
     here.check()
 
 
+def test_namespacesOfThoseWhoMayComeBack(socketio: Start) -> None:
+    """Clients that join one name after the other, and are lost, leave no more of them than may wait in one."""
+    here = Here(socketio, connectionStateRecovery={"maxWaitingSessions": 5})
+    here.kit.connect("/child0").drop()
+    stays = here.kit.connect("/child1")
+    stays.drop()
+    stays = here.kit.connect(recover=stays)
+    assert stays.recovered
+    for number in range(2, 10):
+        here.kit.connect(f"/child{number}").drop()
+    kept = {f"/child{number}" for number in (1, 5, 6, 7, 8, 9)}
+    assert {each for each in here.kit.io.namespaces if "child" in each} == kept
+    assert stays.emitWithAck("echo", 1) == 1
+    stays.disconnect()
+    here.kit.advance(121)
+    assert not [each for each in here.kit.io.namespaces if "child" in each]
+    here.gauges = (*here.gauges[:-1], here._timers())
+    here.check()
+
+
 @pytest.mark.sockets
 @pytest_twisted.ensureDeferred
 async def test_overSockets(serve: Callable[..., Any]) -> None:
