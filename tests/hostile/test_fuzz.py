@@ -155,11 +155,11 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (fast.FastChannel, "requestDone", lambda *_: None),
     ],
     "socketio_sessions": [
-        (socketio_socket.Socket, "leaveRooms", _nothing),
+        (socketio_socket.Socket, "_leaveOwnRooms", _nothing),
         (client.Client, "closed", _nothing),
         (server.SocketIO, "gone", _nothing),
         (recovery.Recovery, "_expire", _nothing),
-        (sender.Sender, "acknowledged", _raise),
+        (sender.Sender, "_acknowledged", _raise),
     ],
     "server": [
         (socket.Socket, "_end", _raise),
