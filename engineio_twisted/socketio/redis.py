@@ -11,9 +11,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .. import DeadlineQueue, LogThrottle, Measure, OptionError, ServerObserver, generateId
+from .. import DeadlineQueue, LogThrottle, Measure, OptionError, generateId
 from ..redis import RedisConnection, RedisStats
 from .errors import AdapterError, NotSupported, UnsendableValue
+from .measuring import Measuring
 from .redis_messages import (
     ALIVE,
     GONE,
@@ -67,20 +68,6 @@ class RedisAdapterStats:
     tooLarge: int
     remoteTimeouts: int
     redis: RedisStats
-
-
-class _Measuring(ServerObserver):
-    """
-    Shows the numbers of an adapter beside those of its server.
-
-    @param adapter: the L{RedisAdapter}.
-    """
-
-    def __init__(self, adapter: RedisAdapter) -> None:
-        self._adapter = adapter
-
-    def measures(self) -> list[Measure]:
-        return self._adapter.measures()
 
 
 class RedisAdapter:
@@ -209,7 +196,7 @@ class RedisAdapter:
         self.connection.subscribe(self._channel, self._peersMessage)
         self.connection.subscribe(self._ownChannel, self._ownMessage)
         self.connection.watch(self._connectionChanged)
-        engine.addObserver(_Measuring(self))
+        engine.addObserver(Measuring(self.measures))
         self.connection.start(engine.reactor)
         self._beat()
 

@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from .. import DeadlineQueue, Ends, LogThrottle, Measure, OptionError, Server, ServerObserver
+from .. import DeadlineQueue, Ends, LogThrottle, Measure, OptionError, Server
 from .. import Socket as EngineSocket
 from .acks import AckTimeouts
 from .bundle import serveBundle
 from .client import Client
 from .errors import InvalidPacket
+from .measuring import Measuring
 from .namespace import Namespace
 from .options import (
     ConnectionStateRecovery,
@@ -97,20 +98,6 @@ _COUNTERS = {
 }
 
 
-class _Measuring(ServerObserver):
-    """
-    Shows the numbers of the layer beside those of its server.
-
-    @param layer: the L{SocketIO}.
-    """
-
-    def __init__(self, layer: SocketIO) -> None:
-        self._layer = layer
-
-    def measures(self) -> list[Measure]:
-        return self._layer.measures()
-
-
 class Counters:
     """What the layer counts."""
 
@@ -187,7 +174,7 @@ class SocketIO(Namespace):
         self._namespaces["/"] = self
         self.recover(self.opts.connectionStateRecovery)
         engine.socketIONotice.layerBound()
-        engine.addObserver(_Measuring(self))
+        engine.addObserver(Measuring(self.measures))
         engine.on("connection", self._opened)
         engine.addShutdownTrigger("drain", self._drain)
         engine.addShutdownTrigger("close", self._close)
