@@ -135,14 +135,13 @@ class Ends:
         self._call: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
 
-    def needRoom(self, more: int = 0) -> None:
+    def needRoom(self) -> None:
         """
         Raise if the stack has no room to begin an end: call this before anything of it has changed.
 
-        @param more: calls inside each other that come before.
         @raise RecursionError: it has none.
         """
-        needRoom(LEAST_ROOM + more)
+        needRoom()
 
     def add(self, session: Any, steps: Iterable[Callable[[Any], object]]) -> None:
         """

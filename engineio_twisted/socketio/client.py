@@ -29,9 +29,6 @@ _CONNECT, _DISCONNECT, _EVENT, _ACK, _CONNECT_ERROR = (
     PacketType.CONNECT_ERROR,
 )
 
-_STEPS_BEFORE = 10
-"""How many calls inside each other there are at most before a socket ends, which checks itself."""
-
 REFUSED = "Connection refused"
 INVALID_NAMESPACE = "Invalid namespace"
 CLOSING = "Server is closing"
@@ -279,7 +276,7 @@ class Client:
                 joining.refuse(REFUSED)
             return
         # Not that the client is told, and the end fails.
-        self._io.ends.needRoom(_STEPS_BEFORE)
+        self._io.ends.needRoom()
         if self._ended is None:
             self._ended = {}
         elif len(self._ended) >= self._io.opts.maxNamespacesPerClient:
@@ -431,7 +428,7 @@ class Joining:
         """End: nothing more is called, and what is waited for is cancelled."""
         if self._isOver:
             return
-        self._io.ends.needRoom(_STEPS_BEFORE)
+        self._io.ends.needRoom()
         self._leave()
         socket = self.socket
         if socket is not None:

@@ -292,15 +292,10 @@ class Socket(Receiver):
         return kept or []
 
     def end(self, reason: DisconnectReason, description: str = "") -> None:
-        """
-        End it, whatever the reason; the steps of the end run at once, or behind an end that is running.
-
-        @raise RecursionError: the stack is full. The socket is as before.
-        """
+        """End it, whatever the reason; the steps of the end run at once, or behind an end that is running."""
         if self._state is State.ENDED:
             return
         ends = self._namespace.io.ends
-        ends.needRoom()
         wasConnected = self._state is CONNECTED
         self._state = State.ENDED
         self._reason, self._description = reason, description

@@ -759,3 +759,60 @@ def test_binaryWhileUpgrading(socketio: Start) -> None:
     assert len(client.received) - len(received) + dropped == 15
     client.disconnect()
     empty(kit)
+
+
+@pytest.mark.parametrize("end", ["disconnect", "close"])
+def test_endsWhileConnectIsSent(socketio: Start, end: str) -> None:
+    """A socket that a listener of the session ends before CONNECT is through is never connected."""
+    called: list[str] = []
+
+    def application(io: SocketIO) -> None:
+        @io.use
+        def middleware(socket: Any) -> None:
+            socket.conn.once("packetCreate", lambda packet: socket.disconnect(end == "close"))
+
+        io.on("connection", lambda socket: called.append("connection"))
+        io.on("x", lambda socket: called.append("x"))
+
+    kit = socketio(application)
+    raw = kit.engine.connect("websocket")
+    raw.send("0")
+    assert kit.io.stats().sockets == 0
+    if end == "disconnect":
+        raw.send('2["x"]')
+        raw.close()
+    assert called == []
+    empty(kit)
+
+
+def test_otherSettingsOfRecovery(socketio: Start) -> None:
+    """With other settings a namespace keeps nothing of what it has kept, nor a timer for it."""
+    kit = socketio(lambda io: io.of("/a", connectionStateRecovery=True))
+    kit.connect("/a").drop()
+    assert kit.io.stats().waitingSessions == 1
+    kit.io.of("/a", connectionStateRecovery=False)
+    assert kit.io.stats().waitingSessions == 0
+    empty(kit)
+
+
+def test_closingWaitsForAllAdapters(socketio: Start, loggedErrors: list[LogEvent]) -> None:
+    """One that fails to close is logged, with its namespace; the others are waited for."""
+    closing: Deferred[None] = Deferred()
+
+    class Adapter(MemoryAdapter):
+        def close(self) -> Deferred[None]:
+            if self.namespace.name == "/":
+                raise ZeroDivisionError
+            return closing
+
+    kit = socketio(lambda io: io.of("/slow"), adapter=Adapter)
+    closed = kit.io.close()
+    kit.settle()
+    assert not closed.called
+    closing.callback(None)
+    kit.settle()
+    assert closed.called
+    assert [type(each) for each in kit.errors] == [ZeroDivisionError]
+    assert [each["namespace"] for each in loggedErrors] == ["/"]
+    kit.errors.clear()
+    loggedErrors.clear()
