@@ -112,10 +112,10 @@ def test_itsOwnTime() -> None:
     """A clock that no thread can wake has a time of its own; each other reactor has one steady clock."""
     clock = Clock()
     assert steadyClock(clock) is clock
-    assert Server(reactor=clock)._clock is clock
+    assert Server(reactor=clock).clock is clock
     reactor = Wall()
     steady = steadyClock(reactor)
-    assert steady is steadyClock(reactor) is Server(reactor=reactor)._clock
+    assert steady is steadyClock(reactor) is Server(reactor=reactor).clock
     verifyObject(IReactorTime, steady)
     assert abs(steady.seconds() - reactor.seconds()) < HOUR * 1e9
     module._clockOf.cache_clear()
