@@ -1,4 +1,4 @@
-"""The comparisons: what is measured of which servers, and where it is written."""
+"""The comparisons: the servers and modes of each, and the files that take its results."""
 
 from __future__ import annotations
 

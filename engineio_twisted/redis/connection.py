@@ -187,7 +187,7 @@ class RedisConnection:
 
     def subscribe(self, channel: str, deliver: Deliver) -> None:
         """
-        Have the messages of a channel delivered, now or as soon as there is a connection, and after each loss again.
+        Subscribe to a channel, as soon as there is a connection and again after each loss of it.
 
         @param deliver: called with the bytes of each. What it raises is logged.
         @raise ValueError: the channel is subscribed to already.
@@ -235,7 +235,7 @@ class RedisConnection:
         return True
 
     def watch(self, watcher: Callable[[bool], object]) -> None:
-        """Have a function called with L{isConnected} whenever that has changed. What it raises is logged."""
+        """Call a function with L{isConnected} whenever that has changed. Log what the function raises."""
         self._watchers.append(watcher)
 
     def whenConnected(self) -> Deferred[None]:

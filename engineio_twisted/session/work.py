@@ -27,7 +27,7 @@ FEW = 16
 
 
 class FailureReceiver(Protocol):
-    """What is told of work that fails, such as an L{EventEmitter}."""
+    """The receiver of failures of work, such as an L{EventEmitter}."""
 
     def handlerFailed(self, event: str, args: tuple[Any, ...], failure: Failure) -> None:
         """Called with what the work raised, by the name that it fails by, and no arguments."""

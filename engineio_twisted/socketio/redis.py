@@ -80,7 +80,7 @@ class RedisAdapter:
         has it; or a L{RedisConnection}, which may serve others too and isn't closed with the adapter.
     @param channel: the channel of python-socketio's messages. Our own go by C{<channel>#engineio_twisted}.
     @param requestTimeout: milliseconds that the answer of another process is waited for.
-    @param maxMessageBytes: bytes of a message for other processes; a larger one is refused where it is sent.
+    @param maxMessageBytes: maximum bytes of a message for other processes. Sending a larger one raises L{AdapterError}.
     @param options: options of the L{RedisConnection}.
     @raise OptionError: a wrong URL or option. The error doesn't show the password.
     @ivar connection: the L{RedisConnection}.
