@@ -262,6 +262,7 @@ class IEngineServer(Interface):
     reading: Any = Attribute("The L{Connections} of requests whose bodies are being read.")
     counters: Any = Attribute("The L{Counters} of what happens.")
     isClosing: bool = Attribute("Whether it is closing, or has closed.")
+    director: Any = Attribute("The L{IRequestDirector} if there are several processes; None otherwise.")
 
     def handle(exchange: Any, isUpgrade: bool) -> None:
         """
@@ -280,6 +281,32 @@ class IEngineServer(Interface):
 
     def pushTarget(exchange: Any, method: bytes, uri: bytes) -> Any:
         """Return the L{IPushReceiver} to which a request with a body would deliver it, or None."""
+
+
+class IRequestDirector(Interface):
+    """What says in which process a request is served, and sends it there, if there are several processes."""
+
+    def destination(method: bytes, uri: bytes) -> Any:
+        """Return the process that serves a request, if its connection can move there; None if it is served here."""
+
+    def move(destination: Any, released: Any) -> None:
+        """
+        Send a connection to another process.
+
+        @param destination: from L{destination}, in the same turn.
+        @param released: the connection, a L{Released}, which is sent, or served here after all.
+        """
+
+    def takes(exchange: Any, isUpgrade: bool) -> bool:
+        """
+        Have another process serve a request if that is to.
+
+        @param exchange: an L{IExchange} on a connection that stays here.
+        @return: whether it does. Then nothing else may be done about the request.
+        """
+
+    def pushReceiver(exchange: Any, method: bytes, uri: bytes) -> Any:
+        """Return the L{IPushReceiver} of a session in another process to which a body would go, or None."""
 
 
 class IPushReceiver(Interface):

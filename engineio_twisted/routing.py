@@ -90,10 +90,12 @@ class Router:
     @ivar middlewares: called with each L{IExchange}, in this order.
     @ivar reading: the requests whose bodies are being read.
     @ivar decisions: about requests, which take time.
+    @ivar director: the L{IRequestDirector} if there are several processes; None otherwise.
     """
 
     _log = Logger()
     _warnedOfIdleTime = False
+    director: Any = None
 
     def __init__(self, server: RoutedServer, admitting: Admitting, writer: ResponseWriter, clients: Clients) -> None:
         self.opts: ServerOptions = server.opts
@@ -112,7 +114,9 @@ class Router:
     def isClosing(self) -> bool:
         return self._admitting.isClosing
 
-    def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> PollingTransport | None:
+    def pushTarget(self, exchange: Any, method: bytes, uri: bytes) -> Any:
+        if self.director is not None and (elsewhere := self.director.pushReceiver(exchange, method, uri)) is not None:
+            return elsewhere
         try:
             wanted = self._classify(exchange, method, uri, isUpgrade=False)
         except HTTPRefusal:
@@ -125,6 +129,8 @@ class Router:
         await self._writer.refuseEarly(exchange, refusal)
 
     def handle(self, exchange: Any, isUpgrade: bool) -> None:
+        if self.director is not None and self.director.takes(exchange, isUpgrade):
+            return
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             exchange.channel.persistent = False
@@ -315,6 +321,11 @@ class Router:
                 raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
             sid.encode()
+            if self.director is not None and not sid.startswith(self.opts.idPrefix):
+                expected = (
+                    f"expected one that begins with opts.idPrefix, {self.opts.idPrefix!r}, which names this worker"
+                )
+                raise ValueError(f"generateId returned an id that no request would find: {expected}")
             if sid in self.server._factory.clients:
                 raise ValueError("generateId returned an id that a live session has")
         except GeneratorExit:

@@ -37,6 +37,8 @@ ABOVE = {"endpoints", "service", "operation", "testing"}
 FLOORS |= {each: {*FLOORS["listening"], "listening", "__init__", *ABOVE} for each in ABOVE}
 # Of the engine what is public alone: `test_socketIOImportsWhatIsPublic`.
 FLOORS["socketio"] = {"__init__", "endpoints", "redis", "service", "testing"}
+# Several processes: what is public, the hooks of `web`, and the command whose service they run.
+FLOORS["workers"] = {*FLOORS["listening"], "listening", "__init__", "service", "operation"} - {"session", "transports"}
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 

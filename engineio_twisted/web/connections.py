@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -252,6 +253,59 @@ def handOver(channel: Any, protocol: Any) -> bytes:
         connection.protocol = protocol
     protocol.makeConnection(connection)
     return behind
+
+
+def isMovable(connection: Any) -> bool:
+    """
+    Return whether another process could go on with a connection just now.
+
+    A plain one of the reactor's to which nothing is being written, and that isn't closing, is; so is one in memory that
+    says so.
+    """
+    isDirect: bool = _isDirect(connection) or bool(getattr(connection, "isMovable", False))
+    return isDirect
+
+
+def detach(channel: Any) -> Any:
+    """
+    Take the connection of a channel out of its reactor, and let go of the channel, which hears of no end.
+
+    @param channel: a channel of ours, with nothing that it has read and no request left, on a connection that
+        L{isMovable}.
+    @return: the socket, or what stands for it in memory.
+    """
+    connection = channel.transport
+    channel.clearLineBuffer()
+    channel.setTimeout(None)
+    connection.unregisterProducer()
+    channel.released()
+    if not isinstance(connection, tcp.Connection):
+        return connection.detach()
+    connection.stopReading()
+    connection.stopWriting()
+    connection.connected, connection.disconnected = 0, 1
+    found = connection.socket
+    # As at its end: from here on it is none to the reactor either, which may be in the middle of reading it.
+    del connection.protocol, connection.socket, connection.fileno
+    return found
+
+
+def attach(carrier: Any, factory: Any, reactor: Any) -> Any:
+    """
+    Make a connection of what L{detach} returned in another process, or in this one.
+
+    @param carrier: is closed, as the connection has a descriptor of its own.
+    @param factory: builds its protocol.
+    @return: the connection, which is being read.
+    @raise OSError: its client has gone, or the system has no descriptor left.
+    """
+    if not isinstance(carrier, socket.socket):
+        return carrier.attach(factory)
+    try:
+        reactor.adoptStreamConnection(carrier.fileno(), carrier.family, factory)
+    finally:
+        carrier.close()
+    return factory.channel.transport
 
 
 def isStream(channel: Any) -> bool:

@@ -135,6 +135,10 @@ class FastExchange:
         self._headers: Mapping[str, str] | None = None
         self._length = 0
 
+    def whole(self) -> bytes:
+        """Return the bytes that came, of which this was made."""
+        return b"%b %b HTTP/1.1\r\n%b%b" % (self._method, self._uri, self._head, self._body)
+
     # The request of twisted.web
 
     @property

@@ -1,0 +1,1 @@
+"""Several processes as one server, without sticky sessions: what C{twistd engineio --workers} runs."""
