@@ -23,9 +23,25 @@ from .static import Page, StaticFolder
 from .toml import document
 
 
+class CommandFailed(SystemExit):
+    """
+    The command ends before it runs, with one line and a non-zero exit.
+
+    @ivar problem: the line, without the name of the command.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{commandName()}: {problem}")
+        self.problem = problem
+
+
 def fail(message: str) -> NoReturn:
-    """End the command before it runs, with one line and a non-zero exit."""
-    raise SystemExit(f"{commandName()}: {' '.join(message.splitlines())}")
+    """
+    End the command before it runs, with one line and a non-zero exit.
+
+    @raise CommandFailed: always.
+    """
+    raise CommandFailed(" ".join(message.splitlines()))
 
 
 def findApp(name: str) -> Callable[[Server], object]:
