@@ -39,18 +39,18 @@ class Released:
     """
     A connection that no reactor watches, on its way to another process.
 
-    @param channel: the channel that had it.
-    @param carrier: its socket, or what stands for that in memory.
+    @param channel: the channel that has it until now.
     @param data: what was read of it and not served.
+    @ivar carrier: its socket, or what stands for that in memory.
+    @ivar data: as given.
     @ivar moves: how often it has moved, this time included.
     @ivar acceptedAt: when it was accepted, in seconds of the system's monotonic clock.
     @ivar served: how many requests were served on it.
     @ivar facts: what is told of it to the process that takes it.
     """
 
-    def __init__(self, channel: DirectedChannel, carrier: Any, data: bytes) -> None:
+    def __init__(self, channel: DirectedChannel, data: bytes) -> None:
         self._site = channel.site
-        self.carrier: Any = carrier
         self.data: bytes = data
         self.peer: Any = channel.transport.getPeer()
         self.host: Any = channel.getHost()
@@ -58,6 +58,7 @@ class Released:
         self.acceptedAt: float = channel.acceptedAt
         self.served: int = channel.served
         self.facts: Any = None
+        self.carrier: Any = detach(channel)
 
     def forget(self) -> None:
         """Let go of it, as another process has it: this one's copy is closed, which ends nothing."""
@@ -160,8 +161,7 @@ class DirectedChannel(FastChannel):
         return director.destination(method, uri)
 
     def _move(self, director: Any, destination: Any, data: bytes) -> None:
-        carrier = detach(self)
-        director.move(destination, Released(self, carrier, data))
+        director.move(destination, Released(self, data))
 
 
 class _Arriving:
