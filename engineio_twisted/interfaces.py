@@ -286,14 +286,17 @@ class IEngineServer(Interface):
 class IRequestDirector(Interface):
     """What says in which process a request is served, and sends it there, if there are several processes."""
 
-    def destination(method: bytes, uri: bytes) -> Any:
-        """Return the process that serves a request, if its connection can move there; None if it is served here."""
+    def place(method: bytes, uri: bytes) -> Any:
+        """Return the process that serves a request; None if it is this one."""
 
-    def move(destination: Any, released: Any) -> None:
+    def mayMove(place: Any) -> bool:
+        """Return whether a connection may move to a process that L{place} has returned."""
+
+    def move(place: Any, released: Any) -> None:
         """
         Send a connection to another process.
 
-        @param destination: from L{destination}, in the same turn.
+        @param place: from L{place}, in the same turn.
         @param released: the connection, a L{Released}, which is sent, or served here after all.
         """
 

@@ -63,6 +63,8 @@ class Server(ServerEvents):
     @raise TypeError: the site isn't one, or the options aren't.
     @ivar opts: the L{ServerOptions}.
     @ivar listening: of a server made by L{listen}, a Deferred of the port, an C{IListeningPort}.
+    @ivar workers: the L{Workers<engineio_twisted.workers.Workers>} if this is one of several processes that serve the
+        same clients; None otherwise.
     @ivar socketIONotice: what says in the log that a client of Socket.IO has come. A Socket.IO layer calls its
         C{layerBound}.
     """
@@ -70,6 +72,7 @@ class Server(ServerEvents):
     _log = Logger()
     _events = SERVER_EVENTS
     listening: Deferred[Any]
+    workers: Any = None
     # Of a server made by listen.
     _ownPorts: Ports | None = None
 

@@ -36,6 +36,7 @@ class SocketFactory:
     @param clock: the time of the server, an C{IReactorTime}.
     @param addressOf: returns the address of the client that sent a request.
     @ivar clients: the live sessions, by id.
+    @ivar countElsewhere: returns how many sessions other processes have that C{maxSessions} counts too.
     """
 
     _log = Logger()
@@ -55,6 +56,12 @@ class SocketFactory:
         isLimited = (options.maxMessagesPerSecond, options.maxBytesPerSecond, options.firstPacketTimeout) != (None,) * 3
         self._class = LimitedSession if isLimited else Session
         self._waiting: list[Deferred[None]] = []
+        self.countElsewhere: Callable[[], int] | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many handshakes are being decided about."""
+        return self._limits.pending
 
     def admit(self, exchange: Any) -> Admission:
         """
@@ -64,8 +71,9 @@ class SocketFactory:
         """
         now = self.clock.seconds()
         address = self.addressOf(exchange) if self._limits.needsAddress else None
+        sessions = len(self.clients) + (0 if self.countElsewhere is None else self.countElsewhere())
         try:
-            return self._limits.admit(address, len(self.clients), now)
+            return self._limits.admit(address, sessions, now)
         except SessionLimitExceeded as refusal:
             if self.counters.throttle.allows(refusal.name):
                 self._log.warn("A handshake was refused: {reason}", reason=refusal.message, name=refusal.name)

@@ -80,7 +80,8 @@ class DirectedChannel(FastChannel):
     @ivar moves: how often it has moved from one process to another.
     @ivar acceptedAt: as of L{Released}.
     @ivar served: as of L{Released}.
-    @ivar isSettled: whether the next request is served here, whatever its address says: it has travelled already.
+    @ivar isSettled: whether the request that is read or answered is served here, whatever its address says: it has
+        travelled already, or this has been found out.
     """
 
     _command: bytes
@@ -123,12 +124,12 @@ class DirectedChannel(FastChannel):
         if director is not None:
             request = self.requests[-1]
             request.clientproto = self._version
-            destination = self._destination(director, self._command, self._path, isUpgrade(request))
-            if destination is not None:
+            place = self._placeToMove(director, self._command, self._path, isUpgrade(request))
+            if place is not None:
                 head = b"\r\n".join(self._lines) + b"\r\n"
                 if len(head) + len(self._buffer) <= MAX_MOVED_BYTES:
                     self.requests.clear()
-                    self._move(director, destination, head + self._buffer)
+                    director.move(place, Released(self, head + self._buffer))
                     raise RequestMoved
         self._lines = []
         super().allHeadersReceived()
@@ -141,11 +142,11 @@ class DirectedChannel(FastChannel):
     def _serve(self, exchange: FastExchange, engineServer: IEngineServer, isUpgrade: bool) -> None:
         director = engineServer.director
         if director is not None:
-            destination = self._destination(director, exchange.method, exchange.uri, isUpgrade)
-            if destination is not None:
+            place = self._placeToMove(director, exchange.method, exchange.uri, isUpgrade)
+            if place is not None:
                 whole = exchange.whole()
                 if len(whole) <= MAX_MOVED_BYTES:
-                    self._move(director, destination, whole)
+                    director.move(place, Released(self, whole))
                     return
         super()._serve(exchange, engineServer, isUpgrade)
 
@@ -154,14 +155,17 @@ class DirectedChannel(FastChannel):
         self.served += 1
         super().requestDone(request)
 
-    def _destination(self, director: Any, method: bytes, uri: bytes, isUpgrade: bool) -> Any:
+    def _placeToMove(self, director: Any, method: bytes, uri: bytes, isUpgrade: bool) -> Any:
         """Return where the connection moves for the request that has come; None if it stays."""
-        if self.isSettled or not (isUpgrade or self.moves < MAX_MOVES) or not isMovable(self.transport):
+        if self.isSettled:
             return None
-        return director.destination(method, uri)
-
-    def _move(self, director: Any, destination: Any, data: bytes) -> None:
-        director.move(destination, Released(self, data))
+        place = director.place(method, uri)
+        if place is None:
+            # It is asked once for each request.
+            self.isSettled = True
+            return None
+        mayMove = (isUpgrade or self.moves < MAX_MOVES) and isMovable(self.transport) and director.mayMove(place)
+        return place if mayMove else None
 
 
 class _Arriving:
