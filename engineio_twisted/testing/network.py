@@ -8,24 +8,19 @@ may be made to take its time, to come in pieces, or to be lost. L{engineio_twist
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from errno import ENOTCONN
 from typing import Any, Protocol
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-BUFFER = FileDescriptor.bufferSize
-"""Bytes that a client hasn't read, from which on a producer is told to pause, as on a connection of Twisted's."""
+from .ends import MemoryTransport, Process, Way
 
 ROUNDS = 1_000_000
 """So often may something happen without time passing. What goes on longer goes on for ever."""
-
-_END = b""
 
 
 class Receiver(Protocol):
@@ -40,95 +35,116 @@ class Receiver(Protocol):
         ...
 
 
-class Way:
+class ServerEnd(MemoryTransport):
     """
-    One direction of a connection: what is under way, in order. Its end is an empty piece.
+    The server's end of a connection.
 
-    @ivar delay: seconds that what is put in takes from then on.
-    @ivar pieceSize: bytes of the pieces in which it arrives; None leaves it as it is written.
-    @ivar isHeld: whether nothing arrives for now.
-    @ivar size: how many bytes are under way.
+    @param connection: the connection.
+    @param process: what serves it.
+    @param addresses: that of the client, and the one that it connected to.
     """
 
-    delay: float = 0.0
-    pieceSize: int | None = None
-    isHeld = False
+    def __init__(self, connection: MemoryConnection, process: Process, addresses: tuple[Any, Any]) -> None:
+        super().__init__(process, connection.toServer, connection.toClient, addresses)
+        self._connection = connection
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._pieces: deque[tuple[float, bytes]] = deque()
-        self.size: int = 0
+    def wake(self) -> None:
+        self._connection.network.wake(self._connection)
 
-    def put(self, data: bytes) -> None:
-        """Send bytes, at least one, on their way."""
-        size = self.pieceSize or len(data)
-        for start in range(0, len(data), size):
-            self._put(data[start : start + size])
-        self.size += len(data)
-
-    def end(self) -> None:
-        """Let nothing come any more after what is under way."""
-        self._put(_END)
-
-    def _put(self, piece: bytes) -> None:
-        due = self._clock.seconds() + self.delay
-        # What was sent first arrives first, also where the delay was longer then.
-        self._pieces.append((max(due, self._pieces[-1][0]) if self._pieces else due, piece))
+    # Another process may go on with it
 
     @property
-    def due(self) -> float | None:
-        """The time at which the next piece arrives; None where none is going to."""
-        return self._pieces[0][0] if self._pieces and not self.isHeld else None
+    def isMovable(self) -> bool:
+        """Whether another process could go on with it just now: nothing is being written, and it isn't closing."""
+        isIdle = self.connected and not self.disconnecting and not self._isWriting and self._lostBy is None
+        return bool(isIdle) and not ISSLTransport.providedBy(self)
 
-    def take(self) -> bytes | None:
-        """Return the next piece, if it has arrived."""
-        due = self.due
-        if due is None or due > self._clock.seconds():
-            return None
-        _, piece = self._pieces.popleft()
-        self.size -= len(piece)
-        return piece
-
-    def clear(self) -> None:
-        """Lose what is under way."""
-        self._pieces.clear()
-        self.size = 0
+    def detach(self) -> MemoryCarrier:
+        """Take the connection away from its process and protocol, which hear of no end. What comes waits in it."""
+        self.connected, self.disconnected = 0, 1
+        self.isReading = False
+        self.protocol = None
+        self.process.ends.pop(self, None)
+        self._connection.end = None
+        return MemoryCarrier(self._connection, self.process, (self._peer, self._host))
 
 
-@implementer(ITransport, IConsumer, IPushProducer)
-class MemoryConnection:
+class MemoryCarrier:
+    """
+    A connection that no process serves: what a descriptor is that goes from one process to another.
+
+    @param connection: the connection.
+    @param process: the one that has this.
+    @param addresses: as of L{ServerEnd}.
+    """
+
+    def __init__(self, connection: MemoryConnection, process: Process, addresses: tuple[Any, Any]) -> None:
+        self._connection = connection
+        self._process = process
+        self._addresses = addresses
+        connection.network.carriers[self] = connection
+
+    def duplicate(self, process: Process) -> MemoryCarrier:
+        """Return another one, for another process."""
+        return MemoryCarrier(self._connection, process, self._addresses)
+
+    def attach(self, factory: Any) -> ServerEnd:
+        """
+        Serve the connection in the process that has this, which is closed.
+
+        @param factory: builds the protocol.
+        @return: the transport.
+        @raise OSError: the client has gone.
+        """
+        connection = self._connection
+        try:
+            if connection.isCut:
+                raise OSError(ENOTCONN, "the client has gone")
+            factory.doStart()
+            protocol = factory.buildProtocol(self._addresses[0])
+            connection.end = end = ServerEnd(connection, self._process, self._addresses)
+            end.begin(protocol)
+            end.wake()
+            return end
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close it. If nothing else has the connection, that is closed too. Again, it does nothing."""
+        carriers, connection = self._connection.network.carriers, self._connection
+        wasOpen = carriers.pop(self, None) is not None
+        if wasOpen and connection.end is None and connection not in carriers.values():
+            connection.isForgotten()
+
+
+class MemoryConnection(ServerEnd):
     """
     A connection: to the server a transport that does what one of the reactor does, to the client two ways for bytes.
+
+    If it moves from one process to another, it stays what the client has, and another transport is its C{end}.
 
     @ivar toServer: what the client has sent.
     @ivar toClient: what the server has sent.
     @ivar isReading: whether the server reads what has arrived.
     @ivar isOver: whether it is closed, at both ends.
+    @ivar end: the server's end; None while it is on its way from one process to another.
+    @ivar isCut: whether the client has gone meanwhile.
     """
 
-    disconnecting: bool = False
-    # As those of the reactor call them.
-    connected: int = 1
-    disconnected: int = 0
-    producer: Any = None
-    streamingProducer: bool = False
-    producerPaused: bool = False
     isOver: bool = False
-    protocol: Any = None
-    isReading: bool = True
-    _isWriting = False
+    isCut: bool = False
     _isVanished = False
-    # What it is lost by, at the server's next turn.
-    _lostBy: Exception | None = None
 
     def __init__(self, network: MemoryNetwork, receiver: Receiver, address: str, port: int) -> None:
-        self._network = network
+        self.network = network
         self._receiver = receiver
-        isIPv6 = ":" in address
-        self._peer = (IPv6Address if isIPv6 else IPv4Address)("TCP", address, port)
-        self._host = (IPv6Address if isIPv6 else IPv4Address)("TCP", "::1" if isIPv6 else "127.0.0.1", 80)
         self.toServer: Way = Way(network.clock)
         self.toClient: Way = Way(network.clock)
+        self.end: ServerEnd | None = self
+        isIPv6 = ":" in address
+        peer = (IPv6Address if isIPv6 else IPv4Address)("TCP", address, port)
+        host = (IPv6Address if isIPv6 else IPv4Address)("TCP", "::1" if isIPv6 else "127.0.0.1", 80)
+        super().__init__(self, network.processes[0], (peer, host))
 
     # What the client does
 
@@ -136,31 +152,31 @@ class MemoryConnection:
         """Send bytes to the server."""
         if not self.isOver and not self._isVanished:
             self.toServer.put(data)
-            self._network.wake(self)
+            self.network.wake(self)
 
     def finish(self) -> None:
         """Close the connection in order: the server reads what is under way, and then the end."""
         if not self.isOver and not self._isVanished:
             self.toServer.end()
             # Nobody is there to read any more.
-            self.toClient.clear()
-            if self.disconnected:
-                self.toClient.end()
-            self.toClient.isHeld = False
-            self._receiver = _NOBODY
-            self._network.wake(self)
+            self._leave()
 
     def lose(self) -> None:
         """Lose the connection: what is under way doesn't arrive, and the server learns of it."""
-        self._receiver = _NOBODY
         self.toServer.clear()
+        self._leave()
+        if self.end is None:
+            self.isCut = True
+        elif not self.end.disconnected:
+            self.end.loseBy(ConnectionLost())
+
+    def _leave(self) -> None:
+        self._receiver = _NOBODY
         self.toClient.clear()
         self.toClient.isHeld = False
-        if self.disconnected:
+        if self.end is not None and self.end.disconnected:
             self.toClient.end()
-        else:
-            self._lostBy = ConnectionLost()
-        self._network.wake(self)
+        self.network.wake(self)
 
     def vanish(self) -> None:
         """Let nothing arrive any more, at either end, without a notice to either."""
@@ -168,142 +184,32 @@ class MemoryConnection:
         self.toServer.clear()
         self.toClient.isHeld = True
 
+    # What the network does
+
+    @property
+    def due(self) -> list[float]:
+        """The times at which something arrives next, in each direction in which something is under way."""
+        return [due for due in (self.toServer.due, self.toClient.due) if due is not None]
+
     def turn(self) -> bool:
         """Let each end read one piece, and the server do what a reactor would have it do; tell if anything happened."""
-        happened = self._turnOfServer()
+        happened = self.end is not None and self.end.takeTurn()
         piece = self.toClient.take()
         if piece is None:
             return happened
-        if piece == _END:
+        if piece:
+            self._receiver.dataReceived(piece)
+        else:
             self.isOver = True
             self._receiver.connectionLost()
-        else:
-            self._receiver.dataReceived(piece)
         return True
 
-    def _turnOfServer(self) -> bool:
-        if self.disconnected:
-            return False
-        if self._lostBy is not None:
-            self._isLost(self._lostBy)
-            return True
-        if self._isWriting and not (self.toClient.isHeld and self.toClient.size):
-            self._isWriting = False
-            if self.producer is not None and (self.producerPaused or not self.streamingProducer):
-                self.producerPaused = False
-                self.producer.resumeProducing()
-                return True
-            if self.disconnecting:
-                self._isLost(ConnectionDone())
-                return True
-        piece = self.toServer.take() if self.isReading else None
-        if piece is None:
-            return False
-        if piece == _END:
-            self._isLost(ConnectionDone())
-        else:
-            self.protocol.dataReceived(piece)
-        return True
-
-    def _isLost(self, reason: Exception) -> None:
-        self.connected, self.disconnected = 0, 1
-        self.isReading = False
+    def isForgotten(self) -> None:
+        """Called when no process has it any more: the last one died, or closed its descriptor."""
+        self.end = self
         self.toServer.clear()
-        if not isinstance(reason, ConnectionDone):
-            self.toClient.clear()
         self.toClient.end()
-        producer, self.producer = self.producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.protocol.connectionLost(Failure(reason))
-
-    # What the server does
-
-    def getPeer(self) -> Any:
-        """Return the address of the client."""
-        return self._peer
-
-    def getHost(self) -> Any:
-        """Return the address that it connected to."""
-        return self._host
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Do nothing: nothing is ever held back for more to come."""
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Do nothing."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, if the connection isn't lost. A push producer is paused where the client doesn't read them."""
-        if self.disconnected or self._lostBy is not None or not data:
-            return
-        self.toClient.put(data)
-        self._startWriting()
-        if (
-            self.producer is not None
-            and self.streamingProducer
-            and self.toClient.isHeld
-            and self.toClient.size > BUFFER
-        ):
-            self.producerPaused = True
-            self.producer.pauseProducing()
-
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Send the bytes of several pieces."""
-        self.write(b"".join(data))
-
-    def loseConnection(self) -> None:
-        """Close the connection when the client has been sent all, and no producer is left that waits to send more."""
-        if not self.disconnected:
-            self.disconnecting = True
-            self.isReading = False
-            self._startWriting()
-
-    def abortConnection(self) -> None:
-        """Cut the connection; what is under way doesn't arrive."""
-        if not self.disconnected and self._lostBy is None:
-            self.isReading = False
-            self._lostBy = ConnectionAborted()
-            self._network.wake(self)
-
-    def _startWriting(self) -> None:
-        self._isWriting = True
-        self._network.wake(self)
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        Let a producer write at the pace at which the client reads.
-
-        @raise RuntimeError: there is one already.
-        """
-        if self.producer is not None:
-            raise RuntimeError(f"producer {producer!r}: {self.producer!r} is registered already")
-        if self.disconnected:
-            producer.stopProducing()
-            return
-        self.producer, self.streamingProducer, self.producerPaused = producer, streaming, False
-        if not streaming:
-            producer.resumeProducing()
-
-    def unregisterProducer(self) -> None:
-        """Let go of the producer; where L{loseConnection} waits for it, it goes on."""
-        self.producer = None
-        if self.disconnecting and not self.disconnected:
-            self._startWriting()
-
-    def pauseProducing(self) -> None:
-        """Read no more of what the client sends."""
-        self.isReading = False
-
-    def resumeProducing(self) -> None:
-        """Read again what the client sends."""
-        if not self.disconnected and not self.disconnecting and self._lostBy is None:
-            self.isReading = True
-            self._network.wake(self)
-
-    def stopProducing(self) -> None:
-        """Do what L{loseConnection} does."""
-        self.loseConnection()
+        self.network.wake(self)
 
 
 class _Nobody:
@@ -317,6 +223,21 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
+class Passing(Protocol):
+    """What a network looks at: a connection, a link."""
+
+    isOver: bool
+
+    @property
+    def due(self) -> list[float]:
+        """The times at which something arrives next, in each direction in which something is under way."""
+        ...
+
+    def turn(self) -> bool:
+        """Let each end read one piece; return whether anything happened."""
+        ...
+
+
 class MemoryNetwork:
     """
     Connections to a site, and the clock by which all happens.
@@ -324,6 +245,8 @@ class MemoryNetwork:
     @param clock: the clock of all that serves.
     @param site: what makes the protocol of a connection.
     @ivar connections: those that are open.
+    @ivar carriers: those of connections that no process serves just now.
+    @ivar processes: what serves; here it is one.
     @ivar connectionClass: the class of connections, a L{MemoryConnection}; one of your own may watch what is written.
     """
 
@@ -332,31 +255,41 @@ class MemoryNetwork:
 
     def __init__(self, clock: Clock, site: Any) -> None:
         self.clock = clock
-        self._site = site
+        self.processes: list[Process] = [Process(clock, site)]
         self._port = self._firstPort
         self.connections: dict[MemoryConnection, None] = {}
+        self.carriers: dict[MemoryCarrier, MemoryConnection] = {}
         # Those of which something is under way, or to be done.
-        self._awake: dict[MemoryConnection, None] = {}
+        self._awake: dict[Passing, None] = {}
         self._whenQuiet: deque[Callable[[], object]] = deque()
         self._isSettling = False
 
-    def connect(self, receiver: Receiver, address: str) -> MemoryConnection:
+    def processAt(self, at: Any) -> Process:
+        """
+        Return the process that a new connection reaches.
+
+        @param at: where a client wants to come in; None leaves it open.
+        """
+        return self.processes[0]
+
+    def connect(self, receiver: Receiver, address: str, at: Any = None) -> MemoryConnection:
         """
         Connect to the site.
 
         @param receiver: what is at the client's end.
         @param address: the client's IP address.
+        @param at: as for L{processAt}.
         """
         self._port += 1
         connection = self.connectionClass(self, receiver, address, self._port)
+        connection.process = self.processAt(at)
         self.connections[connection] = None
-        connection.protocol = self._site.buildProtocol(connection.getPeer())
-        connection.protocol.makeConnection(connection)
+        connection.begin(connection.process.site.buildProtocol(connection.getPeer()))
         return connection
 
-    def wake(self, connection: MemoryConnection) -> None:
+    def wake(self, passing: Passing) -> None:
         """Mark a connection, so that it is looked at next."""
-        self._awake[connection] = None
+        self._awake[passing] = None
 
     def whenQuiet(self, what: Callable[[], object]) -> None:
         """Call something when nothing else happens without time passing."""
@@ -384,13 +317,18 @@ class MemoryNetwork:
         finally:
             self._isSettling = False
 
-    def _turn(self, connection: MemoryConnection) -> bool:
-        happened = connection.turn()
-        if connection.isOver:
-            self.connections.pop(connection, None)
-        if not happened and connection.toServer.due is None and connection.toClient.due is None:
-            self._awake.pop(connection, None)
+    def _turn(self, passing: Passing) -> bool:
+        happened = passing.turn()
+        if passing.isOver:
+            self.connections.pop(passing, None)  # type: ignore[call-overload]
+        if not happened and not passing.due:
+            self._awake.pop(passing, None)
         return happened
+
+    @property
+    def clocks(self) -> list[Clock]:
+        """The clocks of all that doesn't stand still."""
+        return [*{self.clock: None, **{each.clock: None for each in self.processes if not each.isStalled}}]
 
     def runDue(self) -> bool:
         """
@@ -398,10 +336,11 @@ class MemoryNetwork:
 
         @return: whether there were any.
         """
-        due = [each for each in self.clock.calls if each.getTime() <= self.clock.seconds()]
-        for call in due:
+        now = self.clock.seconds()
+        due = [(clock, call) for clock in self.clocks for call in clock.calls if call.getTime() <= now]
+        for clock, call in due:
             if call.active():
-                self.clock.calls.remove(call)
+                clock.calls.remove(call)
                 call.called = True
                 call.func(*call.args, **call.kw)
         return bool(due)
@@ -427,8 +366,8 @@ class MemoryNetwork:
     @property
     def due(self) -> float | None:
         """The time at which something is due or arrives, later than now; None if nothing is going to."""
-        times = [call.getTime() for call in self.clock.getDelayedCalls()]
-        times += [due for each in self._awake for due in (each.toServer.due, each.toClient.due) if due is not None]
+        times = [call.getTime() for clock in self.clocks for call in clock.getDelayedCalls()]
+        times += [due for each in self._awake for due in each.due]
         # What has arrived and isn't read, as its reader has stopped, is no reason to stop.
         return min((each for each in times if each > self.clock.seconds()), default=None)
 
@@ -441,12 +380,14 @@ class Line:
     @ivar pieceSize: bytes of the pieces in which it arrives; None for pieces as they are written.
     @ivar isHeld: whether the client reads nothing.
     @ivar isVanished: whether nothing arrives any more.
+    @ivar at: where a new connection comes in, as for L{MemoryNetwork.processAt}.
     """
 
     delay: float = 0.0
     pieceSize: int | None = None
     isHeld = False
     isVanished: bool = False
+    at: Any = None
 
     def __init__(self, network: MemoryNetwork, address: str) -> None:
         self._network = network
@@ -456,7 +397,7 @@ class Line:
     def connect(self, receiver: Receiver) -> MemoryConnection:
         """Connect to the site."""
         self._connections = [each for each in self._connections if not each.isOver]
-        connection = self._network.connect(receiver, self._address)
+        connection = self._network.connect(receiver, self._address, self.at)
         self._connections.append(connection)
         self._arrange(connection)
         return connection

@@ -50,7 +50,8 @@ class Here(Memory):
         everybodys = [reactor]
         for whose in (self.server, self.site, self.clock, self.network):
             everybodys += [whose, *vars(whose).values()]
-        # All connections wait in them.
+        # All connections are in it, and wait in them.
+        everybodys += self.network.processes
         everybodys += getattr(self.site, "_deadlines", {}).values()
         for each in self.connections:
             each.taken()

@@ -17,7 +17,8 @@ from twisted.web.static import Data
 
 from engineio_twisted import EngineIOResource, ErrorCode, OptionError, Packet, PacketType, RequestRefused, Server, Site
 from engineio_twisted.testing import End, HandshakeRefused, MemoryClient, MemoryServer, Response
-from engineio_twisted.testing.network import BUFFER, MemoryConnection, MemoryNetwork
+from engineio_twisted.testing.ends import BUFFER
+from engineio_twisted.testing.network import MemoryConnection, MemoryNetwork
 from engineio_twisted.testing.requests import ProtocolViolation, Requests
 from engineio_twisted.testing.websocket import ClientWebSocket
 
