@@ -103,8 +103,9 @@ def unsent(connection: Any) -> int:
         connection = connection.transport
     if isinstance(connection, FileDescriptor) and connection.connected:
         amount += len(connection.dataBuffer) - connection.offset + connection._tempDataLen
-    elif isStream(connection):
-        amount += connection.unsent
+    else:
+        # A stream of HTTP/2, or what carries a connection to another process.
+        amount += getattr(connection, "unsent", 0)
     return amount
 
 

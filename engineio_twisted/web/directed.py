@@ -8,6 +8,7 @@ a request asks where that is served, before anything is done about it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ class DirectedChannel(FastChannel):
     acceptedAt: float = 0.0
     served: int = 0
     isSettled: bool = False
+    # Called when a request was answered.
+    whenDone: Callable[[], object] | None = None
     # The lines of the head that is being read.
     _lines: list[bytes]
 
@@ -154,6 +157,8 @@ class DirectedChannel(FastChannel):
         self.isSettled = False
         self.served += 1
         super().requestDone(request)
+        if self.whenDone is not None:
+            self.whenDone()
 
     def _placeToMove(self, director: Any, method: bytes, uri: bytes, isUpgrade: bool) -> Any:
         """Return where the connection moves for the request that has come; None if it stays."""

@@ -328,6 +328,10 @@ class FastExchange:
         if self._site.isLogging:
             self._site.requestLog.log(self.request)
 
+    def passed(self) -> None:
+        """Called when others answer it."""
+        self._ended()
+
     def drop(self) -> None:
         # Otherwise its response wasn't begun.
         if self._made is not None:

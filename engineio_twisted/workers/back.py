@@ -1,0 +1,238 @@
+"""
+The owner's side of a relay: requests that another worker was reached with, served here.
+
+docs/architecture/workers.md, "Relaying a request".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport, ITransport
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer
+
+from ..protocol.errors import HTTPRefusal
+from ..web.connections import unsent
+from .addresses import asAddress
+from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, decodeAborted, decodeRequest, frame
+
+if TYPE_CHECKING:
+    from ..server import Server
+
+_DONE, _ABORTED = Failure(ConnectionDone()), Failure(ConnectionAborted())
+
+
+class Back(Protocol):
+    """
+    The owner's end of a link.
+
+    @param site: a site whose protocol is L{DirectedChannel<engineio_twisted.web.directed.DirectedChannel>}.
+    @param server: the L{Server} that is attached to it.
+    """
+
+    _log = Logger()
+    transport: Any
+
+    def __init__(self, site: Any, server: Server) -> None:
+        self._site = site
+        self._server = server
+        self._reader = FrameReader(MAX_HEAD + server.opts.maxHttpBufferSize)
+        # What carries the request that is being answered, or the WebSocket that it has become.
+        self._carried: RelayedTransport | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        carried = self._carried
+        if carried is not None and carried.isPipe:
+            carried.protocol.dataReceived(data)
+            return
+        self._reader.add(data)
+        try:
+            while (found := self._reader.next()) is not None:
+                self._received(*found)
+                if self._carried is not None and self._carried.isPipe:
+                    self._restToPipe(self._carried)
+                    return
+        except ValueError as error:
+            if self._server._counters.throttle.allows("frames of workers"):
+                self._log.error("A link of another worker is dropped: {reason}", reason=error)
+            self.transport.abortConnection()
+
+    def _restToPipe(self, carried: RelayedTransport) -> None:
+        rest = self._reader.rest()
+        if rest:
+            carried.protocol.dataReceived(rest)
+
+    def _received(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.ABORTED:
+            self._abort(decodeAborted(payload))
+        elif kind is not Kind.REQUEST:
+            raise ValueError(f"{kind.name} from a front")
+        elif self._carried is not None:
+            raise ValueError("a request before the one before it was answered")
+        else:
+            facts, request = decodeRequest(payload)
+            self._carried = carried = RelayedTransport(self, facts)
+            carried.begin(self._site, facts, request)
+
+    def _abort(self, aborted: Aborted) -> None:
+        """Let a body for a session be over, as if its connection were one of this worker's."""
+        session: Any = self._server.clients.get(aborted.sid)
+        if session is None or session.transport.name != "polling":
+            return
+        push = session.transport
+        try:
+            push.pushStarted(aborted)
+        except HTTPRefusal:
+            # There is another body: the session has ended for that reason.
+            return
+        if aborted.status is None:
+            push.pushLost(aborted)
+        else:
+            push.pushRefused(aborted, HTTPRefusal(aborted.message, None, aborted.status, aborted.name))
+
+    # What the transport has done
+
+    def answered(self) -> None:
+        """Called when a request was answered, and another may come."""
+        self._carried = None
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        carried, self._carried = self._carried, None
+        if carried is not None:
+            carried.lost(reason)
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class RelayedTransport:
+    """
+    The connection of a client that another worker has, as a channel and a WebSocket know it here.
+
+    @param back: the link.
+    @param facts: what is known of the connection.
+    @ivar disconnecting: whether it is being closed.
+    @ivar isPipe: whether it has become a WebSocket.
+    """
+
+    disconnecting: bool = False
+    # As transports of the reactor have them.
+    connected: int = 1
+    disconnected: int = 0
+    isPipe: bool = False
+
+    def __init__(self, back: Back, facts: Facts) -> None:
+        self._back = back
+        self._link: Any = back.transport
+        self._peer = asAddress(facts.peer)
+        self._host = asAddress(facts.host)
+        self._channel: Any = None
+        self._protocol: Any = None
+        if facts.isSecure:
+            directlyProvides(self, ISSLTransport)
+
+    def begin(self, site: Any, facts: Facts, request: bytes) -> None:
+        """Serve a request."""
+        self._channel = self._protocol = channel = site.buildProtocol(self._peer)
+        channel.arrives(facts)
+        channel.whenDone = self._done
+        channel.makeConnection(self)
+        channel.dataReceived(request)
+
+    @property
+    def protocol(self) -> Any:
+        """What reads from it: the channel, or, once a WebSocket is accepted, what serves that."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self.isPipe = True
+        self._link.write(frame(Kind.UPGRADED))
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes that were written the system hasn't taken."""
+        return unsent(self._link)
+
+    def _done(self) -> None:
+        if not self.disconnecting:
+            self._finish(Kind.END)
+
+    def _finish(self, kind: Kind) -> None:
+        """End the request, in order; the channel has no other."""
+        if not self.disconnected:
+            self._link.write(frame(kind))
+            self._back.answered()
+            self._over(_DONE)
+
+    def _over(self, reason: Failure) -> None:
+        self.connected, self.disconnected = 0, 1
+        self._link.unregisterProducer()
+        self._protocol.connectionLost(reason)
+
+    def lost(self, reason: Failure) -> None:
+        """Called when the link is lost: the client has gone, or its front has."""
+        if not self.disconnected:
+            self._over(reason)
+
+    # What the channel, and what serves a WebSocket, do
+
+    def getPeer(self) -> Any:
+        """Return the address of the client."""
+        return self._peer
+
+    def getHost(self) -> Any:
+        """Return the address that it connected to."""
+        return self._host
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        if self.disconnected or not data:
+            return
+        self._link.write(data if self.isPipe else frame(Kind.ANSWER, data))
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send the bytes of several pieces to the client."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close the connection when the client has been sent all."""
+        if self.disconnected or self.disconnecting:
+            return
+        self.disconnecting = True
+        if self.isPipe:
+            self._link.loseConnection()
+        else:
+            # Not within the call of a channel that is not done with it.
+            self._back._server.reactor.callLater(0, self._finish, Kind.CLOSE)
+
+    def abortConnection(self) -> None:
+        """Cut the connection."""
+        if not self.disconnected:
+            self.disconnecting = True
+            self._link.abortConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let a producer write at the pace at which the client reads."""
+        self._link.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Let go of the producer."""
+        self._link.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Read no more of what the client sends."""
+        self._link.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read again what the client sends."""
+        if not self.disconnecting:
+            self._link.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Close the connection."""
+        self.loseConnection()
