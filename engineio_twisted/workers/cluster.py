@@ -1,0 +1,301 @@
+"""
+One worker's view of all of them: where each request is served, and how sessions are spread.
+
+docs/architecture/workers.md.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic_ns
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from ..clock import cancel
+from ..interfaces import IRequestDirector
+from ..observer import Measure, ServerObserver, ServerStats
+from ..protocol.errors import HTTPRefusal
+from ..protocol.handshake import parseQuery
+from ..web.directed import DirectedChannel, adopt
+from .addresses import asTuple
+from .back import Back
+from .frames import Facts
+from .front import Front
+from .interfaces import IHandoverReceiver, INeighbour
+from .owners import ownerOf
+from .page import Row, RowState, SharedPage, isShortOfDescriptors
+
+SPREAD = 4
+"""Sessions by which a worker may exceed the one with the fewest: nothing is moved for less."""
+
+TICK = 1.0
+"""Seconds between two looks at what changes by itself."""
+
+
+@attrs.frozen
+class Workers:
+    """
+    The workers of a server, as the application in one of them sees them: C{server.workers}.
+
+    @ivar number: the number of this one, which the ids of its sessions name. No other worker ever has it.
+    @ivar slot: its slot, from 0. A worker that replaces it has the same.
+    @ivar count: how many slots there are.
+    """
+
+    number: int
+    slot: int
+    count: int
+    _ask: Callable[[], Deferred[Mapping[int, ServerStats]]]
+
+    def stats(self) -> Deferred[Mapping[int, ServerStats]]:
+        """
+        Return what each worker has done and has now.
+
+        @return: a Deferred of the L{ServerStats} by slot, after a second at most. A worker that does not answer in time
+            is left out.
+        """
+        return self._ask()
+
+
+@attrs.frozen
+class Place:
+    """
+    Where else a request is served.
+
+    @ivar neighbour: the worker that serves it.
+    @ivar isNew: whether it opens a session.
+    """
+
+    neighbour: INeighbour
+    isNew: bool
+
+
+@implementer(IRequestDirector, IHandoverReceiver)
+class Cluster:
+    """
+    The workers, as one of them sees them. It knows nothing of processes.
+
+    @param server: the L{Server} of this worker, whose C{idPrefix} ends with the number of this one.
+    @param site: the L{Site} that it is attached to, before any connection has come.
+    @param page: the page that all workers share.
+    @param row: this worker's row of it.
+    @param prefix: the option C{idPrefix} as it was given.
+    @param count: how many slots there are.
+    @param stats: asks all workers for their L{ServerStats}, by slot.
+    @param mayMove: whether connections move between workers. If not, every request for another worker is relayed.
+    @ivar neighbours: the other workers that live, by number.
+    @ivar moved: connections that were given to other workers.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        server: Any,
+        site: Any,
+        page: SharedPage,
+        row: Row,
+        *,
+        prefix: str,
+        count: int,
+        stats: Callable[[], Deferred[Mapping[int, ServerStats]]],
+        mayMove: bool = True,
+    ) -> None:
+        self.server = server
+        self.site = site
+        self.page = page
+        self.number: int = row.number
+        self._row = row
+        self._prefix = prefix
+        self._mayMove = mayMove
+        self.neighbours: dict[int, INeighbour] = {}
+        self._underWay: dict[int, deque[int]] = {}
+        self.moved: int = 0
+        self._tick: IDelayedCall | None = None
+        self._clock: Any = server.clock
+        self.front: Front = Front(server.clock, server.opts.maxHttpBufferSize)
+        site.protocol = DirectedChannel
+        server.workers = Workers(self.number, row.slot, count, stats)
+        server._router.director = self
+        server._factory.countElsewhere = self._sessionsElsewhere
+        server.addObserver(_Counting(self))
+        server.addShutdownTrigger("drain", self.draining)
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to take sessions and connections: called when the server listens."""
+        self._row.state = RowState.READY
+        self._look()
+
+    def draining(self) -> None:
+        """Called when the server begins to drain: new sessions are for others from here on."""
+        self._row.state = RowState.DRAINING
+
+    def stop(self) -> None:
+        """Let go of all neighbours."""
+        cancel(self._tick)
+        self._tick = None
+        self.front.stop()
+        for each in list(self.neighbours.values()):
+            each.lose()
+        self.neighbours.clear()
+
+    def _look(self) -> None:
+        self._tick = self._clock.callLater(TICK, self._look)
+        self._row.lastTurn = monotonic_ns()
+        self._row.takesConnections = int(self._mayMove and not isShortOfDescriptors())
+        self.counted()
+
+    def counted(self) -> None:
+        """Tell the others how many sessions there are here."""
+        row, server = self._row, self.server
+        row.sessions = server.clientsCount
+        row.pending = server._factory.pending
+
+    def _sessionsElsewhere(self) -> int:
+        return sum([row.sessions + row.pending for row in self.page if row.number not in (0, self.number)])
+
+    # Neighbours
+
+    def addNeighbour(self, neighbour: INeighbour) -> None:
+        """Know another worker from here on."""
+        self.neighbours[neighbour.number] = neighbour
+        self._underWay[neighbour.number] = deque()
+
+    def neighbourLost(self, neighbour: INeighbour) -> None:
+        del self.neighbours[neighbour.number], self._underWay[neighbour.number]
+        self.front.neighbourLost(neighbour)
+
+    def connectionCame(self, neighbour: INeighbour, carrier: Any, facts: Any, data: bytes) -> None:
+        adopt(self.site, carrier, facts, data)
+
+    def protocolForLink(self, neighbour: INeighbour, kind: str) -> Any:
+        if kind == "relay":
+            return Back(self.site, self.server)
+        return None
+
+    # Where a request is served
+
+    def place(self, method: bytes, uri: bytes) -> Place | None:
+        if not self.neighbours or method == b"OPTIONS":
+            return None
+        sid = self._sidOf(uri)
+        if sid is None:
+            return None
+        if sid:
+            owner = self._ownerOf(sid)
+            neighbour = None if owner is None else self.neighbours.get(owner)
+            return None if neighbour is None else Place(neighbour, False)
+        if method != b"GET":
+            return None
+        neighbour = self._withFewer()
+        if neighbour is None:
+            # The others are to know of it before it is decided on.
+            self._row.pending = self.server._factory.pending + 1
+            return None
+        return Place(neighbour, True)
+
+    def mayMove(self, place: Place) -> bool:
+        return self._mayMove and place.neighbour.takesConnections
+
+    def move(self, place: Place, released: Any) -> None:
+        self.moved += 1
+        self._goesTo(place)
+        released.facts = Facts(
+            peer=asTuple(released.peer),
+            host=asTuple(released.host),
+            moves=released.moves,
+            isBalanced=place.isNew,
+            acceptedAt=released.acceptedAt,
+            served=released.served,
+        )
+        place.neighbour.move(released)
+
+    def takes(self, exchange: Any, isUpgrade: bool) -> bool:
+        if getattr(exchange.channel, "isSettled", False):
+            return False
+        place = self.place(exchange.method, exchange.uri)
+        # Each byte of a WebSocket that is relayed takes two processes. A new one stays, unless it would be refused.
+        if place is None or (place.isNew and isUpgrade and self.server.isReady):
+            return False
+        self._goesTo(place)
+        self.front.relay(place.neighbour, exchange, isUpgrade)
+        return True
+
+    def pushReceiver(self, exchange: Any, method: bytes, uri: bytes) -> Any:
+        if getattr(exchange.channel, "isSettled", False):
+            return None
+        place = self.place(method, uri)
+        if place is None or place.isNew:
+            return None
+        return self.front.pushReceiver(place.neighbour, self._sidOf(uri) or "")
+
+    def _goesTo(self, place: Place) -> None:
+        if place.isNew:
+            self._underWay[place.neighbour.number].append(monotonic_ns())
+
+    def _sidOf(self, uri: bytes) -> str | None:
+        """Return the id in an address, as a handshake reads it; empty if there is none, None if that is refused."""
+        try:
+            return parseQuery(uri).get("sid", "")
+        except HTTPRefusal:
+            return None
+
+    def _ownerOf(self, sid: str) -> int | None:
+        return ownerOf(sid, self._prefix)
+
+    # How sessions are spread
+
+    def _withFewer(self) -> INeighbour | None:
+        """Return the neighbour that a new session is for; None if it is for this worker."""
+        best, least = None, 0
+        for each in self.neighbours.values():
+            row = self.page.rowOf(each.number)
+            if row is None or not row.isReady:
+                continue
+            load = row.sessions + row.pending + self._underWayTo(each.number, row)
+            if best is None or load < least:
+                best, least = each, load
+        if best is None or (
+            self.server.isReady
+            and self.server.clientsCount + self.server._factory.pending <= least + max(SPREAD, least // 8)
+        ):
+            return None
+        return best
+
+    def _underWayTo(self, number: int, row: Row) -> int:
+        """Return how many handshakes were passed on to a worker that it hasn't seen yet."""
+        times, seen = self._underWay[number], row.drainedAt
+        while times and times[0] < seen:
+            times.popleft()
+        return len(times)
+
+    def measures(self) -> Iterable[Measure]:
+        """Return the numbers of the moves and relays of this worker."""
+        front = self.front
+        yield Measure("engineio_connections_moved", "Connections given to other workers.", self.moved, isCounter=True)
+        yield Measure("engineio_requests_relayed", "Requests relayed to other workers.", front.relayed, isCounter=True)
+        yield Measure("engineio_relayed_websockets", "WebSockets of other workers.", front.webSockets)
+
+
+class _Counting(ServerObserver):
+    """Tells the others of each session that begins or ends."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def opened(self, socket: Any) -> None:
+        self._cluster.counted()
+
+    def closed(self, socket: Any, reason: Any, description: str) -> None:
+        self._cluster.counted()
+
+    def measures(self) -> Iterable[Measure]:
+        return self._cluster.measures()
