@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .clock import DeadlineQueue
 from .ends import Ends
-from .interfaces import ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
+from .interfaces import IServerExchange, ITransport, IWebSocket, IWebSocketEngine, IWebSocketReceiver
 from .listening import attach, listen
 from .logs import LogThrottle
 from .observer import IServerObserver, LogObserver, Measure, ServerObserver, ServerStats
@@ -61,6 +61,7 @@ __all__ = [
     "Cors",
     "FastSite",
     "HttpCompression",
+    "IServerExchange",
     "IServerObserver",
     "IWebSocket",
     "IWebSocketEngine",

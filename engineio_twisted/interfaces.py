@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
@@ -455,3 +455,67 @@ class IRequestWatcher(Interface):
 
     def requestLost(exchange: Any) -> None:
         """Called when the connection of an L{IExchange} is lost before it is answered."""
+
+
+class IServerExchange(Interface):
+    """
+    How the processes of one application send to each other what their layers have to say: C{server.exchange}.
+
+    Each process has a number. What one sends, on whatever channels, arrives at each other in the order of the calls, at
+    most once, mixed with what others send in any order. Nothing is delivered before the call that sends it has
+    returned, nor to the process that sent it. What a process hasn't taken when it ends is lost, and so is what is sent
+    while it can't be reached.
+    """
+
+    isConnected: bool = Attribute(
+        "Whether what is sent reaches the others. False before the start, after the stop, and while what connects the "
+        "processes is out of order."
+    )
+    number: int = Attribute("The number of this process; 0 if it is the only one.")
+    peers: Collection[int] = Attribute("The numbers of the other processes that can be sent to now. Each is used once.")
+    dropped: int = Attribute(
+        "How many frames were dropped that a process had no room for, or couldn't be sent: each once for each process."
+    )
+
+    def subscribe(channel: str, deliver: Callable[[int, bytes], object]) -> Callable[[], None]:
+        """
+        Call a function with each frame that comes on a channel from now on. What came before is lost.
+
+        What the function raises is logged, and stops nothing.
+
+        @param channel: the name of the channel, the same in each process: ASCII, 1 to 255 characters.
+        @param deliver: called with the number of the process that sent the frame, and the frame.
+        @return: what ends the subscription.
+        @raise ValueError: the name is none, or the channel has a subscriber.
+        """
+
+    def send(targets: Iterable[int] | None, channel: str, frame: bytes) -> None:
+        """
+        Send a frame to other processes.
+
+        @param targets: their numbers; None sends it to all others. One that isn't among L{peers}, or is this process,
+            gets nothing.
+        @param channel: the name of the channel, as for L{subscribe}.
+        @param frame: what to send.
+        @raise ValueError: the frame is larger than can be sent. Nothing was sent.
+        """
+
+    def whenPeersChange(function: Callable[[], object]) -> Callable[[], None]:
+        """
+        Call a function, without arguments, after each change of L{peers}.
+
+        A process is among them before anything comes from it, and leaves them when nothing comes from it any more.
+        What the function raises is logged.
+
+        @return: what ends this.
+        """
+
+    def start() -> None:
+        """Begin. Called once, by what has made it."""
+
+    def stop() -> Any:
+        """
+        Send what is left, and end: no process is a peer any more, and nothing is sent or delivered.
+
+        @return: None, or a Deferred that fires when it is over and never fails.
+        """

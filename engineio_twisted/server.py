@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Unpack
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,6 +17,7 @@ from zope.interface.interface import InterfaceClass
 from .clock import steadyClock
 from .ends import Connections
 from .events import ServerEvents
+from .exchange import LocalExchange, RemoteSessions
 from .interfaces import IEngineServer
 from .logs import LogThrottle, SocketIONotice
 from .observer import Counters, IServerObserver, Measure, ServerObserver, ServerStats, debugObservers
@@ -75,6 +76,8 @@ class Server(ServerEvents):
     workers: Any = None
     # Of a server made by listen.
     _ownPorts: Ports | None = None
+    # Of one of several workers.
+    _others: RemoteSessions | None = None
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class Server(ServerEvents):
         self._writer = ResponseWriter(self.opts, self._counters, self)
         self._router = Router(self, self._stopping, self._writer, self._clients)
         self.socketIONotice: SocketIONotice = SocketIONotice()
+        self._exchange: Any = LocalExchange()
         if self.opts.cors is not None:
             self._router.middlewares.append(self._writer.corsMiddleware)
         if site is not None:
@@ -236,35 +240,98 @@ class Server(ServerEvents):
         if site.requestFactory is server.Request:
             site.requestFactory = EngineIORequest
 
+    @property
+    def exchange(self) -> Any:
+        """
+        What connects the processes of the application, an L{IServerExchange}: for layers that have something to say to
+        themselves in the others. A server that is the only one has one too, without peers.
+        """
+        return self._exchange
+
     def broadcast(
         self,
         data: Message | Sequence[Message],
-        exclude: Socket | Iterable[Socket] = (),
+        exclude: Socket | str | Iterable[Socket | str] = (),
         *,
         to: Iterable[Socket] | None = None,
         compress: bool = True,
         volatile: bool = False,
+        local: bool = False,
     ) -> int:
         """
         Send a message to every session that is open, or to some. For those on WebSocket it is encoded once, not once
         for each.
+
+        With several workers it goes to the sessions of all. Those of this worker get it at the call. What one worker
+        sends arrives everywhere in the order of its calls.
 
         Causes on each socket what L{Socket.send} causes. One that fails, or for which no more may be buffered, is
         logged and left out: the others get theirs.
 
         @param data: as for L{Socket.send}; or a list or tuple of messages that belong together, as for
             L{Socket.sendAll}: each session gets all of them or none.
-        @param exclude: a socket, or several, that don't get it, such as the one whose message it is.
+        @param exclude: a socket, or several, that don't get it, such as the one whose message it is; or ids of
+            sessions, of any worker. An id that no session has is no error.
         @param to: the sockets that get it, each once, if it isn't for all: sockets of this server. Those that have
-            ended are left out.
+            ended are left out. Nothing goes to other workers.
         @param compress: whether it may be compressed.
         @param volatile: whether it is dropped for each session for which it would have to wait, as that isn't
             L{drained<Socket.isDrained>}.
-        @return: to how many sessions it goes.
-        @raise TypeError: the data can't be sent, or one of those to send to, or excluded, isn't a socket.
-        @raise ValueError: the text holds a lone surrogate, which no encoding can carry.
+        @param local: whether it goes to the sessions of this worker alone.
+        @return: to how many sessions it goes, of this worker.
+        @raise TypeError: the data can't be sent, or one of those to send to, or excluded, is something else.
+        @raise ValueError: the text holds a lone surrogate, which no encoding can carry; or, with several workers, the
+            messages are too large for the way to the others. Nothing was sent.
         """
-        return self._factory.broadcast(data, exclude, to, compress, volatile)
+        others = None if local or to is not None else self._others
+        return self._factory.broadcast(data, exclude, to, compress, volatile, others)
+
+    def sendTo(self, sid: str, data: Message | Sequence[Message], *, compress: bool = True) -> Deferred[bool]:
+        """
+        Send a message to the session that has an id, in whichever worker it is.
+
+        A session of this worker gets it at the call. What can't be sent raises; all else is the result.
+
+        @param sid: the id of the session.
+        @param data: a message, or several that belong together, as for L{broadcast}.
+        @param compress: whether it may be compressed.
+        @return: a Deferred that never fails: True if the session was open and took it; False if there is none, it is
+            closing, no more may be buffered for it, its worker is gone, or says nothing for 10 seconds.
+            Cancelled, it fires with False; the message may have been sent.
+        @raise TypeError: the data can't be sent, or the id isn't text.
+        @raise ValueError: as of L{broadcast}.
+        """
+        _checkId(sid)
+        if self._others is not None and sid not in self._factory.clients:
+            return self._others.sendTo(sid, data, compress)
+        return succeed(self._factory.sendTo(sid, data, compress))
+
+    def closeSession(self, sid: str, discard: bool = False) -> Deferred[bool]:
+        """
+        Close the session that has an id, in whichever worker it is, as L{Socket.close} does.
+
+        @param sid: the id of the session.
+        @param discard: as of L{Socket.close}.
+        @return: a Deferred as of L{sendTo}: whether the session was open.
+        @raise TypeError: the id isn't text.
+        """
+        _checkId(sid)
+        if self._others is not None and sid not in self._factory.clients:
+            return self._others.close(sid, discard)
+        return succeed(self._factory.closeSession(sid, discard))
+
+    def _joinExchange(self, exchange: Any, ownerOf: Callable[[str], int | None]) -> None:
+        """
+        Be one of several processes from now on; before anything uses L{exchange}.
+
+        @param exchange: what connects them, an L{IServerExchange}. It is started here, and stopped when the server
+            closes.
+        @param ownerOf: returns the number of the process whose session an id is; None if it is nobody's.
+        """
+        self._exchange = exchange
+        self._others = RemoteSessions(self._factory, exchange, ownerOf)
+        exchange.start()
+        self.addShutdownTrigger("close", exchange.stop)
 
     def addObserver(self, observer: IServerObserver | ServerObserver) -> None:
         """
@@ -457,3 +524,8 @@ class Server(ServerEvents):
             args[0].handlerFailed(event, args[1:], failure)
         else:
             super().handlerFailed(event, args, failure)
+
+
+def _checkId(sid: object) -> None:
+    if not isinstance(sid, str):
+        raise TypeError(f"sid of type {type(sid).__name__}: expected the id of a session")

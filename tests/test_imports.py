@@ -26,8 +26,9 @@ FLOORS: dict[str, set[str]] = {
     "web": {"protocol", *COMMON},
     "transports": {"protocol", "web", *COMMON},
 }
-FLOORS["server"] = set(FLOORS) | {"events", "routing", "stopping"}
-FLOORS["routing"] = FLOORS["server"] - {"events", "routing", "stopping"}
+FLOORS["server"] = set(FLOORS) | {"events", "exchange", "routing", "stopping"}
+FLOORS["routing"] = FLOORS["server"] - {"events", "exchange", "routing", "stopping"}
+FLOORS["exchange"] = {"protocol", "session", *COMMON}
 FLOORS["events"] = {"protocol", "session", "web", *COMMON}
 # For the layers that connect processes; the engine itself has no use for it.
 FLOORS["redis"] = {"protocol", *COMMON}

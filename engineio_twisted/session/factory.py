@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ..ends import Ends
+from ..ends import Ends, attempt
 from ..interfaces import ISessionHost
 from ..logs import SocketIONotice
 from ..observer import Counters
@@ -23,6 +23,7 @@ from .limits import Admission, SessionLimitExceeded, SessionLimits
 from .outbox import messagesOf
 from .session import Session
 from .socket import Socket
+from .states import ReadyState
 
 
 @implementer(ISessionHost)
@@ -126,17 +127,25 @@ class SocketFactory:
     def broadcast(
         self,
         data: object,
-        exclude: Socket | Iterable[Socket],
+        exclude: Socket | str | Iterable[Socket | str],
         to: Iterable[Socket] | None,
         compress: bool,
         isVolatile: bool,
+        others: Any = None,
     ) -> int:
-        """Send a message, or several, to every session or to some, and return to how many."""
+        """
+        Send a message, or several, to every session or to some, and return to how many.
+
+        @param others: sends them to the sessions of other processes, a L{RemoteSessions}; None sends them to none.
+        """
         messages = messagesOf(data if isinstance(data, list | tuple) else (data,))
-        excluded = _socketsOf("exclude", exclude)
-        sockets: Iterable[Any] = tuple(self.clients.values()) if to is None else _socketsOf("to", to)
+        excluded, absent = self._excludedOf(exclude) if exclude else ((), ())
+        sockets: Iterable[Any] = tuple(self.clients.values()) if to is None else _socketsOf(to)
         if not messages:
             return 0
+        if others is not None:
+            # First, so that what a handler sends meanwhile arrives behind it. Nothing is delivered during the call.
+            others.broadcast([each for each, _ in messages], absent, compress, isVolatile)
         packets = [SharedPacket(PacketType.MESSAGE, each, compress) for each, _ in messages]
         count = 0
         for socket in sockets:
@@ -157,6 +166,24 @@ class SocketFactory:
                     self._log.failure("Session {session} could not be sent a message", session=socket.logName)
         return count
 
+    def _excludedOf(self, exclude: Socket | str | Iterable[Socket | str]) -> tuple[set[Socket], list[str]]:
+        """Return the sockets that are excluded from a broadcast, and the ids of sessions that aren't here."""
+        given = _eachOf("exclude", (exclude,) if isinstance(exclude, Socket | str) else exclude, (Socket, str))
+        ids = [each for each in given if isinstance(each, str)]
+        sockets = {each if isinstance(each, Socket) else self.clients.get(each) for each in given}
+        return sockets - {None}, [each for each in ids if each not in self.clients]  # type: ignore[return-value]
+
+    def sendTo(self, sid: str, data: object, compress: bool) -> bool:
+        """Send a message, or several, to one session, and return whether it is open and took them."""
+        socket = self.clients.get(sid)
+        return self.broadcast(data, (), () if socket is None else (socket,), compress, False) == 1
+
+    def closeSession(self, sid: str, discard: bool) -> bool:
+        """Close one session, and return whether it was open."""
+        socket = self.clients.get(sid)
+        isOpen = socket is not None and socket.readyState is ReadyState.OPEN
+        return socket is not None and attempt(socket.close, discard, session=socket) and isOpen
+
     def closeAll(self) -> None:
         """End every session, because the server closes."""
         self._each(Session.shutDown)
@@ -174,16 +201,23 @@ class SocketFactory:
                 self._log.failure("Session {session} could not be ended", session=socket.logName)
 
 
-def _socketsOf(what: str, given: Socket | Iterable[Socket]) -> dict[Socket, None]:
+def _socketsOf(to: Iterable[Socket]) -> dict[Socket, None]:
+    """Return each of some sockets once, in their order."""
+    return _eachOf("to", (to,) if isinstance(to, Socket) else to, Socket)
+
+
+def _eachOf(what: str, given: Iterable[Any], kinds: Any) -> dict[Any, None]:
     """
-    Return each of some sockets once, in their order.
+    Return each of some sockets, or ids, once, in their order.
 
     @param what: what they are given as.
-    @raise TypeError: something else is among them.
+    @param kinds: the classes of what may be among them.
+    @raise TypeError: something else is, or they are the keys of a mapping.
     """
-    sockets = dict.fromkeys((given,) if isinstance(given, Socket) else given)
-    for kind in set(map(type, sockets)):
-        if not issubclass(kind, Socket):
+    each = dict.fromkeys(given)
+    for kind in {type(given)} if isinstance(given, dict) else set(map(type, each)):
+        if not issubclass(kind, kinds):
             # Not the thing itself, which may be an id.
-            raise TypeError(f"{what} with something of type {kind.__name__}: expected a socket, or several")
-    return sockets
+            expected = "sockets" if kinds is Socket else "sockets, or ids of sessions"
+            raise TypeError(f"{what} with something of type {kind.__name__}: expected {expected}")
+    return each

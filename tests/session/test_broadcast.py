@@ -56,17 +56,25 @@ def test_everybodyGetsIt(engineio: Engine, data: str | bytes) -> None:
     assert room.got() == [[data]] * 3
 
 
-@pytest.mark.parametrize("exclude", ["id", {"a": 1}, [None]])
-def test_whatIsNoSocketCannotBeExcluded(engineio: Engine, exclude: Any) -> None:
-    """An id isn't one, nor is the data of an event behind its name; the error shows neither, and nothing is sent."""
+@pytest.mark.parametrize(("exclude", "kind"), [({"a": 1}, "dict"), ([None], "NoneType"), ([("a", 1)], "tuple")])
+def test_whatIsNoSocketCannotBeExcluded(engineio: Engine, exclude: Any, kind: str) -> None:
+    """The data of an event behind its name isn't one; the error doesn't show it, and nothing is sent."""
     room = Room(engineio)
-    if exclude == "id":
-        exclude = [room.sockets[0].id]
     with pytest.raises(TypeError) as caught:
         room.broadcast("hello", exclude)
-    kind = "NoneType" if exclude == [None] else "str"
-    assert str(caught.value) == f"exclude with something of type {kind}: expected a socket, or several"
+    assert str(caught.value) == f"exclude with something of type {kind}: expected sockets, or ids of sessions"
     assert room.got() == [[], [], []]
+
+
+def test_idsThatAreExcluded(engineio: Engine) -> None:
+    """By themselves and beside sockets. One that no session has, or has any more, excludes nobody."""
+    room = Room(engineio, 4)
+    first, second, third, _ = room.sockets
+    assert room.broadcast("a", first.id) == 3
+    assert room.broadcast("b", (each for each in (second, third.id, "unknown", "\ud800"))) == 2
+    third.close(discard=True)
+    assert room.broadcast("c", {third.id, first.id}) == 2
+    assert room.got() == [["b"], ["a", "c"], ["a"], ["a", "b", "c"]]
 
 
 def test_notThoseExcluded(engineio: Engine) -> None:
@@ -105,7 +113,7 @@ def test_toWhatIsNoSocket(engineio: Engine, to: Any) -> None:
     wrong = "type" if to == [object] else "NoneType" if to == [None] else "str"
     if to == "id":
         to = [*room.sockets, room.sockets[0].id]
-    with pytest.raises(TypeError, match=f"^to with something of type {wrong}: expected a socket, or several$"):
+    with pytest.raises(TypeError, match=f"^to with something of type {wrong}: expected sockets$"):
         room.kit.server.broadcast("hello", to=to)
     assert room.got() == [[], [], []]
 

@@ -200,7 +200,11 @@ def options() -> None:
     attach(3000)  # error
     MemoryServer(connected)  # error
     MemoryServer(lambda server: None, pingIntervall=1000)  # error
-    server.broadcast("hello", exclude="id")  # error
+    server.broadcast("hello", exclude=[5])  # error
+    server.broadcast("hello", to=["id"])  # error
+    server.sendTo(5, "hello")  # error
+    server.sendTo("id", {"text": "hello"})  # error
+    server.closeSession("id", "reason")  # error
     server.broadcast({"text": "hello"})  # error
     server.opts.pingInterval = 1000  # error
     EventEmitter().on("anything", 3)  # error
