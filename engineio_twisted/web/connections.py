@@ -67,6 +67,13 @@ def writeAtOnce(connection: Any, data: bytes) -> bool:
     return False
 
 
+def flushAtOnce(connection: Any) -> None:
+    """Let the system have at once what it takes of what was written to a plain connection of the reactor's."""
+    if isinstance(connection, tcp.Connection) and connection.connected and not connection.disconnecting:
+        # If the connection is lost, the reactor is going to find out.
+        connection.doWrite()
+
+
 _DONE = Failure(CONNECTION_DONE)
 """The end of all connections that are closed here, as reactors have one for all of theirs."""
 

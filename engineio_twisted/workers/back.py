@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
 from ..protocol.errors import HTTPRefusal
-from ..web.connections import unsent
+from ..web.connections import flushAtOnce, unsent
 from .addresses import asAddress
 from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, decodeAborted, decodeRequest, frame
 
@@ -166,6 +166,7 @@ class RelayedTransport:
         """End the request, in order; the channel has no other."""
         if not self.disconnected:
             self._link.write(frame(kind))
+            flushAtOnce(self._link)
             self._back.answered()
             self._over(_DONE)
 

@@ -18,6 +18,7 @@ from ..ends import CLOSE_TIMEOUT, attempt
 from ..interfaces import IPushReceiver
 from ..logs import LogThrottle
 from ..protocol.errors import HTTPRefusal
+from ..web.connections import writeAtOnce
 from ..web.passing import PassedRequest, bytesOf, passOn
 from .addresses import asTuple
 from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, encodeAborted, encodeRequest, frame
@@ -162,7 +163,7 @@ class FrontLink(Protocol):
     def ask(self, passed: PassedRequest, payload: bytes) -> None:
         """Send a request, whose response goes to where it came from."""
         self._passed = passed
-        self.transport.write(frame(Kind.REQUEST, payload))
+        writeAtOnce(self.transport, frame(Kind.REQUEST, payload))
 
     def tell(self, data: bytes) -> None:
         """Send what gets no answer."""
