@@ -45,7 +45,8 @@ from engineio_twisted.socketio.msgpack import MsgpackParser
 from engineio_twisted.socketio.packet import IncompletePacket, JSONParser
 from engineio_twisted.socketio.packet import Packet as SocketIOPacket
 from engineio_twisted.socketio.packet import PacketType as SocketIOType
-from engineio_twisted.socketio.redis_messages import Event, InvalidMessage, MessageWriter, readOwn, readPeers
+from engineio_twisted.socketio.redis_messages import PeersWriter, readOwn, readPeers
+from engineio_twisted.socketio.remote_messages import Event, InvalidMessage
 from engineio_twisted.transports.engine_deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.exchange import RequestExchange
@@ -242,7 +243,7 @@ def socketio_msgpack(data: bytes) -> None:
 @fuzzed
 def socketio_redis(data: bytes) -> None:
     """Messages of other processes. What is read can be written again, and is then read as the same."""
-    writer = MessageWriter("host")
+    writer = PeersWriter("host")
     with mayRefuse(InvalidMessage):
         message = readPeers(data)
         if isinstance(message, Event) and not message.target.excluded:

@@ -26,6 +26,7 @@ from .socket import Socket
 
 if TYPE_CHECKING:
     from .interfaces import Encoded
+    from .remote_messages import Position
 
 Middleware = Callable[[Socket], object]
 
@@ -365,17 +366,18 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         timeout = self.io.opts.ackTimeout if flags.timeout is None else flags.timeout
         return None if timeout == float("inf") else timeout
 
-    def deliver(self, packet: Packet, target: Target) -> None:
+    def deliver(self, packet: Packet, target: Target, position: Position | None = None) -> None:
         """
         Send an event to the sockets of a target that are of this process.
 
         @param packet: an EVENT without an id.
+        @param position: its L{Position} among the events that its process sends to all, if it has one.
         @raise UnsendableValue: an argument can't be sent.
         """
         flags = target.flags
         sockets = self.adapter.socketsIn(target.rooms, target.excluded)
         if self.recovery is not None and not flags.volatile:
-            encoded = self.recovery.record(packet.data, target)
+            encoded = self.recovery.record(packet.data, target, position)
             for each in sockets:
                 each.lastSent = self.recovery.newest
         else:

@@ -17,6 +17,7 @@ from .interfaces import Encoded, Target
 from .listeners import deferredOf
 from .options import ConnectionStateRecovery
 from .packet import PacketType
+from .remote_messages import Position
 
 RECOVERABLE = frozenset(
     (
@@ -126,7 +127,7 @@ class Recovery:
 
     # Events
 
-    def record(self, data: list[Any], target: Target) -> Encoded:
+    def record(self, data: list[Any], target: Target, position: Position | None = None) -> Encoded:
         """
         Keep an event, and return it encoded, with its offset behind its arguments.
 

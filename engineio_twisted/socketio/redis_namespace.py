@@ -2,247 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-import attrs
-from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
-from twisted.python.failure import Failure
-
-from .adapter import MemoryAdapter
-from .errors import AckTimeout, AdapterError, RemoteTimeout, UnsendableValue
+from .errors import AdapterError, UnsendableValue
 from .interfaces import Flags, Target
-from .packet import Packet, PacketType
-from .redis_messages import (
-    Client,
-    Disconnect,
-    Event,
-    InvalidMessage,
-    MessageWriter,
-    Rooms,
-    ServerEvent,
-    Sockets,
-    readItem,
-)
-from .remote import RemoteSocket
+from .redis_messages import Call, Client, PeersWriter
+from .remote_messages import Disconnect, Event, Newest, Position, Rooms, ServerEvent
+from .remote_namespace import Bus, Outgoing, RemoteNamespace
 
 
-class Bus(Protocol):
-    """What all namespaces of a L{RedisAdapter} share, as far as one of them knows it."""
+class RedisBus(Bus, Protocol):
+    """What all namespaces of a L{RedisAdapter} share."""
 
     @property
-    def writer(self) -> MessageWriter: ...
+    def writer(self) -> PeersWriter: ...
 
-    @property
-    def requestTimeout(self) -> float: ...
-
-    def opened(self, namespace: Any) -> None: ...
-
-    def closed(self, namespace: Any) -> Deferred[None]: ...
-
-    def checked(self, message: bytes) -> bytes: ...
-
-    def publish(self, message: bytes, isForPeers: bool = False) -> None: ...
-
-    def ask(
-        self, message: bytes, seconds: float | None, read: Callable[[dict[str, Any]], Any]
-    ) -> Deferred[tuple[list[Any], int]]: ...
+    def publishForPeers(self, message: bytes) -> None: ...
 
 
-class RedisNamespace(MemoryAdapter):
+class RedisNamespace(RemoteNamespace):
     """
     The rooms of one namespace in this process, and what connects it with the same namespace in others.
+
+    What python-socketio can say is said as it says it.
 
     @param namespace: the L{Namespace}.
     @param shared: the L{RedisAdapter}.
     """
 
-    def __init__(self, namespace: Any, shared: Bus) -> None:
-        super().__init__(namespace)
-        self.name: str = namespace.name
-        self._shared = shared
+    _shared: RedisBus
 
-    def start(self) -> None:
-        self._shared.opened(self)
+    def __init__(self, namespace: Any, shared: RedisBus) -> None:
+        super().__init__(namespace, shared)
 
-    def close(self) -> Deferred[None]:
-        return self._shared.closed(self)
+    def _forPeers(self, message: bytes) -> Outgoing:
+        """Return a message for processes of python-socketio too. @raise AdapterError: it is too large."""
+        return self._shared.publishForPeers, self._shared.checked(message)
 
-    def _elsewhere(self, target: Target) -> Target | None:
-        """Return the part of a target that other processes may have; None if they have none."""
-        if target.flags.local:
-            return None
-        socketOf, sessions = self.namespace.socketOf, self.namespace.io.engine.clients
+    def _eventMessage(self, there: Target, data: Sequence[Any], position: Position | None) -> Outgoing:
+        if there.excluded or there.flags.volatile:
+            return super()._eventMessage(there, data, position)
+        return self._forPeers(self._shared.writer.forPeers(self.name, there, data))
 
-        def isHere(name: str) -> bool:
-            # In protocol 4 an id is that of the session, a secret: also of a socket that has ended before its session.
-            return socketOf(name) is not None or name.rpartition("#")[2] in sessions
+    def _roomMessages(self, there: Target, joins: bool, rooms: tuple[str, ...]) -> list[Outgoing]:
+        own = super()._roomMessages(there, joins, rooms)
+        if len(there.rooms) != 1 or there.excluded:
+            return own
+        # A single one may be the id of a client of python-socketio.
+        (one,) = there.rooms
+        order = self._shared.writer.peerOrder
+        if not joins and rooms == (one,):
+            return [self._forPeers(order("close_room", self.name, room=one)), *own]
+        method = "enter_room" if joins else "leave_room"
+        return [*[self._forPeers(order(method, self.name, sid=one, room=each)) for each in rooms], *own]
 
-        rooms, excluded = target.rooms, target.excluded
-        if rooms:
-            rooms = frozenset([each for each in rooms if not isHere(each)])
-            if not rooms:
-                return None
-        if excluded:
-            excluded = frozenset([each for each in excluded if each != target.sender and not isHere(each)])
-        return Target(rooms, excluded, target.flags)
-
-    # What goes to other processes
-
-    def broadcast(self, packet: Packet, target: Target) -> None:
-        there = self._elsewhere(target)
-        if there is None:
-            super().broadcast(packet, target)
-            return
-        shared = self._shared
-        isForPeers = not there.excluded and not there.flags.volatile
-        write = shared.writer.forPeers if isForPeers else shared.writer.event
-        message = shared.checked(write(self.name, there, packet.data))
-        super().broadcast(packet, target)
-        shared.publish(message, isForPeers)
-
-    def broadcastWithAck(self, packet: Packet, target: Target) -> Deferred[list[Any]]:
-        there = self._elsewhere(target)
-        if there is None:
-            return super().broadcastWithAck(packet, target)
-        shared = self._shared
-        timeout = self.namespace.ackTimeout(target.flags)
-        there = attrs.evolve(there, flags=attrs.evolve(there.flags, timeout=timeout))
-        message = shared.checked(shared.writer.event(self.name, there, packet.data))
-        missing: list[str] = []
-
-        def read(item: dict[str, Any]) -> list[Any]:
-            if "missing" in item:
-                if not isinstance(item["missing"], str):
-                    raise InvalidMessage("a missing socket without an id")
-                missing.append(item["missing"])
-                return []
-            return [valueOf(readItem(item))]
-
-        def notAll(failure: Failure) -> list[Any]:
-            failure.trap(AckTimeout)
-            timeout: Any = failure.value
-            missing.extend(timeout.missing)
-            return [*timeout.answers]
-
-        def joined(results: list[Any]) -> list[Any]:
-            here, (parts, absent) = results
-            answers = [*here, *(each for part in parts for each in part)]
-            if absent:
-                raise remoteTimeout(answers, absent)
-            if missing:
-                count, of = len(missing), len(missing) + len(answers)
-                raise AckTimeout(f"{count} of {of} clients did not acknowledge the event", answers, missing)
-            return answers
-
-        here = super().broadcastWithAck(packet, target).addErrback(notAll)
-        # The processes know how long clients may take, and answer when all have, or the time is over.
-        asked = shared.ask(message, None if timeout is None else timeout / 1000 + shared.requestTimeout, read)
-        return together(here, asked).addCallback(joined)
-
-    def fetchSockets(self, target: Target) -> Deferred[list[RemoteSocket]]:
-        here = super().fetchSockets(target)
-        there = self._elsewhere(target)
-        if there is None:
-            return here
-
-        def joined(results: list[Any]) -> list[RemoteSocket]:
-            here, (found, absent) = results
-            if absent:
-                raise remoteTimeout([*here, *found], absent)
-            return [*here, *found]
-
-        shared = self._shared
-        message = shared.checked(shared.writer.sockets(self.name, there))
-        return together(here, shared.ask(message, shared.requestTimeout, self._readSocket)).addCallback(joined)
-
-    def _readSocket(self, item: dict[str, Any]) -> RemoteSocket:
-        id, rooms, values = item.get("id"), item.get("rooms"), readItem(item)  # noqa: A001
-        if not isinstance(id, str) or not isinstance(rooms, list) or not all(isinstance(each, str) for each in rooms):
-            raise InvalidMessage("a socket without id and rooms")
-        if len(values) != 2 or not all(isinstance(each, dict) for each in values):
-            raise InvalidMessage("a socket without data and handshake")
-        return RemoteSocket(self.namespace, id, frozenset(rooms), *values)
-
-    def addSockets(self, target: Target, rooms: Iterable[str]) -> None:
-        self._changeRooms(target, tuple(rooms), True)
-
-    def removeSockets(self, target: Target, rooms: Iterable[str]) -> None:
-        self._changeRooms(target, tuple(rooms), False)
-
-    def _changeRooms(self, target: Target, rooms: tuple[str, ...], joins: bool) -> None:
-        there = self._elsewhere(target)
-        messages: list[tuple[bytes, bool]] = []
-        if there is not None:
-            shared, writer = self._shared, self._shared.writer
-            if len(there.rooms) == 1 and not there.excluded:
-                # A single one may be the id of a client of python-socketio.
-                (one,) = there.rooms
-                method = "enter_room" if joins else "leave_room"
-                messages += [(writer.peerOrder(method, self.name, sid=one, room=each), True) for each in rooms]
-                if not joins and rooms == (one,):
-                    messages = [(writer.peerOrder("close_room", self.name, room=one), True)]
-            messages.append((writer.rooms(self.name, there, joins, rooms), False))
-            for message, _ in messages:
-                shared.checked(message)
-        if joins:
-            super().addSockets(target, rooms)
-        else:
-            super().removeSockets(target, rooms)
-        for message, isForPeers in messages:
-            self._shared.publish(message, isForPeers)
-
-    def disconnectSockets(self, target: Target, close: bool) -> None:
-        there = self._elsewhere(target)
-        messages: list[tuple[bytes, bool]] = []
-        if there is not None:
-            shared, writer = self._shared, self._shared.writer
-            if len(there.rooms) == 1 and not there.excluded:
-                (one,) = there.rooms
-                messages.append((shared.checked(writer.peerOrder("disconnect", self.name, sid=one)), True))
-            messages.append((shared.checked(writer.disconnect(self.name, there, close)), False))
-        super().disconnectSockets(target, close)
-        for message, isForPeers in messages:
-            self._shared.publish(message, isForPeers)
-
-    def serverSideEmit(self, event: str, arguments: list[Any]) -> None:
-        shared = self._shared
-        shared.publish(shared.checked(shared.writer.serverEvent(self.name, [event, *arguments])))
-
-    def serverSideEmitWithAck(self, event: str, arguments: list[Any], timeout: float | None) -> Deferred[list[Any]]:
-        shared = self._shared
-        message = shared.checked(shared.writer.serverEvent(self.name, [event, *arguments]))
-
-        def answered(result: tuple[list[Any], int]) -> list[Any]:
-            answers, absent = result
-            if absent:
-                raise remoteTimeout(answers, absent)
-            return answers
-
-        seconds = shared.requestTimeout if timeout is None else timeout / 1000
-        return shared.ask(message, seconds, lambda item: valueOf(readItem(item))).addCallback(answered)
+    def _disconnectMessages(self, there: Target, close: bool) -> list[Outgoing]:
+        own = super()._disconnectMessages(there, close)
+        if len(there.rooms) != 1 or there.excluded:
+            return own
+        (one,) = there.rooms
+        return [self._forPeers(self._shared.writer.peerOrder("disconnect", self.name, sid=one)), *own]
 
     # What comes from other processes
 
-    def received(self, message: Event | ServerEvent | Rooms | Disconnect | Client) -> None:
-        """Called with what another process wants done here."""
-        if isinstance(message, Event):
-            if message.callback is None:
-                super().broadcast(self._packet(message), message.target)
-            else:
-                self._emitWithCallback(message)
-        elif isinstance(message, Client):
+    def received(self, message: Event | ServerEvent | Rooms | Disconnect | Newest | Call | Client) -> None:
+        if isinstance(message, Client):
             self._order(message)
-        elif isinstance(message, Rooms):
-            change = super().addSockets if message.joins else super().removeSockets
-            change(message.target, message.rooms)
-        elif isinstance(message, Disconnect):
-            super().disconnectSockets(message.target, message.close)
+        elif isinstance(message, Call):
+            self._emitWithCallback(message)
         else:
-            self.namespace.serverSideReceived(message.data[0], message.data[1:]).addErrback(lambda _: None)
-
-    def _packet(self, event: Event) -> Packet:
-        return Packet(PacketType.EVENT, self.name, None, event.data)
+            super().received(message)
 
     def _order(self, order: Client) -> None:
         socket = self.namespace.socketOf(order.sid)
@@ -255,7 +85,7 @@ class RedisNamespace(MemoryAdapter):
         else:
             socket.leave(order.room)
 
-    def _emitWithCallback(self, event: Event) -> None:
+    def _emitWithCallback(self, event: Call) -> None:
         """Send an event of python-socketio, which wants to hear of each answer by itself."""
         name, *arguments = event.data
         flags = Flags(compress=event.target.flags.compress)
@@ -263,65 +93,10 @@ class RedisNamespace(MemoryAdapter):
             answer = socket._emitWithAckWith(flags, name, tuple(arguments))
             answer.addCallbacks(self._callBack, lambda _: None, callbackArgs=(event,))
 
-    def _callBack(self, answer: Any, event: Event) -> None:
-        shared = self._shared
+    def _callBack(self, answer: Any, event: Call) -> None:
         arguments = [*answer] if type(answer) is tuple else [] if answer is None else [answer]
         try:
-            message = shared.checked(shared.writer.callback(event, arguments))
+            message = self._shared.checked(self._shared.writer.callback(event, arguments))
         except (UnsendableValue, AdapterError):
             return
-        shared.publish(message, True)
-
-    def itemsFor(self, about: Event | ServerEvent | Sockets) -> Deferred[list[bytes] | None]:
-        """Return a Deferred of the items that answer another process; it fails if there are none."""
-        if isinstance(about, ServerEvent):
-            answer = self.namespace.serverSideReceived(about.data[0], about.data[1:])
-            items: Deferred[list[bytes] | None] = answer.addCallback(lambda value: [self._item(value)])
-            return items
-        if isinstance(about, Sockets):
-            found = self.socketsIn(about.target.rooms, about.target.excluded)
-            return succeed([self._socketItem(each.asRemote()) for each in found])
-        secret = {each.id: each.remoteId for each in self.socketsIn(about.target.rooms, about.target.excluded)}
-        answers = super().broadcastWithAck(self._packet(about), about.target)
-        return answers.addCallbacks(self._items, self._itemsSoFar, errbackArgs=(secret,))
-
-    def _items(self, answers: Collection[Any]) -> list[bytes]:
-        return [self._item(each) for each in answers]
-
-    def _itemsSoFar(self, failure: Failure, remoteIds: dict[str, str]) -> list[bytes]:
-        failure.trap(AckTimeout)
-        timeout: Any = failure.value
-        missing = [remoteIds.get(each, each) for each in timeout.missing]
-        return self._items(timeout.answers) + [self._shared.writer.item({"missing": each}, []) for each in missing]
-
-    def _item(self, value: Any) -> bytes:
-        return self._shared.writer.item({}, value if type(value) is tuple else [value])
-
-    def _socketItem(self, socket: RemoteSocket) -> bytes:
-        fields = {"id": socket.id, "rooms": sorted(socket.rooms)}
-        writer = self._shared.writer
-        try:
-            return writer.item(fields, [socket.data, socket.handshake])
-        except UnsendableValue:
-            # What an application keeps of a client need not be for others.
-            return writer.item(fields, [{}, socket.handshake])
-
-
-def valueOf(arguments: list[Any]) -> Any:
-    """Return what an answer is for the application."""
-    return arguments[0] if len(arguments) == 1 else tuple(arguments)
-
-
-def remoteTimeout(answers: list[Any], absent: int) -> RemoteTimeout:
-    processes = "1 process" if absent == 1 else f"{absent} processes"
-    return RemoteTimeout(f"{processes} did not answer", answers, absent)
-
-
-def together(*waiting: Deferred[Any]) -> Deferred[list[Any]]:
-    """Return a Deferred of the results of others, which cancels them if it is cancelled."""
-
-    def failed(failure: Failure) -> Failure:
-        error: Any = failure.value
-        return error.subFailure if isinstance(error, FirstError) else failure
-
-    return gatherResults(waiting, consumeErrors=True).addErrback(failed)
+        self._shared.publishForPeers(message)

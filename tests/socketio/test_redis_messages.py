@@ -10,21 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineio_twisted.socketio import Flags, Target, UnsendableValue
-from engineio_twisted.socketio.redis_messages import (
+from engineio_twisted.socketio.redis_messages import Call, Client, PeersWriter, Presence, readOwn, readPeers
+from engineio_twisted.socketio.remote_messages import (
     Answer,
-    Client,
     Disconnect,
     Event,
     InvalidMessage,
-    MessageWriter,
-    Presence,
+    Newest,
+    Position,
     Question,
     Rooms,
     ServerEvent,
+    Session,
     Sockets,
     readItem,
-    readOwn,
-    readPeers,
 )
 
 from ..kit.socketio_values import BINARY_VALUES, NAMES
@@ -45,8 +44,8 @@ TARGETS = st.builds(
 )
 
 
-def writer(default: Any = None) -> MessageWriter:
-    return MessageWriter(HOST, default)
+def writer(default: Any = None) -> PeersWriter:
+    return PeersWriter(HOST, default)
 
 
 @settings(max_examples=30)
@@ -55,7 +54,7 @@ def test_peersEvents(namespace: str, rooms: frozenset[str], compress: bool, data
     """An event for python-socketio is read as it was written; its sender knows it by its beginning."""
     target = Target(rooms, frozenset(), Flags(compress=compress))
     message = writer().forPeers(namespace, target, data)
-    assert message.startswith(writer().begins[0])
+    assert message.startswith(writer().beginsForPeers)
     assert readPeers(message) == Event(HOST, namespace, target, data)
 
 
@@ -64,7 +63,7 @@ def test_peersEvents(namespace: str, rooms: frozenset[str], compress: bool, data
 def test_ownEvents(namespace: str, target: Target, data: list[Any], id: int) -> None:  # noqa: A002
     """Events and questions between our own processes are read as they were written."""
     message = writer().event(namespace, target, data)
-    assert message.startswith(writer().begins[1])
+    assert message.startswith(writer().begins)
     event = Event(HOST, namespace, target, data)
     assert readOwn(message) == event
     assert readOwn(writer().ask(message, id)) == Question(HOST, id, event)
@@ -81,6 +80,13 @@ def test_ownOrders(namespace: str, target: Target, rooms: frozenset[str], yes: b
     """What is to be done with sockets is read as it was written."""
     assert readOwn(writer().rooms(namespace, target, yes, rooms)) == Rooms(HOST, namespace, target, yes, rooms)
     assert readOwn(writer().disconnect(namespace, target, yes)) == Disconnect(HOST, namespace, target, yes)
+    position = Position("epoch", 7)
+    assert readOwn(writer().newest(namespace, position, yes)) == Newest(HOST, namespace, position, yes)
+    event = writer().event(namespace, target, ["x"], position)
+    assert readOwn(event) == Event(HOST, namespace, target, ["x"], position)
+    for offset in (None, "a.1"):
+        asked = writer().ask(writer().session(namespace, "pid", offset, yes), 7)
+        assert readOwn(asked) == Question(HOST, 7, Session(HOST, namespace, "pid", offset, yes))
     for says in ("hello", "alive", "gone"):
         assert readOwn(writer().presence(says)) == Presence(HOST, says)
 
@@ -139,10 +145,12 @@ def test_anyBytes(payload: bytes) -> None:
 KEYS = (
     *("method", "host_id", "event", "data", "binary", "namespace", "room", "skip_sid", "callback", "sid", "compress"),
     *("v", "type", "host", "rooms", "except", "names", "close", "id", "to", "items", "isLast", "failed", "timeout"),
+    *("epoch", "number", "wantsAnswer", "pid", "offset", "takes"),
 )
 WORDS = (
     *("emit", "callback", "disconnect", "enter_room", "leave_room", "close_room"),
     *("event", "server event", "sockets", "join", "leave", "answer", "hello", "alive", "gone"),
+    *("newest", "session"),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | NAMES | st.sampled_from(WORDS) | st.just("AA=="),
@@ -173,7 +181,7 @@ def test_anyObject(message: dict[str, Any], word: str) -> None:
 
 def test_callbacks() -> None:
     """The answer to an event of python-socketio has what that process needs to find who asked."""
-    event = Event("other", "/", Target(), ["x"], ("room", "/admin", 7))
+    event = Call("other", "/", Target(), ["x"], ("room", "/admin", 7))
     assert json.loads(writer().callback(event, [1, None])) == {
         "method": "callback",
         "host_id": "other",

@@ -1,4 +1,4 @@
-"""Requests to other processes, and the answers that have come. docs/socketio-redis.md."""
+"""Requests to other processes, and the answers that have come. docs/architecture/socketio.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from .redis_messages import Answer, InvalidMessage
+from .remote_messages import Answer, InvalidMessage
 
 MAX_ITEMS = 1_000_000
 """Items of the answers to one request, together."""
