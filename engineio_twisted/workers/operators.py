@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -34,6 +35,9 @@ Ask = Callable[[dict[str, Any]], Deferred[Answer]]
 
 PATIENCE = 1.0
 """Seconds that workers have to answer."""
+
+REPORT_TIMEOUT = 30.0
+"""Seconds after which a report that was asked for doesn't come any more: another one is asked for then."""
 
 _JSON = "application/json"
 
@@ -223,13 +227,13 @@ class Operators:
         Answer a question of a page or of a worker.
 
         @param question: C{ask} is C{health}, C{ready}, C{metrics} (with C{accept}, a header) or C{stats}.
-        @return: what a page is to say, as C{status}, C{type} and C{body}; or C{stats}, by number.
+        @return: what a page is to say, as C{status}, C{type} and C{body}; or C{stats}, by slot.
         """
         answer: Deferred[Answer] = maybeDeferred(self._answer, question)  # type: ignore[call-overload]
         return answer
 
     def stats(self) -> Deferred[dict[int, ServerStats]]:
-        """Return a Deferred of the statistics of each worker that answers, by its number."""
+        """Return a Deferred of the statistics of each worker that answers, by its slot."""
         return askStats(self.answer)
 
     def _answer(self, question: Mapping[str, Any]) -> Answer | Deferred[Answer]:
@@ -239,9 +243,7 @@ class Operators:
         if what == "ready":
             return self._ready()
         if what == "stats":
-            return self._collect(what).addCallback(
-                lambda answered: {"stats": {each: self._workers[each].stats for each in answered}}
-            )
+            return self._collect(what).addCallback(self._stats)
         if what == "metrics" and self._own is not None:
             return self._collect(what).addCallback(self._page, str(question.get("accept", "")))
         return said(404, {"status": "unknown"})
@@ -253,6 +255,11 @@ class Operators:
         if reason is None:
             return said(200, {"status": "ready", **numbers})
         return said(503, {"status": "not ready", "reason": reason, **numbers})
+
+    def _stats(self, answered: set[int]) -> Answer:
+        # In JSON a key is text. During a reload the newest of a slot counts.
+        workers = [self._workers[each] for each in sorted(answered)]
+        return {"stats": {str(each.slot): each.stats for each in workers}}
 
     def _page(self, answered: set[int], accepted: str) -> Answer:
         from .metrics import page
@@ -326,8 +333,8 @@ class Operators:
             running.answered.add(number)
 
     def _failed(self, failure: Failure, number: int) -> None:
-        # One that has ended can't answer, which is no news.
-        if number in self._workers and self._throttle.allows("reports of workers"):
+        # Whether it has ended or hangs, its parent has a line about that.
+        if not failure.check(CancelledError, ConnectionDone) and self._throttle.allows("reports of workers"):
             self._log.failure("Worker {worker} could not be asked", failure, worker=number)
 
     def _over(self, number: int, what: str) -> None:
@@ -346,6 +353,54 @@ class Operators:
             each.callback(finished.answered & self._workers.keys())
 
 
+class WorkersObserver:
+    """
+    Tells L{Operators} what becomes of the processes of a L{Parent<engineio_twisted.workers.parent.Parent>}, and takes
+    questions and reports from and to their control connections.
+
+    Of the messages C{report}, asked of a worker with C{what}, or sent by it, has a report; C{operators}, asked by a
+    worker, has a question.
+
+    @param count: how many slots there are.
+    @param clock: an C{IReactorTime}.
+    @param hasMetrics: whether metrics are served.
+    @ivar operators: the L{Operators}.
+    """
+
+    def __init__(self, count: int, clock: Any, hasMetrics: bool = False) -> None:
+        self.operators: Operators = Operators(count, self._ask, clock, hasMetrics)
+        self._processes: dict[int, Any] = {}
+
+    def _ask(self, number: int, what: str) -> Deferred[Report]:
+        asked: Deferred[Report] = self._processes[number].control.ask("report", {"what": what}, timeout=REPORT_TIMEOUT)
+        return asked
+
+    def started(self, worker: Any) -> None:
+        """Called when the process of a worker was started."""
+        self._processes[worker.number] = worker
+        self.operators.started(worker.number, worker.slot, worker.pid)
+
+    def ready(self, worker: Any) -> None:
+        """Called when a worker serves."""
+        self.operators.ready(worker.number)
+
+    def draining(self, worker: Any) -> None:
+        """Called when a worker is told to end."""
+        self.operators.draining(worker.number)
+
+    def ended(self, worker: Any) -> None:
+        """Called when the process of a worker has ended."""
+        self._processes.pop(worker.number, None)
+        self.operators.ended(worker.number)
+
+    def messageReceived(self, worker: Any, kind: str, fields: dict[str, Any]) -> object:
+        """Called with each message that isn't the parent's own affair; returns the answer, or a Deferred of it."""
+        if kind == "report":
+            self.operators.reported(worker.number, fields)
+            return None
+        return self.operators.answer(fields) if kind == "operators" else None
+
+
 def _family(name: str, text: str, kind: str, values: Mapping[str, float]) -> Family:
     sample = f"{name}_total" if kind == "counter" else name
     samples = [[sample, {"slot": slot}, value] for slot, value in values.items()]
@@ -359,13 +414,12 @@ def said(status: int, what: Mapping[str, Any]) -> Answer:
 
 def askStats(ask: Ask) -> Deferred[dict[int, ServerStats]]:
     """
-    Return a Deferred of the statistics of each worker that answers, by its number.
+    Return a Deferred of the statistics of each worker that answers, by its slot.
 
     @param ask: takes a question to the parent, L{Operators.answer}.
     """
-    # In JSON a number that is a key is text.
     return ask({"ask": "stats"}).addCallback(
-        lambda answer: {int(number): statsFromJSON(each) for number, each in answer["stats"].items()}
+        lambda answer: {int(slot): statsFromJSON(each) for slot, each in answer["stats"].items()}
     )
 
 

@@ -14,15 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families as plainText
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from engineio_twisted import Measure, Server, ServerObserver, Site
+from engineio_twisted import Measure, Server, Site
 from engineio_twisted.operation.metrics import MetricsResource
 
 from ..kit.asking import OPEN, make
 from ..kit.fakes import FakeRequest
+from ..kit.metrics import Layer, number, numbersOf
 from ..kit.observed import ask, session
 from ..kit.wire import Hostile, connectTo, http, makeFrame
-
-Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(resource: MetricsResource, accept: str = "") -> tuple[str, str]:
@@ -32,18 +31,6 @@ def scrape(resource: MetricsResource, accept: str = "") -> tuple[str, str]:
     contentType = request.header("Content-Type")
     assert contentType is not None
     return contentType, body.decode()
-
-
-def numbersOf(text: str, parser: Any = plainText) -> Numbers:
-    """Every number of an answer, by its name and labels, each there once."""
-    samples = [each for family in parser(text) for each in family.samples]
-    found = {(each.name, frozenset(each.labels.items())): each.value for each in samples}
-    assert len(found) == len(samples)
-    return found
-
-
-def number(numbers: Numbers, name: str, /, **labels: str) -> float:
-    return numbers[name, frozenset(labels.items())]
 
 
 def test_needsTheExtra() -> None:
@@ -251,16 +238,6 @@ async def test_scraped(hostile: Hostile) -> None:
             wire.drop()
         finally:
             await port.stopListening()
-
-
-class Layer(ServerObserver):
-    """An observer of a layer on top of a server."""
-
-    def __init__(self, *measures: Measure) -> None:
-        self._measures = measures
-
-    def measures(self) -> list[Measure]:
-        return [*self._measures]
 
 
 def test_numbersOfALayer() -> None:
