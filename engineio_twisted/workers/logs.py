@@ -61,8 +61,7 @@ def eventAsLine(event: LogEvent) -> str:
     try:
         fields = json.loads(_asJSON(kept))
     except (ValueError, TypeError, RecursionError):
-        # What refers to itself, or is too deep.
-        fields = {str(key): safe_str(value) for key, value in kept.items()}
+        fields = {str(key): _sayable(value) for key, value in kept.items()}
     if formatEvent({"log_format": None, **fields}) != text:
         # The format asks objects for more than their text.
         fields["log_format"] = text.replace("{", "{{").replace("}", "}}")
@@ -86,6 +85,14 @@ def eventAsLine(event: LogEvent) -> str:
 
 def _asJSON(said: object) -> str:
     return json.dumps(said, default=safe_str, skipkeys=True, separators=(",", ":"))
+
+
+def _sayable(value: object) -> Any:
+    try:
+        return json.loads(_asJSON(value))
+    except (ValueError, TypeError, RecursionError):
+        # It refers to itself, or is too deep.
+        return safe_str(value)
 
 
 def _cut(text: str) -> str:
