@@ -133,24 +133,53 @@ class Options(usage.Options):
         """Make of what was given C{serviceOptions}, C{serverOptions}, C{application} and C{root}."""
         self["serviceOptions"], self["serverOptions"] = self.given.options()
         service = self["serviceOptions"]
-        self["application"] = findApp(service.app)
-        if service.static is None:
-            self["root"] = NothingElse()
-        elif os.path.isdir(service.static):
-            self["root"] = StaticFolder(service.static)
+        parent: Any = getattr(self, "parent", None) or {}
+        if service.workers is None:
+            self._load()
         else:
-            fail(f"--static {service.static}: there is no such directory")
+            # Each worker does that, and no other process.
+            self._checkStatic()
+            if parent.get("chroot"):
+                fail(f"--workers {service.workers}: not together with --chroot of twistd, for workers are started anew")
         if self._isPrinting:
             head = f"# Settings of engineio_twisted {__version__}. A comment names what set a value."
             _show(f"{head}\n\n{document(self.given.inForce())}")
         if service.accessLog is not None:
-            parent: Any = getattr(self, "parent", None) or {}
             if service.accessLog == STANDARD_OUTPUT and not parent.get("nodaemon", True):
                 fail("--access-log -: there is no standard output in the background; twistd needs -n")
             try:
                 AccessLog(service.accessLog).close()
             except (OSError, ValueError) as error:
                 fail(f"--access-log {service.accessLog}: {getattr(error, 'strerror', None) or error}")
+
+    def _load(self) -> None:
+        """Import the application, and make the resource of what is beside the sessions."""
+        service = self["serviceOptions"]
+        self["application"] = findApp(service.app)
+        self._checkStatic()
+        self["root"] = NothingElse() if service.static is None else StaticFolder(service.static)
+
+    def _checkStatic(self) -> None:
+        static = self["serviceOptions"].static
+        if static is not None and not os.path.isdir(static):
+            fail(f"--static {static}: there is no such directory")
+
+
+def optionsOfWorker(text: str) -> Options:
+    """
+    Return the options of a worker.
+
+    @param text: as L{CommandLineSettings.text} returns it.
+    @raise CommandFailed: something is wrong with them, such as an object that can't be imported.
+    """
+    options = Options()
+    options.given = CommandLineSettings.fromText(text)
+    try:
+        options["serviceOptions"], options["serverOptions"] = options.given.options()
+    except ConfigurationError as error:
+        fail(str(error))
+    options._load()
+    return options
 
 
 def _show(text: str) -> NoReturn:

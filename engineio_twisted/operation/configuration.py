@@ -7,9 +7,13 @@ field is a new flag and a new key.
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import stat
+import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -18,11 +22,19 @@ import attrs
 
 from ..protocol.errors import OptionError
 from ..protocol.options import ServerOptions
-from ..protocol.validators import checkNames
+from ..protocol.validators import checkNames, orNone, wholeNumber
 from .named_objects import DEFAULT_APP, findObject
 
 SOCKET_IO_PATH = "/socket.io"
 """The path of a Socket.IO server, to which its clients connect by default."""
+
+AUTO = "auto"
+"""In place of a number of workers: as many as there are CPUs for the process."""
+
+MAX_WORKERS = 256
+
+MAX_PREFIX_WITH_WORKERS = 21
+"""Signs of an C{idPrefix} with workers, whose number comes behind it."""
 
 Path = tuple[str, ...]
 """The names that lead to a setting: of an option, or of an option and of a setting of its own."""
@@ -50,6 +62,12 @@ def _path(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 def _boolean(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
         raise OptionError(attribute.name, value, "expected true or false")
+
+
+def _workers(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None or value == AUTO or (type(value) is int and 1 <= value <= MAX_WORKERS):
+        return
+    raise OptionError(attribute.name, value, f"expected a whole number from 1 to {MAX_WORKERS}, or {AUTO}")
 
 
 def _asTuple(value: object) -> object:
@@ -117,6 +135,33 @@ class ServiceOptions:
         "operation",
         metavar="ENDPOINT",
     )
+    workers: int | str | None = _setting(
+        None,
+        _workers,
+        "Processes that serve sessions, on Linux; 'auto' means one for each CPU.",
+        "workers",
+        metavar="N",
+    )
+    workersStartTimeout: int = _setting(
+        30000,
+        wholeNumber("milliseconds"),
+        "Milliseconds a worker has to become ready before it is killed.",
+        "workers",
+        metavar="MS",
+    )
+    workersHangTimeout: int | None = _setting(
+        30000,
+        orNone(wholeNumber("milliseconds")),
+        "Milliseconds a worker may leave pings unanswered before it is killed and replaced.",
+        "workers",
+        metavar="MS",
+    )
+    workersMove: bool = _setting(
+        True,
+        _boolean,
+        "Whether plain connections move to the worker that has their session; otherwise every request is relayed.",
+        "workers",
+    )
 
 
 GROUPS = {
@@ -128,6 +173,7 @@ GROUPS = {
     "cookie": "Cookie",
     "compression": "Compression",
     "operation": "Operation",
+    "workers": "Several processes",
 }
 """The groups of the settings, in their order, each with its title."""
 
@@ -234,14 +280,18 @@ class Setting:
             return text
         if bool in self.types and text in ("true", "false"):
             return text == "true"
+        if int in self.types:
+            return _asNumber(text, False)
         if Sequence in self.types and "," in text:
             return [each.strip() for each in text.split(",")]
         return text
 
-    def fromFile(self, value: Any) -> Any:
+    def fromFile(self, value: Any, imports: bool = True) -> Any:
         """
         Return the value of an entry in the file.
 
+        @param imports: whether an object that it names is imported; otherwise something stands for it that the check of
+            the option accepts.
         @raise OptionError: it names an object that isn't there.
         """
         if value is False and self.off is None:
@@ -250,16 +300,28 @@ class Setting:
         if self.part is not None or self.types <= {int, float, bool, tuple, datetime, str, bytes, NoneType}:
             return value
         if isinstance(value, list):
-            return [self._object(each) for each in value]
-        return self._object(value)
+            return [self._object(each, imports) for each in value]
+        return self._object(value, imports)
 
-    def _object(self, value: Any) -> Any:
+    def _object(self, value: Any, imports: bool) -> Any:
         """Return the object of a name, or the text itself if it is no name and the option takes text."""
         if isinstance(value, str) and _OBJECT.fullmatch(value):
-            return findObject(self.name, value)
+            if imports:
+                return findObject(self.name, value)
+            return _ANY_PATTERN if re.Pattern in self.types else _AnyObject
         if isinstance(value, str) and str not in self.types:
             raise OptionError(self.name, value, "expected module:attribute")
         return value
+
+
+_ANY_PATTERN = re.compile("")
+"""Stands for origins that are imported elsewhere."""
+
+
+class _AnyObject:
+    """Stands for an object that is imported elsewhere."""
+
+    supportsPerMessageDeflate = True
 
 
 def _asNumber(text: str, mayBeFraction: bool) -> Any:
@@ -337,16 +399,93 @@ class CommandLineSettings:
     """
     What is set by flags and by a file: flags win.
 
+    With workers nothing is imported that is named by a setting, except in a worker. That has the settings by
+    L{fromText}.
+
     @ivar file: the name of the TOML file, if there is one.
+    @ivar directory: the current directory of the command when it began, in which it finds what has no absolute path.
     """
 
     def __init__(self) -> None:
         self.file: str | None = None
+        self.directory = _currentDirectory()
+        self._isWorker = False
         # None until it is read, which is once: it may be a pipe.
+        self._content: str | None = None
         self._inFile: dict[str, Any] | None = None
         # As they would be in the file.
         self._flags: dict[Path, Any] = {}
         self._texts: dict[Path, str] = {}
+        # As they were given: the text behind each flag, or whether it switches on or off.
+        self._typed: list[tuple[Path, str | bool]] = []
+
+    @classmethod
+    def fromText(cls, text: str) -> CommandLineSettings:
+        """
+        Return the settings of a worker.
+
+        @param text: as L{CommandLineSettings.text} returns it.
+        """
+        told = json.loads(text)
+        settings = cls()
+        settings._isWorker = True
+        settings.file = told["file"]
+        settings.directory = told["directory"]
+        settings._content = told["content"]
+        settings._type(told["flags"])
+        return settings
+
+    def _type(self, typed: Iterable[tuple[Sequence[str], str | bool]]) -> None:
+        for path, each in typed:
+            if isinstance(each, bool):
+                self.switch(tuple(path), each)
+            else:
+                self.flag(tuple(path), each)
+
+    def text(self) -> str:
+        """
+        Return all of it as one text, from which a worker makes the same options without the file.
+
+        @raise ConfigurationError: as L{options}.
+        """
+        self._try(self._fromFile)
+        told = {"file": self.file, "directory": self.directory, "content": self._content, "flags": self._typed}
+        return json.dumps(told)
+
+    def fixed(self) -> dict[str, Any]:
+        """
+        Return what stays while the command runs, by the names of the settings: what was opened before privileges were
+        shed, and what the number of a worker is part of.
+
+        @raise ConfigurationError: as L{options}.
+        """
+        service, server = self.options()
+        names = ("listen", "workers", "metrics", "health", "accessLog")
+        return {**{name: getattr(service, name) for name in names}, "idPrefix": server.idPrefix}
+
+    def reread(self) -> CommandLineSettings:
+        """
+        Return the same flags with the file as it is now, checked. A file that is a pipe isn't read again.
+
+        @raise ConfigurationError: as L{options}.
+        """
+        again = CommandLineSettings()
+        again.file, again.directory = self.file, self.directory
+        again._type(self._typed)
+        if self.file is not None and not again._canBeReadAgain():
+            again._content = self._content
+        again.options()
+        return again
+
+    def _canBeReadAgain(self) -> bool:
+        try:
+            return stat.S_ISREG(os.stat(self._pathOfFile()).st_mode)
+        except OSError:
+            # Reading it says why.
+            return True
+
+    def _pathOfFile(self) -> str:
+        return os.path.join(self.directory, self.file or "")
 
     def flag(self, path: Path, text: str) -> None:
         """Set an option by its flag and the text behind it. A flag of a list that is given again adds to the list."""
@@ -355,11 +494,13 @@ class CommandLineSettings:
         adds = isinstance(earlier, list) and isinstance(value, list)
         self._texts[path] = f"{self._texts[path] if adds else ''} --{SETTINGS[path].flag} {text}".lstrip()
         self._flags[path] = [*earlier, *value] if adds else value  # type: ignore[misc]
+        self._typed.append((path, text))
 
     def switch(self, path: Path, isOn: bool) -> None:
         """Set something by a flag alone: on, or off."""
         self._texts[path] = f"--{'' if isOn else 'no-'}{SETTINGS[path].flag}"
         self._flags[path] = isOn
+        self._typed.append((path, isOn))
 
     def options(self) -> tuple[ServiceOptions, ServerOptions]:
         """
@@ -371,10 +512,18 @@ class CommandLineSettings:
         return options
 
     def _options(self) -> tuple[ServiceOptions, ServerOptions]:
-        given = {name: self._read((name,), value) for name, value in self._given().items()}
+        given = self._given()
         ofService = {each.name for each in attrs.fields(ServiceOptions)}
-        service = ServiceOptions(**{name: value for name, value in given.items() if name in ofService})
-        return service, ServerOptions(**{name: value for name, value in given.items() if name not in ofService})
+        service = ServiceOptions(
+            **{name: self._read((name,), value) for name, value in given.items() if name in ofService}
+        )
+        imports = service.workers is None or self._isWorker
+        server = ServerOptions(
+            **{name: self._read((name,), value, imports) for name, value in given.items() if name not in ofService}
+        )
+        if service.workers is not None:
+            _checkForWorkers(service, server)
+        return service, server
 
     def inForce(self) -> Iterator[tuple[Setting, Any, str]]:
         """
@@ -434,11 +583,13 @@ class CommandLineSettings:
     def _fromFile(self) -> dict[str, Any]:
         if self._inFile is not None:
             return self._inFile
-        if self.file is None:
+        if self.file is None and self._content is None:
             return {}
         try:
-            with open(self.file, "rb") as file:
-                self._inFile = tomllib.load(file)
+            if self._content is None:
+                with open(self._pathOfFile(), "rb") as file:
+                    self._content = file.read().decode()
+            self._inFile = tomllib.loads(self._content)
         except OSError as error:
             raise ConfigurationError(f"--config {self.file}: {error.strerror}") from error
         except ValueError as error:
@@ -449,12 +600,12 @@ class CommandLineSettings:
         checkNames(self._inFile, ServiceOptions, ServerOptions)
         return self._inFile
 
-    def _read(self, path: Path, value: Any) -> Any:
+    def _read(self, path: Path, value: Any, imports: bool = True) -> Any:
         setting = SETTINGS[path]
         if setting.part is None or not isinstance(value, dict):
-            return setting.fromFile(value)
+            return setting.fromFile(value, imports)
         checkNames(value, setting.part, prefix=f"{setting.name}.")
-        return {name: self._read((*path, name), each) for name, each in value.items()}
+        return {name: self._read((*path, name), each, imports) for name, each in value.items()}
 
     def _try(self, make: Callable[[], Any]) -> Any:
         """Do something; what is wrong with an option is said of the flag, or the line of the file, that set it."""
@@ -465,9 +616,31 @@ class CommandLineSettings:
             flag = self._texts.get(path)
             if flag is not None:
                 raise ConfigurationError(f"{flag}: {error.problem}") from error
-            where = f"--config {self.file}: " if path[0] in (self._inFile or {}) else ""
+            where = f"--config {self.file}: " if self.file is not None and path[0] in (self._inFile or {}) else ""
             raise ConfigurationError(f"{where}{error.name} = {error.value!r}: {error.problem}") from error
 
 
 class ConfigurationError(Exception):
     """A setting is wrong; the text is one line that names it and its place."""
+
+
+def _currentDirectory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        # It was removed.
+        return ""
+
+
+def _checkForWorkers(service: ServiceOptions, server: ServerOptions) -> None:
+    """
+    Check what has to hold with workers alone.
+
+    @raise OptionError: something doesn't.
+    """
+    if sys.platform != "linux":
+        raise OptionError("workers", service.workers, "several processes need Linux")
+    if len(server.idPrefix) > MAX_PREFIX_WITH_WORKERS:
+        raise OptionError(
+            "idPrefix", server.idPrefix, f"expected at most {MAX_PREFIX_WITH_WORKERS} signs together with workers"
+        )

@@ -53,14 +53,31 @@ def withBacklog(description: str) -> str:
     return f"{description}:backlog={BACKLOG}"
 
 
+def withoutSystemd(description: str) -> str:
+    """Return a description that stands for a socket which another process has from systemd and passed on."""
+    kind, colon, rest = description.partition(":")
+    if kind in _AROUND_OTHERS:
+        return f"{kind}{colon}{withoutSystemd(rest)}"
+    return f"engineio-inherited{colon}{rest}" if kind == "systemd" else description
+
+
+def leaveOpen(port: object) -> None:
+    """Let a port leave its socket open when it closes, for the other processes that have it."""
+    if isinstance(port, tcp.Port):
+        # A private name of Twisted, as in AdoptedUNIXPort.
+        port._shouldShutdown = False
+
+
 def describedEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     Return the endpoint that a description stands for, as L{serverFromString} does, with L{BACKLOG} by default.
 
     @raise ValueError: it stands for none; or for one that needs what isn't installed.
     """
-    if not isinstance(reactor, _Ports):
-        reactor = _Ports(reactor)
+    if not isinstance(reactor, DescribedPorts):
+        reactor = DescribedPorts(reactor)
+    if getattr(reactor, "inheritsPorts", False):
+        description = withoutSystemd(description)
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, withBacklog(description))
         return endpoint
@@ -77,8 +94,8 @@ def describedEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 def leavingAlone(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
     """Return an endpoint that does what another does, but leaves the file of a socket alone that was adopted."""
-    if isinstance(endpoint, AdoptedStreamServerEndpoint) and not isinstance(endpoint.reactor, _Ports):
-        return AdoptedStreamServerEndpoint(_Ports(endpoint.reactor), endpoint.fileno, endpoint.addressFamily)
+    if isinstance(endpoint, AdoptedStreamServerEndpoint) and not isinstance(endpoint.reactor, DescribedPorts):
+        return AdoptedStreamServerEndpoint(DescribedPorts(endpoint.reactor), endpoint.fileno, endpoint.addressFamily)
     return endpoint
 
 
@@ -97,7 +114,7 @@ def _quiet(factory: Any) -> Any:
     return factory
 
 
-class _Ports:
+class DescribedPorts:
     """A reactor, as far as the endpoints of descriptions need one, whose UNIX ports are those of this module."""
 
     def __init__(self, reactor: Any) -> None:

@@ -1,5 +1,5 @@
 """
-Make `twistd engineio` and the endpoints C{tls-files:} and C{engineio:} known.
+Make `twistd engineio` and the endpoints C{tls-files:}, C{engineio:} and, for workers, C{engineio-inherited:} known.
 
 The code behind them is imported only when one is used.
 """
@@ -47,3 +47,17 @@ class _SessionsParser:
 
 
 sessions = _SessionsParser()
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class _InheritedParser:
+    prefix = "engineio-inherited"
+
+    def parseStreamServer(self, reactor: Any, *args: str, **keywords: str) -> Any:
+        """Return the endpoint that a worker has in place of one of systemd's."""
+        from engineio_twisted.workers.inherited import parse
+
+        return parse(reactor, *args, **keywords)
+
+
+inherited = _InheritedParser()
