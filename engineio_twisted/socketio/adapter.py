@@ -40,6 +40,9 @@ class MemoryAdapter:
     def close(self) -> Deferred[None] | None:
         return None
 
+    def recoveryBegins(self, recovery: Any) -> None:
+        pass
+
     # Rooms
 
     @property

@@ -132,5 +132,13 @@ class IAdapter(Interface):
     def start() -> None:
         """Called when the namespace begins."""
 
+    def recoveryBegins(recovery: Any) -> None:
+        """
+        Called when the namespace begins to keep sessions of clients that may come back, or ceases to.
+
+        @param recovery: its L{Recovery}, or None. An adapter that knows the sessions of other processes sets its
+            C{elsewhere}.
+        """
+
     def close() -> Deferred[None] | None:
         """Called when the namespace ends. A Deferred that it returns is awaited."""

@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 
 from .. import generateId
 from .acks import BroadcastAck
-from .adapter import MemoryAdapter
 from .errors import NotSupported
 from .interfaces import Flags, Target
 from .listeners import Listeners, deferredOf
@@ -217,8 +216,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         # How many clients are being asked to wait for middlewares.
         self._joiningHere: int = 0
         self._serverSide: dict[str, tuple[Callable[..., object], ...]] = {}
-        make: Any = io.opts.adapter or MemoryAdapter
-        self.adapter: Any = make(self)
+        self.adapter: Any = io.makeAdapter(self)
         self.adapter.start()
 
     def __repr__(self) -> str:
@@ -230,6 +228,7 @@ class Namespace(Broadcaster, Shared):  # type: ignore[misc]
         if self.recovery is not None:
             self.recovery.close()
         self.recovery = None if settings is None else Recovery(self, settings)
+        self.adapter.recoveryBegins(self.recovery)
 
     # Other processes
 

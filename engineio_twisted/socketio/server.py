@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from .. import DeadlineQueue, Ends, LogThrottle, Measure, OptionError, Server
 from .. import Socket as EngineSocket
 from .acks import AckTimeouts
+from .adapter import MemoryAdapter
 from .bundle import serveBundle
 from .client import Client
 from .errors import InvalidPacket
@@ -57,8 +58,8 @@ class SocketIOStats:
     @ivar lateAcks: acknowledgements that were not awaited.
     @ivar volatileDropped: volatile events that were not sent.
     @ivar recovered: clients that were recovered.
-    @ivar notRecovered: clients that could not be recovered, by cause: C{unknown}, C{expired}, C{evicted}, C{foreign} or
-        C{other user}.
+    @ivar notRecovered: clients that could not be recovered, by cause: C{unknown}, C{expired}, C{evicted}, C{foreign},
+        C{other user}; with several workers C{no answer} or C{unsendable} too.
     """
 
     clients: int
@@ -161,6 +162,7 @@ class SocketIO(Namespace):
         self.parser: Any = self._parser()
         if self.opts.serveClient is not False:
             serveBundle(engine, str(self.opts.serveClient))
+        self.makeAdapter: Callable[[Any], Any] = self.opts.adapter or self._adapter()
         self.counters = Counters()
         self._clients: set[Client] = set()
         self._namespaces: dict[str, Namespace] = {}
@@ -185,6 +187,14 @@ class SocketIO(Namespace):
     def __conform__(self, interface: Any) -> Any:
         """Adapt to the interfaces of the server, so that C{EngineIOResource(io)} serves it."""
         return interface(self.engine, None)
+
+    def _adapter(self) -> Callable[[Any], Any]:
+        """Return what makes the adapter of a namespace if the application doesn't say."""
+        if self.engine.workers is None:
+            return MemoryAdapter
+        from .exchange import ExchangeAdapter
+
+        return ExchangeAdapter()
 
     def _parser(self) -> Any:
         options = self.opts
