@@ -14,7 +14,7 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-lowest soak lint docs fuzz bench bench-socketio bench-quick dist clean
+.PHONY: help run test test-measured test-lowest soak lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -26,6 +26,7 @@ help:
 	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
 	@echo "make bench  compare with other servers, in 35 minutes; writes docs/performance.*"
 	@echo "make bench-socketio  compare with other servers of Socket.IO, in 25 minutes; writes docs/performance-socketio.*"
+	@echo "make bench-workers  measure several processes, in 10 minutes; writes docs/performance-workers.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
 	@echo "make dist   build what is released, into dist, and see that it holds what it should and can be installed"
 	@echo "make clean  remove what the other targets made"
@@ -103,6 +104,9 @@ bench: $(VENV)/bench
 
 bench-socketio: $(VENV)/bench
 	$(BIN)/python benchmarks/bench.py socketio --out docs $(BENCH_ARGS)
+
+bench-workers: $(VENV)/bench
+	$(BIN)/python benchmarks/workers.py --out docs $(BENCH_ARGS)
 
 bench-quick: $(VENV)/run
 	$(BIN)/python benchmarks/bench.py quick $(BENCH_ARGS)

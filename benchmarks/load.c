@@ -84,7 +84,7 @@ struct client {
     uint64_t *times; /* when each message that is in flight was sent */
     uint64_t begun;
     bool isReady, isClosing;
-    bool pongIsDue, messageIsDue, pongIsOut;
+    bool pongIsDue, messageIsDue, pongIsOut, isPosting;
     bool sawProbe, sawNoop;
     enum stage stage;
     bool attachmentIsDue; /* the text of a binary event is in */
@@ -130,7 +130,7 @@ struct snapshot {
 
 static struct {
     const struct mode *mode;
-    int port, pid;
+    int port, pid, mixed;
     size_t connections, base, depth, inflight, size, operations, warmOperations, leavers;
     const char *event;
     enum kind kind;
@@ -842,19 +842,40 @@ static void broadcastPacket(struct client *client, int type, const byte *data, s
 
 /* polling-echo: a GET always waits, and a message is posted when the one before has come back */
 
+/* With --mixed the POSTs of all sessions share their connections, as behind a proxy with a pool: the one that has been
+ * free for the longest time carries the next one, whichever session it is of. */
+static struct connection **freeConnections;
+static size_t firstFree, countFree;
+
+static void putFree(struct connection *connection) {
+    freeConnections[(firstFree + countFree++) % options.connections] = connection;
+}
+
+static struct connection *connectionToPost(struct client *client) {
+    struct connection *connection = &client->other;
+    if (options.mixed) {
+        /* There are as many as sessions, and each session needs one at a time. */
+        connection = freeConnections[firstFree++ % options.connections];
+        countFree--;
+        connection->client = client;
+    }
+    client->isPosting = true;
+    return connection;
+}
+
 static void postMessage(struct client *client) {
     client->times[0] = now;
-    struct connection *connection = &client->other;
+    struct connection *connection = connectionToPost(client);
     request(connection, &client->push);
     put(connection, &messageOf(client, client->sent++)->text);
 }
 
 static void pollingGoesOn(struct client *client) {
-    if (client->other.isAwaited)
+    if (client->isPosting)
         return;
     if (client->pongIsDue) {
         client->pongIsDue = false;
-        postPong(client, &client->other);
+        postPong(client, connectionToPost(client));
     } else if (client->messageIsDue) {
         client->messageIsDue = false;
         postMessage(client);
@@ -862,11 +883,14 @@ static void pollingGoesOn(struct client *client) {
 }
 
 static void beginPolling(void) {
+    freeConnections = allocate(options.connections, sizeof *freeConnections);
     for (size_t i = 0; i < options.connections; i++) {
         request(&clients[i].main, &clients[i].poll);
         openConnection(&clients[i], &clients[i].other, POSTING);
-        postMessage(&clients[i]);
+        putFree(&clients[i].other);
     }
+    for (size_t i = 0; i < options.connections; i++)
+        postMessage(&clients[i]);
 }
 
 static void takePayload(struct client *client, const byte *data, size_t length) {
@@ -902,8 +926,12 @@ static void pollingAnswered(struct client *client, struct connection *connection
     if (connection == &client->main) {
         takePayload(client, response->body, response->length);
         request(&client->main, &client->poll);
-    } else if (response->length != 2 || strncasecmp((const char *)response->body, "ok", 2) != 0) {
-        unexpected("answer to a POST", response->body, response->length);
+    } else {
+        if (response->length != 2 || strncasecmp((const char *)response->body, "ok", 2) != 0)
+            unexpected("answer to a POST", response->body, response->length);
+        client->isPosting = false;
+        if (options.mixed)
+            putFree(connection);
     }
     pollingGoesOn(client);
 }
@@ -1561,6 +1589,7 @@ static void choose(const char *name, const char *value) {
     } numbers[] = {
         {"--port", NULL, NULL, &options.port},
         {"--pid", NULL, NULL, &options.pid},
+        {"--mixed", NULL, NULL, &options.mixed},
         {"--connections", &options.connections, NULL, NULL},
         {"--base", &options.base, NULL, NULL},
         {"--depth", &options.depth, NULL, NULL},
@@ -1597,7 +1626,7 @@ static void readArguments(int count, char **arguments) {
         fail("usage: load MODE --port PORT --pid PID [--connections N] [--depth N] [--inflight N] [--size BYTES] "
              "[--kind text|utf8|binary] [--warm S] [--warm-ops N] [--duration S | --ops N] [--stall S]; idle: [--base N] "
              "[--hold S] "
-             "[--transport websocket|polling]; sio-disconnect: --leavers N; sio-echo, sio-ack: [--event NAME]");
+             "polling-echo: [--mixed 1]; [--transport websocket|polling]; sio-disconnect: --leavers N; sio-echo, sio-ack: [--event NAME]");
     for (int i = 2; i < count; i += 2)
         choose(arguments[i], arguments[i + 1]);
     if (!options.port || !options.pid || !options.connections || !options.depth)

@@ -251,6 +251,22 @@ def growthPlot(report: Report, path: Path) -> None:
     save(figure, path)
 
 
+def workersPlot(throughput: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Messages in a second by the number of workers, as a multiple of one worker."""
+    figure, axes = plt.subplots(figsize=(6, 3))
+    for (mode, values), marker in zip(throughput.items(), "os^", strict=False):
+        counts = [(int(name.split()[0]), value) for name, value in values.items() if name[0].isdigit()]
+        one = values["1 worker"]
+        axes.plot([count for count, _ in counts], [value / one for _, value in counts], f"{marker}-", label=mode)
+    axes.xaxis.set_major_locator(mpl.ticker.FixedLocator([1, 2, 4]))
+    axes.set_ylim(bottom=0)
+    axes.grid()
+    axes.set_xlabel("workers")
+    axes.set_ylabel("messages in a second, times one worker")
+    axes.legend()
+    save(figure, path)
+
+
 def draw(suite: Suite, report: Report, folder: Path, suffix: str = ".svg") -> None:
     """Draw all plots there are numbers for."""
     if report.get("comparison"):

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -118,18 +118,19 @@ def freePort() -> int:
 
 
 @contextmanager
-def running(server: Server, interval: int = 25_000) -> Iterator[Running]:
+def running(server: Server, interval: int = 25_000, *, isBound: bool = True) -> Iterator[Running]:
     """
     Start a server, and wait until it listens. It doesn't outlive the context.
 
     @param interval: milliseconds between heartbeats.
+    @param isBound: whether it has a core of its own; if not, it has all.
     """
     port = freePort()
     command = [each.format(port=port, interval=interval) for each in server.command]
     environment = {**os.environ, "PING_INTERVAL": str(interval), **(server.environment or {})}
     with tempfile.TemporaryFile() as complaints:
         try:
-            with bound(isServer=True):
+            with bound(isServer=True) if isBound else nullcontext():
                 process = subprocess.Popen(  # noqa: S603
                     command, cwd=server.folder, env=environment, stdout=subprocess.DEVNULL, stderr=complaints
                 )
@@ -187,16 +188,17 @@ def buildGenerator() -> Path:
     return program
 
 
-def generate(here: Running, arguments: Sequence[str], *, within: float) -> dict[str, Any]:
+def generate(here: Running, arguments: Sequence[str], *, within: float, isBound: bool = True) -> dict[str, Any]:
     """
     Have the generator load a server, and return what it measured.
 
     @param arguments: the mode and its options.
     @param within: seconds that it measures, as far as the arguments say it.
+    @param isBound: whether it has a core of its own; if not, it has all.
     @raise BenchmarkError: the server did something wrong, or nothing.
     """
     command = [str(buildGenerator()), *arguments, "--port", str(here.port), "--pid", str(here.process.pid)]
-    with bound(isServer=False):
+    with bound(isServer=False) if isBound else nullcontext():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
     with process:
         try:
