@@ -27,6 +27,7 @@ from .addresses import asTuple
 from .back import Back
 from .frames import Facts
 from .front import Front
+from .handover import Drains
 from .interfaces import IHandoverReceiver, INeighbour
 from .owners import ownerOf
 from .page import Row, RowState, SharedPage, isShortOfDescriptors
@@ -112,6 +113,7 @@ class Cluster:
         self.page = page
         self.number: int = row.number
         self._row = row
+        self.drains: Drains = Drains(row)
         self._prefix = prefix
         self._mayMove = mayMove
         self.neighbours: dict[int, INeighbour] = {}

@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
@@ -33,6 +34,8 @@ MAX_PACKET = 72 * 1024
 
 MAX_DESCRIPTORS = 16
 """File descriptors that come with one message, at most."""
+
+_ANCILLARY = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 
 MAX_READ = 32
 """Messages that are received in one turn, at most: with each move comes a request, which is served at once."""
@@ -143,9 +146,7 @@ class PacketConnection:
             if self._socket is None:
                 return None
             try:
-                data, descriptors, flags, _address = socket.recv_fds(
-                    self._socket, MAX_PACKET, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-                )
+                data, ancillary, flags, _address = self._socket.recvmsg(MAX_PACKET, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 self.drainedAt = began
                 if self.onDrained is not None:
@@ -156,6 +157,7 @@ class PacketConnection:
                 continue
             except OSError as error:
                 return error
+            descriptors = _descriptorsIn(ancillary)
             if not data:
                 _close(descriptors)
                 return CONNECTION_LOST
@@ -185,10 +187,8 @@ class PacketConnection:
         """Return whether the system has taken a message; None if it hasn't yet."""
         assert self._socket is not None
         try:
-            if message.descriptors:
-                socket.send_fds(self._socket, [message.data], message.descriptors, socket.MSG_NOSIGNAL)
-            else:
-                self._socket.send(message.data, socket.MSG_NOSIGNAL)
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", message.descriptors))]
+            self._socket.sendmsg([message.data], ancillary if message.descriptors else [], socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -234,6 +234,15 @@ class PacketConnection:
     def _fail(self) -> None:
         while self._queue:
             _outcome(self._queue.popleft(), False)
+
+
+def _descriptorsIn(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """Return what C{recvmsg} got beside the data. C{recv_fds} of Python 3.11 ignores its flags."""
+    found = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
 
 def _outcome(message: _Queued, isTaken: bool) -> None:
@@ -331,6 +340,7 @@ class Neighbour:
         self._cluster = cluster
         self._row = cluster.page.rowOf(number)
         self.connection = PacketConnection(reactor, end, self)
+        cluster.drains.add(self.connection)
 
     @property
     def takesConnections(self) -> bool:
@@ -376,6 +386,7 @@ class Neighbour:
 
     def lose(self) -> None:
         """Let go of it, as L{INeighbour.lose} says."""
+        self._cluster.drains.remove(self.connection)
         self.connection.close()
 
     # What comes from it
@@ -412,6 +423,7 @@ class Neighbour:
 
     def packetsLost(self) -> None:
         """Called when it is gone."""
+        self._cluster.drains.remove(self.connection)
         self._cluster.neighbourLost(self)
 
     def _notUnderstood(self, why: str) -> None:
