@@ -355,7 +355,7 @@ class Operators:
 
 class WorkersObserver:
     """
-    Tells L{Operators} what becomes of the processes of a L{Parent<engineio_twisted.workers.parent.Parent>}, and takes
+    Tells L{Operators} what becomes of the processes of the parent, and takes
     questions and reports from and to their control connections.
 
     Of the messages C{report}, asked of a worker with C{what}, or sent by it, has a report; C{operators}, asked by a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
+from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from engineio_twisted import Measure, Server
+from engineio_twisted import Measure, Server, Site
 from engineio_twisted.socketio import SocketIO
+from engineio_twisted.workers.cluster import Cluster
 from engineio_twisted.workers.operators import (
     PATIENCE,
     Operators,
@@ -28,6 +31,7 @@ from engineio_twisted.workers.operators import (
     statsAsJSON,
     statsFromJSON,
 )
+from engineio_twisted.workers.page import ROW, SharedPage
 from engineio_twisted.workers.totals import Totals, joined
 
 from ..kit.asking import make
@@ -447,6 +451,25 @@ def test_observer() -> None:
     numbers = numbersOf(now(observer.operators.answer({"ask": "metrics"}))["body"])
     assert number(numbers, "engineio_sessions_opened_total", slot="0") == 1
     assert number(numbers, "engineio_worker_restarts_total", slot="0") == 0
+
+
+def test_page() -> None:
+    """docs/monitoring.md has the metrics that there are with workers only."""
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    section = page.partition("## Several processes\n")[2].partition("\n## ")[0]
+    rows = [each for each in section.splitlines() if each.startswith("| `")]
+    fleet = Fleet(1)
+    server = fleet.start(1, 0)
+    workers = {name for name, _ in fleet.scrape() if name.startswith("engineio_worker_")}
+    shared = SharedPage(bytearray(2 * ROW), 2)
+    Cluster(
+        server, Site(Resource()), shared, shared.claim(0, 1), prefix="", count=1, stats=fleet.operators.stats
+    ).stop()
+    # What the exchange has dropped is a measure as soon as a server has one.
+    measured = {"engineio_exchange_dropped_total"} | {
+        f"{each.name}_total" if each.isCounter else each.name for each in server.measures()
+    }
+    assert [each.split("`")[1] for each in rows] == sorted(workers | measured, key=page.index)
 
 
 # Sums
