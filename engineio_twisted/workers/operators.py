@@ -153,7 +153,7 @@ class Operators:
 
     @param count: how many slots there are.
     @param ask: called with the number of a worker, and what its report is wanted for: C{metrics} or C{stats}; returns a
-        Deferred of its report. It is not called again for the same while that one is out.
+        Deferred of its report, or of None if it has none yet. It is not called again for the same before that fires.
     @param clock: an C{IReactorTime}.
     @param hasMetrics: whether metrics are served.
     @raise ImportError: they are, and the extra isn't installed.
@@ -163,7 +163,7 @@ class Operators:
     _log = Logger()
 
     def __init__(
-        self, count: int, ask: Callable[[int, str], Deferred[Report]], clock: Any, hasMetrics: bool = False
+        self, count: int, ask: Callable[[int, str], Deferred[Report | None]], clock: Any, hasMetrics: bool = False
     ) -> None:
         self.isStopping: bool = False
         self._slots = [_Slot() for _ in range(count)]
@@ -326,7 +326,10 @@ class Operators:
         asked.addCallback(self._answered, number, what).addErrback(self._failed, number)
         asked.addBoth(lambda _: self._asked.discard((number, what))).addBoth(lambda _: self._over(number, what))
 
-    def _answered(self, report: Report, number: int, what: str) -> None:
+    def _answered(self, report: Report | None, number: int, what: str) -> None:
+        if report is None:
+            # It has no server yet.
+            return
         self.reported(number, report)
         running = self._rounds.get(what)
         if running is not None and number in running.waiting:
@@ -371,8 +374,10 @@ class WorkersObserver:
         self.operators: Operators = Operators(count, self._ask, clock, hasMetrics)
         self._processes: dict[int, Any] = {}
 
-    def _ask(self, number: int, what: str) -> Deferred[Report]:
-        asked: Deferred[Report] = self._processes[number].control.ask("report", {"what": what}, timeout=REPORT_TIMEOUT)
+    def _ask(self, number: int, what: str) -> Deferred[Report | None]:
+        asked: Deferred[Report | None] = self._processes[number].control.ask(
+            "report", {"what": what}, timeout=REPORT_TIMEOUT
+        )
         return asked
 
     def started(self, worker: Any) -> None:

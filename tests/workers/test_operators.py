@@ -64,15 +64,15 @@ class Fleet:
         self.asked: list[tuple[int, str]] = []
         # Numbers of those that don't answer, and what they owe.
         self.hanging: set[int] = set()
-        self.owed: list[tuple[Deferred[Report], int, str]] = []
+        self.owed: list[tuple[Deferred[Report | None], int, str]] = []
         self.operators = Operators(count, self._ask, self.clock, hasMetrics)
 
-    def _ask(self, number: int, what: str) -> Deferred[Report]:
+    def _ask(self, number: int, what: str) -> Deferred[Report | None]:
         self.asked.append((number, what))
         if number in self.hanging:
             self.owed.append((Deferred(), number, what))
             return self.owed[-1][0]
-        return succeed(self.reportOf(number, what))
+        return succeed(self.reportOf(number, what) if number in self.reporters else None)
 
     def reportOf(self, number: int, what: str = "metrics") -> Report:
         report: Report = throughJSON(self.reporters[number].report(what))
@@ -241,6 +241,17 @@ def test_oneThatDoesNotAnswer() -> None:
     assert number(numbers, "engineio_worker_up", slot="0") == 1
     assert number(numbers, "engineio_sessions_opened_total", slot="0") == 2
     assert not fleet.clock.getDelayedCalls()
+
+
+def test_oneThatStarts() -> None:
+    """One without a server yet is not up, and nobody waits for it."""
+    fleet = Fleet(2)
+    fleet.operators.started(1, 0, 1001)
+    fleet.start(2, 1)
+    numbers = fleet.scrape()
+    assert [number(numbers, "engineio_worker_up", slot=each) for each in "01"] == [0, 1]
+    assert number(numbers, "engineio_worker_pid", slot="0") == 1001
+    assert set(now(fleet.operators.stats())) == {1}
 
 
 def test_oneThatEndsWhileAsked() -> None:
