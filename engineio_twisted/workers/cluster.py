@@ -25,6 +25,7 @@ from ..protocol.handshake import parseQuery
 from ..web.directed import DirectedChannel, adopt
 from .addresses import asTuple
 from .back import Back
+from .exchange import KIND, LinkExchange
 from .frames import Facts
 from .front import Front
 from .handover import Drains
@@ -91,6 +92,7 @@ class Cluster:
     @param stats: asks all workers for their L{ServerStats}, by slot.
     @param mayMove: whether connections move between workers. If not, every request for another worker is relayed.
     @ivar neighbours: the other workers that live, by number.
+    @ivar exchange: what they say to each other by.
     @ivar moved: connections that were given to other workers.
     """
 
@@ -122,6 +124,8 @@ class Cluster:
         self._tick: IDelayedCall | None = None
         self._clock: Any = server.clock
         self.front: Front = Front(server.clock, server.opts.maxHttpBufferSize)
+        self.exchange: LinkExchange = LinkExchange(self.number, server.clock)
+        server._joinExchange(self.exchange, self._ownerOf)
         site.protocol = DirectedChannel
         server.workers = Workers(self.number, row.slot, count, stats)
         server._router.director = self
@@ -170,10 +174,12 @@ class Cluster:
         """Know another worker from here on."""
         self.neighbours[neighbour.number] = neighbour
         self._underWay[neighbour.number] = deque()
+        self.exchange.addNeighbour(neighbour)
 
     def neighbourLost(self, neighbour: INeighbour) -> None:
         del self.neighbours[neighbour.number], self._underWay[neighbour.number]
         self.front.neighbourLost(neighbour)
+        self.exchange.neighbourLost(neighbour.number)
 
     def connectionCame(self, neighbour: INeighbour, carrier: Any, facts: Any, data: bytes) -> None:
         adopt(self.site, carrier, facts, data)
@@ -181,7 +187,7 @@ class Cluster:
     def protocolForLink(self, neighbour: INeighbour, kind: str) -> Any:
         if kind == "relay":
             return Back(self.site, self.server)
-        return None
+        return self.exchange.linkFor(neighbour.number) if kind == KIND else None
 
     # Where a request is served
 
@@ -285,6 +291,8 @@ class Cluster:
         yield Measure("engineio_connections_moved", "Connections given to other workers.", self.moved, isCounter=True)
         yield Measure("engineio_requests_relayed", "Requests relayed to other workers.", front.relayed, isCounter=True)
         yield Measure("engineio_relayed_websockets", "WebSockets of other workers.", front.webSockets)
+        dropped = self.exchange.dropped
+        yield Measure("engineio_exchange_dropped", "Frames that other workers did not take.", dropped, isCounter=True)
 
 
 class _Counting(ServerObserver):
