@@ -20,6 +20,7 @@ from engineio_twisted import EngineIOResource, Server, ServerOptions, Site, sock
 from engineio_twisted.operation.static import StaticFolder
 from engineio_twisted.socketio import IAdapter, MemoryAdapter, SocketIO, SocketIOOptions
 from engineio_twisted.socketio.errors import RESERVED_EVENTS
+from engineio_twisted.socketio.exchange import ExchangeAdapter
 from engineio_twisted.socketio.listening import apart
 from engineio_twisted.socketio.redis import RedisAdapter
 from engineio_twisted.socketio.testing import MemorySocket, MemorySocketIO, Refused
@@ -127,7 +128,10 @@ class Scene:
             **{name: getattr(socketio, name) for name in socketio.__all__},
             **{
                 each.__name__: each
-                for each in (Chat, Deferred, EngineIOResource, MemorySocketIO, RedisAdapter, Site, StaticFolder)
+                for each in (
+                    *(Chat, Deferred, EngineIOResource, ExchangeAdapter, MemorySocketIO),
+                    *(RedisAdapter, Site, StaticFolder),
+                )
             },
             **{each.__name__: each for each in (WSGIResource, deferLater, deferToThread, serverFromString)},
             "allows": lambda name, auth: name == "/allowed",

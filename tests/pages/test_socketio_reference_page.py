@@ -413,6 +413,7 @@ INTERFACE: dict[tuple[str, str], Check] = {
     ("## Rooms", "a room for each user, `io.in(userId).fetchSockets()`"): fetchedRoom,
     ("## Adapters", "the adapter in memory"): nothing,
     ("## Adapters", "Redis adapter"): isRedis,
+    ("## Adapters", "Cluster adapter"): nothing,
     ("## Adapters", "emitters"): nothing,
     ("## Adapters", "a class with `addAll`, `del`, `delAll`, `broadcast` and more"): nothing,
     ("## Adapters", "`serverCount()`"): nothing,
