@@ -78,6 +78,11 @@ class PacedChannel(HTTPChannel):
         if self._unreadDeadline is not None:
             self._unreadDeadline.stop()
 
+    @property
+    def isFull(self) -> bool:
+        """Whether the transport takes nothing more of a response for now."""
+        return self._waitingForTransport
+
     # The pace of the client: nothing is read from one that doesn't read, and nothing it sent behind is looked at
 
     def tellWhenRead(self, answer: IUnreadAnswer) -> None:

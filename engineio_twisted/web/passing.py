@@ -52,7 +52,7 @@ class PassedRequest:
     def __init__(self, channel: Any, isWaiting: bool, lost: Callable[[], object]) -> None:
         self._channel = channel
         self._lost = lost
-        self._hasProducer = False
+        self._producer: Any = None
         self.isWaiting: bool = isWaiting
         # What its channel asks of each request.
         self.sentLength: int = 0
@@ -65,16 +65,16 @@ class PassedRequest:
 
     def registerProducer(self, producer: Any) -> None:
         """Have a push producer of the response go at the pace of the client, until the response is complete."""
-        if not self._hasProducer:
-            self._hasProducer = True
+        if self._producer is None:
+            self._producer = producer
             self._channel.registerProducer(producer, True)
+            if self._channel.isFull:
+                producer.pauseProducing()
 
     def finish(self) -> None:
         """The response is complete. The next request of the connection may be served before this returns."""
-        channel = self._channel
-        if self._hasProducer:
-            channel.unregisterProducer()
-        channel.requestDone(self)
+        self._letGo()
+        self._channel.requestDone(self)
 
     def close(self) -> None:
         """The response is complete, and the connection ends when it is written."""
@@ -91,7 +91,15 @@ class PassedRequest:
 
         @return: what the client sent behind its request, without waiting for the response.
         """
+        self._letGo()
         return handOver(self._channel, protocol)
+
+    def _letGo(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._channel.unregisterProducer()
+            # It goes on to something else.
+            producer.resumeProducing()
 
     # What its channel calls
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -20,6 +21,7 @@ def asTuple(address: Any) -> Address:
     return "UNIX", os.fsdecode(name) if name else None
 
 
+@lru_cache(1024)
 def asAddress(held: Address) -> Any:
     """
     Return the C{IAddress} that L{asTuple} was given.

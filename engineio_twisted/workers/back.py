@@ -6,20 +6,30 @@ docs/architecture/workers.md, "Relaying a request".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport, ITransport
+from twisted.internet.interfaces import IConsumer, IPullProducer, IPushProducer, ISSLTransport, ITransport
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer
+from zope.interface import implementer
 
 from ..protocol.errors import HTTPRefusal
-from ..web.connections import flushAtOnce, unsent
+from ..web.connections import flushAtOnce, unsent, writeAtOnce
 from .addresses import asAddress
-from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, decodeAborted, decodeRequest, frame
+from .frames import (
+    MAX_HEAD,
+    Aborted,
+    Facts,
+    FrameReader,
+    Kind,
+    answerFrames,
+    decodeAborted,
+    decodeRequest,
+    frame,
+)
 
 if TYPE_CHECKING:
     from ..server import Server
@@ -76,7 +86,8 @@ class Back(Protocol):
             raise ValueError("a request before the one before it was answered")
         else:
             facts, request = decodeRequest(payload)
-            self._carried = carried = RelayedTransport(self, facts)
+            carried = (SecureRelayedTransport if facts.isSecure else RelayedTransport)(self, facts)
+            self._carried = carried
             carried.begin(self._site, facts, request)
 
     def _abort(self, aborted: Aborted) -> None:
@@ -131,14 +142,15 @@ class RelayedTransport:
         self._host = asAddress(facts.host)
         self._channel: Any = None
         self._protocol: Any = None
-        if facts.isSecure:
-            directlyProvides(self, ISSLTransport)
+        self._isPaused = False
 
     def begin(self, site: Any, facts: Facts, request: bytes) -> None:
         """Serve a request."""
         self._channel = self._protocol = channel = site.buildProtocol(self._peer)
         channel.arrives(facts)
         channel.whenDone = self._done
+        # The front has refused what is too large. What it has read is written anew here, with some spaces more.
+        channel.totalHeadersSize = channel.MAX_LENGTH = 2 * MAX_HEAD
         channel.makeConnection(self)
         channel.dataReceived(request)
 
@@ -151,24 +163,42 @@ class RelayedTransport:
     def protocol(self, protocol: Any) -> None:
         self._protocol = protocol
         self.isPipe = True
-        self._link.write(frame(Kind.UPGRADED))
+        writeAtOnce(self._link, frame(Kind.UPGRADED))
 
     @property
     def unsent(self) -> int:
         """How many bytes that were written the system hasn't taken."""
-        return unsent(self._link)
+        return 0 if self.disconnected else unsent(self._link)
 
     def _done(self) -> None:
         if not self.disconnecting:
             self._finish(Kind.END)
 
     def _finish(self, kind: Kind) -> None:
-        """End the request, in order; the channel has no other."""
+        """End the request, in order; the channel has no other. It stays until the system has the response."""
+        if self.disconnected:
+            return
+        # In one piece with the response, as a rule.
+        self._link.write(frame(kind))
+        flushAtOnce(self._link)
+        if unsent(self._link):
+            self._link.unregisterProducer()
+            # Called at once, and again when all is written.
+            self._link.registerProducer(_Drained(self._drained), False)
+        else:
+            self._answered()
+
+    def _drained(self) -> None:
+        # Whoever waits for the response to be taken is told.
+        self._channel.resumeProducing()
         if not self.disconnected:
-            self._link.write(frame(kind))
-            flushAtOnce(self._link)
-            self._back.answered()
-            self._over(_DONE)
+            self._answered()
+
+    def _answered(self) -> None:
+        self._back.answered()
+        self._over(_DONE)
+        if self._isPaused:
+            self._link.resumeProducing()
 
     def _over(self, reason: Failure) -> None:
         self.connected, self.disconnected = 0, 1
@@ -194,7 +224,11 @@ class RelayedTransport:
         """Send bytes to the client."""
         if self.disconnected or not data:
             return
-        self._link.write(data if self.isPipe else frame(Kind.ANSWER, data))
+        if self.isPipe:
+            writeAtOnce(self._link, data)
+            return
+        for each in answerFrames(data):
+            self._link.write(each)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send the bytes of several pieces to the client."""
@@ -227,13 +261,45 @@ class RelayedTransport:
 
     def pauseProducing(self) -> None:
         """Read no more of what the client sends."""
+        self._isPaused = True
         self._link.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Read again what the client sends."""
         if not self.disconnecting:
+            self._isPaused = False
             self._link.resumeProducing()
 
     def stopProducing(self) -> None:
         """Close the connection."""
         self.loseConnection()
+
+
+@implementer(ISSLTransport)
+class SecureRelayedTransport(RelayedTransport):  # type: ignore[misc]
+    """That of a client whose connection has TLS, which ends at the front."""
+
+    def getPeerCertificate(self) -> None:
+        """Return None: certificates don't travel."""
+
+
+@implementer(IPullProducer)
+class _Drained:
+    """
+    A producer that has nothing to write, and is asked for more when a link has written all.
+
+    @param drained: called then.
+    """
+
+    def __init__(self, drained: Callable[[], object]) -> None:
+        self._drained = drained
+        self._isRegistered = False
+
+    def resumeProducing(self) -> None:
+        """Called when it is registered, and then when all is written."""
+        if self._isRegistered:
+            self._drained()
+        self._isRegistered = True
+
+    def stopProducing(self) -> None:
+        """Called when the link is lost, which says so itself."""

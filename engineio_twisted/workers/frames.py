@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -108,6 +110,19 @@ def frame(kind: Kind, payload: bytes = b"") -> bytes:
     return _FRAME.pack(len(payload), kind) + payload
 
 
+MAX_ANSWER = 1 << 16
+"""Bytes of a response in one frame, at most: a front passes a frame on when it is complete."""
+
+
+def answerFrames(data: bytes) -> Iterator[bytes]:
+    """Return the frames that carry a part of a response."""
+    if len(data) <= MAX_ANSWER:
+        yield frame(Kind.ANSWER, data)
+        return
+    for begin in range(0, len(data), MAX_ANSWER):
+        yield frame(Kind.ANSWER, data[begin : begin + MAX_ANSWER])
+
+
 class FrameReader:
     """
     Reads the frames of a link, which come in pieces of any size.
@@ -159,31 +174,44 @@ class FrameReader:
 _SIZE = struct.Struct("!H")
 
 
-def encodeRequest(facts: Facts, request: bytes) -> bytes:
+def requestFrame(facts: Facts, request: bytes) -> bytes:
     """
-    Return the payload of a REQUEST.
+    Return the frame of a REQUEST.
 
     @param facts: what is known of the connection on which the request came.
     @param request: its head and its body.
     """
+    told = _told(facts)
+    return b"%b%b%b" % (_FRAME.pack(len(told) + len(request), Kind.REQUEST), told, request)
+
+
+@lru_cache(1024)
+def _told(facts: Facts) -> bytes:
     told = json.dumps([facts.peer, facts.host, facts.isSecure]).encode("ascii")
-    return b"%b%b%b" % (_SIZE.pack(len(told)), told, request)
+    return _SIZE.pack(len(told)) + told
+
+
+@lru_cache(1024)
+def _factsOf(told: bytes) -> Facts:
+    try:
+        peer, host, isSecure = json.loads(told)
+    except TypeError:
+        raise ValueError("a request without the facts about its connection") from None
+    return Facts(_address(peer), _address(host), bool(isSecure))
 
 
 def decodeRequest(payload: bytes) -> tuple[Facts, bytes]:
     """
-    Return what L{encodeRequest} was given.
+    Return what L{requestFrame} was given.
+
+    @param payload: of a REQUEST.
 
     @raise ValueError: it is no such payload.
     """
     if len(payload) < _SIZE.size:
         raise ValueError("a request without the facts about its connection")
     begin = _SIZE.size + _SIZE.unpack_from(payload)[0]
-    try:
-        peer, host, isSecure = json.loads(payload[_SIZE.size : begin])
-    except TypeError:
-        raise ValueError("a request without the facts about its connection") from None
-    return Facts(_address(peer), _address(host), bool(isSecure)), payload[begin:]
+    return _factsOf(payload[_SIZE.size : begin]), payload[begin:]
 
 
 @attrs.frozen

@@ -13,15 +13,15 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ..clock import DeadlineQueue
+from ..clock import Cancellable, DeadlineQueue, cancel
 from ..ends import CLOSE_TIMEOUT, attempt
 from ..interfaces import IPushReceiver
 from ..logs import LogThrottle
 from ..protocol.errors import HTTPRefusal
-from ..web.connections import writeAtOnce
+from ..web.connections import unsent, writeAtOnce
 from ..web.passing import PassedRequest, bytesOf, passOn
 from .addresses import asTuple
-from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, encodeAborted, encodeRequest, frame
+from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, encodeAborted, frame, requestFrame
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -67,10 +67,11 @@ class Front:
         """
         connection = exchange.connection
         isSecure = ISSLTransport.providedBy(connection)
-        facts = Facts(asTuple(exchange.getClientAddress()), asTuple(connection.getHost()), isSecure)
-        payload = encodeRequest(facts, bytesOf(exchange))
-        link = self._linkTo(neighbour) if len(payload) <= self.limit else None
+        facts = Facts(asTuple(exchange.getClientAddress()), asTuple(exchange.channel.getHost()), isSecure)
+        request = requestFrame(facts, bytesOf(exchange))
+        link = self._linkTo(neighbour) if len(request) <= self.limit else None
         if link is None:
+            exchange.channel.persistent = False
             exchange.respond(503, {"Retry-After": "1", "Connection": "close"}, b"", lambda _: None)
             exchange.drop()
             return
@@ -78,7 +79,7 @@ class Front:
         if isUpgrade:
             # What the client sends behind it, for the WebSocket, is not to be taken for another request.
             exchange.channel.persistent = False
-        link.ask(passOn(exchange, link.clientLost), payload)
+        link.ask(passOn(exchange, link.clientLost), request)
 
     def pushReceiver(self, neighbour: INeighbour, sid: str) -> RemotePush:
         """Return what is told of the body of a request for a session of another worker."""
@@ -159,15 +160,16 @@ class FrontLink(Protocol):
         # The request that is being answered; the WebSocket that it has become.
         self._passed: PassedRequest | None = None
         self._pipe: ClientPipe | None = None
+        self._deadline: Cancellable | None = None
 
-    def ask(self, passed: PassedRequest, payload: bytes) -> None:
-        """Send a request, whose response goes to where it came from."""
+    def ask(self, passed: PassedRequest, request: bytes) -> None:
+        """Send the frame of a request, whose response goes to where it came from."""
         self._passed = passed
-        writeAtOnce(self.transport, frame(Kind.REQUEST, payload))
+        writeAtOnce(self.transport, request)
 
     def tell(self, data: bytes) -> None:
         """Send what gets no answer."""
-        self.transport.write(data)
+        writeAtOnce(self.transport, data)
         self._front.isFree(self)
 
     def drop(self) -> None:
@@ -177,11 +179,16 @@ class FrontLink(Protocol):
     def clientLost(self) -> None:
         """Called when the client of the request has gone: so is the request, for its owner."""
         self._passed = None
-        self.drop()
+        if unsent(self.transport):
+            # A request that came whole is served, though its client has gone.
+            self.transport.loseConnection()
+            self._deadline = self._front.clock.callLater(CLOSE_TIMEOUT, self.drop)
+        else:
+            self.drop()
 
     def dataReceived(self, data: bytes) -> None:
         if self._pipe is not None:
-            self._pipe.transport.write(data)
+            writeAtOnce(self._pipe.transport, data)
             return
         self._reader.add(data)
         try:
@@ -228,6 +235,7 @@ class FrontLink(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._front.linkLost(self)
+        cancel(self._deadline)
         passed, self._passed = self._passed, None
         if passed is not None:
             # It may have been served.
@@ -249,7 +257,7 @@ class ClientPipe(Protocol):
     def __init__(self, link: FrontLink) -> None:
         self._link = link
         self._isLost = False
-        self._deadline: Any = None
+        self._deadline: Cancellable | None = None
 
     def begin(self, other: Any) -> None:
         """Have each end go at the pace of the other."""
@@ -258,7 +266,7 @@ class ClientPipe(Protocol):
         self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
-        self._link.transport.write(data)
+        writeAtOnce(self._link.transport, data)
 
     def ownerLost(self, clock: Any) -> None:
         """Close the connection, as the owner has, or is gone; abort it if the client doesn't take what it was sent."""
@@ -269,8 +277,7 @@ class ClientPipe(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._isLost = True
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        cancel(self._deadline)
         # What the client has sent still goes to the owner.
         self._link.transport.unregisterProducer()
         self._link.transport.loseConnection()
