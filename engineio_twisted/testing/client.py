@@ -109,6 +109,20 @@ class MemoryClient:
     # What a test does
 
     @property
+    def at(self) -> int | Callable[[], int] | None:
+        """
+        The number of the worker that each new connection of the client reaches, or a function that returns one.
+
+        It can be changed. None has the workers take turns; so does the number of one that is gone. Connections that are
+        open stay where they are.
+        """
+        return self._line.at
+
+    @at.setter
+    def at(self, worker: int | Callable[[], int] | None) -> None:
+        self._line.at = worker
+
+    @property
     def sid(self) -> str | None:
         """The id of the session; None as long as there is none."""
         return self.handshake.get("sid")

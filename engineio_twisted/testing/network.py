@@ -269,7 +269,10 @@ class MemoryNetwork:
         Return the process that a new connection reaches.
 
         @param at: where a client wants to come in; None leaves it open.
+        @raise ValueError: there is no such process.
         """
+        if at is not None:
+            raise ValueError(f"worker {at!r}: expected None, as there is one process")
         return self.processes[0]
 
     def connect(self, receiver: Receiver, address: str, at: Any = None) -> MemoryConnection:
@@ -387,7 +390,7 @@ class Line:
     pieceSize: int | None = None
     isHeld = False
     isVanished: bool = False
-    at: Any = None
+    at: int | Callable[[], int] | None = None
 
     def __init__(self, network: MemoryNetwork, address: str) -> None:
         self._network = network

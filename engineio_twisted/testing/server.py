@@ -8,30 +8,23 @@ docs/testing.md has examples.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
-from typing import Any, ClassVar, Self, Unpack, cast
+from collections.abc import Callable
+from typing import Any, Unpack
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.web.pages import notFound
 
 from ..interfaces import IEngineServer
 from ..protocol.errors import OptionError
 from ..protocol.options import OptionKeywords
 from ..server import Server
-from ..session.socket import Socket
-from ..session.states import ReadyState
 from ..web.fast import siteFor
 from ..web.mounting import Layer, isServer
-from .client import ClientListener, MemoryClient
+from .kit import Kit
 from .network import MemoryNetwork
-from .requests import Requests, Response
 
 
-class MemoryServer:
+class MemoryServer(Kit):
     """
     A server of an application in memory, on a clock, for tests; and, as a context manager, closed behind them.
 
@@ -52,9 +45,6 @@ class MemoryServer:
         failure. L{close} raises unless this is empty: a test that expects some takes them out.
     """
 
-    # The one for which something happens just now: what is logged is of its application.
-    _present: ClassVar[MemoryServer | None] = None
-
     def __init__(
         self,
         application: Callable[[Server], object] | Layer,
@@ -63,12 +53,6 @@ class MemoryServer:
         leavesTimers: bool = False,
         **options: Unpack[OptionKeywords],
     ) -> None:
-        self._leavesTimers = leavesTimers
-        self.errors: list[BaseException] = []
-        self._failures: list[Failure] = []
-        self.clients: list[MemoryClient] = []
-        self._sockets: dict[str, Socket] = {}
-        self._isClosed = False
         made: Any = application
         found = IEngineServer(made) if isServer(made) else None
         if found is not None:
@@ -79,209 +63,13 @@ class MemoryServer:
                 raise ValueError(f"a server on {self.server.reactor!r}: expected one made with reactor=Clock()")
         else:
             self.server = Server(reactor=site.reactor if site is not None else Clock(), **options)
-        self.clock: Clock = self.server.reactor
+        clock = self.server.reactor
         if site is None:
-            site = siteFor(notFound(), self.clock)
+            site = siteFor(notFound(), clock)
             self.server.attach(site)
-        elif site.reactor is not self.clock:
+        elif site.reactor is not clock:
             raise ValueError(f"a site on {site.reactor!r}: expected the clock of the server, as reactor=")
         elif found is None:
             self.server.attach(site)
-        self._network = MemoryNetwork(self.clock, site)
-        self.server.on("connection", self._opened)
-        self._observer = cast("Any", self._logged)
-        globalLogPublisher.addObserver(self._observer)
-        try:
-            result = made(self.server) if found is None else None
-            if isinstance(result, Awaitable):
-                Deferred.fromCoroutine(_awaited(result)).addErrback(self._failed)
-            self.settle()
-        except BaseException:
-            globalLogPublisher.removeObserver(self._observer)
-            raise
-
-    def _opened(self, socket: Socket) -> None:
-        self._sockets[socket.id] = socket
-
-    def _logged(self, event: LogEvent) -> None:
-        failure = event.get("log_failure")
-        if failure is not None and MemoryServer._present in (None, self):
-            self._failed(failure)
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        assert error is not None
-        self._failures.append(failure)
-        self.errors.append(error)
-
-    # What a test does
-
-    def connect(
-        self,
-        transport: str = "polling",
-        upgrade: bool = True,
-        *,
-        protocol: int = 4,
-        headers: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-        path: str | None = None,
-        jsonp: bool = False,
-        address: str = "127.0.0.1",
-        answersPings: bool = True,
-        delay: float = 0,
-        split: int | None = None,
-        wait: bool = True,
-        listener: ClientListener | None = None,
-    ) -> MemoryClient:
-        """
-        Connect a client. When this returns, its session is open, handlers of the application were called, and it has
-        upgraded where it does.
-
-        @param transport: C{polling} or C{websocket}.
-        @param upgrade: whether it moves from polling to WebSocket, if the server lets it.
-        @param protocol: the revision of the protocol, 4 or 3.
-        @param headers: of all its requests.
-        @param query: parameters of the address, besides the protocol's own or in their place.
-        @param path: the path; by default that of the server's options.
-        @param jsonp: whether it polls by scripts, as in old browsers.
-        @param address: its IP address.
-        @param answersPings: whether it answers pings, or, in revision 3, sends them.
-        @param delay: as of L{MemoryClient.delay}; needs C{wait=False}.
-        @param split: as of L{MemoryClient.split}.
-        @param wait: False returns it in any case. Look at its C{readyState} and C{refused}, and L{advance}.
-        @param listener: what is called as the session opens, as messages come, and as it ends: a L{ClientListener}. It
-            may send from inside.
-        @raise HandshakeRefused: it was refused.
-        @raise AssertionError: it wasn't answered, as the application takes its time.
-        @raise ValueError: an argument isn't one of those above.
-        """
-        if transport not in ("polling", "websocket"):
-            raise ValueError(f"transport {transport!r}: expected polling or websocket")
-        if protocol not in (3, 4):
-            raise ValueError(f"protocol {protocol!r}: expected 4 or 3")
-        if jsonp and transport != "polling":
-            raise ValueError(f"jsonp on {transport}: expected polling")
-        client = MemoryClient(
-            self,
-            transport,
-            upgrade,
-            protocol,
-            headers or {},
-            query or {},
-            self.server.opts.path.rstrip("/") + "/" if path is None else path,
-            jsonp,
-            address,
-            answersPings,
-            listener,
-        )
-        self.clients.append(client)
-        client.split(split)
-        client.delay(delay)
-        client._begin()
-        self.settle()
-        if wait:
-            if client.refused is not None:
-                raise client.refused
-            if client.readyState is ReadyState.OPENING:
-                client.drop()
-                raise AssertionError(
-                    "the client wasn't answered yet; to let time pass, connect(wait=False) and advance()"
-                )
-        return client
-
-    def request(
-        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
-    ) -> Response:
-        """
-        Send a request, and return the answer: for what is no session, such as what else the site has.
-
-        @param target: path and query.
-        @raise AssertionError: it wasn't answered, as it waits for something.
-        """
-        answers: list[Response] = []
-        requests = Requests(lambda receiver: self._network.connect(receiver, "127.0.0.1"))
-        requests.ask(method, target, list((headers or {}).items()), body, answers.append, lambda: None)
-        self.settle()
-        requests.drop()
-        self.settle()
-        if not answers:
-            raise AssertionError(f"{method} {target} wasn't answered")
-        return answers[0]
-
-    def advance(self, seconds: float) -> None:
-        """
-        Let time pass: timers run, pings are sent and answered, and what is late arrives, each at its time.
-
-        @raise ValueError: the time is negative.
-        """
-        self._while(lambda: self._network.advance(seconds))
-
-    def settle(self) -> None:
-        """Let happen what does without time passing: after something was done to a socket of the server's directly."""
-        self._while(self._network.settle)
-
-    def _while(self, what: Callable[[], object]) -> None:
-        before, MemoryServer._present = MemoryServer._present, self
-        try:
-            what()
-        finally:
-            MemoryServer._present = before
-
-    # The end
-
-    def close(self) -> None:
-        """
-        Close the server, with the sessions that are left, and make sure that nothing else is. Again, it does nothing.
-
-        @raise AssertionError: the application failed; or there is a session, a connection or a timer left.
-        """
-        if not self._isClosed:
-            left = self._close()
-            failed = [each.getTraceback() for each in self._failures if each.value in self.errors]
-            failed += [repr(each) for each in self.errors if each not in [failure.value for failure in self._failures]]
-            if failed:
-                raise AssertionError("the application failed:\n" + "\n".join(failed)) from self.errors[0]
-            assert not left, "; ".join(left)
-
-    def _close(self) -> list[str]:
-        self._isClosed = True
-        try:
-            self.settle()
-            for client in self.clients:
-                if not client._line.isVanished:
-                    client.delay(0)
-                    client.resumeReading()
-            closing = self.server.close()
-            self.settle()
-            # Clients that say nothing any more are cut off. No time passes: timers that are left would run.
-            for client in self.clients:
-                client.drop()
-            for connection in list(self._network.connections):
-                connection.lose()
-            self.settle()
-        finally:
-            globalLogPublisher.removeObserver(self._observer)
-        left = [] if closing.called else ["the server doesn't close"]
-        left += [f"the session of {each!r} is left" for each in self.server.clients.values()]
-        left += [f"{each!r} is left" for each in self._network.connections]
-        if not self._leavesTimers:
-            left += [f"a timer is left: {each}" for each in self.clock.getDelayedCalls()]
-        return left
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        elif not self._isClosed:
-            # What failed first is what matters.
-            self._close()
-            for failure in self._failures:
-                error.add_note(f"the application failed:\n{failure.getTraceback()}")
-
-
-async def _awaited(what: Awaitable[object]) -> None:
-    await what
+        super().__init__(MemoryNetwork(clock, site), self.server.opts, leavesTimers)
+        self._begin(lambda: self._serve(self.server, made if found is None else None))

@@ -18,6 +18,7 @@ from twisted.web.static import Data
 from engineio_twisted import EngineIOResource, ErrorCode, OptionError, Packet, PacketType, RequestRefused, Server, Site
 from engineio_twisted.testing import End, HandshakeRefused, MemoryClient, MemoryServer, Response
 from engineio_twisted.testing.ends import BUFFER
+from engineio_twisted.testing.kit import Kit
 from engineio_twisted.testing.network import MemoryConnection, MemoryNetwork
 from engineio_twisted.testing.requests import ProtocolViolation, Requests
 from engineio_twisted.testing.websocket import ClientWebSocket
@@ -1057,7 +1058,7 @@ def test_answersInPieces(answer: bytes, body: bytes | None, size: int) -> None:
         requests.dataReceived(b"more")
 
 
-@pytest.mark.parametrize("kind", [MemoryServer, MemoryClient, MemoryConnection, Requests, ClientWebSocket])
+@pytest.mark.parametrize("kind", [Kit, MemoryClient, MemoryConnection, Requests, ClientWebSocket])
 def test_whatIsThereIsDescribed(kind: type) -> None:
     """Each public method of the kit says what it does; those that a client is told by are nobody else's affair."""
     methods = {name: each for name, each in vars(kind).items() if callable(each) and not name.startswith("_")}
