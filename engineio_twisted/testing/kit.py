@@ -157,16 +157,23 @@ class Kit:
         return client
 
     def request(
-        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        worker: int | None = None,
     ) -> Response:
         """
         Send a request, and return the answer: for what is no session, such as what else the site has.
 
         @param target: path and query.
+        @param worker: as for L{connect}.
         @raise AssertionError: it wasn't answered, as it waits for something.
         """
         answers: list[Response] = []
-        requests = Requests(lambda receiver: self._network.connect(receiver, "127.0.0.1"))
+        requests = Requests(lambda receiver: self._network.connect(receiver, "127.0.0.1", worker))
         requests.ask(method, target, list((headers or {}).items()), body, answers.append, lambda: None)
         self.settle()
         requests.drop()
@@ -230,7 +237,7 @@ class Kit:
             globalLogPublisher.removeObserver(self._observer)
         left = ["the server doesn't close" for each in closing if not each.called]
         left += [f"the session of {each!r} is left" for server in self._servers for each in server.clients.values()]
-        left += [f"{each!r} is left" for each in self._network.connections]
+        left += [f"{each!r} is left" for each in (*self._network.connections, *self._network.carriers)]
         if not self._leavesTimers:
             left += [f"a timer is left: {each}" for clock in self._network.clocks for each in clock.getDelayedCalls()]
         return left

@@ -76,13 +76,17 @@ class MemoryCarrier:
     @param connection: the connection.
     @param process: the one that has this.
     @param addresses: as of L{ServerEnd}.
+    @ivar process: as given.
     """
 
     def __init__(self, connection: MemoryConnection, process: Process, addresses: tuple[Any, Any]) -> None:
         self._connection = connection
-        self._process = process
+        self.process = process
         self._addresses = addresses
         connection.network.carriers[self] = connection
+
+    def __repr__(self) -> str:
+        return f"<descriptor of {self._connection!r}>"
 
     def duplicate(self, process: Process) -> MemoryCarrier:
         """Return another one, for another process."""
@@ -102,7 +106,7 @@ class MemoryCarrier:
                 raise OSError(ENOTCONN, "the client has gone")
             factory.doStart()
             protocol = factory.buildProtocol(self._addresses[0])
-            connection.end = end = ServerEnd(connection, self._process, self._addresses)
+            connection.end = end = ServerEnd(connection, self.process, self._addresses)
             end.begin(protocol)
             end.wake()
             return end
@@ -226,7 +230,10 @@ _NOBODY = _Nobody()
 class Passing(Protocol):
     """What a network looks at: a connection, a link."""
 
-    isOver: bool
+    @property
+    def isOver(self) -> bool:
+        """Whether nothing passes any more."""
+        ...
 
     @property
     def due(self) -> list[float]:
@@ -283,9 +290,10 @@ class MemoryNetwork:
         @param address: the client's IP address.
         @param at: as for L{processAt}.
         """
+        process = self.processAt(at)
         self._port += 1
         connection = self.connectionClass(self, receiver, address, self._port)
-        connection.process = self.processAt(at)
+        connection.process = process
         self.connections[connection] = None
         connection.begin(connection.process.site.buildProtocol(connection.getPeer()))
         return connection
