@@ -14,13 +14,15 @@ import pytest
 
 if TYPE_CHECKING:
     from engineio_twisted.socketio.testing import MemorySocketIO
-    from engineio_twisted.testing import MemoryServer
+    from engineio_twisted.testing import MemoryCluster, MemoryServer
 
 
 @pytest.fixture
-def engineio() -> Iterator[Callable[..., MemoryServer]]:
+def engineio() -> Iterator[Callable[..., MemoryServer | MemoryCluster]]:
     """
     Make servers in memory: `engineio(application, pingInterval=300)` is a `MemoryServer` of `engineio_twisted.testing`.
+
+    With `workers=2` it is a `MemoryCluster` of so many workers.
 
     They are closed after the test, which fails where the application did, or left something behind.
     """
@@ -28,8 +30,14 @@ def engineio() -> Iterator[Callable[..., MemoryServer]]:
 
     with ExitStack() as servers:
 
-        def start(*args: Any, **keywords: Any) -> MemoryServer:
-            server = MemoryServer(*args, **keywords)
+        def start(*args: Any, **keywords: Any) -> MemoryServer | MemoryCluster:
+            server: MemoryServer | MemoryCluster
+            if "workers" in keywords:
+                from engineio_twisted.testing import MemoryCluster
+
+                server = MemoryCluster(*args, **keywords)
+            else:
+                server = MemoryServer(*args, **keywords)
             servers.callback(server.close)
             return server
 

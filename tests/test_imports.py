@@ -40,6 +40,9 @@ FLOORS |= {each: {*FLOORS["listening"], "listening", "__init__", *ABOVE} for eac
 FLOORS["socketio"] = {"__init__", "endpoints", "redis", "service", "testing"}
 # Several processes: what is public, the hooks of `web`, and the command whose service they run.
 FLOORS["workers"] = {*FLOORS["listening"], "listening", "__init__", "service", "operation"} - {"session", "transports"}
+# Two modules alone: `test_whoImportsWorkers`.
+for each in ("operation", "testing"):
+    FLOORS[each].add("workers")
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 
@@ -269,6 +272,20 @@ def test_whatImportingItImports() -> None:
         "assert not {'txredisapi', 'msgpack', 'twisted.internet.reactor'} & {*sys.modules}\n"
         "sys.modules['txredisapi'] = sys.modules['msgpack'] = None\n"
         + "".join(f"import engineio_twisted.{each}\n" for each in others)
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_whoImportsWorkers() -> None:
+    """The command, where the option is there, and the test kit, where a cluster is made: nothing else."""
+    users = {module for module in MODULES for name, _ in importsOf(module) if name.partition(".")[0] == "workers"}
+    assert {each for each in users if not each.startswith("workers")} <= {"operation.tap", "testing.cluster"}
+    check = (
+        "import sys\n"
+        "import engineio_twisted.testing, engineio_twisted.socketio.testing, engineio_twisted.service\n"
+        "assert not [each for each in sys.modules if each.startswith('engineio_twisted.workers')]\n"
+        "from engineio_twisted.testing import MemoryCluster\n"
+        "assert 'engineio_twisted.workers.cluster' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
 

@@ -8,6 +8,8 @@ docs/testing.md has examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from errno import EAGAIN
+from os import strerror
 from time import monotonic_ns
 from typing import Any, Unpack
 
@@ -26,6 +28,7 @@ from ..session.socket import Socket
 from ..web.fast import siteFor
 from ..workers.cluster import Cluster
 from ..workers.frames import decodeMove, encodeMove
+from ..workers.handover import MAX_MOVING
 from ..workers.interfaces import INeighbour
 from ..workers.owners import MAX_PREFIX, prefixOf
 from ..workers.page import ROW, Row, SharedPage
@@ -120,7 +123,8 @@ class MemoryNeighbour:
 
     @property
     def takesConnections(self) -> bool:
-        return bool(self._other._row.takesConnections) and not self._isLost and not self.outgoing.isFull
+        isMoving = self._other._row.takesConnections and self.outgoing.queued < MAX_MOVING
+        return bool(isMoving) and not self._isLost
 
     def move(self, released: Any) -> None:
         message = encodeMove(released.facts, released.data)
@@ -141,6 +145,8 @@ class MemoryNeighbour:
         self.outgoing.send(Message(deliver, lambda: carriers[0].close(), sent))
 
     def openLink(self, kind: str, protocol: Any) -> None:
+        if self.outgoing.isFull and not self._isLost:
+            raise OSError(EAGAIN, strerror(EAGAIN))
         link = self._links.connect(self._owner._process, self._other._process)
         ours, theirs = link.ends
         ours.begin(protocol)

@@ -14,7 +14,7 @@ from .network import MemoryNetwork
 IN_FLIGHT = 167
 """Messages that a worker that reads none may have before it, as many as a Linux system takes."""
 
-MAX_QUEUED = 256
+MAX_QUEUED = 512
 """Messages that wait for those to be read, at most."""
 
 _NO_NAME = UNIXAddress(None)
@@ -112,6 +112,11 @@ class Messages:
     def isFull(self) -> bool:
         """Whether no further message is taken."""
         return self.isOver or len(self._queue) >= MAX_QUEUED
+
+    @property
+    def queued(self) -> int:
+        """How many messages wait for others to be read."""
+        return len(self._queue)
 
     @property
     def isEmpty(self) -> bool:
@@ -244,7 +249,8 @@ class Links:
         """Lose all links that are open; connections that are moving aren't."""
         for each in self.open:
             for end in each.ends:
-                end.abortConnection()
+                if end.protocol is not None:
+                    end.abortConnection()
         self._network.settle()
 
     def _arrangeAll(self) -> None:

@@ -139,6 +139,7 @@ class Front:
         for links in list(self._links.values()):
             for link in list(links):
                 attempt(link.drop)
+        self.throttle.flush()
 
 
 class FrontLink(Protocol):

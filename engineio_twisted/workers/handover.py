@@ -37,6 +37,10 @@ MAX_DESCRIPTORS = 16
 
 _ANCILLARY = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 
+MAX_MOVING = 256
+"""Connections that wait to be moved to one worker, at most. Beyond that requests are relayed, on links of which as many
+may wait to be opened."""
+
 MAX_READ = 32
 """Messages that are received in one turn, at most: with each move comes a request, which is served at once."""
 
@@ -87,6 +91,11 @@ class PacketConnection:
     def isConnected(self) -> bool:
         """Whether the peer may still get a message."""
         return self._socket is not None and not self._isBroken
+
+    @property
+    def queued(self) -> int:
+        """How many messages wait."""
+        return len(self._queue)
 
     @property
     def isFull(self) -> bool:
@@ -339,7 +348,7 @@ class Neighbour:
         self._reactor = reactor
         self._cluster = cluster
         self._row = cluster.page.rowOf(number)
-        self.connection = PacketConnection(reactor, end, self)
+        self.connection = PacketConnection(reactor, end, self, 2 * MAX_MOVING)
         cluster.drains.add(self.connection)
 
     @property
@@ -351,7 +360,7 @@ class Neighbour:
             and row.number == self.number
             and bool(row.takesConnections)
             and self.connection.isConnected
-            and not self.connection.isFull
+            and self.connection.queued < MAX_MOVING
         )
 
     def move(self, released: Any) -> None:
@@ -371,6 +380,8 @@ class Neighbour:
 
     def openLink(self, kind: str, protocol: Any) -> None:
         """Connect a protocol to one that it makes, as L{INeighbour.openLink} says."""
+        if self.connection.isFull:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connectLink(self._reactor, ours, protocol)

@@ -54,7 +54,8 @@ class INeighbour(Interface):
 
         @param kind: what the link is for: C{relay} or C{exchange}.
         @param protocol: a L{twisted.internet.interfaces.IProtocol}.
-        @raise OSError: no descriptor is left in this process. The protocol is not connected.
+        @raise OSError: no descriptor is left in this process, or too much waits to be given to the neighbour. The
+            protocol is not connected.
         """
 
     def lose() -> None:
