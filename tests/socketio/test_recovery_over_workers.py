@@ -8,6 +8,8 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engineio_twisted.socketio import Kept, Socket, SocketIO
 from engineio_twisted.socketio.testing import MemorySocket
@@ -425,6 +427,37 @@ def test_aNewWorker(start: Start) -> None:
     assert named(comeBack(workers, found[1], again)) == [("missed too",)]
 
 
+def test_firstEventOnItsWay(start: Start) -> None:
+    """What is on its way to a new worker, which nobody has sent anything yet, isn't lost with a client that moves."""
+    workers, found = start()
+    found[2].io.emit("before")
+    workers.settle()
+    new = workers.start()
+    client = new.begin()
+    workers.settle()
+    client.drop()
+    workers.held = {(3, 4)}
+    found[2].io.emit("missed")
+    workers.settle()
+    again = comeBack(workers, found[1], client)
+    assert (again.recovered, named(again)) == (True, [("missed",)])
+
+
+def test_evictedWhereItComesBack(start: Start) -> None:
+    """If an event that was on its way to the old worker is kept no more at the new one, nothing is sent in part."""
+    workers, found = start(recovery={"maxEvents": 2})
+    client = found[0].begin()
+    workers.settle()
+    client.drop()
+    workers.held = {(3, 1)}
+    for number in range(3):
+        found[2].io.emit("n", number)
+    workers.settle()
+    again = comeBack(workers, found[1], client)
+    assert (again.connected, again.recovered, again.received) == (True, False, [])
+    assert found[1].io.stats().notRecovered == {"evicted": 1}
+
+
 def test_backlogsAreBounded(start: Start) -> None:
     """What is kept for clients that moved is bounded in bytes and time; who has received it all needs none of it."""
     workers, found = start(recovery={"maxBytes": 4000, "maxDisconnectionDuration": 5000})
@@ -461,3 +494,62 @@ def test_theSecretIsNowhere(start: Start) -> None:
     found[0].io.emit("x")
     workers.settle()
     assert not [each for each in workers.frames if secret in each]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("emit"), st.integers(0, 2)),
+        st.tuples(st.just("emit"), st.integers(0, 2)),
+        st.tuples(st.sampled_from(("hold", "release")), st.permutations(range(1, 4)).map(lambda each: tuple(each[:2]))),
+        st.tuples(st.just("drop"), st.none()),
+        st.tuples(st.just("back"), st.integers(0, 2)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_anySchedule(steps: list[tuple[str, Any]]) -> None:
+    """Whatever is late, and wherever a client comes back: it gets each event once, in the order of each sender."""
+    with workersInMemory() as make:
+        workers = make(application, connectionStateRecovery=True)
+        found = [workers.start() for _ in range(3)]
+        client: MemorySocket | None = found[0].begin()
+        workers.settle()
+        lost = client
+        got: list[Any] = []
+        sent = [0, 0, 0]
+
+        def take(client: MemorySocket) -> None:
+            nonlocal got
+            got += named(client)
+
+        for what, which in [*steps, ("all", None), ("back", 1), ("all", None)]:
+            if what == "emit":
+                sent[which] += 1
+                found[which].io.emit("n", which, sent[which])
+            elif what == "hold":
+                workers.held.add(which)
+            elif what == "release":
+                workers.release(which)
+            elif what == "all":
+                workers.held.clear()
+            elif what == "drop" and client is not None:
+                workers.settle()
+                take(client)
+                client.drop()
+                lost, client = client, None
+            elif what == "back" and client is None:
+                client = found[which].begin(recover=lost)
+                workers.settle()
+                if not client.connected:
+                    # What it waits for comes before a second is over.
+                    workers.held.clear()
+                    workers.settle()
+                assert client.recovered
+            workers.settle()
+        assert client is not None
+        take(client)
+        for number in range(3):
+            assert [each[2] for each in got if each[1] == number] == [*range(1, sent[number] + 1)]
