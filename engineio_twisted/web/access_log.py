@@ -33,26 +33,31 @@ class AccessLog:
     What can't be written or reopened is said in the log, once until it works again; the requests go on.
 
     @param path: of the file, or L{STANDARD_OUTPUT}.
+    @param descriptor: of the file if it is open, which then belongs to this.
     @raise OSError: it can't be opened.
     @raise ValueError: it is no path.
     """
 
     _log = Logger()
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
         self._path = absolute(path)
-        self._file = self._open()
+        self._file = self._open() if descriptor is None else _lines(descriptor)
         self._isBroken = False
 
     def _open(self) -> TextIO:
         if self._path == STANDARD_OUTPUT:
             # Not sys.stdout, which twistd has put its log in the place of.
-            return open(os.dup(1), "a", buffering=1, newline="\n")
+            return _lines(os.dup(1))
         # Opening a pipe would wait for somebody to read it; now that is an error.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
         file = os.open(self._path, flags, 0o666)
         os.set_blocking(file, True)
-        return open(file, "a", buffering=1, newline="\n", encoding="utf-8", errors="backslashreplace")
+        return _lines(file)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file."""
+        return self._file.fileno()
 
     def write(self, text: str) -> None:
         """Write a line."""
@@ -72,6 +77,11 @@ class AccessLog:
             return
         self.close()
         self._file = file
+
+    def replace(self, descriptor: int) -> None:
+        """Go on with a file that is open, whose descriptor then belongs to this."""
+        self.close()
+        self._file = _lines(descriptor)
 
     def close(self) -> None:
         """Close the file."""
@@ -111,6 +121,10 @@ class AccessLog:
             self._log.error(
                 "The access log {path} cannot be {what}: {reason}", path=self._path, what=what, reason=reason
             )
+
+
+def _lines(descriptor: int) -> TextIO:
+    return open(descriptor, "a", buffering=1, newline="\n", encoding="utf-8", errors="backslashreplace")
 
 
 @provider(IAccessLogFormatter)
