@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engineio_twisted import Server
 from engineio_twisted.socketio import Kept, Socket, SocketIO
+from engineio_twisted.socketio.packet import JSONParser
 from engineio_twisted.socketio.testing import MemorySocket
+from engineio_twisted.socketio.testing.client import connect
+from engineio_twisted.testing.cluster import MemoryCluster
 
 from ..kit.exchange import Worker, Workers, workersInMemory
+from .test_redis import resultOf
 
 Start = Callable[..., tuple[Workers, list[Worker]]]
 
@@ -553,3 +558,35 @@ def test_anySchedule(steps: list[tuple[str, Any]]) -> None:
         take(client)
         for number in range(3):
             assert [each[2] for each in got if each[1] == number] == [*range(1, sent[number] + 1)]
+
+
+@pytest.mark.parametrize(("here", "there"), PAIRS)
+def test_theKitsCluster(here: int, there: int) -> None:
+    """The same with the exchange that workers have: a client comes back to another one, and all reach it there."""
+    ios: list[SocketIO] = []
+
+    def serve(server: Server) -> None:
+        ios.append(SocketIO(server, connectionStateRecovery=True))
+        application(ios[-1])
+
+    with MemoryCluster(serve, workers=3, path="/socket.io") as cluster:
+        servers: Any = cluster
+
+        def begin(at: int, **options: Any) -> MemorySocket:
+            client = connect(servers, JSONParser(fromServer=True), transport="websocket", worker=at + 1, **options)
+            cluster.settle()
+            return client
+
+        client = begin(here)
+        client.emit("join", "lobby")
+        client.drop()
+        for number, io in enumerate(ios):
+            io.to("lobby").emit("missed", number)
+            cluster.settle()
+        again = begin(there, recover=client)
+        ios[here].to("lobby").emit("after")
+        asked = ios[here].in_("lobby").fetchSockets()
+        cluster.settle()
+        assert named(again) == [("missed", 0), ("missed", 1), ("missed", 2), ("after",)]
+        assert (again.recovered, len(ios[there].sockets), len(ios[here].sockets)) == (True, 1, 0)
+        assert [each.id for each in resultOf(asked)] == [client.id]
