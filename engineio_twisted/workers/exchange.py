@@ -266,7 +266,8 @@ class LinkExchange:
             link, each.link = each.link, None
             if link is not None:
                 attempt(link.finish)
-        self._peersChanged()
+        if peers:
+            self._peersChanged()
         timer = self._clock.callLater(LINGER, self._links.abort)
         attempt(self._throttle.flush)
         return self._links.whenEmpty().addCallback(lambda _: cancel(timer))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.python.failure import Failure
@@ -16,6 +19,7 @@ from engineio_twisted import IServerExchange
 from engineio_twisted.exchange import LocalExchange
 from engineio_twisted.testing import MemoryServer
 from engineio_twisted.workers.exchange import MAX_QUEUED, FrameReader, LinkExchange, encodeFrame
+from engineio_twisted.workers.handover import connectLink
 from engineio_twisted.workers.owners import ownerOf, prefixOf
 
 Engine = Callable[..., MemoryServer]
@@ -374,6 +378,34 @@ def test_garbage(data: bytes) -> None:
         [*FrameReader().frames(data)]
 
 
+@pytest_twisted.ensureDeferred
+async def test_overSockets(machine: Machine) -> None:
+    """Over real ones too: more than they take at once arrives, in order, before a link that is stopped ends."""
+    from twisted.internet import reactor
+
+    pair = {number: LinkExchange(number, reactor) for number in (3, 4)}
+    got: list[bytes] = []
+    pair[4].subscribe("test", lambda origin, frame: got.append(frame))
+    for number, each in pair.items():
+        neighbour: Any = Neighbour(machine, number, 7 - number)
+        neighbour.openLink = lambda kind, protocol: None
+        each.start()
+        each.addNeighbour(neighbour)
+    frames = [b"%d" % count for count in range(1000)] + [bytes(2**20), b"last"]
+    ends = socket.socketpair()
+    for end, exchange, number in zip(ends, pair.values(), (4, 3), strict=True):
+        connectLink(reactor, end, exchange.linkFor(number))
+    for frame in frames:
+        pair[3].send(None, "test", frame)
+    gone: Deferred[None] = Deferred()
+    pair[4].whenPeersChange(lambda: gone.callback(None) if not pair[4].peers else None)
+    await pair[3].stop()
+    pair[4].neighbourLost(3)
+    await gone
+    assert got == frames
+    await pair[4].stop()
+
+
 # Servers of several workers
 
 
@@ -429,6 +461,14 @@ def test_broadcastToAll(servers: Servers) -> None:
     assert server.broadcast("c", local=True) == 2
     assert server.broadcast("d", to=[own[0].socket]) == 1
     assert servers.got() == [["c", "d"], ["c"], [], [], [], []]
+
+
+def test_orderOfCalls(servers: Servers) -> None:
+    """What a handler sends while a message goes out arrives behind that, elsewhere too."""
+    server = servers.kits[1].server
+    server.once("flush", lambda *_: server.broadcast("answer"))
+    server.broadcast("question")
+    assert servers.got()[2:] == [["question", "answer"]] * 4
 
 
 @pytest.mark.parametrize("data", [object(), "\ud800", ["a", None]])
