@@ -435,6 +435,13 @@ class CommandLineSettings:
         settings._type(told["flags"])
         return settings
 
+    @classmethod
+    def fromToml(cls, content: str) -> CommandLineSettings:
+        """Return the settings of a text of TOML that is in no file."""
+        settings = cls()
+        settings._content = content
+        return settings
+
     def _type(self, typed: Iterable[tuple[Sequence[str], str | bool]]) -> None:
         for path, each in typed:
             if isinstance(each, bool):
@@ -472,7 +479,7 @@ class CommandLineSettings:
         again = CommandLineSettings()
         again.file, again.directory = self.file, self.directory
         again._type(self._typed)
-        if self.file is not None and not again._canBeReadAgain():
+        if self.file is None or not again._canBeReadAgain():
             again._content = self._content
         again.options()
         return again
