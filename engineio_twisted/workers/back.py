@@ -276,11 +276,31 @@ class RelayedTransport:
 
 
 @implementer(ISSLTransport)
-class SecureRelayedTransport(RelayedTransport):  # type: ignore[misc]
+class SecureRelayedTransport(RelayedTransport):
     """That of a client whose connection has TLS, which ends at the front."""
 
     def getPeerCertificate(self) -> None:
         """Return None: certificates don't travel."""
+
+    # A connection with TLS has these of TCP besides, and twisted.web calls the first.
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Do nothing: the front holds nothing back."""
+
+    def getTcpNoDelay(self) -> bool:
+        """Return True."""
+        return True
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Do nothing."""
+
+    def getTcpKeepAlive(self) -> bool:
+        """Return False."""
+        return False
+
+    def loseWriteConnection(self) -> None:
+        """Close the connection: TLS has no half of it."""
+        self.loseConnection()
 
 
 @implementer(IPullProducer)
