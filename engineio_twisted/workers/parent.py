@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.process import reapAllProcesses
 from twisted.logger import Logger
 
-from ..clock import steadyClock
+from ..clock import TURNS, steadyClock
 from ..ends import CLOSE_TIMEOUT, alsoWhen, attempt, attemptLater
 from ..web.access_log import AccessLog
 from .control import ACCESS_LOG, CONTROL, PAGE, PORTS, controlPair
@@ -147,7 +147,12 @@ class Parent(Service):
 
     def _endStart(self, problem: str) -> NoReturn:
         self._problem = problem
-        self.stopService()
+        stopped = self.stopService()
+        for _ in range(TURNS):
+            # What is closed is closed in the next turns, of which there are no others.
+            if stopped.called or self.reactor.running:
+                break
+            self.reactor.iterate(0)
         self.failedToStart(problem)
 
     def startService(self) -> None:
@@ -284,7 +289,8 @@ class Parent(Service):
         """Called when no process is left, after a stop."""
         if self._stopped is not None:
             stopped = self._stopped
-            attemptLater(self.closeLast).addCallback(lambda _: self._closeAll(stopped))
+            last = self._portsClosed.addCallback(lambda _: attemptLater(self.closeLast))
+            last.addCallback(lambda _: self._closeAll(stopped))
 
     @property
     def status(self) -> str:
@@ -340,7 +346,7 @@ class Parent(Service):
             for each in [lambda: self.notifier.stopping(), *self._undo]:
                 attempt(each)
             self._undo = []
-            attemptLater(self.closePorts)
+            self._portsClosed = attemptLater(self.closePorts)
             self._sayWhatIsWaitedFor()
             self.slots.stop()
         return alsoWhen(self._stopped)
