@@ -133,6 +133,25 @@ def test_pipelinedForTwoOwners(mode: str, cut: int) -> None:
             assert client.taken().endswith(got)
 
 
+def test_aConnectionThatMixesSessions() -> None:
+    """It moves twice; then further requests are relayed, and only an upgrade, which pays at once, moves it again."""
+    with MemoryCluster(application, workers=2, pingInterval=10**6) as kit:
+        sids = [openSession(kit, each, "EIO=4&transport=polling")[0] for each in (1, 2)]
+        client = RawClient(kit, 1)
+        for count in range(1, 9):
+            client.say(request("POST", POLLING, body=b"4a").replace(b"SID", sids[count % 2]))
+            assert client.taken().endswith(b"ok")
+        first, second = kit.workers.values()
+        # To the second worker, to the first one, and there it stays.
+        assert (first.cluster.moved, second.cluster.moved) == (1, 1)
+        assert (first.cluster.front.relayed, second.cluster.front.relayed) == (3, 0)
+        headers = "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: ZW5naW5laW9fdHdpc3RlZA=="
+        query = "EIO=4&transport=websocket&sid=SID"
+        client.say(request("GET", query, *headers, "Sec-WebSocket-Version: 13").replace(b"SID", sids[1]))
+        assert client.taken().startswith(b"HTTP/1.1 101 ")
+        assert (first.cluster.moved, first.cluster.front.relayed) == (2, 3)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_idsOfNobody(mode: str) -> None:
     """Another worker is asked if its number is there, and only then; the answer is 400 with code 1 in each case."""
