@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from engineio_twisted import IServerExchange
 from engineio_twisted.exchange import LocalExchange
-from engineio_twisted.testing import MemoryServer
+from engineio_twisted.testing import MemoryCluster, MemoryServer
 from engineio_twisted.workers.exchange import MAX_QUEUED, FrameReader, LinkExchange, encodeFrame
 from engineio_twisted.workers.handover import connectLink
 from engineio_twisted.workers.owners import ownerOf, prefixOf
@@ -542,3 +542,28 @@ def test_garbageOfOthers(servers: Servers) -> None:
     servers.settle()
     assert results == [True]
     servers.kits[1].advance(1)
+
+
+def test_cluster() -> None:
+    """Each worker reaches the sessions of all, and of a successor; a link that is lost is replaced."""
+    results: list[bool] = []
+    with MemoryCluster(lambda server: None, workers=3) as cluster:
+        clients = [cluster.connect(transport="websocket") for _ in range(6)]
+        for number, worker in cluster.workers.items():
+            assert worker.server.broadcast(f"from {number}") == 2
+            for client in clients:
+                worker.server.sendTo(client.sid, f"to you from {number}").addCallback(results.append)
+            cluster.settle()
+        everything = [text for number in (1, 2, 3) for text in (f"from {number}", f"to you from {number}")]
+        assert (results, [each.received for each in clients]) == ([True] * 18, [everything] * 6)
+        dead = next(each for each in clients if each.sid.startswith("2-"))
+        cluster.kill(2)
+        server = cluster.workers[1].server
+        assert [*server.exchange.peers] == [3, 4]
+        server.sendTo(dead.sid, "lost").addCallback(results.append)
+        assert results[-1] is False
+        cluster.links.drop()
+        server.broadcast("waits for a link")
+        cluster.advance(2)
+        here = [each for each in clients if not each.sid.startswith("2-")]
+        assert [each.received[-1] for each in here] == ["waits for a link"] * 4
