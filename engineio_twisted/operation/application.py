@@ -1,8 +1,10 @@
-"""What one process of the command serves: the application on its server, at its ports."""
+"""What one process of the command serves, the application on its server at its ports; and how the command ends."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -16,10 +18,11 @@ from ..observer import LogObserver
 from ..protocol.errors import HTTPRefusal
 from ..server import Server
 from ..service import SiteService
-from ..web.access_log import AccessLog, formatAccess
+from ..web.access_log import AccessLog, absolute, formatAccess
 from ..web.descriptions import describedEndpoint
 from ..web.fast import siteFor
 from .commandline import Options, fail
+from .configuration import ServiceOptions
 from .named_objects import DEFAULT_APP, described
 
 
@@ -224,3 +227,41 @@ def _asDescription(ipv6: str, host: str, port: str) -> str:
     if ipv6:
         return f"tcp6:{port}:interface={quoteStringArgument(ipv6[1:-1])}"
     return f"tcp:{port}:interface={host}" if host else port
+
+
+def sayWhatIsServed(settings: ServiceOptions, log: Any) -> None:
+    """Log which application runs, and which files are served."""
+    isEcho = settings.app == DEFAULT_APP
+    log.info("Application: {app}", app="every message is sent back (--app names another)" if isEcho else settings.app)
+    if settings.static is not None:
+        log.info("Static files: {directory}, at /", directory=absolute(settings.static))
+
+
+def endCommand(problem: str, twistd: Any, log: Any) -> NoReturn:
+    """
+    End the command because it can't start.
+
+    @param twistd: the options of twistd; empty without it.
+    @raise CommandFailed: in the foreground.
+    @raise OSError: in the background.
+    """
+    if "statusPipe" in twistd:
+        # In the background nobody sees what is written, but twistd, in the foreground, is told of an exception.
+        log.critical("{problem}", problem=problem)
+        raise OSError(problem)
+    # Which twistd removes only if the reactor has run, or after an exception.
+    pidfile = twistd.get("pidfile")
+    if pidfile and os.path.exists(pidfile):
+        os.unlink(pidfile)
+    fail(problem)
+
+
+def onNextSignal(reactor: Any, call: Callable[[], object]) -> None:
+    """Call something in the reactor's thread at each SIGTERM and Ctrl-C from now on, unless it is ignored."""
+
+    def received(*_: object) -> None:
+        reactor.callFromThread(call)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, received)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from .commandline import Options
-from .tap import CommandService, makeService
+from .tap import makeService
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     signals.endByThem()
 
 
-def _started() -> tuple[CommandService, Any]:
+def _started() -> tuple[Any, Any]:
     """Return the service that the command line asks for, which is started, and the reactor."""
     options = Options()
     options.parseOptions()

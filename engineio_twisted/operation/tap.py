@@ -7,8 +7,6 @@ twistd finds this through `twisted/plugins/engineio_plugin.py` and imports it on
 from __future__ import annotations
 
 import math
-import os
-import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -24,12 +22,11 @@ from ..web.access_log import AccessLog, absolute
 from ..web.descriptions import urlOf
 from ..web.ports import Ports
 from ..web.site import Site
-from .application import ApplicationService, commandEndpoint
+from .application import ApplicationService, commandEndpoint, endCommand, onNextSignal, sayWhatIsServed
 from .commandline import Options as Options
 from .commandline import fail
 from .configuration import ServiceOptions
 from .health import HealthResource, ReadyResource
-from .named_objects import DEFAULT_APP
 
 
 def echo(server: Server) -> None:
@@ -184,49 +181,17 @@ class CommandService(ApplicationService):
         self.server.close()
 
 
-def sayWhatIsServed(settings: ServiceOptions, log: Any) -> None:
-    """Log which application runs, and which files are served."""
-    isEcho = settings.app == DEFAULT_APP
-    log.info("Application: {app}", app="every message is sent back (--app names another)" if isEcho else settings.app)
-    if settings.static is not None:
-        log.info("Static files: {directory}, at /", directory=absolute(settings.static))
-
-
-def endCommand(problem: str, twistd: Any, log: Any) -> NoReturn:
-    """
-    End the command because it can't start.
-
-    @param twistd: the options of twistd; empty without it.
-    @raise CommandFailed: in the foreground.
-    @raise OSError: in the background.
-    """
-    if "statusPipe" in twistd:
-        # In the background nobody sees what is written, but twistd, in the foreground, is told of an exception.
-        log.critical("{problem}", problem=problem)
-        raise OSError(problem)
-    # Which twistd removes only if the reactor has run, or after an exception.
-    pidfile = twistd.get("pidfile")
-    if pidfile and os.path.exists(pidfile):
-        os.unlink(pidfile)
-    fail(problem)
-
-
-def onNextSignal(reactor: Any, call: Callable[[], object]) -> None:
-    """Call something in the reactor's thread at each SIGTERM and Ctrl-C from now on, unless it is ignored."""
-
-    def received(*_: object) -> None:
-        reactor.callFromThread(call)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, received)
-
-
-def makeService(options: Options) -> CommandService:
-    """Return the service that twistd runs."""
+def makeService(options: Options) -> Any:
+    """Return the service that twistd runs: one that serves, or one whose workers do."""
     from twisted.internet import reactor
 
-    service = CommandService(options, reactor)
+    service: Any
+    if options["serviceOptions"].workers is None:
+        service = CommandService(options, reactor)
+    else:
+        from ..workers.service import WorkersCommand
+
+        service = WorkersCommand(options, reactor)
     trigger: Any = reactor
     trigger.addSystemEventTrigger("before", "shutdown", service.hurryOnSignal)
     return service

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.error import ProcessExitedAlready
@@ -51,7 +51,7 @@ class Generation:
     patience: Patience
 
 
-class ParentObserver:
+class ParentObserver(Protocol):
     """What is told of workers. Each method does nothing by itself."""
 
     def started(self, worker: WorkerProcess) -> None:
