@@ -58,19 +58,23 @@ class MemoryWorker:
     @ivar slot: its slot, from 0. A worker that replaces it has the same.
     @ivar server: its L{Server}.
     @ivar cluster: all workers, as it sees them.
+    @ivar row: its row of the page that all share.
+    @ivar process: what of it reads and writes.
+    @ivar neighbours: the other workers, as it reaches them.
+    @ivar isLeaving: whether another one has taken its place, and it drains.
     """
 
     server: Server
     cluster: Cluster
-    _row: Row
-    _process: Process
-    _neighbours: list[MemoryNeighbour] = attrs.field(factory=list)
+    row: Row
+    process: Process
+    neighbours: list[MemoryNeighbour] = attrs.field(factory=list)
     number: int = attrs.field(init=False)
     slot: int = attrs.field(init=False)
-    _isLeaving: bool = False
+    isLeaving: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.number, self.slot = self._row.number, self._row.slot
+        self.number, self.slot = self.row.number, self.row.slot
 
     def __repr__(self) -> str:
         return f"<worker {self.number}>"
@@ -91,12 +95,12 @@ class ClusterNetwork(MemoryNetwork):
         if number is not None and not 1 <= number <= self.last:
             raise ValueError(f"worker {number!r}: expected one of {[*self.workers]}")
         worker = self.workers.get(number)
-        if worker is None or worker._isLeaving:
-            ready = [each for each in self.workers.values() if not each._isLeaving]
+        if worker is None or worker.isLeaving:
+            ready = [each for each in self.workers.values() if not each.isLeaving]
             assert ready, "no worker is there that a connection could reach"
             worker = ready[self._turns % len(ready)]
             self._turns += 1
-        return worker._process
+        return worker.process
 
 
 @implementer(INeighbour)
@@ -119,11 +123,11 @@ class MemoryNeighbour:
         self._owner = owner
         self._other = other
         self._links = links
-        self.outgoing: Messages = links.messages(other._process)
+        self.outgoing: Messages = links.messages(other.process)
 
     @property
     def takesConnections(self) -> bool:
-        isMoving = self._other._row.takesConnections and self.outgoing.queued < MAX_MOVING
+        isMoving = self._other.row.takesConnections and self.outgoing.queued < MAX_MOVING
         return bool(isMoving) and not self._isLost
 
     def move(self, released: Any) -> None:
@@ -132,7 +136,7 @@ class MemoryNeighbour:
 
         def sent(isTaken: bool) -> None:
             if isTaken:
-                carriers.append(released.carrier.duplicate(self._other._process))
+                carriers.append(released.carrier.duplicate(self._other.process))
                 released.forget()
             else:
                 released.back()
@@ -147,7 +151,7 @@ class MemoryNeighbour:
     def openLink(self, kind: str, protocol: Any) -> None:
         if self.outgoing.isFull and not self._isLost:
             raise OSError(EAGAIN, strerror(EAGAIN))
-        link = self._links.connect(self._owner._process, self._other._process)
+        link = self._links.connect(self._owner.process, self._other.process)
         ours, theirs = link.ends
         ours.begin(protocol)
 
@@ -168,8 +172,8 @@ class MemoryNeighbour:
 
     def arrived(self) -> None:
         """Called when a message of the other worker is read: if it was the last, its row says so."""
-        if all(each.peer.outgoing.isEmpty for each in self._owner._neighbours):
-            self._owner._row.drainedAt = monotonic_ns()
+        if all(each.peer.outgoing.isEmpty for each in self._owner.neighbours):
+            self._owner.row.drainedAt = monotonic_ns()
 
     def lose(self) -> None:
         self._isLost = True
@@ -180,7 +184,7 @@ class MemoryNeighbour:
         """Called when the other worker is gone, and all was read that it had sent."""
         if not self._isLost:
             self._isLost = True
-            self._owner._neighbours.remove(self)
+            self._owner.neighbours.remove(self)
             attempt(self._owner.cluster.neighbourLost, self)
             self.outgoing.close()
 
@@ -270,19 +274,19 @@ class MemoryCluster(Kit):
         except BaseException:
             row.clear()
             raise
-        network.processes.append(worker._process)
+        network.processes.append(worker.process)
         for other in self.workers.values():
             first, second = MemoryNeighbour(worker, other, self.links), MemoryNeighbour(other, worker, self.links)
             first.peer, second.peer = second, first
             for each in (first, second):
-                each._owner._neighbours.append(each)
+                each._owner.neighbours.append(each)
                 each._owner.cluster.addNeighbour(each)
         network.workers[worker.number] = worker
         cluster.start()
         return worker
 
     def _stats(self) -> Deferred[Mapping[int, ServerStats]]:
-        workers = [each for each in self.workers.values() if not each._process.isStalled]
+        workers = [each for each in self.workers.values() if not each.process.isStalled]
         return succeed({each.slot: each.server.stats() for each in workers})
 
     def _worker(self, number: int) -> MemoryWorker:
@@ -307,7 +311,7 @@ class MemoryCluster(Kit):
         return successor
 
     def _gone(self, worker: MemoryWorker) -> None:
-        network, process = self._network, worker._process
+        network, process = self._network, worker.process
         del network.workers[worker.number]
         network.processes.remove(process)
         self._servers.remove(worker.server)
@@ -317,9 +321,9 @@ class MemoryCluster(Kit):
             end.die()
         for carrier in [each for each in network.carriers if each.process is process]:
             carrier.close()
-        for neighbour in list(worker._neighbours):
+        for neighbour in list(worker.neighbours):
             neighbour.lose()
-        worker._row.clear()
+        worker.row.clear()
 
     def stall(self, number: int) -> None:
         """
@@ -327,7 +331,7 @@ class MemoryCluster(Kit):
 
         @raise ValueError: there is no such worker.
         """
-        self._worker(number)._process.isStalled = True
+        self._worker(number).process.isStalled = True
 
     def resume(self, number: int) -> None:
         """
@@ -335,7 +339,7 @@ class MemoryCluster(Kit):
 
         @raise ValueError: there is no such worker.
         """
-        process = self._worker(number)._process
+        process = self._worker(number).process
         process.isStalled = False
         for end in process.ends:
             end.wake()
@@ -355,7 +359,7 @@ class MemoryCluster(Kit):
         self._options = {**before, **options}
         numbers: list[int] = []
         for old in sorted(self.workers.values(), key=lambda each: each.slot):
-            if old._isLeaving:
+            if old.isLeaving:
                 continue
             try:
                 numbers.append(self._add(old.slot).number)
@@ -363,7 +367,7 @@ class MemoryCluster(Kit):
                 # The first one decides.
                 self._options = before if not numbers else self._options
                 raise
-            old._isLeaving = True
+            old.isLeaving = True
             old.server.close(drain=True).addBoth(self._leave, old)
             self.settle()
         return numbers
