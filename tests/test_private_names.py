@@ -14,7 +14,7 @@ import engineio_twisted
 PACKAGE = Path(engineio_twisted.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture" / "private-names.md"
 # Of Python itself.
-OF_PYTHON = {"_getframe", "_replace"}
+OF_PYTHON = {"_exit", "_getframe", "_replace"}
 
 
 def rows() -> list[tuple[list[str], str, list[str]]]:
