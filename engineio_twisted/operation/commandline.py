@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -174,12 +175,34 @@ def optionsOfWorker(text: str) -> Options:
     """
     options = Options()
     options.given = CommandLineSettings.fromText(text)
-    try:
-        options["serviceOptions"], options["serverOptions"] = options.given.options()
-    except ConfigurationError as error:
-        fail(str(error))
-    options._load()
+    with startedIn(options.given.directory):
+        try:
+            options["serviceOptions"], options["serverOptions"] = options.given.options()
+        except ConfigurationError as error:
+            fail(str(error))
+        options._load()
     return options
+
+
+@contextmanager
+def startedIn(directory: str) -> Iterator[None]:
+    """
+    Find relative paths and modules where the command was started, as C{--rundir} of twistd comes later.
+
+    @raise CommandFailed: the process may not go there.
+    """
+    here = os.getcwd()
+    if directory in ("", here):
+        yield
+        return
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        fail(f"{directory}: {error.strerror}")
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 def _show(text: str) -> NoReturn:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
+from io import FileIO
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -28,7 +30,7 @@ def absolute(path: str) -> str:
 
 class AccessLog:
     """
-    An open file for lines about requests.
+    An open file for lines about requests. Each is written by one call of the system, as several processes may write.
 
     What can't be written or reopened is said in the log, once until it works again; the requests go on.
 
@@ -45,7 +47,7 @@ class AccessLog:
         self._file = self._open() if descriptor is None else _lines(descriptor)
         self._isBroken = False
 
-    def _open(self) -> TextIO:
+    def _open(self) -> FileIO:
         if self._path == STANDARD_OUTPUT:
             # Not sys.stdout, which twistd has put its log in the place of.
             return _lines(os.dup(1))
@@ -62,7 +64,13 @@ class AccessLog:
     def write(self, text: str) -> None:
         """Write a line."""
         try:
-            self._file.write(text)
+            line = text.encode("utf-8", "backslashreplace")
+            while line:
+                written = self._file.write(line)
+                if not written:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                # A disk that is full takes a part, and the next call says why.
+                line = line[written:]
             self._isBroken = False
         except (OSError, ValueError) as error:
             self._failed("written to", error)
@@ -123,8 +131,8 @@ class AccessLog:
             )
 
 
-def _lines(descriptor: int) -> TextIO:
-    return open(descriptor, "a", buffering=1, newline="\n", encoding="utf-8", errors="backslashreplace")
+def _lines(descriptor: int) -> FileIO:
+    return open(descriptor, "ab", buffering=0)
 
 
 @provider(IAccessLogFormatter)

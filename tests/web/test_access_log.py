@@ -241,12 +241,13 @@ def test_whatCannotBeWritten(tmp_path: Path, loggedErrors: list[Any]) -> None:
 
     class Failing:
         isFull = True
-        written = ""
+        written = b""
 
-        def write(self, text: str) -> None:
+        def write(self, data: bytes) -> int:
             if self.isFull:
                 raise OSError(28, "No space left on device")
-            self.written += text
+            self.written += data
+            return len(data)
 
         def close(self) -> None:
             raise OSError(28, "No space left on device")
@@ -261,7 +262,7 @@ def test_whatCannotBeWritten(tmp_path: Path, loggedErrors: list[Any]) -> None:
     failing.isFull = True
     log.write("a line\n")
     assert len(loggedErrors) == 2
-    assert failing.written == "a line\n"
+    assert failing.written == b"a line\n"
     loggedErrors.clear()
     log.reopen()
     log.write("another\n")
@@ -294,3 +295,50 @@ def test_theSignalIsGivenBack(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
         log.close()
+
+
+def test_oneWriteALine(tmp_path: Path) -> None:
+    """A line of any length goes out at once: other processes write to the file too."""
+    log = AccessLog(str(tmp_path / "log"))
+    first: Any = log._file
+    written: list[bytes] = []
+
+    class Short:
+        """Takes no more than some bytes at a time, as a disk that is nearly full."""
+
+        limit = 10**6
+
+        def write(self, data: bytes) -> int:
+            written.append(data[: self.limit])
+            return len(written[-1])
+
+        def close(self) -> None:
+            first.close()
+
+    short: Any = Short()
+    log._file = short
+    log.write("x" * 20000 + "ä\udcff\n")
+    assert written == [b"x" * 20000 + "ä".encode() + b"\\udcff\n"]
+    written.clear()
+    short.limit = 4
+    log.write("a longer line\n")
+    assert b"".join(written) == b"a longer line\n"
+    log.close()
+
+
+def test_descriptors(tmp_path: Path) -> None:
+    """A process may be given the open file of another, and a new one when that has reopened it."""
+    ours = AccessLog(str(tmp_path / "log"))
+    theirs = AccessLog(str(tmp_path / "log"), os.dup(ours.fileno()))
+    ours.write("one\n")
+    theirs.write("two\n")
+    (tmp_path / "log").rename(tmp_path / "old")
+    ours.reopen()
+    theirs.write("three\n")
+    theirs.replace(os.dup(ours.fileno()))
+    theirs.write("four\n")
+    ours.close()
+    theirs.write("five\n")
+    theirs.close()
+    assert (tmp_path / "old").read_text() == "one\ntwo\nthree\n"
+    assert (tmp_path / "log").read_text() == "four\nfive\n"

@@ -170,6 +170,22 @@ def test_theSameOptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert CommandLineSettings.fromText(text).text() == text
 
 
+def test_whereTheCommandWasStarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """twistd moves to another folder once its service is made: a worker finds things where one process found them."""
+    (tmp_path / "page.html").write_text("hello")
+    (tmp_path / "of_that_folder.py").write_text("def application(server): pass\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.chdir(tmp_path)
+    text = parse("--workers=2", "--static=.", "--app=of_that_folder:application").given.text()
+    monkeypatch.chdir("/")
+    options = optionsOfWorker(text)
+    assert options["application"].__module__ == "of_that_folder"
+    assert os.getcwd() == "/"
+    with pytest.raises(CommandFailed, match="/no/such/place: No such file or directory"):
+        optionsOfWorker(text.replace(str(tmp_path), "/no/such/place"))
+
+
 def test_errorsOfAWorker(tmp_path: Path) -> None:
     """They name the flag, or the file and the key, as without workers."""
     file = tmp_path / "server.toml"
