@@ -26,7 +26,7 @@ from ..clock import cancel, steadyClock
 from ..ends import attempt
 from ..observer import ServerStats
 from ..operation.application import ApplicationService
-from ..operation.commandline import CommandFailed, Options, optionsOfWorker
+from ..operation.commandline import CommandFailed, Options, optionsOfWorker, startedIn
 from ..operation.named_objects import described
 from ..web.access_log import AccessLog
 from .cluster import Cluster
@@ -121,7 +121,8 @@ class Worker:
             opts = options["serverOptions"]
             self._prefix = opts.idPrefix
             options["serverOptions"] = attrs.evolve(opts, idPrefix=prefixOf(told["number"], opts.idPrefix))
-            self._service = service = _Application(self, options, inherited)
+            with startedIn(options.given.directory):
+                self._service = service = _Application(self, options, inherited)
             if told["accessLog"] is not None:
                 service.writeAccessTo(AccessLog(told["accessLog"], self._accessLogDescriptor))
             service.privilegedStartService()
