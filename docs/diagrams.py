@@ -1,8 +1,9 @@
 """
 The diagrams of the documentation, from text: `python docs/diagrams.py` writes docs/diagrams anew.
 
-L{SEQUENCES} are what a client and a server say, which tests/pages/test_docs.py plays against a server; the machines are
-those of L{engineio_twisted.session.states.TRANSITIONS}.
+L{SEQUENCES} are what a client and a server say, which tests/pages/test_docs.py plays against a server; L{PASSAGES} are
+what happens if a request reaches the wrong worker, which it plays against two; the machines are those of
+L{engineio_twisted.session.states.TRANSITIONS}.
 """
 
 from __future__ import annotations
@@ -85,6 +86,49 @@ SEQUENCES = {
         Step("post", "transport=polling&sid=S 1", "close: transport close"),
         Step("got", "6"),
         Step("posted", "ok"),
+    ],
+}
+
+LANES = ("client", "worker 1", "worker 2")
+"""Who takes part if a request reaches the wrong worker: worker 2 has the session."""
+
+
+class Passage(NamedTuple):
+    """
+    One line of what happens between a client and two workers.
+
+    @ivar kind: C{request} and C{answer} go between the client and a worker, C{link} between the workers; C{moved}
+        is a connection that is given to the other worker.
+    @ivar start: the lane it begins at.
+    @ivar end: the lane it ends at.
+    @ivar text: what is said; of a request the method, the query without the transport, and the body.
+    @ivar note: what it means.
+    """
+
+    kind: str
+    start: int
+    end: int
+    text: str
+    note: str = ""
+
+
+PASSAGES = {
+    "move": [
+        Passage("request", 0, 1, "POST sid=2-S 4hello", "at the wrong worker"),
+        Passage("moved", 1, 2, "socket and bytes", "worker 1 forgets it"),
+        Passage("answer", 2, 0, "ok"),
+        Passage("request", 0, 2, "POST sid=2-S 4again", "the same connection"),
+        Passage("answer", 2, 0, "ok", "nothing in between"),
+    ],
+    "relay": [
+        Passage("request", 0, 1, "POST sid=2-S 4hello", "at the wrong worker"),
+        Passage("link", 1, 2, "REQUEST", "head and body"),
+        Passage("link", 2, 1, "ANSWER, END"),
+        Passage("answer", 1, 0, "ok"),
+        Passage("request", 0, 1, "POST sid=2-S 4again", "the same connection"),
+        Passage("link", 1, 2, "REQUEST", "on the same link"),
+        Passage("link", 2, 1, "ANSWER, END"),
+        Passage("answer", 1, 0, "ok"),
     ],
 }
 
@@ -177,6 +221,27 @@ def sequence(name: str) -> str:
     return drawing(name, 720, bottom, parts, f"{name}: what client and server say")
 
 
+def passage(name: str) -> str:
+    """What goes between a client and two workers, from top to bottom; worker 2 has the session."""
+    lanes, row = (60, 340, 560), 36
+    steps = PASSAGES[name]
+    bottom = 56 + row * len(steps)
+    parts = [text(x, 24, lane, "name") for x, lane in zip(lanes, LANES, strict=True)]
+    parts += [f'<line x1="{x}" y1="34" x2="{x}" y2="{bottom - 8}" class="line"/>' for x in lanes]
+    for number, (kind, start, end, said, note) in enumerate(steps):
+        y = 34 + row * (number + 1)
+        name_ = "socket" if kind in ("link", "moved") else "http"
+        ends = f'x1="{lanes[start]}" y1="{y}" x2="{lanes[end]}" y2="{y}"'
+        parts.append(f'<line {ends} class="{name_}" marker-end="url(#{arrow(name, name_)})"/>')
+        # What passes the lane of another worker is written before that.
+        between = [x for x in lanes if min(lanes[start], lanes[end]) <= x <= max(lanes[start], lanes[end])][:2]
+        written = {"request": said.replace(" ", " ?", 1).replace(" 4", ": 4"), "answer": f"200: {said}"}.get(kind, said)
+        parts.append(text(sum(between) / 2, y - 6, written))
+        if note:
+            parts.append(text(lanes[-1] + 16, y + 4, note, "note", "start"))
+    return drawing(name, 740, bottom, parts, f"{name}: a client, the worker that it reached, and the one that answers")
+
+
 def label(kind: str, said: str) -> str:
     """What is written on an arrow."""
     query, _, body = said.partition(" ")
@@ -243,6 +308,7 @@ def drawings() -> dict[str, str]:
     """All diagrams, by the names of their files."""
     return {
         **{f"{name}.svg": sequence(name) for name in SEQUENCES},
+        **{f"{name}.svg": passage(name) for name in PASSAGES},
         **{f"state-{name}.svg": machine(name) for name in MACHINES},
     }
 

@@ -32,6 +32,8 @@ import engineio_twisted
 from engineio_twisted import Server, ServerObserver, Site
 from engineio_twisted.operation.tap import Options
 from engineio_twisted.session.states import HeartbeatState, ReadyState, UpgradeState
+from engineio_twisted.testing import MemoryCluster
+from engineio_twisted.testing.requests import Requests
 
 from ..kit.engines import TwistedEngine
 from ..kit.fronts import changed, makeCertificate
@@ -70,6 +72,7 @@ WHOLE = {
     "docs/first-steps.md": "test_newcomer.py::test_firstSteps",
     "docs/python-socketio.md": "test_python_socketio_page.py::test_theProgramHere",
     "docs/socketio-reference.md": "test_socketio_reference_page.py::test_theFirstProgram",
+    "docs/several-processes.md": "test_workers_page.py::test_fromBeginningToEnd",
     "docs/socketio-redis.md": "test_redis_page.py::test_fromBeginningToEnd",
     "docs/socketio-testing.md": "test_socketio_testing_page.py::test_parts",
     "docs/testing.md": "test_testing_page.py::test_parts",
@@ -672,3 +675,42 @@ def test_sequences(name: str) -> None:
                 assert not event or event in happened, (said, event)
     for connection in player.memory.connections:
         connection.lose()
+
+
+@pytest.mark.parametrize("name", diagrams.PASSAGES)
+def test_passages(name: str) -> None:
+    """A request at the wrong of two workers is answered, and gets to the right one as the diagram has it."""
+    passages = diagrams.PASSAGES[name]
+    received: list[str] = []
+
+    def application(server: Server) -> None:
+        server.on("connection", lambda socket: socket.on("message", received.append))
+
+    with MemoryCluster(application, mode=name) as kit:
+        sid = kit.connect(upgrade=False, worker=2).sid
+        connections: list[Any] = []
+
+        def connect(receiver: Any) -> Any:
+            connections.append(kit._network.connect(receiver, "127.0.0.1", 1))
+            return connections[-1]
+
+        requests = Requests(connect)
+        answers: list[str] = []
+        said: list[str] = []
+        for step in passages:
+            if step.kind == "request":
+                method, query, body = step.text.split(" ")
+                where = f"/engine.io/?EIO=4&transport=polling&{query.replace('2-S', str(sid))}"
+                requests.ask(method, where, [], body.encode(), lambda each: answers.append(each.text), lambda: None)
+                said.append(body[1:])
+            elif step.kind == "answer":
+                kit.settle()
+                assert answers.pop() == step.text
+                # Who answers is who reads the next request.
+                (connection,) = connections
+                assert connection.end.process is kit.workers[step.start]._process
+        front = kit.workers[1].cluster
+        assert front.moved == sum(each.kind == "moved" for each in passages)
+        assert front.front.relayed == sum(each.text == "REQUEST" for each in passages)
+        assert received == said
+        requests.drop()
