@@ -39,6 +39,7 @@ PACKAGES = {"nginx": "nginx-light"}
 PROGRAMS = {
     "nginx.conf": "nginx",
     "nginx-one.conf": "nginx",
+    "haproxy-one.cfg": "haproxy",
     "haproxy.cfg": "haproxy",
     "haproxy-cookie.cfg": "haproxy",
 }

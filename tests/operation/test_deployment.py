@@ -56,9 +56,11 @@ from ..kit.wire import Client, Record, eventually, http, makeFrame, pause, targe
 
 pytestmark = pytest.mark.no_cover
 
-BALANCING = [name for name in PROGRAMS if name != "nginx-one.conf"]
+BALANCING = [name for name in PROGRAMS if "-one." not in name]
+# With one server HAProxy does what it does with several, whose tests these are: only its backend is another.
+PROXIES = [name for name in PROGRAMS if name != "haproxy-one.cfg"]
 
-overEveryProxy = pytest.mark.parametrize("name", PROGRAMS)
+overEveryProxy = pytest.mark.parametrize("name", PROXIES)
 overEveryBalancer = pytest.mark.parametrize("name", BALANCING)
 
 Through = Callable[..., Front]
@@ -78,7 +80,7 @@ def through(serve: Any, tmp_path: Path, certificate: Certificate) -> Iterator[Th
         def start(name: str, servers: list[Any], changes: Mapping[str, str] | None = None) -> Front:
             # Where there are fewer servers than the configuration names, the last one is the others too.
             backends = [each.port for each in servers] + [servers[-1].port] * (3 - len(servers))
-            backends = backends[:1] if name == "nginx-one.conf" else backends
+            backends = backends[:1] if "-one." in name else backends
             started.append(stack.enter_context(front(name, tmp_path, certificate, backends, changes)))
             return started[-1]
 
@@ -657,6 +659,59 @@ async def test_processes(serve: Any, tmp_path: Path, certificate: Certificate, n
                 wire.drop()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nginx-one.conf", "haproxy-one.cfg"])
+@pytest_twisted.ensureDeferred
+async def test_workers(tmp_path: Path, certificate: Certificate, name: str) -> None:
+    """Behind a proxy that knows nothing of them, two workers serve every session, and reload."""
+    page = "nginx.md" if PROGRAMS[name] == "nginx" else "haproxy.md"
+    (line,) = (each for each in commands(page) if "--workers" in each)
+    with ExitStack() as stack:
+        start = stack.enter_context(services(tmp_path))
+        (port,) = backends = stack.enter_context(ports(1))
+        twistd, *rest = shlex.split(changed(line, {":3001:": f":{port}:"}))
+        before = rest.index("engineio")
+        by = [command(twistd), "--pidfile=", *rest[:before]]
+        # It opens the port before it returns, and says where once the first worker is ready.
+        service: Service = await deferToThread(lambda: start(*rest[before + 1 :], by=by))
+        assert service.process.poll() is None, service.said
+
+        def said(text: str) -> None:
+            assert service.process.stdout is not None
+            for each in service.process.stdout:
+                service.said += each
+                if text in each:
+                    return
+            raise AssertionError(f"{text!r} was not logged: {service.said}")
+
+        await deferToThread(said, "Worker 2 (slot 1, process ")
+        here = stack.enter_context(front(name, tmp_path, certificate, backends, isHealthServed=True))
+
+        async def talked() -> set[str]:
+            """Open sessions, and talk in each while the proxy takes any of its connections for any request."""
+            visitors = [Visitor(here) for _ in range(12)]
+            await all_(each.open() for each in visitors)
+            for text in ("hello", "again", "still here"):
+                await all_(each.echo(text) for each in visitors)
+            sockets = [await here.openWebSocket() for _ in range(4)]
+            for _, wire in sockets:
+                wire.send(makeFrame("4hello"))
+                assert await wire.text() == "4hello"
+            await all_(each.close() for each in visitors)
+            for _, wire in sockets:
+                wire.drop()
+            return {each.sid.partition("-")[0] for each in visitors}
+
+        assert await talked() == {"1", "2"}
+        service.process.send_signal(signal.SIGHUP)
+        await deferToThread(said, "Reloaded: 2 of 2 workers ready")
+        assert await talked() == {"3", "4"}
+        for wire in here.wires:
+            if not wire.isLost:
+                wire.drop()
+        await eventually(lambda: all(each.isLost for each in here.wires), "the end of the connections")
+
+
 @pytest.mark.parametrize("name", ["nginx.conf", "nginx-one.conf"])
 @pytest_twisted.ensureDeferred
 async def test_reloaded(serve: Any, through: Through, name: str) -> None:
@@ -683,22 +738,24 @@ BACKEND = "\nbackend engineio\n"
     ("page", "names"),
     [
         ("nginx.md", ["nginx-one.conf", "nginx.conf"]),
-        ("haproxy.md", ["haproxy.cfg", "haproxy-cookie.cfg"]),
+        ("haproxy.md", ["haproxy-one.cfg", "haproxy.cfg", "haproxy-cookie.cfg"]),
     ],
 )
 def test_pagesShowTheFiles(page: str, names: list[str]) -> None:
     """What is copied from a page is what is tested here."""
     files = [(FILES / name).read_text() for name in names]
     if page == "haproxy.md":
-        files[1] = (BACKEND + files[1].partition(BACKEND)[2]).lstrip()
+        for index in (0, 2):
+            files[index] = (BACKEND + files[index].partition(BACKEND)[2]).lstrip()
     # Before them nginx's page has what goes into another file, and behind them HAProxy's what may go into these.
     assert [each for each in blocks(page) if each.startswith(("# /etc/", "backend "))] == files
 
 
 def test_theRestIsTheSame() -> None:
-    """By a cookie or by `sid`: only the backend is another one, as the page says."""
-    one, other = ((FILES / name).read_text().partition(BACKEND)[0] for name in ("haproxy.cfg", "haproxy-cookie.cfg"))
-    assert one.splitlines()[1:] == other.splitlines()[1:]
+    """One server, or several by a cookie or by `sid`: only the backend is another one, as the page says."""
+    heads = [(FILES / name).read_text().partition(BACKEND)[0] for name in PROGRAMS if PROGRAMS[name] == "haproxy"]
+    one, *others = [each.splitlines()[1:] for each in heads]
+    assert others == [one, one]
 
 
 def test_linksLeadSomewhere() -> None:
@@ -708,13 +765,13 @@ def test_linksLeadSomewhere() -> None:
             assert (PAGES / link).exists(), f"{page.name}: {link}"
 
 
-@overEveryProxy
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_checked(name: str, tmp_path: Path, certificate: Certificate) -> None:
     """The proxy's own check of its configuration, which the page tells to make, has nothing to say."""
     page = "nginx.md" if PROGRAMS[name] == "nginx" else "haproxy.md"
     check = {"nginx.md": "nginx -t ", "haproxy.md": "haproxy -c "}[page]
     assert any(check in each for each in commands(page))
-    backends = [3001] if name == "nginx-one.conf" else [3001, 3002, 3003]
+    backends = [3001] if "-one." in name else [3001, 3002, 3003]
     program, *arguments = write(name, tmp_path, certificate, [1443, 1080], backends, {}, True)
     if page == "nginx.md":
         limits = changed(

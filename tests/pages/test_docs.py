@@ -708,7 +708,7 @@ def test_passages(name: str) -> None:
                 assert answers.pop() == step.text
                 # Who answers is who reads the next request.
                 (connection,) = connections
-                assert connection.end.process is kit.workers[step.start]._process
+                assert connection.end.process is kit.workers[step.start].process
         front = kit.workers[1].cluster
         assert front.moved == sum(each.kind == "moved" for each in passages)
         assert front.front.relayed == sum(each.text == "REQUEST" for each in passages)

@@ -28,9 +28,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 
 def block(language: str, beginning: str = "") -> str:
     """The only block of the page in a language that begins so."""
-    (found,) = (
-        each.text for each in blocksOf(PAGE) if each.language == language and each.text.startswith(beginning)
-    )
+    (found,) = (each.text for each in blocksOf(PAGE) if each.language == language and each.text.startswith(beginning))
     return found
 
 

@@ -89,4 +89,4 @@ def test_parts(part: str, leavesNothingBehind: None, loggedErrors: list[LogEvent
 
 def test_allParts() -> None:
     """None is overlooked."""
-    assert len(PARTS) == 5
+    assert len(PARTS) == 6
