@@ -22,7 +22,7 @@ TWISTED = "https://docs.twisted.org/en/stable/api/"
 PYTHON = "https://docs.python.org/3/library/"
 
 # Packages that export what their modules define.
-FRONTS = (PACKAGE, f"{PACKAGE}.testing", f"{PACKAGE}.socketio", f"{PACKAGE}.socketio.testing")
+FRONTS = (PACKAGE, *(f"{PACKAGE}.{each}" for each in ("testing", "workers", "socketio", "socketio.testing")))
 
 INSTEAD = {
     f"{PACKAGE}.protocol.options.OptionKeywords": f"{PACKAGE}.ServerOptions",

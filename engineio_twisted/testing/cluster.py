@@ -203,7 +203,6 @@ class MemoryCluster(Kit):
     @param options: options of each server, as in L{ServerOptions}.
     @raise OptionError: an option is unknown, of a wrong type or out of range.
     @raise ValueError: the mode isn't one of those above.
-    @ivar workers: those that live, each a L{MemoryWorker}, by number. The first are 1, 2 and so on.
     @ivar links: what becomes of what passes between workers: C{links.delay(seconds)}, C{links.split(size)},
         C{links.pause()}, C{links.resume()}, C{links.drop()}.
     @ivar clients: the L{MemoryClient}s that were connected, in this order.
@@ -239,7 +238,7 @@ class MemoryCluster(Kit):
 
     @property
     def workers(self) -> Mapping[int, MemoryWorker]:
-        """The workers that live, by number."""
+        """The workers that live, each a L{MemoryWorker}, by number. The first are 1, 2 and so on."""
         return self._network.workers
 
     @property

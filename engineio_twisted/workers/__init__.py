@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cluster import Workers as Workers
     from .service import WorkersService as WorkersService
 
-__all__ = ["WorkersService"]
+__all__ = ["Workers", "WorkersService"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from .service import WorkersService
 
         return WorkersService
+    if name == "Workers":
+        from .cluster import Workers
+
+        return Workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

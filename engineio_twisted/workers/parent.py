@@ -100,7 +100,7 @@ class Parent(Service):
         """
         Read the settings for a reload.
 
-        @raise Exception: they are wrong; its text is the line about it. L{SystemExit} too.
+        @raise Exception: they are wrong; its text is the line about it. C{SystemExit} too.
         """
         raise NotImplementedError
 

@@ -20,7 +20,7 @@ import pytest
 from zope.interface.interface import InterfaceClass
 
 import engineio_twisted
-from engineio_twisted import socketio, testing
+from engineio_twisted import socketio, testing, workers
 from engineio_twisted.socketio import testing as socketioTesting
 
 from ..kit.browser import PATIENCE, Chromium, browse, chromium
@@ -92,7 +92,7 @@ def test_reference(site: Path) -> None:
 
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
     names = {name for kind, items in inventory.data.items() if kind.startswith("py:") for name in items}
-    packages = (engineio_twisted, testing, socketio, socketioTesting)
+    packages = (engineio_twisted, testing, workers, socketio, socketioTesting)
     public = {f"{package.__name__}.{each}" for package in packages for each in package.__all__}
     assert public - names == set(), "a page of docs/api needs them"
     assert [each for each in names if "._" in each] == []
