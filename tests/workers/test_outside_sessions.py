@@ -1,4 +1,4 @@
-"""Sessions of several processes, whose requests come to the wrong ones: plain connections move, those of TLS are relayed."""
+"""Sessions of three processes, at the wrong one: plain connections move, requests of those of TLS are relayed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from ..kit.fleet import Fleet, fleets, get, openWebSocket, poll, post, postOf
-from ..kit.services import Talk
+from ..kit.fleet import Fleet, descriptorsOf, fleets, get, openWebSocket, poll, post, postOf
+from ..kit.services import Talk, waitUntil
 from ..kit.wire import CLOSE, http, makeFrame, target
 
 pytestmark = pytest.mark.slow
@@ -61,6 +60,9 @@ def standing(here: Fleet, *workers: int) -> Iterator[None]:
 
 def test_readingAndWriting(here: Fleet) -> None:
     """What waits is read; so is what comes while the request waits; messages by three workers come in their order."""
+    for each in WORKERS:
+        assert here.tell(each, "count") > 0
+    before = descriptors(here)
     for owner, other in PAIRS:
         sid = here.open(owner)
         talk = here.connect(other)
@@ -76,6 +78,17 @@ def test_readingAndWriting(here: Fleet) -> None:
             wanted += [f"4{number}", f"4{number} too"]
             assert post(writers[number % 3], sid, "\x1e".join(wanted[-2:])) == (200, b"ok")
         assert poll(talk, sid) == wanted
+        assert post(talk, sid, "1") == (200, b"ok")
+        for each in [talk, *writers]:
+            here.close(each)
+    if not here.isSecure:
+        # Links are kept for a minute.
+        waitUntil(lambda: descriptors(here) == before, "the end of all connections")
+
+
+def descriptors(here: Fleet) -> list[int]:
+    """How many descriptors each worker has."""
+    return [len(descriptorsOf(here.workers[each])) for each in WORKERS]
 
 
 def test_closing(here: Fleet) -> None:
@@ -207,7 +220,7 @@ def story(here: Fleet, owner: int, front: int) -> list[tuple[int, bytes]]:
     assert sid.startswith(f"{owner}-")
     ask(postOf(sid, "6:4hello10:b4AAEC/w==", EIO=3))
     ask(get(sid, EIO=3, b64=1))
-    ask(get(sid, EIO=3, b64=1) if not found else postOf(sid, "1:2", EIO=3))
+    ask(postOf(sid, "1:2", EIO=3))
     ask(get(sid, EIO=3, b64=1))
     ask(postOf(sid, "1:1", EIO=3))
     return found
@@ -231,7 +244,7 @@ COUNT = 3400
 
 
 def test_toAll(here: Fleet) -> None:
-    """What workers broadcast comes to sessions of all, once, and in the order of each; so do messages to one session."""
+    """What workers broadcast comes to all sessions, once, and in the order of each; so do messages to one session."""
     sockets: dict[int, Talk] = {}
     sids: dict[int, str] = {}
     for owner in WORKERS:

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,63 +16,17 @@ from typing import Any
 
 import pytest
 
-from ..kit.services import DEADLINE, STARTED, Service, command, environment, services, talking, waitUntil
+from ..kit.fleet import READY, Running, isAlive
+from ..kit.services import DEADLINE, STARTED, command, environment, services, talking, waitUntil
 from ..kit.wire import http, target
 
 pytestmark = [pytest.mark.slow]
 
 ECHO = "def application(server):\n    server.on('connection', lambda socket: socket.on('message', socket.send))\n"
 
-READY = r"Worker (\d+) \(slot (\d+), process (\d+)\) is ready"
-
-
-def isAlive(pid: int) -> bool:
-    try:
-        # One that has ended and isn't reaped yet is a zombie.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
 
 def childrenOf(pid: int) -> set[int]:
     return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-
-
-class Running:
-    """The command with workers, whose log is read as it comes."""
-
-    def __init__(self, service: Service, count: int) -> None:
-        self.service = service
-        self.pid = service.process.pid
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self.waitFor(READY, count)
-
-    def _read(self) -> None:
-        assert self.service.process.stdout is not None
-        for line in self.service.process.stdout:
-            self.service.said += line
-
-    @property
-    def said(self) -> str:
-        return self.service.said
-
-    def waitFor(self, pattern: str, count: int = 1) -> None:
-        """Wait until the log has so many lines of a kind."""
-        waitUntil(lambda: len(re.findall(pattern, self.said)) >= count, f"{count} of {pattern} in\n{self.said}")
-
-    @property
-    def workers(self) -> dict[int, int]:
-        """The process ids of all workers that have ever been ready, by number."""
-        return {int(number): int(pid) for number, _, pid in re.findall(READY, self.said)}
-
-    def ended(self) -> int:
-        """Wait until the command and all its workers have ended, and return its exit status."""
-        status = self.service.process.wait(DEADLINE)
-        workers = self.workers.values()
-        waitUntil(lambda: not any(map(isAlive, workers)), "the end of all workers")
-        self._reader.join(DEADLINE)
-        return status
 
 
 @contextmanager
