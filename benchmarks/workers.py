@@ -20,13 +20,15 @@ import socket
 import statistics
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness import document, machine
-from harness.processes import BENCHMARKS, BenchmarkError, Running, Server, generate, raiseFileLimit, running
+from harness.processes import BENCHMARKS, BenchmarkError, Running, Server, freePort, generate, raiseFileLimit, running
 from harness.suites import ENGINEIO
 
 WORK = 100
@@ -228,7 +230,68 @@ def end(arguments: argparse.Namespace) -> Numbers:
         return {"refused after, ms": refused * 1000, "back after, ms": back * 1000}
 
 
-PARTS = {"throughput": throughput, "cost": cost, "evenness": evenness, "end": end}
+def cpuOf(pid: int) -> float:
+    """Return the seconds of CPU of a process and of those that it has started."""
+    seconds = 0.0
+    for each in [pid, *childrenOf(pid)]:
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def counted(port: int) -> dict[str, float]:
+    """Return how many connections have moved, and how many requests were relayed."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        text = response.read().decode()
+    names = ("engineio_connections_moved_total", "engineio_requests_relayed_total")
+    return {each: sum(map(float, re.findall(rf"(?m)^{each}{{[^}}]*}} (\S+)$", text))) for each in names}
+
+
+REQUESTS = 8000
+"""Requests in the measurements of a move and of a relay."""
+
+
+def passing(arguments: argparse.Namespace) -> Numbers:
+    """What a move costs, and what a relay does, beyond a request that comes to the right worker: µs of CPU."""
+
+    def measured(workers: int, isKept: bool, *more: str) -> tuple[float, float, list[int]]:
+        port = freePort()
+        what = server(workers)
+        what = replace(what, command=(*what.command, "--metrics", f"tcp:{port}:interface=127.0.0.1", *more))
+        with started(what) as here:
+            sids = [client.open() for client in [Client(here.port) for _ in range(40)]]
+            form = "POST /engine.io/?EIO=4&transport=polling&sid={} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n3"
+            kept = [Client(here.port) for _ in range(40)]
+            files = [descriptors(each) for each in childrenOf(here.process.pid)]
+            before, first = counted(port), cpuOf(here.process.pid)
+            for each in range(REQUESTS):
+                client = kept[each % 40] if isKept else Client(here.port)
+                # Neighbouring sessions are of different workers.
+                status, body = client.ask(form.format(sids[(each + each // 40) % 40]))
+                assert (status, body) == (200, "ok"), (status, body)
+                if not isKept:
+                    client.close()
+            cpu = cpuOf(here.process.pid) - first
+            after = counted(port)
+            more_ = [descriptors(each) - count for each, count in zip(childrenOf(here.process.pid), files, strict=True)]
+            return cpu / REQUESTS * 1e6, sum(after.values()) - sum(before.values()), more_
+
+    results: Numbers = {}
+    for name, isKept, flag in (("move", False, "--workers-move"), ("relay", True, "--no-workers-move")):
+        costs = []
+        for _ in range(arguments.reps):
+            here, _, _ = measured(1, isKept)
+            elsewhere, passed, files = measured(2, isKept, flag)
+            costs.append((elsewhere - here) * REQUESTS / passed)
+            print(
+                f"{name}: {here:.1f} and {elsewhere:.1f} µs, {passed:.0f} passed, {files}", file=sys.stderr, flush=True
+            )
+        results[name] = statistics.median(costs)
+        results[f"descriptors left after {name}s"] = files
+    return results
+
+
+PARTS = {"passing": passing, "throughput": throughput, "cost": cost, "evenness": evenness, "end": end}
 
 
 def table(first: str, names: Sequence[str], rows: Mapping[str, Numbers], base: str, form: str) -> str:
@@ -253,6 +316,12 @@ def tables(results: Mapping[str, Numbers]) -> str:
         names = ["one process", "1 worker", "2 workers"]
         parts.append("CPU of all processes for each operation, in µs. In brackets: times one process.")
         parts.append(table("mode", names, results["cost"], "one process", ".1f"))
+    if "passing" in results:
+        move, relay = results["passing"]["move"], results["passing"]["relay"]
+        parts.append(
+            f"CPU of all processes beyond that of a request at the right worker: {move:.0f} µs for a connection that "
+            f"moves, once; {relay:.0f} µs for a request that is relayed, each time."
+        )
     if "evenness" in results:
         parts.append("400 sessions over four workers: how far the worker farthest off the mean is from it.")
         lines = [f"| {name} | {value:.1%} |" for name, value in results["evenness"].items()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from errno import EAGAIN
 from os import strerror
-from time import monotonic_ns
 from typing import Any, Unpack
 
 import attrs
@@ -31,7 +30,7 @@ from ..workers.frames import decodeMove, encodeMove
 from ..workers.handover import MAX_MOVING
 from ..workers.interfaces import INeighbour
 from ..workers.owners import MAX_PREFIX, prefixOf
-from ..workers.page import ROW, Row, SharedPage
+from ..workers.page import Row, SharedPage
 from .ends import Process
 from .kit import Kit
 from .links import Links, Message, Messages
@@ -142,7 +141,6 @@ class MemoryNeighbour:
                 released.back()
 
         def deliver() -> None:
-            self.peer.arrived()
             facts, data = decodeMove(message)
             self._other.cluster.connectionCame(self.peer, carriers[0], facts, data)
 
@@ -160,7 +158,6 @@ class MemoryNeighbour:
                 theirs.die()
 
         def deliver() -> None:
-            self.peer.arrived()
             made = self._other.cluster.protocolForLink(self.peer, kind)
             if made is None:
                 theirs.die()
@@ -169,11 +166,6 @@ class MemoryNeighbour:
                 theirs.wake()
 
         self.outgoing.send(Message(deliver, theirs.die, sent))
-
-    def arrived(self) -> None:
-        """Called when a message of the other worker is read: if it was the last, its row says so."""
-        if all(each.peer.outgoing.isEmpty for each in self._owner.neighbours):
-            self._owner.row.drainedAt = monotonic_ns()
 
     def lose(self) -> None:
         self._isLost = True
@@ -232,7 +224,7 @@ class MemoryCluster(Kit):
         self._count = workers
         self._mode = mode
         super().__init__(ClusterNetwork(Clock()), ServerOptions(**options), leavesTimers)
-        self._page = SharedPage(bytearray(2 * workers * ROW), 2 * workers)
+        self._page = SharedPage(bytearray(SharedPage.sizeOf(2 * workers)), 2 * workers)
         self.links: Links = Links(self._network)
         self._begin(lambda: [self._add(slot) for slot in range(workers)])
 

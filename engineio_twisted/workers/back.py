@@ -43,12 +43,14 @@ class Back(Protocol):
 
     @param site: a site whose protocol is L{DirectedChannel<engineio_twisted.web.directed.DirectedChannel>}.
     @param server: the L{Server} that is attached to it.
+    @param handshakeCame: called after each handshake that the front has passed on.
     """
 
     _log = Logger()
     transport: Any
 
-    def __init__(self, site: Any, server: Server) -> None:
+    def __init__(self, site: Any, server: Server, handshakeCame: Callable[[], object]) -> None:
+        self._handshakeCame = handshakeCame
         self._site = site
         self._server = server
         self._reader = FrameReader(MAX_HEAD + server.opts.maxHttpBufferSize)
@@ -89,6 +91,8 @@ class Back(Protocol):
             carried = (SecureRelayedTransport if facts.isSecure else RelayedTransport)(self, facts)
             self._carried = carried
             carried.begin(self._site, facts, request)
+            if facts.isBalanced:
+                self._handshakeCame()
 
     def _abort(self, aborted: Aborted) -> None:
         """Let a body for a session be over, as if its connection were one of this worker's."""

@@ -6,7 +6,6 @@ docs/architecture/workers.md.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic_ns
 from typing import Any
@@ -28,7 +27,6 @@ from .back import Back
 from .exchange import KIND, LinkExchange
 from .frames import Facts
 from .front import Front
-from .handover import Drains
 from .interfaces import IHandoverReceiver, INeighbour
 from .owners import ownerOf
 from .page import Row, RowState, SharedPage, isShortOfDescriptors
@@ -115,11 +113,12 @@ class Cluster:
         self.page = page
         self.number: int = row.number
         self._row = row
-        self.drains: Drains = Drains(row)
         self._prefix = prefix
         self._mayMove = mayMove
         self.neighbours: dict[int, INeighbour] = {}
-        self._underWay: dict[int, deque[int]] = {}
+        # What had been passed on to this worker when it was looked at last.
+        self._passedBefore: int = page.passedTo(row)
+        row.received = self._passedBefore
         self.moved: int = 0
         self._tick: IDelayedCall | None = None
         self._clock: Any = server.clock
@@ -155,9 +154,12 @@ class Cluster:
 
     def _look(self) -> None:
         self._tick = self._clock.callLater(TICK, self._look)
-        self._row.lastTurn = monotonic_ns()
-        self._row.takesConnections = int(self._mayMove and not isShortOfDescriptors())
+        row = self._row
+        row.lastTurn = monotonic_ns()
+        row.takesConnections = int(self._mayMove and not isShortOfDescriptors())
         self.counted()
+        # What was passed on a second ago and hasn't come by now was lost.
+        row.received, self._passedBefore = max(row.received, self._passedBefore), self.page.passedTo(row)
 
     def counted(self) -> None:
         """Tell the others how many sessions there are here."""
@@ -173,20 +175,21 @@ class Cluster:
     def addNeighbour(self, neighbour: INeighbour) -> None:
         """Know another worker from here on."""
         self.neighbours[neighbour.number] = neighbour
-        self._underWay[neighbour.number] = deque()
         self.exchange.addNeighbour(neighbour)
 
     def neighbourLost(self, neighbour: INeighbour) -> None:
-        del self.neighbours[neighbour.number], self._underWay[neighbour.number]
+        del self.neighbours[neighbour.number]
         self.front.neighbourLost(neighbour)
         self.exchange.neighbourLost(neighbour.number)
 
     def connectionCame(self, neighbour: INeighbour, carrier: Any, facts: Any, data: bytes) -> None:
         adopt(self.site, carrier, facts, data)
+        if facts.isBalanced:
+            self._handshakeCame()
 
     def protocolForLink(self, neighbour: INeighbour, kind: str) -> Any:
         if kind == "relay":
-            return Back(self.site, self.server)
+            return Back(self.site, self.server, self._handshakeCame)
         return self.exchange.linkFor(neighbour.number) if kind == KIND else None
 
     # Where a request is served
@@ -234,7 +237,7 @@ class Cluster:
         if place is None or (place.isNew and isUpgrade and self.server.isReady):
             return False
         self._goesTo(place)
-        self.front.relay(place.neighbour, exchange, isUpgrade)
+        self.front.relay(place.neighbour, exchange, isUpgrade, place.isNew)
         return True
 
     def pushReceiver(self, exchange: Any, method: bytes, uri: bytes) -> Any:
@@ -246,8 +249,14 @@ class Cluster:
         return self.front.pushReceiver(place.neighbour, self._sidOf(uri) or "")
 
     def _goesTo(self, place: Place) -> None:
-        if place.isNew:
-            self._underWay[place.neighbour.number].append(monotonic_ns())
+        row = self.page.rowOf(place.neighbour.number) if place.isNew else None
+        if row is not None:
+            self.page.passOn(self._row, row)
+
+    def _handshakeCame(self) -> None:
+        """Called when a handshake that another worker has passed on is decided on, or was."""
+        self.counted()
+        self._row.received += 1
 
     def _sidOf(self, uri: bytes) -> str | None:
         """Return the id in an address, as a handshake reads it; empty if there is none, None if that is refused."""
@@ -268,22 +277,17 @@ class Cluster:
             row = self.page.rowOf(each.number)
             if row is None or not row.isReady:
                 continue
-            load = row.sessions + row.pending + self._underWayTo(each.number, row)
+            load = row.sessions + row.pending + self._underWayTo(row)
             if best is None or load < least:
                 best, least = each, load
-        if best is None or (
-            self.server.isReady
-            and self.server.clientsCount + self.server._factory.pending <= least + max(SPREAD, least // 8)
-        ):
-            return None
-        return best
+        if best is None or not self.server.isReady:
+            return best
+        own = self.server.clientsCount + self.server._factory.pending + self._underWayTo(self._row)
+        return best if own > least + max(SPREAD, least // 8) else None
 
-    def _underWayTo(self, number: int, row: Row) -> int:
-        """Return how many handshakes were passed on to a worker that it hasn't seen yet."""
-        times, seen = self._underWay[number], row.drainedAt
-        while times and times[0] < seen:
-            times.popleft()
-        return len(times)
+    def _underWayTo(self, row: Row) -> int:
+        """Return how many handshakes were passed on to a worker that it hasn't got yet."""
+        return max(0, self.page.passedTo(row) - row.received)
 
     def measures(self) -> Iterable[Measure]:
         """Return the numbers of the moves and relays of this worker."""

@@ -187,17 +187,17 @@ def requestFrame(facts: Facts, request: bytes) -> bytes:
 
 @lru_cache(1024)
 def _told(facts: Facts) -> bytes:
-    told = json.dumps([facts.peer, facts.host, facts.isSecure]).encode("ascii")
+    told = json.dumps([facts.peer, facts.host, facts.isSecure, facts.isBalanced]).encode("ascii")
     return _SIZE.pack(len(told)) + told
 
 
 @lru_cache(1024)
 def _factsOf(told: bytes) -> Facts:
     try:
-        peer, host, isSecure = json.loads(told)
+        peer, host, isSecure, isBalanced = json.loads(told)
     except TypeError:
         raise ValueError("a request without the facts about its connection") from None
-    return Facts(_address(peer), _address(host), bool(isSecure))
+    return Facts(_address(peer), _address(host), bool(isSecure), isBalanced=bool(isBalanced))
 
 
 def decodeRequest(payload: bytes) -> tuple[Facts, bytes]:

@@ -57,17 +57,19 @@ class Front:
         self._free: dict[int, list[FrontLink]] = {}
         self._deadlines = DeadlineQueue(clock, FREE_TIMEOUT, lambda link: link.drop())
 
-    def relay(self, neighbour: INeighbour, exchange: Any, isUpgrade: bool) -> None:
+    def relay(self, neighbour: INeighbour, exchange: Any, isUpgrade: bool, isNew: bool = False) -> None:
         """
         Have another worker answer a request. If it can't be reached, the request is refused with 503.
 
         @param neighbour: the worker.
         @param exchange: an L{IExchange} that isn't answered, with its whole body.
         @param isUpgrade: whether it asks for a WebSocket.
+        @param isNew: whether it opens a session.
         """
         connection = exchange.connection
         isSecure = ISSLTransport.providedBy(connection)
-        facts = Facts(asTuple(exchange.getClientAddress()), asTuple(exchange.channel.getHost()), isSecure)
+        peer, host = asTuple(exchange.getClientAddress()), asTuple(exchange.channel.getHost())
+        facts = Facts(peer, host, isSecure, isBalanced=isNew)
         request = requestFrame(facts, bytesOf(exchange))
         link = self._linkTo(neighbour) if len(request) <= self.limit else None
         if link is None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic_ns
 from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReadWriteDescriptor
@@ -27,7 +25,6 @@ from ..ends import attempt
 from ..logs import LogThrottle
 from .frames import decodeMove, encodeMove
 from .interfaces import IHandoverReceiver, INeighbour, IPacketReceiver
-from .page import Row
 
 MAX_PACKET = 72 * 1024
 """Bytes of a message, at most: the 64 KiB that are read of a connection that moves, and what is told of it."""
@@ -66,15 +63,10 @@ class PacketConnection:
     @param end: the end, which is this object's from here on.
     @param receiver: an L{IPacketReceiver}.
     @param maxQueued: messages that wait for the system, at most.
-    @ivar drainedAt: everything that the peer sent before this time, in nanoseconds of the monotonic clock, was
-        received.
-    @ivar onDrained: called whenever C{drainedAt} has changed.
     @ivar truncated: messages that came without some of their descriptors, as this process had no room for more.
     """
 
-    drainedAt: int = 0
     truncated: int = 0
-    onDrained: Callable[[], object] | None = None
 
     def __init__(self, reactor: Any, end: socket.socket, receiver: IPacketReceiver, maxQueued: int = 256) -> None:
         self._reactor = reactor
@@ -150,16 +142,12 @@ class PacketConnection:
 
         @return: an error if the peer is gone.
         """
-        began = monotonic_ns()
         for _ in range(MAX_READ):
             if self._socket is None:
                 return None
             try:
                 data, ancillary, flags, _address = self._socket.recvmsg(MAX_PACKET, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
-                self.drainedAt = began
-                if self.onDrained is not None:
-                    self.onDrained()
                 return None
             except ConnectionResetError:
                 # The peer has closed with unread messages. Its own may follow.
@@ -264,39 +252,6 @@ def _close(descriptors: Sequence[int]) -> None:
         attempt(os.close, each)
 
 
-class Drains:
-    """
-    Says in a worker's row of the page since when nothing that was sent to it waits to be received.
-
-    @param row: the L{Row} of this worker.
-    """
-
-    def __init__(self, row: Row) -> None:
-        self._row = row
-        self._poll = select.poll()
-        self._connections: dict[int, PacketConnection] = {}
-
-    def add(self, connection: PacketConnection) -> None:
-        """Count a connection to another worker in."""
-        self._connections[connection.fileno()] = connection
-        self._poll.register(connection.fileno(), select.POLLIN)
-        connection.onDrained = self._drained
-
-    def remove(self, connection: PacketConnection) -> None:
-        """Count a connection out, before or after it is closed."""
-        for descriptor, each in list(self._connections.items()):
-            if each is connection:
-                del self._connections[descriptor]
-                self._poll.unregister(descriptor)
-                connection.onDrained = None
-
-    def _drained(self) -> None:
-        # A connection without a message has been read up to now, however long ago that was.
-        now = monotonic_ns()
-        waiting = [self._connections[descriptor].drainedAt for descriptor, _ in self._poll.poll(0)]
-        self._row.drainedAt = min(waiting, default=now)
-
-
 _MOVE = b"M"
 _LINK = b"L"
 
@@ -349,7 +304,6 @@ class Neighbour:
         self._cluster = cluster
         self._row = cluster.page.rowOf(number)
         self.connection = PacketConnection(reactor, end, self, 2 * MAX_MOVING)
-        cluster.drains.add(self.connection)
 
     @property
     def takesConnections(self) -> bool:
@@ -397,7 +351,6 @@ class Neighbour:
 
     def lose(self) -> None:
         """Let go of it, as L{INeighbour.lose} says."""
-        self._cluster.drains.remove(self.connection)
         self.connection.close()
 
     # What comes from it
@@ -434,7 +387,6 @@ class Neighbour:
 
     def packetsLost(self) -> None:
         """Called when it is gone."""
-        self._cluster.drains.remove(self.connection)
         self._cluster.neighbourLost(self)
 
     def _notUnderstood(self, why: str) -> None:

@@ -215,6 +215,10 @@ class NeverServed(Factory):
 
     noisy = False
 
+    def logPrefix(self) -> str:
+        """Return what the log calls it when a port opens: what workers serve there."""
+        return "HTTP"
+
 
 def openPort(reactor: RecordingReactor, endpoint: IStreamServerEndpoint) -> Deferred[IListeningPort]:
     """

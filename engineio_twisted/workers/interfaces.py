@@ -66,7 +66,6 @@ class IHandoverReceiver(Interface):
     """What hears of its neighbours: a worker's L{Cluster<engineio_twisted.workers.cluster.Cluster>}."""
 
     page: SharedPage = Attribute("The page that all workers share.")
-    drains: Any = Attribute("The L{Drains<engineio_twisted.workers.handover.Drains>} of this worker's row.")
 
     def connectionCame(neighbour: INeighbour, carrier: Any, facts: Any, data: bytes) -> None:
         """

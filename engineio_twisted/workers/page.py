@@ -11,6 +11,7 @@ import os
 import resource
 from collections.abc import Iterator
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 ROW = 64
@@ -64,9 +65,7 @@ class Row:
     pending = _Field(3, "Handshakes that it decides about.")
     takesConnections = _Field(4, "1 if connections may be moved to it.")
     lastTurn = _Field(5, "When its event loop ran last, in nanoseconds of the monotonic clock.")
-    drainedAt = _Field(
-        6, "What was sent to it by other workers before this time, in nanoseconds of the monotonic clock, was read."
-    )
+    received = _Field(6, "Handshakes that other workers have passed on to workers of this row, and that have come.")
 
     def __init__(self, cells: memoryview, index: int) -> None:
         self.cells = cells
@@ -85,7 +84,7 @@ class Row:
     def clear(self) -> None:
         """Make the row a free one. Only the parent does, when the worker is gone."""
         # The number last: until then the row is the gone worker's, which takes nothing.
-        for index in reversed(range(_FIELDS)):
+        for index in reversed(range(_FIELDS - 2)):
             self.cells[index] = 0
 
 
@@ -94,17 +93,28 @@ class SharedPage:
     A page of memory that the parent makes and every worker has, with two rows for each slot: a reload has an old and
     a new worker in each.
 
-    @param buffer: writable memory of 64 bytes a row.
+    Behind the rows each worker counts how many handshakes it has passed on to each other one. These counts and
+    C{received} only grow, also when a worker is replaced.
+
+    @param buffer: writable memory, of L{sizeOf} bytes.
     @param rows: how many rows it has.
     @raise ValueError: the buffer is smaller than that.
     """
 
     def __init__(self, buffer: Any, rows: int) -> None:
-        if rows < 1 or len(buffer) < rows * ROW:
+        if rows < 1 or len(buffer) < self.sizeOf(rows):
             raise ValueError(f"{len(buffer)} bytes are no page of {rows} rows")
         self._buffer = buffer
-        self._cells = memoryview(buffer).cast("B")[: rows * ROW].cast("q")
+        self._cells = memoryview(buffer).cast("B")[: self.sizeOf(rows)].cast("q")
         self._rows = [Row(self._cells[at * _FIELDS : (at + 1) * _FIELDS], at) for at in range(rows)]
+        # For each row, what was passed on to it by each.
+        ends = [rows * (_FIELDS + at) for at in range(rows + 1)]
+        self._passed = [self._cells[begin:end] for begin, end in pairwise(ends)]
+
+    @staticmethod
+    def sizeOf(rows: int) -> int:
+        """Return the bytes of a page with so many rows."""
+        return rows * ROW + rows * rows * 8
 
     @classmethod
     def create(cls, rows: int) -> tuple[SharedPage, int]:
@@ -116,7 +126,7 @@ class SharedPage:
         """
         descriptor = os.memfd_create("engineio-workers", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(descriptor, rows * ROW)
+            os.ftruncate(descriptor, cls.sizeOf(rows))
             return cls.open(descriptor, rows), descriptor
         except BaseException:
             os.close(descriptor)
@@ -131,12 +141,12 @@ class SharedPage:
         @param rows: the same as there.
         @raise ValueError: the memory is smaller than that.
         """
-        return cls(mmap.mmap(descriptor, rows * ROW), rows)
+        return cls(mmap.mmap(descriptor, cls.sizeOf(rows)), rows)
 
     def close(self) -> None:
         """Give the memory back. No row may be used after this."""
-        for row in self._rows:
-            row.cells.release()
+        for cells in [*[row.cells for row in self._rows], *self._passed]:
+            cells.release()
         self._cells.release()
         if isinstance(self._buffer, mmap.mmap):
             self._buffer.close()
@@ -159,6 +169,19 @@ class SharedPage:
         @param number: the worker's number.
         """
         return next((row for row in self._rows if row.number == number), None)
+
+    def passOn(self, sender: Row, receiver: Row) -> None:
+        """
+        Count a handshake that is passed on.
+
+        @param sender: the row of the worker that passes it on, which calls this.
+        @param receiver: the row of the worker that gets it.
+        """
+        self._passed[receiver.index][sender.index] += 1
+
+    def passedTo(self, receiver: Row) -> int:
+        """Return how many handshakes were passed on to workers of a row."""
+        return sum(self._passed[receiver.index])
 
     def claim(self, slot: int, number: int) -> Row:
         """

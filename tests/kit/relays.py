@@ -236,7 +236,7 @@ class Pair:
         self.events: list[Any] = []
         self.links: list[tuple[LinkEnd, LinkEnd]] = []
         self.sockets: list[Any] = []
-        page = SharedPage(bytearray(64 * 4), 4)
+        page = SharedPage(bytearray(SharedPage.sizeOf(4)), 4)
         self.owner, self.ownerSite, self.ownerCluster, self.ownerNetwork = self._worker(page, OWNER, options)
         self.front, self.frontSite, self.frontCluster, self.frontNetwork = self._worker(page, FRONT, options)
         self.neighbour = OtherWorker(self)

@@ -43,14 +43,14 @@ def test_move(facts: Facts, data: bytes) -> None:
 
 @pytest.mark.parametrize("facts", FACTS)
 def test_request(facts: Facts) -> None:
-    """What is told of a request: the addresses, and TLS. The rest is of a move."""
+    """What is told of a request: the addresses, TLS, and whether a handshake was passed on. The rest is of a move."""
     request = b"POST / HTTP/1.1\r\n\r\n" + bytes(range(256))
     reader = FrameReader(10_000)
     reader.add(requestFrame(facts, request))
     ((kind, payload),) = read(reader)
     found, rest = decodeRequest(payload)
     assert (kind, rest) == (Kind.REQUEST, request)
-    assert found == Facts(facts.peer, facts.host, facts.isSecure)
+    assert found == Facts(facts.peer, facts.host, facts.isSecure, isBalanced=facts.isBalanced)
 
 
 @pytest.mark.parametrize("aborted", [Aborted("1-a"), Aborted("1-\xe4", 413, "maxHttpBufferSize", "too much: \u20ac")])

@@ -19,11 +19,10 @@ from engineio_twisted.workers.handover import (
     MAX_DESCRIPTORS,
     MAX_PACKET,
     MAX_READ,
-    Drains,
     Neighbour,
     PacketConnection,
 )
-from engineio_twisted.workers.page import ROW, RowState, SharedPage
+from engineio_twisted.workers.page import RowState, SharedPage
 
 FACTS = Facts(("TCP", "127.0.0.1", 4000), ("TCP", "127.0.0.1", 80), moves=1, acceptedAt=1.5, served=3)
 
@@ -191,10 +190,8 @@ def test_oneTurnIsBounded(pair: Pair) -> None:
         pair.first.send(b"%d" % number)
     pair.reactor.turn()
     assert len(pair.receivers[1].data) == MAX_READ
-    assert pair.second.drainedAt == 0
     pair.reactor.turn()
     assert len(pair.receivers[1].data) == MAX_READ + 5
-    assert pair.second.drainedAt > 0
 
 
 def test_peerCloses(pair: Pair) -> None:
@@ -310,32 +307,6 @@ def test_fullTable(pair: Pair) -> None:
     assert (pair.receivers[1].data, pair.receivers[1].descriptors, pair.second.truncated) == ([b"lost"], [[]], 1)
 
 
-def test_drains() -> None:
-    """A worker says that all is read only up to the moment from which something waits on any of its connections."""
-    page = SharedPage(bytearray(ROW), 1)
-    row, drains = page.row(0), Drains(page.row(0))
-    pairs = [Pair(), Pair()]
-    for each in pairs:
-        drains.add(each.second)
-    pairs[0].second.doRead()
-    # The other one has never been read, and has nothing: all is read.
-    first = row.drainedAt
-    assert first > 0
-    pairs[1].first.send(b"waits")
-    pairs[0].second.doRead()
-    assert row.drainedAt == 0
-    pairs[1].second.doRead()
-    assert row.drainedAt > first
-    drains.remove(pairs[1].second)
-    pairs[1].first.send(b"of no interest")
-    before = row.drainedAt
-    pairs[0].second.doRead()
-    assert row.drainedAt > before
-    for each in pairs:
-        each.first.close()
-        each.second.close()
-
-
 # Neighbours, on the reactor
 
 
@@ -361,7 +332,6 @@ class FakeCluster:
 
     def __init__(self, page: SharedPage, row: Any) -> None:
         self.page = page
-        self.drains = Drains(row)
         self.came: list[tuple[Any, bytes]] = []
         self.lost = 0
         self.links: list[Echo] = []
@@ -404,7 +374,7 @@ class Two:
     """Two workers in this process."""
 
     def __init__(self, reactor: Any) -> None:
-        self.page = SharedPage(bytearray(4 * ROW), 4)
+        self.page = SharedPage(bytearray(SharedPage.sizeOf(4)), 4)
         rows = [self.page.claim(0, 1), self.page.claim(1, 2)]
         for row in rows:
             row.state, row.takesConnections = RowState.READY, 1
@@ -455,16 +425,6 @@ async def test_moves(two: Two) -> None:
     assert two.there.came == [(FACTS, b"%d" % number) for number in range(500)]
     assert all(each.outcome == ["forgotten"] for each in moved)
     assert openDescriptors() == before
-
-
-@pytest_twisted.ensureDeferred
-async def test_whenMovesWereSeen(two: Two) -> None:
-    """A worker stamps its row when it has read what was moved to it."""
-    _client, carrier = aClient()
-    two.toThere.move(FakeReleased(carrier))
-    await until(lambda: two.rows[1].drainedAt > 0)
-    assert len(two.there.came) == 1
-    _client.close()
 
 
 def test_whoTakesConnections(two: Two) -> None:

@@ -21,7 +21,7 @@ from engineio_twisted.listening import NotImplementedResource
 from engineio_twisted.web.fast import siteFor
 from engineio_twisted.workers.cluster import Cluster
 from engineio_twisted.workers.handover import Neighbour
-from engineio_twisted.workers.page import ROW, SharedPage
+from engineio_twisted.workers.page import SharedPage
 
 from ..kit.wire import Response, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade, within
 
@@ -140,7 +140,7 @@ async def joined(unix: bool = False, mayMove: bool = True, **options: Any) -> As
     from twisted.internet import reactor
 
     before = openDescriptors()
-    page = SharedPage(bytearray(4 * ROW), 4)
+    page = SharedPage(bytearray(SharedPage.sizeOf(4)), 4)
     workers = [Worker(reactor, page, number, mayMove, options) for number in (1, 2)]
     one, other = (each.cluster for each in workers)
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -31,7 +31,7 @@ from engineio_twisted.workers.operators import (
     statsAsJSON,
     statsFromJSON,
 )
-from engineio_twisted.workers.page import ROW, SharedPage
+from engineio_twisted.workers.page import SharedPage
 from engineio_twisted.workers.totals import Totals, joined
 
 from ..kit.asking import make
@@ -472,7 +472,7 @@ def test_page() -> None:
     fleet = Fleet(1)
     server = fleet.start(1, 0)
     workers = {name for name, _ in fleet.scrape() if name.startswith("engineio_worker_")}
-    shared = SharedPage(bytearray(2 * ROW), 2)
+    shared = SharedPage(bytearray(SharedPage.sizeOf(2)), 2)
     Cluster(
         server, Site(Resource()), shared, shared.claim(0, 1), prefix="", count=1, stats=fleet.operators.stats
     ).stop()

@@ -16,13 +16,13 @@ from engineio_twisted.workers.page import ROW, SPARE_DESCRIPTORS, RowState, Shar
 
 
 def aPage(rows: int = 4) -> SharedPage:
-    return SharedPage(bytearray(rows * ROW), rows)
+    return SharedPage(bytearray(SharedPage.sizeOf(rows)), rows)
 
 
 def test_eachNumberHasAPlaceOfItsOwn() -> None:
     """What is written to one number of one row changes no other."""
     page = aPage()
-    names = ["number", "state", "sessions", "pending", "takesConnections", "lastTurn", "drainedAt"]
+    names = ["number", "state", "sessions", "pending", "takesConnections", "lastTurn", "received"]
     values = {}
     for row in page:
         for at, name in enumerate(names):
@@ -34,13 +34,13 @@ def test_eachNumberHasAPlaceOfItsOwn() -> None:
 
 def test_rowsAreLinesOfTheCache() -> None:
     """A row takes 64 bytes, and begins at a multiple of that."""
-    buffer = bytearray(2 * ROW)
+    buffer = bytearray(SharedPage.sizeOf(2))
     page = SharedPage(buffer, 2)
     page.row(1).number = 7
     assert buffer.index((7).to_bytes(8, sys.byteorder)) == ROW == 64
 
 
-@pytest.mark.parametrize(("size", "rows"), [(0, 0), (64, 0), (63, 1), (127, 2)])
+@pytest.mark.parametrize(("size", "rows"), [(0, 0), (64, 0), (63, 1), (71, 1), (159, 2)])
 def test_noPage(size: int, rows: int) -> None:
     """A page has at least one row, and memory for each."""
     with pytest.raises(ValueError, match="no page"):
@@ -156,3 +156,16 @@ def test_noLimitOfDescriptors() -> None:
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     with mock.patch("resource.getrlimit", return_value=unlimited):
         assert not isShortOfDescriptors()
+
+
+def test_handshakesUnderWay() -> None:
+    """What each worker has passed on to each other one is counted apart; a worker that is gone leaves the counts."""
+    page = aPage()
+    for sender in (0, 1, 1, 3):
+        page.passOn(page.row(sender), page.row(2))
+    page.passOn(page.row(2), page.row(0))
+    assert [page.passedTo(row) for row in page] == [1, 0, 4, 0]
+    page.row(2).received = 3
+    page.row(2).clear()
+    page.row(1).clear()
+    assert (page.passedTo(page.row(2)), page.row(2).received) == (4, 3)
