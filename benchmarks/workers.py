@@ -18,6 +18,7 @@ import re
 import signal
 import socket
 import statistics
+import subprocess
 import sys
 import time
 import urllib.request
@@ -196,10 +197,6 @@ def childrenOf(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def end(arguments: argparse.Namespace) -> Numbers:
     """After a worker was killed: how soon its sessions are answered 400, and a worker is back."""
     with started(server(2)) as here:
@@ -239,56 +236,36 @@ def cpuOf(pid: int) -> float:
     return seconds
 
 
-def counted(port: int) -> dict[str, float]:
-    """Return how many connections have moved, and how many requests were relayed."""
+def relayed(port: int) -> float:
+    """Return how many requests were relayed."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
         text = response.read().decode()
-    names = ("engineio_connections_moved_total", "engineio_requests_relayed_total")
-    return {each: sum(map(float, re.findall(rf"(?m)^{each}{{[^}}]*}} (\S+)$", text))) for each in names}
-
-
-REQUESTS = 8000
-"""Requests in the measurements of a move and of a relay."""
+    return sum(map(float, re.findall(r"(?m)^engineio_requests_relayed_total{[^}]*} (\S+)$", text)))
 
 
 def passing(arguments: argparse.Namespace) -> Numbers:
     """What a move costs, and what a relay does, beyond a request that comes to the right worker: µs of CPU."""
-
-    def measured(workers: int, isKept: bool, *more: str) -> tuple[float, float, list[int]]:
+    mode = "polling-echo --connections 32"
+    costs = []
+    for _ in range(arguments.reps):
         port = freePort()
-        what = server(workers)
-        what = replace(what, command=(*what.command, "--metrics", f"tcp:{port}:interface=127.0.0.1", *more))
+        what = server(2)
+        what = replace(what, command=(*what.command, "--metrics", f"tcp:{port}:interface=127.0.0.1"))
         with started(what) as here:
-            sids = [client.open() for client in [Client(here.port) for _ in range(40)]]
-            form = "POST /engine.io/?EIO=4&transport=polling&sid={} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n3"
-            kept = [Client(here.port) for _ in range(40)]
-            files = [descriptors(each) for each in childrenOf(here.process.pid)]
-            before, first = counted(port), cpuOf(here.process.pid)
-            for each in range(REQUESTS):
-                client = kept[each % 40] if isKept else Client(here.port)
-                # Neighbouring sessions are of different workers.
-                status, body = client.ask(form.format(sids[(each + each // 40) % 40]))
-                assert (status, body) == (200, "ok"), (status, body)
-                if not isKept:
-                    client.close()
-            cpu = cpuOf(here.process.pid) - first
-            after = counted(port)
-            more_ = [descriptors(each) - count for each, count in zip(childrenOf(here.process.pid), files, strict=True)]
-            return cpu / REQUESTS * 1e6, sum(after.values()) - sum(before.values()), more_
-
-    results: Numbers = {}
-    for name, isKept, flag in (("move", False, "--workers-move"), ("relay", True, "--no-workers-move")):
-        costs = []
-        for _ in range(arguments.reps):
-            here, _, _ = measured(1, isKept)
-            elsewhere, passed, files = measured(2, isKept, flag)
-            costs.append((elsewhere - here) * REQUESTS / passed)
+            right = load(here, mode, arguments.seconds)
+            before, first = relayed(port), cpuOf(here.process.pid)
+            mixed = load(here, f"{mode} --mixed 1", arguments.seconds)
+            count, cpu = relayed(port) - before, cpuOf(here.process.pid) - first
+            # The generator warms up first; it counts as it goes on.
+            operations = cpu / mixed["cpuPerOp"] * 1e6
+            costs.append((mixed["cpuPerOp"] - right["cpuPerOp"]) * operations / count)
             print(
-                f"{name}: {here:.1f} and {elsewhere:.1f} µs, {passed:.0f} passed, {files}", file=sys.stderr, flush=True
+                f"relay: {right['cpuPerOp']:.1f}, {mixed['cpuPerOp']:.1f} µs; {count:.0f}", file=sys.stderr, flush=True
             )
-        results[name] = statistics.median(costs)
-        results[f"descriptors left after {name}s"] = files
-    return results
+    said = subprocess.run([sys.executable, "moving.py"], cwd=BENCHMARKS, capture_output=True, text=True, timeout=120)
+    if said.returncode or not said.stdout:
+        raise BenchmarkError(f"moving.py failed: {said.stderr}")
+    return {"move": float(said.stdout), "relay": statistics.median(costs)}
 
 
 PARTS = {"passing": passing, "throughput": throughput, "cost": cost, "evenness": evenness, "end": end}
