@@ -22,9 +22,12 @@ from ..kit.fronts import FILES, blocks, changed, commands, executable, makeCerti
 from ..kit.services import command, environment
 from ..kit.wire import target
 
-UNITS = ("engineio@.socket", "engineio@.service")
+UNITS = ("engineio.socket", "engineio.service", "engineio@.socket", "engineio@.service")
+SERVICES = [each for each in UNITS if each.endswith(".service")]
 PATIENCE = 60
 QUERY = target()
+TWO_WORKERS = {"--workers auto": "--workers 2"}
+"""How many there are is not to depend on the machine."""
 
 # Systemd's own need a mount namespace of which containers allow but a part, its own user, or hide the code under test.
 NOT_HERE = ("DynamicUser", "PrivateTmp", "ProtectHome", "ProtectKernelLogs", "ProtectKernelTunables")
@@ -34,14 +37,15 @@ def units(folder: Path, port: int | None = None) -> list[Path]:
     """Write the units into a folder, with the paths of this environment and, where a port is given, with that."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {name: (FILES / name).read_text() for name in UNITS}
-    texts["engineio@.service"] = changed(
-        texts["engineio@.service"], {"/opt/engineio/bin/twistd": command("twistd"), "/srv/engineio": str(FILES)}
-    )
+    here = {"/opt/engineio/bin/twistd": command("twistd"), "/srv/engineio": str(FILES)}
     if port is not None:
-        texts["engineio@.socket"] = changed(texts["engineio@.socket"], {"127.0.0.1:300%i": f"127.0.0.1:{port}"})
-        replaced = {f"{name}=yes\n": f"{name}=no\n" for name in NOT_HERE}
-        path = f'[Service]\nEnvironment="PYTHONPATH={pythonPath()["PYTHONPATH"]}"\n'
-        texts["engineio@.service"] = changed(texts["engineio@.service"], {**replaced, "[Service]\n": path})
+        for name, there in (("engineio.socket", "127.0.0.1:3001"), ("engineio@.socket", "127.0.0.1:300%i")):
+            texts[name] = changed(texts[name], {there: f"127.0.0.1:{port}"})
+        here |= {f"{name}=yes\n": f"{name}=no\n" for name in NOT_HERE}
+        here["[Service]\n"] = f'[Service]\nEnvironment="PYTHONPATH={pythonPath()["PYTHONPATH"]}"\n'
+        texts["engineio.service"] = changed(texts["engineio.service"], TWO_WORKERS)
+    for name in SERVICES:
+        texts[name] = changed(texts[name], here)
     for name, text in texts.items():
         (folder / name).write_text(text)
     return [folder / name for name in UNITS]
@@ -61,11 +65,13 @@ def ask(port: int, query: str = QUERY, body: bytes | None = None) -> str:
 
 
 def talk(port: int) -> str:
-    """Open a session, have a message come back, and return the session's id."""
+    """Open a session, have a message come back, end it, and return its id."""
     sid = ask(port).partition('"sid":"')[2].partition('"')[0]
     session = f"{QUERY}&sid={sid}"
     assert ask(port, session, b"4hello") == "ok"
     assert ask(port, session) == "4hello"
+    # With a session left, a stop would wait for it.
+    assert ask(port, session, b"1") == "ok"
     return sid
 
 
@@ -79,7 +85,7 @@ def port() -> Iterator[int]:
 def test_verified(tmp_path: Path, withTLS: bool) -> None:
     """systemd's own check has nothing to say of the units."""
     units(tmp_path)
-    for unit, name in (("engineio@.socket", "tls-socket.conf"), ("engineio@.service", "tls-service.conf")):
+    for unit, name in (("engineio.socket", "tls-socket.conf"), ("engineio.service", "tls-service.conf")):
         text = (FILES / name).read_text().replace("/opt/engineio/bin/twistd", command("twistd"))
         if withTLS:
             (tmp_path / f"{unit}.d").mkdir()
@@ -91,10 +97,11 @@ def test_verified(tmp_path: Path, withTLS: bool) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_hardened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_hardened(tmp_path: Path, name: str) -> None:
     """By its own measure, which goes to 10 for what is exposed, systemd finds the service well protected."""
-    _, service = units(tmp_path)
-    asked = [executable("systemd-analyze"), "security", "--offline=true", "--no-pager", str(service)]
+    units(tmp_path)
+    asked = [executable("systemd-analyze"), "security", "--offline=true", "--no-pager", str(tmp_path / name)]
     result = subprocess.run(asked, capture_output=True, text=True)
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", result.stdout)
     assert found is not None, result.stdout + result.stderr
@@ -109,11 +116,11 @@ def test_thePagesShowTheFiles() -> None:
 
 
 @contextmanager
-def activated(name: str, port: int, changes: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def activated(name: str, port: int, changes: Mapping[str, str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """What a file of units starts, as systemd starts it when the first connection comes to the port."""
     (start,) = re.findall(r"^ExecStart=(\S(?:.*\\\n)*.*)$", (FILES / name).read_text(), re.MULTILINE)
     here = {"/opt/engineio/bin/twistd": command("twistd"), "\\\n": ""}
-    passed = [f"--setenv={name}={value}" for name, value in {**environment(), **pythonPath()}.items()]
+    passed = [f"--setenv={name}={value}" for name, value in {**environment(), **pythonPath(), **variables}.items()]
     arguments = [
         f"--listen=127.0.0.1:{port}",
         "--fdname=engineio",
@@ -140,6 +147,40 @@ def test_activated(port: int) -> None:
         assert "ready" in ask(port, "/ready")
 
 
+def test_workers(port: int, tmp_path: Path) -> None:
+    """So it does with workers; systemd is told when they are ready, of a reload, and that the parent is alive."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(PATIENCE)
+    (patience,) = re.findall(r"^WatchdogSec=(\d+)$", (FILES / "engineio.service").read_text(), re.MULTILINE)
+    # More often than the page has it, so that the test needn't wait for it.
+    assert int(patience) >= 30
+    told = ""
+
+    def notified(*expected: str) -> None:
+        """Wait for notifications, in this order."""
+        nonlocal told
+        for each in expected:
+            while each not in told:
+                told += manager.recv(65536).decode() + "\n"
+            told = told.partition(each)[2]
+
+    with (
+        manager,
+        activated(
+            "engineio.service", port, TWO_WORKERS, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000"
+        ) as process,
+    ):
+        assert talk(port)[:2] in ("1-", "2-")
+        notified("READY=1", "2 of 2 workers ready", "WATCHDOG=1")
+        assert '"workers":2' in ask(port, "/ready")
+        process.send_signal(signal.SIGHUP)
+        notified("RELOADING=1", "READY=1\nSTATUS=2 of 2 workers ready", "WATCHDOG=1")
+        assert talk(port)[:2] in ("3-", "4-")
+        process.send_signal(signal.SIGTERM)
+        notified("STOPPING=1")
+
+
 def test_tls(port: int, tmp_path: Path) -> None:
     """It speaks TLS on such a port too, and a new certificate that certbot's hook copies is used without a restart."""
     lineage, copied = tmp_path / "live", tmp_path / "engineio"
@@ -164,7 +205,7 @@ def test_tls(port: int, tmp_path: Path) -> None:
             connection.close()
 
     first = renew()
-    with activated("tls-service.conf", port, {"/etc/engineio": str(copied)}):
+    with activated("tls-service.conf", port, {**TWO_WORKERS, "/etc/engineio": str(copied)}):
         assert seen() == first
         second = renew()
         deadline = time.monotonic() + PATIENCE
@@ -255,9 +296,9 @@ def manager(tmp_path: Path, port: int) -> Iterator[Manager]:
         process.communicate()
 
 
-def restarts(page: str) -> str:
-    """The command of the page that restarts a process."""
-    (found,) = (each for each in commands(page) if " restart " in each)
+def restarts(page: str, unit: str) -> str:
+    """The command of the page that restarts a unit."""
+    (found,) = (each for each in commands(page) if each.endswith(f" restart {unit}"))
     return found
 
 
@@ -270,7 +311,7 @@ def test_restarted(manager: Manager, port: int) -> None:
     first = talk(port)
     assert first.startswith("1-")
     before = manager("systemctl show -p MainPID engineio@1.service")
-    manager.begin(restarts("systemd.md"))
+    manager.begin(restarts("systemd.md", "engineio@1"))
     opened = 0
     while not select.select([manager.stdout], [], [], 0)[0] or not opened:
         try:
@@ -287,3 +328,29 @@ def test_restarted(manager: Manager, port: int) -> None:
     manager(stop)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
+@pytest.mark.slow
+def test_reloaded(manager: Manager, port: int) -> None:
+    """With workers, the service is active once one is ready; a reload replaces all of them and refuses nobody."""
+    manager("systemctl daemon-reload")
+    (enable,) = (each for each in commands("systemd.md") if " enable " in each and "engineio.service" in each)
+    manager(changed(enable, {"enable --now": "start"}))
+    shown = "systemctl show -p ActiveState -p MainPID -p StatusText engineio.service"
+    assert "ActiveState=active" in manager(shown)
+    assert talk(port)[:2] in ("1-", "2-")
+    (parent,) = re.findall("^MainPID=.*$", manager(shown), re.MULTILINE)
+    (reload,) = (each for each in commands("systemd.md") if each == "systemctl reload engineio")
+    manager(reload)
+    deadline = time.monotonic() + PATIENCE
+    sids: list[str] = []
+    while not {"3", "4"} <= {each.partition("-")[0] for each in sids}:
+        # Refused, or not answered, this raises.
+        sids += [talk(port) for _ in range(4)]
+        assert time.monotonic() < deadline, "the workers aren't replaced"
+    while not {"ActiveState=active", "StatusText=2 of 2 workers ready"} <= {*(now := manager(shown)).splitlines()}:
+        assert time.monotonic() < deadline, now
+    assert parent in now
+    manager(restarts("systemd.md", "engineio"))
+    assert parent not in manager(shown)
+    assert talk(port)[:2] in ("1-", "2-")

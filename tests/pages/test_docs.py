@@ -159,6 +159,7 @@ COMMANDS = {
     r"echo .* \| socat .*": "test_deployment.py::test_takingAProcessOut",
     r"python3 -m venv /opt/engineio|/opt/engineio/bin/.*|mkdir -p /srv/engineio": REST,
     r"systemctl restart \S+|systemctl stop .*": "test_systemd.py::test_restarted",
+    r"systemctl reload engineio": "test_systemd.py::test_reloaded",
     r"chmod .*|RENEWED_LINEAGE=.*|mkdir -p /etc/engineio": "test_systemd.py::test_tls",
     r"systemctl (daemon-reload|enable|status|reload) ?.*|journalctl .*|groupadd .*": MACHINE,
     r"curl \"https?://(example\.com|127\.0\.0\.1:3001)/.*": MACHINE,
