@@ -172,11 +172,13 @@ def test_linesOfNode(node: str, tmp_path: Path) -> None:
         lines.stop()
 
 
-def test_echoUnderTwistd() -> None:
-    """The echo runs under twistd as its README says."""
+@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["", "workers"])
+def test_echoUnderTwistd(more: list[str]) -> None:
+    """The echo runs under twistd as its README says, in one process and in two."""
+    assert not more or f"`{' '.join(more)}`" in (EXAMPLES / "echo" / "README.md").read_text()
     twistd = Path(sys.executable).with_name("twistd")
     require(twistd.exists(), "twistd")
-    arguments = ["-n", "--pidfile=", "engineio", "--app", "echo:application", "--listen", LOOPBACK]
+    arguments = ["-n", "--pidfile=", "engineio", "--app", "echo:application", "--listen", LOOPBACK, *more]
     with running([str(twistd), *arguments], EXAMPLES / "echo") as echo:
         session = Polling(echo.url)
         session.send("4hello")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.web.resource import Resource
 
@@ -18,7 +19,8 @@ from engineio_twisted import Server, Site, attach
 from engineio_twisted.protocol.errors import ERROR_MESSAGES
 from engineio_twisted.socketio import NotSupported, SocketIO
 from engineio_twisted.socketio.testing import MemorySocketIO, Refused
-from engineio_twisted.testing import HandshakeRefused, MemoryServer
+from engineio_twisted.testing import HandshakeRefused, MemoryCluster, MemoryServer
+from engineio_twisted.workers.slots import Life, Patience, Slots
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
@@ -72,6 +74,65 @@ def test_full() -> None:
         with pytest.raises(HandshakeRefused) as refused:
             kit.connect()
     assert f'{refused.value.status} `{{"message":"{refused.value.message}"}}`' in PAGE
+
+
+class Workers:
+    """Notes what becomes of workers that are no processes: they do nothing, and end if they are killed."""
+
+    patience = Patience(start=30, hang=30, drain=5)
+
+    def __init__(self) -> None:
+        self.killed: list[str] = []
+        self.clock = Clock()
+        self.slots: Slots[Any, Any] = Slots(self.clock, 1, self, None)
+
+    def spawn(self, life: Life[Any, Any]) -> Any:
+        return self
+
+    def kills(self, life: Life[Any, Any], why: str) -> None:
+        self.killed.append(f"is killed: {why}")
+
+    def kill(self) -> None:
+        (life,) = self.slots
+        life.ended("SIGKILL")
+
+    def patienceWith(self, generation: object) -> Patience:
+        return self.patience
+
+    def nothing(self, *_: object) -> None:
+        """Nothing is noted."""
+
+    ping = drain = hurry = abort = becameReady = ended = firstFailed = reloaded = allEnded = nothing
+
+
+@pytest.mark.parametrize("what", ["hung", "not ready", "not drained"])
+def test_workersThatAreKilled(what: str) -> None:
+    """Why a worker is killed stands in the log with the words of the page, at the times of the default options."""
+    workers = Workers()
+    workers.slots.start()
+    (life,) = workers.slots
+    if what != "not ready":
+        life.ready()
+    if what == "not drained":
+        workers.slots.stop()
+    workers.clock.pump([1] * 40)
+    (line,) = workers.killed[:1]
+    assert line.startswith(f"is killed: {what}")
+    assert f"| `{line}` |" in PAGE
+
+
+def test_sessionOfAWorkerThatDied() -> None:
+    """The session of a worker that died, and an old id, are unknown to all others at once; the others' go on."""
+    with MemoryCluster(lambda server: None) as kit:
+        lost, kept = kit.connect("websocket", worker=1), kit.connect(worker=2)
+        target = f"/engine.io/?EIO=4&transport=polling&sid={lost.sid}"
+        kit.kill(1)
+        responses = [kit.request("GET", target, worker=number) for number in (2, 3)]
+        status, message = quoted()[1]
+        assert [(each.status, json.loads(each.body)) for each in responses] == [
+            (status, {"code": 1, "message": message})
+        ] * 2
+        assert kept.readyState == "open"
 
 
 def greet():  # type: ignore[no-untyped-def]
