@@ -146,6 +146,7 @@ COMMANDS = {
     r"python examples/embedding/tls\.py tls-files:.*": "test_embedding.py::test_tls",
     r"python examples/embedding/tree\.py( \S+)?": "test_embedding.py::test_tree",
     r"cd examples/echo": "test_examples.py::test_echoUnderTwistd",
+    r"cd examples/workers": "test_workers_page.py::test_example",
     r"python examples/lines/lines\.py\b.*|nc 127\.0\.0\.1 4000": "test_examples.py::test_linesRuns",
     r"DEBUG=\S+ python .*": "test_docs.py::test_debugging",
     r"curl 'http://127\.0\.0\.1:3000.*": "test_docs.py::test_byHand",

@@ -134,6 +134,13 @@ def test_service() -> None:
     assert block("sh", "twistd -n -y").split()[-1] == "service.tac"
 
 
+def test_example() -> None:
+    """The example is the program of the page, and is started by its command."""
+    folder = PAGE.parents[1] / "examples" / "workers"
+    assert (folder / "application.py").read_text(encoding="utf-8").endswith(PROGRAM.partition("\n")[2])
+    assert shlex.join(COMMAND) in (folder / "README.md").read_text(encoding="utf-8").splitlines()
+
+
 def test_inMemory() -> None:
     """In memory the program does the same for clients that reach any worker."""
     made: dict[str, Any] = {}
