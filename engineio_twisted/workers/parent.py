@@ -27,7 +27,7 @@ from .control import ACCESS_LOG, CONTROL, PAGE, PORTS, controlPair
 from .notify import Notifier
 from .page import SharedPage
 from .process import Generation, Observers, ParentObserver, WorkerProcess, commandOf
-from .slots import Life, Patience, Slots
+from .slots import Life, Patience, Slots, State
 
 
 class _SharedAccessLog(AccessLog):
@@ -222,6 +222,12 @@ class Parent(Service):
                 each.close()
             raise
         process.row = row
+        if life.state is State.GONE:
+            # It has ended so fast that it was told of it within the call.
+            row.clear()
+            for each in opened:
+                each.close()
+            return process
         theirs.close()
         process.control.send(
             "configuration",
