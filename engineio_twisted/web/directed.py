@@ -36,30 +36,24 @@ class RequestMoved(Exception):
     """The connection of the request that was being read has moved."""
 
 
-class Released:
+class Forwarded:
     """
     A connection that no reactor watches, on its way to another process.
 
-    @param channel: the channel that has it until now.
+    @param site: the site that serves it here if it comes back.
+    @param carrier: its socket, or what stands for that in memory.
+    @param facts: what is told of it to the process that takes it.
     @param data: what was read of it and not served.
-    @ivar carrier: its socket, or what stands for that in memory.
+    @ivar carrier: as given.
+    @ivar facts: as given.
     @ivar data: as given.
-    @ivar moves: how often it has moved, this time included.
-    @ivar acceptedAt: when it was accepted, in seconds of the system's monotonic clock.
-    @ivar served: how many requests were served on it.
-    @ivar facts: what is told of it to the process that takes it.
     """
 
-    def __init__(self, channel: DirectedChannel, data: bytes) -> None:
-        self._site = channel.site
-        self.data: bytes = data
-        self.peer: Any = channel.transport.getPeer()
-        self.host: Any = channel.getHost()
-        self.moves: int = channel.moves + 1
-        self.acceptedAt: float = channel.acceptedAt
-        self.served: int = channel.served
-        self.facts: Any = None
-        self.carrier: Any = detach(channel)
+    def __init__(self, site: Site, carrier: Any, facts: Any, data: bytes) -> None:
+        self._site = site
+        self.carrier = carrier
+        self.facts = facts
+        self.data = data
 
     def forget(self) -> None:
         """Let go of it, as another process has it: this one's copy is closed, which ends nothing."""
@@ -67,7 +61,27 @@ class Released:
 
     def back(self) -> None:
         """Serve it here after all, as nobody else can."""
-        adopt(self._site, self.carrier, self, self.data)
+        adopt(self._site, self.carrier, self.facts, self.data)
+
+
+class Released(Forwarded):
+    """
+    A connection that a channel has had, on its way to another process. Who sends it sets C{facts}.
+
+    @param channel: the channel that has it until now.
+    @param data: what was read of it and not served.
+    @ivar moves: how often it has moved, this time included.
+    @ivar acceptedAt: when it was accepted, in seconds of the system's monotonic clock.
+    @ivar served: how many requests were served on it.
+    """
+
+    def __init__(self, channel: DirectedChannel, data: bytes) -> None:
+        self.peer: Any = channel.transport.getPeer()
+        self.host: Any = channel.getHost()
+        self.moves: int = channel.moves + 1
+        self.acceptedAt: float = channel.acceptedAt
+        self.served: int = channel.served
+        super().__init__(channel.site, detach(channel), None, data)
 
 
 class DirectedChannel(FastChannel):

@@ -97,7 +97,7 @@ class Back(Protocol):
     def _abort(self, aborted: Aborted) -> None:
         """Let a body for a session be over, as if its connection were one of this worker's."""
         session: Any = self._server.clients.get(aborted.sid)
-        if session is None or session.transport.name != "polling":
+        if session is None or session.transport.name != "polling" or session.protocol != aborted.revision:
             return
         push = session.transport
         try:

@@ -20,8 +20,8 @@ from ..clock import cancel
 from ..interfaces import IRequestDirector
 from ..observer import Measure, ServerObserver, ServerStats
 from ..protocol.errors import HTTPRefusal
-from ..protocol.handshake import parseQuery
-from ..web.directed import DirectedChannel, adopt
+from ..protocol.handshake import Want, classify, parseQuery
+from ..web.directed import MAX_MOVES, DirectedChannel, Forwarded, adopt
 from .addresses import asTuple
 from .back import Back
 from .exchange import KIND, LinkExchange
@@ -74,6 +74,18 @@ class Place:
 
     neighbour: INeighbour
     isNew: bool
+
+
+@attrs.define
+class _Elsewhere:
+    """A session of another worker, as a request to deliver a payload takes it to be; and its transport."""
+
+    protocol: int
+    name: str = "polling"
+
+    @property
+    def transport(self) -> _Elsewhere:
+        return self
 
 
 @implementer(IRequestDirector, IHandoverReceiver)
@@ -130,7 +142,8 @@ class Cluster:
         server._router.director = self
         server._factory.countElsewhere = self._sessionsElsewhere
         server.addObserver(_Counting(self))
-        server.addShutdownTrigger("drain", self.draining)
+        for phase in ("drain", "close"):
+            server.addShutdownTrigger(phase, self.counted)
 
     # Life
 
@@ -138,10 +151,6 @@ class Cluster:
         """Begin to take sessions and connections: called when the server listens."""
         self._row.state = RowState.READY
         self._look()
-
-    def draining(self) -> None:
-        """Called when the server begins to drain: new sessions are for others from here on."""
-        self._row.state = RowState.DRAINING
 
     def stop(self) -> None:
         """Let go of all neighbours."""
@@ -162,8 +171,10 @@ class Cluster:
         row.received, self._passedBefore = max(row.received, self._passedBefore), self.page.passedTo(row)
 
     def counted(self) -> None:
-        """Tell the others how many sessions there are here."""
+        """Tell the others how many sessions there are here, and whether new ones are opened."""
         row, server = self._row, self.server
+        if row.isReady and not server.isReady:
+            row.state = RowState.DRAINING
         row.sessions = server.clientsCount
         row.pending = server._factory.pending
 
@@ -183,9 +194,17 @@ class Cluster:
         self.exchange.neighbourLost(neighbour.number)
 
     def connectionCame(self, neighbour: INeighbour, carrier: Any, facts: Any, data: bytes) -> None:
-        adopt(self.site, carrier, facts, data)
-        if facts.isBalanced:
-            self._handshakeCame()
+        if not facts.isBalanced:
+            adopt(self.site, carrier, facts, data)
+            return
+        # This worker may have begun to drain when it was on its way.
+        other = None if self.server.isReady or facts.moves > MAX_MOVES else self._withFewer()
+        if other is not None and self.mayMove(place := Place(other, True)):
+            self._goesTo(place)
+            other.move(Forwarded(self.site, carrier, attrs.evolve(facts, moves=facts.moves + 1), data))
+        else:
+            adopt(self.site, carrier, facts, data)
+        self._handshakeCame()
 
     def protocolForLink(self, neighbour: INeighbour, kind: str) -> Any:
         if kind == "relay":
@@ -246,7 +265,17 @@ class Cluster:
         place = self.place(method, uri)
         if place is None or place.isNew:
             return None
-        return self.front.pushReceiver(place.neighbour, self._sidOf(uri) or "")
+        # Whether the session is on polling, and of this revision, is found out by its owner.
+        query = parseQuery(uri)
+        there = _Elsewhere(4 if query.get("EIO") == "4" else 3)
+        origins = exchange.headerValues(b"origin")
+        try:
+            wanted = classify(method.decode("latin-1"), uri, origins, False, self.server.opts, lambda _: there)
+        except HTTPRefusal:
+            return None
+        if wanted.want is not Want.PUSH:
+            return None
+        return self.front.pushReceiver(place.neighbour, query["sid"], there.protocol)
 
     def _goesTo(self, place: Place) -> None:
         row = self.page.rowOf(place.neighbour.number) if place.isNew else None

@@ -220,12 +220,14 @@ class Aborted:
     A body for a session that was not delivered.
 
     @ivar sid: the id of the session.
+    @ivar revision: the revision of the protocol that its request names.
     @ivar status: the status with which it was refused; None if its connection was lost.
     @ivar name: the name of the refusal.
     @ivar message: its text.
     """
 
     sid: str
+    revision: int
     status: int | None = None
     name: str = ""
     message: str = ""
@@ -233,7 +235,7 @@ class Aborted:
 
 def encodeAborted(aborted: Aborted) -> bytes:
     """Return the payload of an ABORTED."""
-    return json.dumps([aborted.sid, aborted.status, aborted.name, aborted.message]).encode("ascii")
+    return json.dumps([aborted.sid, aborted.revision, aborted.status, aborted.name, aborted.message]).encode("ascii")
 
 
 def decodeAborted(payload: bytes) -> Aborted:
@@ -243,9 +245,10 @@ def decodeAborted(payload: bytes) -> Aborted:
     @raise ValueError: it is no such payload.
     """
     try:
-        sid, status, name, message = json.loads(payload)
+        sid, revision, status, name, message = json.loads(payload)
     except TypeError:
         raise ValueError("an abort without a session") from None
-    if not all(isinstance(each, str) for each in (sid, name, message)) or not isinstance(status, int | None):
+    hasTexts = all(isinstance(each, str) for each in (sid, name, message))
+    if not hasTexts or not isinstance(revision, int) or not isinstance(status, int | None):
         raise ValueError("an abort without a session")
-    return Aborted(sid, status, name, message)
+    return Aborted(sid, revision, status, name, message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -18,7 +18,7 @@ from ..ends import CLOSE_TIMEOUT, attempt
 from ..interfaces import IPushReceiver
 from ..logs import LogThrottle
 from ..protocol.errors import HTTPRefusal
-from ..web.connections import unsent, writeAtOnce
+from ..web.connections import UNREAD_TIMEOUT, UnreadDeadline, unread, unsent, writeAtOnce
 from ..web.passing import PassedRequest, bytesOf, passOn
 from .addresses import asTuple
 from .frames import MAX_HEAD, Aborted, Facts, FrameReader, Kind, encodeAborted, frame, requestFrame
@@ -83,9 +83,9 @@ class Front:
             exchange.channel.persistent = False
         link.ask(passOn(exchange, link.clientLost), request)
 
-    def pushReceiver(self, neighbour: INeighbour, sid: str) -> RemotePush:
+    def pushReceiver(self, neighbour: INeighbour, sid: str, revision: int) -> RemotePush:
         """Return what is told of the body of a request for a session of another worker."""
-        return RemotePush(self, neighbour, sid)
+        return RemotePush(self, neighbour, sid, revision)
 
     def aborted(self, neighbour: INeighbour, what: Aborted) -> None:
         """Tell the owner of a session that a body for it was not delivered."""
@@ -132,8 +132,12 @@ class Front:
                 self._free.pop(link.number, None)
 
     def neighbourLost(self, neighbour: INeighbour) -> None:
-        """Drop the links to a worker that is gone, and what it would have answered."""
-        for link in list(self._links.get(neighbour.number, ())):
+        """
+        Drop the links to a worker that is gone, but for those on which something is answered.
+
+        They have ended too, behind what it has sent, which a slow client may still read.
+        """
+        for link in list(self._free.get(neighbour.number, ())):
             attempt(link.drop)
 
     def stop(self) -> None:
@@ -191,7 +195,7 @@ class FrontLink(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._pipe is not None:
-            writeAtOnce(self._pipe.transport, data)
+            self._pipe.write(data)
             return
         self._reader.add(data)
         try:
@@ -216,7 +220,7 @@ class FrontLink(Protocol):
             passed.write(payload)
         elif kind is Kind.UPGRADED:
             self._passed = None
-            self._pipe = pipe = ClientPipe(self)
+            self._pipe = pipe = ClientPipe(self, self._front.clock)
             self._front.webSockets += 1
             behind = passed.takeOver(pipe)
             rest = self._reader.rest()
@@ -245,42 +249,71 @@ class FrontLink(Protocol):
             passed.abort()
         if self._pipe is not None:
             self._front.webSockets -= 1
-            self._pipe.ownerLost(self._front.clock)
+            self._pipe.ownerLost()
 
 
+@implementer(IPushProducer)
 class ClientPipe(Protocol):
     """
     The client's end of a WebSocket that another worker serves.
 
     @param link: the link to the owner.
+    @param clock: the time.
     """
 
     transport: Any
 
-    def __init__(self, link: FrontLink) -> None:
+    def __init__(self, link: FrontLink, clock: Any) -> None:
+        self._clock = clock
         self._link = link
         self._isLost = False
         self._deadline: Cancellable | None = None
+        self._unread = UnreadDeadline(
+            clock.callLater,
+            UNREAD_TIMEOUT / 1000,
+            lambda: unread(self.transport),
+            lambda: self.transport.abortConnection(),
+        )
 
     def begin(self, other: Any) -> None:
         """Have each end go at the pace of the other."""
-        self.transport.registerProducer(other, True)
+        self.transport.registerProducer(self, True)
         other.registerProducer(self.transport, True)
         self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
         writeAtOnce(self._link.transport, data)
 
-    def ownerLost(self, clock: Any) -> None:
+    def write(self, data: bytes) -> None:
+        """Send the client what the owner has written."""
+        self._unread.wrote(len(data))
+        writeAtOnce(self.transport, data)
+
+    # What the client's connection does when it takes no more for now, and when it has room again
+
+    def pauseProducing(self) -> None:
+        self._link.transport.pauseProducing()
+        # The end of the link isn't noticed either, as long as nothing is read of it.
+        self._unread.begin(isFull=True)
+
+    def resumeProducing(self) -> None:
+        self._unread.drained()
+        self._link.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._link.transport.stopProducing()
+
+    def ownerLost(self) -> None:
         """Close the connection, as the owner has, or is gone; abort it if the client doesn't take what it was sent."""
         if not self._isLost:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-            self._deadline = clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+            self._deadline = self._clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._isLost = True
         cancel(self._deadline)
+        self._unread.stop()
         # What the client has sent still goes to the owner.
         self._link.transport.unregisterProducer()
         self._link.transport.loseConnection()
@@ -294,14 +327,16 @@ class RemotePush:
     @param front: the L{Front}.
     @param neighbour: the owner.
     @param sid: the id of the session.
+    @param revision: the revision of the protocol that the request names.
     """
 
     isReading = False
 
-    def __init__(self, front: Front, neighbour: INeighbour, sid: str) -> None:
+    def __init__(self, front: Front, neighbour: INeighbour, sid: str, revision: int) -> None:
         self._front = front
         self._neighbour = neighbour
         self._sid = sid
+        self._revision = revision
 
     def pushStarted(self, request: Any) -> None:
         pass
@@ -310,7 +345,8 @@ class RemotePush:
         pass
 
     def pushRefused(self, request: Any, refusal: HTTPRefusal) -> None:
-        self._front.aborted(self._neighbour, Aborted(self._sid, refusal.status, refusal.name, refusal.message))
+        what = Aborted(self._sid, self._revision, refusal.status, refusal.name, refusal.message)
+        self._front.aborted(self._neighbour, what)
 
     def pushLost(self, request: Any) -> None:
-        self._front.aborted(self._neighbour, Aborted(self._sid))
+        self._front.aborted(self._neighbour, Aborted(self._sid, self._revision))

@@ -53,7 +53,9 @@ def test_request(facts: Facts) -> None:
     assert found == Facts(facts.peer, facts.host, facts.isSecure, isBalanced=facts.isBalanced)
 
 
-@pytest.mark.parametrize("aborted", [Aborted("1-a"), Aborted("1-\xe4", 413, "maxHttpBufferSize", "too much: \u20ac")])
+@pytest.mark.parametrize(
+    "aborted", [Aborted("1-a", 4), Aborted("1-\xe4", 3, 413, "maxHttpBufferSize", "too much: \u20ac")]
+)
 def test_aborted(aborted: Aborted) -> None:
     assert decodeAborted(encodeAborted(aborted)) == aborted
 
@@ -61,7 +63,7 @@ def test_aborted(aborted: Aborted) -> None:
 MESSAGES = [
     (decodeMove, encodeMove(FACTS[0], b"")),
     (decodeRequest, requestFrame(FACTS[0], b"")[5:]),
-    (decodeAborted, encodeAborted(Aborted("1-a", 413, "a", "b"))),
+    (decodeAborted, encodeAborted(Aborted("1-a", 4, 413, "a", "b"))),
 ]
 
 

@@ -438,6 +438,8 @@ def test_ownerGone() -> None:
     sid = pair.open()
     webSocket = pair.connect(upgrade(sid) + makeFrame("2probe"))
     pair.frontCluster.neighbourLost(pair.neighbour)
+    for _, theirs in pair.links:
+        theirs.abortConnection()
     pair.settle()
     pair.advance(4)
     assert poll.isLost
