@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,7 @@ class Fleet(Running):
         self.isSecure = False
         self.ports = {scheme: int(port) for scheme, port in re.findall(r"served at (https?)://[^:]+:(\d+)", self.said)}
         self._talks: list[Talk] = []
+        self._sids: list[str] = []
         self._tellers: dict[int, tuple[Talk, str]] = {}
 
     @property
@@ -160,10 +161,16 @@ class Fleet(Running):
                 return next((number for number, pid in self.alive.items() if inode in descriptorsOf(pid)), None)
         return None
 
-    def connect(self, worker: int | None = None) -> Talk:
-        """Open a connection, to any worker or to the one with a number."""
+    def connect(self, worker: int | None = None, stopped: Sequence[int] = ()) -> Talk:
+        """
+        Open a connection, to any worker or to the one with a number.
+
+        @param stopped: the numbers of workers that stand still, and are to.
+        """
         port = self.ports["https" if self.isSecure else "http"]
-        others = [] if worker is None else [pid for number, pid in self.alive.items() if number != worker]
+        others = (
+            [] if worker is None else [pid for number, pid in self.alive.items() if number not in (worker, *stopped)]
+        )
         # The others accept nothing meanwhile.
         for pid in others:
             os.kill(pid, signal.SIGSTOP)
@@ -187,6 +194,7 @@ class Fleet(Running):
         """Open a session at a worker, on a connection that is not used again; return its id."""
         talk = self.connect(worker)
         sid = talk.open()
+        self._sids.append(sid)
         self.close(talk)
         # It is passed on if others have fewer sessions.
         assert sid.startswith(f"{worker}-"), sid
@@ -222,11 +230,16 @@ class Fleet(Running):
         waitUntil(isClosed, "the end of a session")
         return found[0]
 
+    def forget(self, worker: int) -> None:
+        """Have nothing to do any more with a worker that has died."""
+        self._tellers.pop(worker, None)
+
     def rest(self) -> None:
-        """Close all connections and sessions, and wait until the workers have none."""
-        for _, sid in self._tellers.values():
-            with suppress(OSError, AssertionError):
-                post(self._tellers[int(sid.partition("-")[0])][0], sid, "1")
+        """Close all sessions, some of which may have ended, and all connections."""
+        talk = self.connect()
+        for sid in [*self._sids, *(sid for _, sid in self._tellers.values())]:
+            post(talk, sid, "1")
+        self._sids.clear()
         self._tellers.clear()
         for talk in list(self._talks):
             self.close(talk)
@@ -235,6 +248,11 @@ class Fleet(Running):
 def isStopped(pid: int) -> bool:
     """Return whether a process stands still."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def sidIn(body: bytes) -> str:
+    """Return the id in the response to a handshake."""
+    return body.decode().partition('"sid":"')[2].partition('"')[0]
 
 
 def get(sid: str, **changes: Any) -> bytes:
