@@ -179,6 +179,8 @@ class Cluster:
         row.pending = server._factory.pending
 
     def _sessionsElsewhere(self) -> int:
+        """Return how many sessions the others have: called when a handshake is let in here, of which they then know."""
+        self._row.pending = self.server._factory.pending + 1
         return sum([row.sessions + row.pending for row in self.page if row.number not in (0, self.number)])
 
     # Neighbours
@@ -226,11 +228,7 @@ class Cluster:
         if method != b"GET":
             return None
         neighbour = self._withFewer()
-        if neighbour is None:
-            # The others are to know of it before it is decided on.
-            self._row.pending = self.server._factory.pending + 1
-            return None
-        return Place(neighbour, True)
+        return None if neighbour is None else Place(neighbour, True)
 
     def mayMove(self, place: Place) -> bool:
         return self._mayMove and place.neighbour.takesConnections

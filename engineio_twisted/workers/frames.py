@@ -83,7 +83,8 @@ def decodeMove(message: bytes) -> tuple[Facts, bytes]:
 
 
 def _address(value: Any) -> Address:
-    if not isinstance(value, list) or not value or value[0] not in ("TCP", "TCP6", "UNIX"):
+    isAddress = isinstance(value, list) and all(isinstance(each, str | int | None) for each in value)
+    if not isAddress or not value or value[0] not in ("TCP", "TCP6", "UNIX"):
         raise ValueError("the message of a move has no addresses")
     return tuple(value)
 

@@ -208,6 +208,10 @@ def isShortOfDescriptors() -> bool:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return False
-    # The size is the count since Linux 6.2, and 0 before.
-    count = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    try:
+        # The size is the count since Linux 6.2, and 0 before.
+        count = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    except OSError:
+        # There is none left to read the folder by.
+        return True
     return count > limit - SPARE_DESCRIPTORS

@@ -57,6 +57,18 @@ def test_bodiesThatAreForNoSession(name: str, mode: str, isLost: bool) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_requestsThatOpenNoSession(mode: str) -> None:
+    """Requests without an id that are refused take no room from the sessions that C{maxSessions} lets all have."""
+    with MemoryCluster(application, workers=3, mode=mode, maxSessions=6) as kit:
+        for _ in range(6):
+            for place in (2, 3):
+                RawClient(kit, place).say(opening("EIO=4&transport=tube"))
+            client = RawClient(kit, 1)
+            client.say(opening())
+            assert client.taken().startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["close", "drain"])
 def test_applicationThatClosesItsServer(how: str, mode: str) -> None:
     """A worker whose application has closed its server gets no sessions any more: the others serve them all."""

@@ -140,6 +140,15 @@ def test_shortOfDescriptors(isCounted: bool) -> None:
                 os.close(each)
 
 
+def test_noDescriptorToCountThem() -> None:
+    """On a system that doesn't say the count, a full table leaves none to count them by: no connection is taken."""
+    with (
+        mock.patch("os.stat", return_value=mock.Mock(st_size=0)),
+        mock.patch("os.listdir", side_effect=OSError(24, "Too many open files")),
+    ):
+        assert isShortOfDescriptors()
+
+
 def spare() -> int:
     """Return how many more descriptors this process gets."""
     more = []

@@ -466,10 +466,14 @@ def test_noDescriptorLeft() -> None:
     assert pair.leftovers() == []
 
 
+NO_ADDRESS = b'[["TCP",["x"],1],["TCP","x",1],false,false]'
 FRAMES = [b"\0\0\0\0\x09", b"\xff\xff\xff\xff\2", frame(Kind.REQUEST), frame(Kind.ANSWER, b"x") * 2]
 
 
-@pytest.mark.parametrize("data", [*FRAMES, frame(Kind.ABORTED, b"{}")])
+@pytest.mark.parametrize(
+    "data",
+    [*FRAMES, frame(Kind.ABORTED, b"{}"), frame(Kind.REQUEST, len(NO_ADDRESS).to_bytes(2, "big") + NO_ADDRESS)],
+)
 def test_wrongFramesToOwner(data: bytes, mayLog: None) -> None:
     """An unknown kind, a length or a payload that is none ends the link, and nothing else."""
     pair = Pair()
