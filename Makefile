@@ -14,11 +14,12 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-lowest soak lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
+.PHONY: help run test test-measured test-slow test-lowest soak lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
 	@echo "make test   run the tests: lint, types, behaviour, coverage; all, whichever fails"
+	@echo "make test-slow  the tests that make test leaves out: builds of pages, further peers, every place to cut"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
@@ -81,7 +82,11 @@ test: $(VENV)/test
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-measured: $(VENV)/test
-	$(BIN)/python $(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m 'not apart' --cov --cov-report=term $(PYTEST_ARGS)
+
+# What is marked `apart`: before a release, and after a change of what it tests.
+test-slow: $(VENV)/test
+	$(BIN)/python $(PYTEST) -m apart $(PYTEST_ARGS)
 
 # What tests programs and documentation around the package, or modules that import nothing of Twisted or Autobahn.
 LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/hostile/test_soak.py \

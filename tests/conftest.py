@@ -306,6 +306,9 @@ UNMEASURED = ("slow", "node", "browser")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure the coverage of no test that takes long: pytest-cov stops for those marked `no_cover`."""
     for item in items:
+        # So that whatever leaves out slow tests leaves out these too.
+        if item.get_closest_marker("apart"):
+            item.add_marker("slow")
         if any(item.get_closest_marker(name) for name in UNMEASURED):
             item.add_marker("no_cover")
 

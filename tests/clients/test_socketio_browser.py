@@ -119,8 +119,10 @@ def visited(page: Page) -> Callable[..., AbstractAsyncContextManager[Page]]:
 
 @pytest.mark.parametrize(
     ("packages", "bundle", "options"),
-    [([NEW, OLD], "socket.io.js", {}), ([NEW], "socket.io.msgpack.min.js", {"parser": "msgpack"})],
-    ids=["default", "msgpack"],
+    [
+        pytest.param([NEW, OLD], "socket.io.js", {}, id="default"),
+        pytest.param([NEW], "socket.io.msgpack.min.js", {"parser": "msgpack"}, id="msgpack", marks=pytest.mark.apart),
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_story(visited: Any, packages: list[str], bundle: str, options: dict[str, Any]) -> None:

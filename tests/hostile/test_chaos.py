@@ -389,7 +389,7 @@ async def test_cut(hostile: Hostile, way: str, how: How) -> None:
         await cutAt(here, places)
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 @pytest.mark.everySite
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("way", WAYS)

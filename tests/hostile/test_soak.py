@@ -58,7 +58,7 @@ def test_short() -> None:
     assert "nothing left, nothing lost" in ended.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_notices() -> None:
     """A server that loses messages, sends some twice, and keeps sessions is found out, in all of it."""
     program = f"import sys; from tests.soak.__main__ import main; sys.exit(main('-c', {SABOTAGED!r}))"

@@ -60,8 +60,17 @@ BALANCING = [name for name in PROGRAMS if "-one." not in name]
 # With one server HAProxy does what it does with several, whose tests these are: only its backend is another.
 PROXIES = [name for name in PROGRAMS if name != "haproxy-one.cfg"]
 
-overEveryProxy = pytest.mark.parametrize("name", PROXIES)
-overEveryBalancer = pytest.mark.parametrize("name", BALANCING)
+# `make test` has each program with one configuration; only what differs between two is there with both.
+FURTHER = {"nginx-one.conf", "haproxy-cookie.cfg"}
+
+
+def _over(names: list[str]) -> pytest.MarkDecorator:
+    marks = {name: [pytest.mark.apart] if name in FURTHER else [] for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=each) for name, each in marks.items()])
+
+
+overEveryProxy = _over(PROXIES)
+overEveryBalancer = _over(BALANCING)
 
 Through = Callable[..., Front]
 
@@ -379,7 +388,7 @@ async def test_connectionsAreKept(serve: Any, through: Through, name: str) -> No
 # Several processes
 
 
-@overEveryBalancer
+@pytest.mark.parametrize("name", BALANCING)
 @pytest_twisted.ensureDeferred
 async def test_sticky(serve: Any, through: Through, name: str) -> None:
     """Sessions are spread over the processes, and every request of each goes to the one that has it."""

@@ -70,6 +70,13 @@ def test_unmeasured() -> None:
     assert [each.marks for each in items[3:]] == [[mark, "no_cover"] for mark in UNMEASURED]
 
 
+def test_apart() -> None:
+    """What `make test` leaves to `make test-slow` is slow too: whoever leaves that out leaves out both."""
+    item: Any = Item("apart")
+    pytest_collection_modifyitems([item])
+    assert item.marks == ["apart", "slow", "no_cover"]
+
+
 CONFTEST_MEASURING = "from tests.conftest import pytest_collection, pytest_runtest_call\n"
 MEASURED = """
 import sys

@@ -106,7 +106,7 @@ def test_manifest() -> None:
     assert [each["targetPort"] for each in service["spec"]["ports"]] == ["sessions"]
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_image(built: dict[str, Path], tmp_path: Path) -> None:
     """The steps of the Dockerfile make an environment in which its command serves, is healthy, and stops in order."""
     here = tmp_path / "app"

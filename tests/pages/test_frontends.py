@@ -40,8 +40,8 @@ def test_pagesMissing(tmp_path: Path) -> None:
     assert line == f"The pages are missing: run `npm ci && npm run build` in {tmp_path}"
 
 
+@pytest.mark.apart
 @pytest.mark.browser
-@pytest.mark.slow
 def test_board(chromium: Chromium, folder: Path) -> None:
     """A note added on either page appears on both, as text; both pages reconnect when the server was restarted."""
     from selenium.webdriver.common.by import By

@@ -407,8 +407,8 @@ def test_talk(driver: Any, freePort: int) -> None:
         second.stop()
 
 
+@pytest.mark.apart
 @pytest.mark.browser
-@pytest.mark.slow
 def test_react(driver: Any, tmp_path: Path, freePort: int) -> None:
     """The page in React is built; there too one talks with the others. The development server forwards sessions."""
     require(shutil.which("npm") is not None, "npm")

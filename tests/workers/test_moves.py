@@ -414,7 +414,7 @@ async def test_fullQueue() -> None:
         assert sorted(packets, key=lambda each: int(each[1:])) == [f"4{number}" for number in range(len(wires))]
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 @pytest_twisted.ensureDeferred
 async def test_manyMoves() -> None:
     """After 2000 moves both ways there are as many descriptors as before."""
@@ -430,7 +430,7 @@ async def test_manyMoves() -> None:
         assert two.counts == ([1000, 1000], [0, 0])
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 @pytest_twisted.ensureDeferred
 async def test_manyRelays() -> None:
     """2000 requests are relayed on one link, and then there are as many descriptors as before."""
