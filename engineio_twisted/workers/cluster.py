@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..clock import cancel
+from ..ends import attempt
 from ..interfaces import IRequestDirector
 from ..observer import Measure, ServerObserver, ServerStats
 from ..protocol.errors import HTTPRefusal
@@ -132,6 +133,8 @@ class Cluster:
         self._passedBefore: int = page.passedTo(row)
         row.received = self._passedBefore
         self.moved: int = 0
+        # Those that had no row when they were looked at last.
+        self._goneBefore: set[int] = set()
         self._tick: IDelayedCall | None = None
         self._clock: Any = server.clock
         self.front: Front = Front(server.clock, server.opts.maxHttpBufferSize)
@@ -169,6 +172,14 @@ class Cluster:
         self.counted()
         # What was passed on a second ago and hasn't come by now was lost.
         row.received, self._passedBefore = max(row.received, self._passedBefore), self.page.passedTo(row)
+        gone = {number for number in self.neighbours if self.page.rowOf(number) is None}
+        for number in gone & self._goneBefore:
+            # What it has sent was read since.
+            neighbour = self.neighbours[number]
+            attempt(neighbour.lose)
+            self.neighbourLost(neighbour)
+            self.front.dropUnanswered(neighbour)
+        self._goneBefore = gone
 
     def counted(self) -> None:
         """Tell the others how many sessions there are here, and whether new ones are opened."""
@@ -224,7 +235,9 @@ class Cluster:
         if sid:
             owner = self._ownerOf(sid)
             neighbour = None if owner is None else self.neighbours.get(owner)
-            return None if neighbour is None else Place(neighbour, False)
+            # A program that it has started may keep the sockets of a worker open that is gone: the parent knows.
+            isThere = neighbour is not None and self.page.rowOf(neighbour.number) is not None
+            return Place(neighbour, False) if neighbour is not None and isThere else None
         if method != b"GET":
             return None
         neighbour = self._withFewer()

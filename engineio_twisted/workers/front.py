@@ -140,6 +140,12 @@ class Front:
         for link in list(self._free.get(neighbour.number, ())):
             attempt(link.drop)
 
+    def dropUnanswered(self, neighbour: INeighbour) -> None:
+        """Drop the links to a worker of whose requests no answer has begun to come, and none will."""
+        for link in list(self._links.get(neighbour.number, ())):
+            if link.isUnanswered:
+                attempt(link.drop)
+
     def stop(self) -> None:
         """Drop all links."""
         for links in list(self._links.values()):
@@ -168,6 +174,11 @@ class FrontLink(Protocol):
         self._passed: PassedRequest | None = None
         self._pipe: ClientPipe | None = None
         self._deadline: Cancellable | None = None
+
+    @property
+    def isUnanswered(self) -> bool:
+        """Whether a request waits for the beginning of its response."""
+        return self._passed is not None and not self._passed.sentLength
 
     def ask(self, passed: PassedRequest, request: bytes) -> None:
         """Send the frame of a request, whose response goes to where it came from."""

@@ -140,3 +140,28 @@ def test_slowReaderOfAWorkerThatEnds() -> None:
     pair.advance(1)
     assert client.received.endswith(b"z" * 200_000)
     assert pair.leftovers() == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_deadWorkerWhoseSocketsStayOpen(mode: str) -> None:
+    """
+    A program that the application has started by a fork keeps all that its worker had open, when that is killed.
+
+    Its ids are unknown from then on, as the parent has noted that it is gone, and what waits for it is cut.
+    """
+    with MemoryCluster(application, mode=mode, pingInterval=10**6) as kit:
+        sid, _ = openSession(kit, 2, "EIO=4&transport=polling")
+        kit.stall(2)
+        waiting = RawClient(kit, 1)
+        if mode == "relay":
+            waiting.say(GET.replace(SID, sid))
+        kit.workers[2].row.clear()
+        client = RawClient(kit, 1)
+        client.say(GET.replace(SID, sid))
+        assert client.taken().startswith(b"HTTP/1.1 400 ")
+        kit.advance(1)
+        kit.advance(1)
+        assert waiting.isOver == (mode == "relay")
+        assert not kit.workers[1].cluster.neighbours
+        kit.kill(2)
+        assert [*kit.workers[1].cluster.neighbours] == [3]
