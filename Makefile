@@ -88,9 +88,14 @@ test-measured: $(VENV)/test
 test-slow: $(VENV)/test
 	$(BIN)/python $(PYTEST) -m apart $(PYTEST_ARGS)
 
-# What tests programs and documentation around the package, or modules that import nothing of Twisted or Autobahn.
+# What tests programs and documentation around the package, or modules that import nothing of Twisted or Autobahn; and
+# tables of hundreds of inputs for what other modules show to be the same on all versions.
 LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/hostile/test_soak.py \
-	tests/operation/test_deployment.py tests/operation/test_systemd.py tests/test_imports.py
+	tests/operation/test_deployment.py tests/operation/test_systemd.py tests/test_imports.py \
+	tests/socketio/test_packet.py tests/socketio/test_binary.py tests/socketio/test_msgpack.py \
+	tests/socketio/test_other_clients.py tests/hostile/test_bad_socketio.py tests/hostile/test_bad_socketio_handlers.py \
+	tests/hostile/test_socketio_sessions.py tests/workers/test_cluster_bytes.py tests/workers/test_frames.py \
+	tests/workers/test_page.py tests/workers/test_slots.py
 # The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: $(VENV)-lowest/test
 	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=%) --deselect=tests/testing/test_chat_tests.py::test_faults $(PYTEST_ARGS)
