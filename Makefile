@@ -14,13 +14,14 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-slow test-lowest soak lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
+.PHONY: help run test test-measured test-slow test-lowest test-workers soak lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
 	@echo "make test   run the tests: lint, types, behaviour, coverage; all, whichever fails"
 	@echo "make test-slow  the tests that make test leaves out: builds of pages, further peers, every place to cut"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
+	@echo "make test-workers  the tests with real clients against two workers, whose connections come to each in turn"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   the documentation as a site, in docs/_build/html; a warning is an error"
@@ -99,6 +100,11 @@ LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/hostile/test_soa
 # The tests without real clients: what differs between versions of the libraries shows without them.
 test-lowest: $(VENV)-lowest/test
 	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=%) --deselect=tests/testing/test_chat_tests.py::test_faults $(PYTEST_ARGS)
+
+# Those who stop a server and start another one on its port are left out: the port is not that of a server.
+WITH_WORKERS = tests/clients/test_node_client.py tests/clients/test_node_client_options.py tests/clients/test_python_engineio_client.py
+test-workers: $(VENV)/test
+	WORKERS=2 $(BIN)/python $(PYTEST) $(WITH_WORKERS) -k 'not test_reconnect' $(PYTEST_ARGS)
 
 # SOAK_SECONDS in the environment makes it shorter.
 soak: $(VENV)/test

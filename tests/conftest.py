@@ -7,6 +7,7 @@ import gc
 import importlib
 import importlib.util
 import ipaddress
+import os
 import pkgutil
 import shutil
 import signal
@@ -30,6 +31,7 @@ import engineio_twisted
 from engineio_twisted import EngineIOResource, FastSite, Server, Site
 
 from .kit.clients import INTEROP, Run, programs, scenarios
+from .kit.joined import InTurn, Joined
 from .kit.serving import Listening, listenWith, memoryArena, started
 from .kit.tools import require
 from .kit.wire import Hostile, arena
@@ -206,22 +208,45 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def serve(siteClass: type[Site]) -> Iterator[Callable[..., Any]]:
+def workers() -> int:
+    """How many workers `serve` starts, as WORKERS in the environment says: 0 is one server, without others."""
+    return int(os.environ.get("WORKERS", "0"))
+
+
+@pytest.fixture
+def serve(siteClass: type[Site], workers: int) -> Iterator[Callable[..., Any]]:
     """
     A coroutine function that starts a server on a free port of loopback: `running = await serve(pingInterval=300)`.
 
     `setup(server)`, where given, is called before the server listens. `port` is for a server whose port another takes
     over: that of `freePort`. The servers are closed after the test.
+
+    With workers so many servers are joined as processes are. Connections come to each in turn, `setup` is called with
+    each, and `server` of what is returned is the first one.
     """
-    servers = []
+    servers: list[Any] = []
+    ports: list[Any] = []
 
     async def start(setup: Callable[[Any], object] | None = None, port: int = 0, **options: Any) -> Listening:
+        if workers:
+            from twisted.internet import reactor
+
+            joined = Joined(workers, **options)
+            servers.append(joined)
+            for each in joined.servers if setup is not None else []:
+                setup(each)
+            everything: Any = reactor
+            ports.append(everything.listenTCP(port, InTurn(joined.sites), interface="127.0.0.1"))
+            joined.start()
+            return Listening(joined.servers[0], ports[-1].getHost().port)
         servers.append(listenWith(siteClass, f"tcp:{port}:interface=127.0.0.1", **options))
         return await started(servers[-1], setup)
 
     yield start
+    for each in ports:
+        pytest_twisted.blockon(each.stopListening())
     for server in servers:
-        pytest_twisted.blockon(server.close())
+        pytest_twisted.blockon(_asDeferred(server.close()) if workers else server.close())
 
 
 @pytest.fixture

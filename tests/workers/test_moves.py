@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,17 +11,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
 
-from engineio_twisted import Server
-from engineio_twisted.listening import NotImplementedResource
-from engineio_twisted.web.fast import siteFor
-from engineio_twisted.workers.cluster import Cluster
 from engineio_twisted.workers.handover import Neighbour
-from engineio_twisted.workers.page import SharedPage
 
+from ..kit.joined import Joined
 from ..kit.wire import Response, Wire, connectTo, eventually, http, makeFrame, pause, target, upgrade, within
 
 SILENT: dict[str, Any] = {"pingInterval": 10**8}
@@ -49,23 +44,11 @@ def descriptorsAreClosed(listened: None) -> Iterator[None]:
 class Worker:
     """One of the workers: its server, and what its application saw."""
 
-    def __init__(self, reactor: Any, page: SharedPage, number: int, mayMove: bool, options: dict[str, Any]) -> None:
+    def __init__(self, server: Any, cluster: Any) -> None:
         self.sockets: list[Any] = []
         self.closes: list[str] = []
-        self.server = Server(reactor=reactor, idPrefix=f"{number}-", **{**SILENT, **options})
-        self.site = siteFor(NotImplementedResource(), reactor)
-        self.server.attach(self.site)
-        self.cluster = Cluster(
-            self.server,
-            self.site,
-            page,
-            page.claim(number - 1, number),
-            prefix="",
-            count=2,
-            stats=lambda: succeed({}),
-            mayMove=mayMove,
-        )
-        self.server.on("connection", self._connected)
+        self.cluster = cluster
+        server.on("connection", self._connected)
 
     def _connected(self, socket: Any) -> None:
         self.sockets.append(socket)
@@ -135,40 +118,33 @@ def summary(response: Response) -> tuple[int, bytes]:
 
 
 @asynccontextmanager
-async def joined(unix: bool = False, mayMove: bool = True, **options: Any) -> AsyncIterator[Two]:
+async def joinedTwo(unix: bool = False, mayMove: bool = True, **options: Any) -> AsyncIterator[Two]:
     """Start two workers of this process, that are joined as processes are."""
     from twisted.internet import reactor
 
     before = openDescriptors()
-    page = SharedPage(bytearray(SharedPage.sizeOf(4)), 4)
-    workers = [Worker(reactor, page, number, mayMove, options) for number in (1, 2)]
-    one, other = (each.cluster for each in workers)
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    neighbours = [Neighbour(reactor, ends[0], 2, 1, one), Neighbour(reactor, ends[1], 1, 0, other)]
-    one.addNeighbour(neighbours[0])
-    other.addNeighbour(neighbours[1])
+    joined = Joined(mayMove=mayMove, **{**SILENT, **options})
+    workers = [Worker(*each) for each in zip(joined.servers, joined.clusters, strict=True)]
+    neighbours = [joined.neighbours[1, 2], joined.neighbours[2, 1]]
     listening: Any = reactor
     # Paths of UNIX sockets are short.
     with TemporaryDirectory(dir="/tmp", prefix="workers-") as folder:
         if unix:
             paths = [Path(folder) / str(number) for number in (1, 2)]
-            ports = [listening.listenUNIX(str(path), each.site) for path, each in zip(paths, workers, strict=True)]
+            ports = [listening.listenUNIX(str(path), each) for path, each in zip(paths, joined.sites, strict=True)]
             places: list[Any] = list(paths)
         else:
-            ports = [listening.listenTCP(0, each.site, interface="127.0.0.1") for each in workers]
+            ports = [listening.listenTCP(0, each, interface="127.0.0.1") for each in joined.sites]
             places = [each.getHost().port for each in ports]
-        for each in workers:
-            each.cluster.start()
+        joined.start()
         two = Two(workers, neighbours, places)
         try:
             yield two
         finally:
             for wire in two.wires:
                 wire.drop()
-            await gatherResults([each.server.close() for each in workers])
+            await joined.close()
             await gatherResults([Deferred.fromCoroutine(wire.lost()) for wire in two.wires])
-            for each in workers:
-                each.cluster.stop()
             await gatherResults([each.stopListening() for each in ports])
             # Connections that were read together leave a moment later.
             await eventually(lambda: openDescriptors() <= before, "the end of all connections")
@@ -183,7 +159,7 @@ overEachKind = pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"
 @pytest_twisted.ensureDeferred
 async def test_wrongWorker(unix: bool, mayMove: bool) -> None:
     """What waits is read, what comes later too, and messages are sent in order, by connections to the other worker."""
-    async with joined(unix, mayMove) as two:
+    async with joinedTwo(unix, mayMove) as two:
         sid = await two.open(1)
         (session,) = two.workers[0].sockets
         session.send("early")
@@ -220,7 +196,7 @@ def counted(sid: str) -> bytes:
 @pytest_twisted.ensureDeferred
 async def test_cutBodies(request_: Callable[[str], bytes], mayMove: bool) -> None:
     """A request in two pieces, of which the second comes after the connection has moved, if it does, is one request."""
-    async with joined(mayMove=mayMove) as two:
+    async with joinedTwo(mayMove=mayMove) as two:
         sid = await two.open(1)
         reader = await two.connect(1)
         for number, cut in enumerate(CUTS, 1):
@@ -241,7 +217,7 @@ async def test_cutBodies(request_: Callable[[str], bytes], mayMove: bool) -> Non
 @pytest_twisted.ensureDeferred
 async def test_pipelinedForTwoOwners(mayMove: bool) -> None:
     """Requests for sessions of both workers, all in one segment, are answered in order."""
-    async with joined(mayMove=mayMove) as two:
+    async with joinedTwo(mayMove=mayMove) as two:
         sids = [await two.open(1), await two.open(2)]
         wire = await two.connect(1)
         requests, wanted = [], []
@@ -259,7 +235,7 @@ async def test_pipelinedForTwoOwners(mayMove: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_thirdMove() -> None:
     """A connection that has moved twice stays, and its requests are relayed; only an upgrade moves it once more."""
-    async with joined() as two:
+    async with joinedTwo() as two:
         sids = [await two.open(1), await two.open(2)]
         wire = await two.connect(1)
         for number in range(6):
@@ -276,7 +252,7 @@ async def test_thirdMove() -> None:
 @pytest_twisted.ensureDeferred
 async def test_expectsContinue(mayMove: bool) -> None:
     """A client that waits for leave to send its body gets that once, from whoever has the connection."""
-    async with joined(mayMove=mayMove) as two:
+    async with joinedTwo(mayMove=mayMove) as two:
         sid = await two.open(1)
         wire = await two.connect(2)
         request = post(sid, "4body", headers=[("Expect", "100-continue")])
@@ -295,7 +271,7 @@ async def test_expectsContinue(mayMove: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_oldHTTP(mayMove: bool) -> None:
     """A client of HTTP/1.0 is answered, and the connection closed."""
-    async with joined(mayMove=mayMove) as two:
+    async with joinedTwo(mayMove=mayMove) as two:
         sid = await two.open(1)
         wire = await two.connect(2)
         assert summary(await ask(wire, post(sid, "4old", version="1.0"))) == (200, b"ok")
@@ -310,7 +286,7 @@ async def test_oldHTTP(mayMove: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_upgrade(unix: bool, mayMove: bool) -> None:
     """A WebSocket that comes to the other worker, with its probe in the same segment, takes over what waits."""
-    async with joined(unix, mayMove) as two:
+    async with joinedTwo(unix, mayMove) as two:
         sid = await two.open(1)
         (session,) = two.workers[0].sockets
         wire = await two.connect(2)
@@ -332,7 +308,7 @@ async def test_upgrade(unix: bool, mayMove: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_secondGet(mayMove: bool) -> None:
     """Two GETs at once, by the owner and by the other worker, end the session as they do in one process."""
-    async with joined(mayMove=mayMove) as two:
+    async with joinedTwo(mayMove=mayMove) as two:
         sid = await two.open(1)
         first, second = await two.connect(2), await two.connect(1)
         first.send(get(sid))
@@ -346,7 +322,7 @@ async def test_secondGet(mayMove: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_droppedPoll(mayMove: bool) -> None:
     """A client that drops its poll at the other worker has left."""
-    async with joined(mayMove=mayMove) as two:
+    async with joinedTwo(mayMove=mayMove) as two:
         sid = await two.open(1)
         wire = await two.connect(2)
         wire.send(get(sid))
@@ -360,7 +336,7 @@ async def test_droppedPoll(mayMove: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_unknownIds(sid: str) -> None:
     """An id that nobody knows is refused as in one process, and the connection is as good as before."""
-    async with joined() as two:
+    async with joinedTwo() as two:
         known = await two.open(1)
         wire = await two.connect(2)
         for request in (get(sid), post(sid, "4x")):
@@ -375,7 +351,7 @@ async def test_ownerIsGone() -> None:
     from twisted.internet import reactor
 
     watching: Any = reactor
-    async with joined() as two:
+    async with joinedTwo() as two:
         sid = await two.open(1)
         connection = two.neighbours[1].connection
         # As if the owner died in the turn in which the request comes.
@@ -397,7 +373,7 @@ async def test_fullQueue() -> None:
     from twisted.internet import reactor
 
     watching: Any = reactor
-    async with joined() as two:
+    async with joinedTwo() as two:
         sid = await two.open(1)
         connection = two.neighbours[0].connection
         watching.removeReader(connection)
@@ -418,7 +394,7 @@ async def test_fullQueue() -> None:
 @pytest_twisted.ensureDeferred
 async def test_manyMoves() -> None:
     """After 2000 moves both ways there are as many descriptors as before."""
-    async with joined() as two:
+    async with joinedTwo() as two:
         sids = [await two.open(1), await two.open(2)]
         before = openDescriptors()
         for _ in range(1000):
@@ -434,7 +410,7 @@ async def test_manyMoves() -> None:
 @pytest_twisted.ensureDeferred
 async def test_manyRelays() -> None:
     """2000 requests are relayed on one link, and then there are as many descriptors as before."""
-    async with joined(mayMove=False) as two:
+    async with joinedTwo(mayMove=False) as two:
         sid = await two.open(1)
         wire = await two.connect(2)
         assert (await ask(wire, post(sid, "4x"))).body == b"ok"
