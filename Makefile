@@ -14,7 +14,7 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-slow test-lowest test-workers soak lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
+.PHONY: help run test test-measured test-slow test-lowest test-workers soak soak-workers lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make test-workers  the tests with real clients against two workers, whose connections come to each in turn"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
+	@echo "make soak-workers  the same with workers that are killed, hang and are replaced meanwhile"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   the documentation as a site, in docs/_build/html; a warning is an error"
 	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
@@ -109,6 +110,9 @@ test-workers: $(VENV)/test
 # SOAK_SECONDS in the environment makes it shorter.
 soak: $(VENV)/test
 	$(BIN)/python -m tests.soak
+
+soak-workers: $(VENV)/test
+	$(BIN)/python -m tests.soak.workers
 
 # FUZZ_ARGS names targets, and more (`python -m fuzz --help`). What fails is put into fuzz/found.
 fuzz: $(VENV)/fuzz

@@ -42,9 +42,9 @@ react(lambda reactor: Deferred.fromCoroutine(server.main(reactor)))
 """
 
 
-def soak(seconds: int, *command: str) -> subprocess.CompletedProcess[str]:
+def soak(seconds: int, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # The path last: it adds the package to what the folder already gives.
-    environment = {**os.environ, **pythonPath(), "SOAK_SECONDS": str(seconds), "SOAK_RATE": "100"}
+    environment = {**os.environ, **pythonPath(), "SOAK_SECONDS": str(seconds), "SOAK_RATE": "100", **variables}
     return subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
     )
@@ -54,6 +54,14 @@ def soak(seconds: int, *command: str) -> subprocess.CompletedProcess[str]:
 def test_short() -> None:
     """Some hundred sessions that come, talk and vanish leave nothing behind, and no message is lost."""
     ended = soak(8, "-m", "tests.soak")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "nothing left, nothing lost" in ended.stdout
+
+
+@pytest.mark.apart
+def test_shortWithWorkers() -> None:
+    """Workers that are killed and replaced: sessions of the others lose nothing, and nothing is left."""
+    ended = soak(16, "-m", "tests.soak.workers", SOAK_RATE="10", SOAK_WORKERS="2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "nothing left, nothing lost" in ended.stdout
 

@@ -29,7 +29,7 @@ from typing import Any
 from engineio_twisted.protocol.packet import Packet, PacketType
 from engineio_twisted.protocol.payload import codecFor
 from engineio_twisted.testing.requests import takeBody, takeHead
-from engineio_twisted.testing.websocket import takeFrame
+from engineio_twisted.testing.websocket import Frame, takeFrame
 
 from ..kit.wire import CLOSE, TEXT, makeFrame
 from .plan import COMPLETE, FROM_CLIENT, FROM_SERVER, PING_INTERVAL, PING_TIMEOUT, Checked, Message, message, planOf
@@ -50,7 +50,15 @@ _ABORT = struct.pack("ii", 1, 0)
 
 
 class LostError(Exception):
-    """The connection closed before what was waited for had come."""
+    """
+    The connection closed before what was waited for had come.
+
+    @ivar isPartial: whether some of it had.
+    """
+
+    def __init__(self, isPartial: bool) -> None:
+        super().__init__(isPartial)
+        self.isPartial = isPartial
 
 
 class Connection:
@@ -133,7 +141,7 @@ class Connection:
         """Wait until something can be taken out of what came."""
         while (found := take()) is None:
             if self.isLost:
-                raise LostError
+                raise LostError(bool(self.received))
             yield
         return found
 
@@ -438,11 +446,15 @@ class Session:
                 assert self.mayEnd, "the WebSocket was lost"
                 break
             if frame.opcode == CLOSE:
-                assert self.mayEnd, f"the WebSocket was closed: {frame}"
+                if not self.mayEnd:
+                    self.closed(frame)
                 connection.send(makeFrame(frame.payload[:2], CLOSE))
             else:
                 self.take(saidBy(self.codec.decodePacket(frame.text if frame.opcode == TEXT else frame.payload)))
         self.isOver = True
+
+    def closed(self, frame: Frame) -> None:
+        raise AssertionError(f"the WebSocket was closed: {frame}")
 
     @property
     def mayEnd(self) -> bool:
@@ -473,7 +485,9 @@ class Session:
             self.checked.take(packet)
             asked, self.asked = self.asked, None
         else:
-            kind, asked, data = EVENT.fullmatch(packet).groups()  # type: ignore[union-attr]
+            found = EVENT.fullmatch(packet)
+            assert found is not None, f"an odd packet: {packet[:80]!r}"
+            kind, asked, data = found.groups()
             if kind == "0":
                 self.isJoined = True
                 return
@@ -538,7 +552,8 @@ class Session:
             raise VanishedError
         try:
             status, body = yield from connection.response()
-            assert status == 101, f"{status} {body!r}"
+            if status != 101:
+                self.upgradeRefused(status, body)
             connection.send(makeFrame("2probe"))
             if plan.end == "vanish probing":
                 yield from self.after(plan.serial % 3 * 0.01)
@@ -570,6 +585,9 @@ class Session:
         self.isPausing = False
         self.activities.append(self.listen())
 
+    def upgradeRefused(self, status: int, body: bytes) -> None:
+        raise AssertionError(f"{status} {body!r}")
+
     def leave(self) -> Activity:
         """Wait until the session is over, by whoever is to end it."""
         plan = self.plan
@@ -599,7 +617,13 @@ class Session:
 
 
 class Load:
-    """All sessions, and what runs them."""
+    """
+    All sessions, and what runs them.
+
+    @cvar sessionType: what a session is.
+    """
+
+    sessionType: type[Session] = Session
 
     def __init__(self, port: int, seed: int) -> None:
         self.port, self.seed = port, seed
@@ -612,6 +636,8 @@ class Load:
         self.now = time.monotonic()
         self.live = self.mostLive = self.opening = self.opened = self.upgraded = self.pings = 0
         self.said = self.received = self.problemCount = 0
+        # Clients whose sessions were broken off: they come back.
+        self.again = 0
         self.longest = 0.0
         self.ends: Counter[str] = Counter()
         self.ways: Counter[str] = Counter()
@@ -625,7 +651,7 @@ class Load:
         self.live += 1
         self.opening += 1
         self.mostLive = max(self.mostLive, self.live)
-        Session(self, serial).run()
+        self.sessionType(self, serial).run()
 
     def finished(self, session: Session, problem: str) -> None:
         plan = session.plan
@@ -661,7 +687,7 @@ class Load:
         began = self.now = time.monotonic()
         serial, told = first, began
         while self.now - began < seconds:
-            while (serial - first) < (self.now - began) * rate and self.opening < MOST_OPENING:
+            while (serial - first) < (self.now - began) * rate + self.again and self.opening < MOST_OPENING:
                 self.begin(serial)
                 serial += 1
             self.turn()

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import reactor as installed
@@ -126,6 +127,10 @@ class Talk:
     def upgraded(self, transport: object) -> None:
         self.totals.upgraded += 1
 
+    def reasons(self) -> Sequence[str]:
+        """The reasons by which it may end."""
+        return reasonsFor(self.end)
+
     def closed(self, reason: str, description: object) -> None:
         totals, who = self.totals, f"session {self.serial} ({self.end})"
         if self.isClosed:
@@ -133,11 +138,12 @@ class Talk:
         self.isClosed = True
         if self.timer is not None:
             self.timer.cancel()
-        if reason not in reasonsFor(self.end):
+        if reason not in self.reasons():
             totals.problem(f"{who} closed by {reason}: {description}")
         if self.checked.problem:
             totals.problem(f"{who}: {self.checked.problem}")
-        if "client" in COMPLETE.get(self.end, ()) and self.checked.count != self.fromClient:
+        isComplete = reason in reasonsFor(self.end) and "client" in COMPLETE.get(self.end, ())
+        if isComplete and self.checked.count != self.fromClient:
             totals.problem(f"{who}: {self.checked.count} of {self.fromClient} messages came, then {reason}")
         totals.received += self.checked.count
         totals.sent += self.said
