@@ -701,11 +701,13 @@ async def test_workers(tmp_path: Path, certificate: Certificate, name: str) -> N
             visitors = [Visitor(here) for _ in range(12)]
             await all_(each.open() for each in visitors)
             for text in ("hello", "again", "still here"):
-                await all_(each.echo(text) for each in visitors)
+                # Each has words of its own, so that none can get another's.
+                await all_(each.echo(f"{text}, {each.sid}") for each in visitors)
             sockets = [await here.openWebSocket() for _ in range(4)]
-            for _, wire in sockets:
-                wire.send(makeFrame("4hello"))
-                assert await wire.text() == "4hello"
+            for sid, wire in sockets:
+                wire.send(makeFrame(f"4hello, {sid}"))
+            for sid, wire in sockets:
+                assert await wire.text() == f"4hello, {sid}"
             await all_(each.close() for each in visitors)
             for _, wire in sockets:
                 wire.drop()
