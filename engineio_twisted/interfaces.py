@@ -289,6 +289,9 @@ class IRequestDirector(Interface):
     def place(method: bytes, uri: bytes) -> Any:
         """Return the process that serves a request; None if it is this one."""
 
+    def placeOfIdle() -> Any:
+        """Return the process to which a connection moves that would be closed here; None if it is closed."""
+
     def mayMove(place: Any) -> bool:
         """Return whether a connection may move to a process that L{place} has returned."""
 

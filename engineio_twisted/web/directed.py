@@ -70,7 +70,7 @@ class Released(Forwarded):
 
     @param channel: the channel that has it until now.
     @param data: what was read of it and not served.
-    @ivar moves: how often it has moved, this time included.
+    @ivar moves: how often it has moved for a request, this time included.
     @ivar acceptedAt: when it was accepted, in seconds of the system's monotonic clock.
     @ivar served: how many requests were served on it.
     """
@@ -78,7 +78,8 @@ class Released(Forwarded):
     def __init__(self, channel: DirectedChannel, data: bytes) -> None:
         self.peer: Any = channel.transport.getPeer()
         self.host: Any = channel.getHost()
-        self.moves: int = channel.moves + 1
+        # Without a request it may move as often as before.
+        self.moves: int = channel.moves + bool(data)
         self.acceptedAt: float = channel.acceptedAt
         self.served: int = channel.served
         super().__init__(channel.site, detach(channel), None, data)
@@ -150,6 +151,20 @@ class DirectedChannel(FastChannel):
                     raise RequestMoved
         self._lines = []
         super().allHeadersReceived()
+
+    def finish(self, until: float) -> None:
+        """
+        Close the connection, as L{Channel.finish}; if nothing is asked on it just now, another process may have it.
+
+        A client may be about to send a request on it, which would be cut.
+        """
+        isIdle = not (self.requests or self._buffer or self._dataBuffer) and isMovable(self.transport)
+        for server in self.site.servers if isIdle else ():
+            place = None if server.director is None else server.director.placeOfIdle()
+            if place is not None:
+                server.director.move(place, Released(self, b""))
+                return
+        super().finish(until)
 
     def _isInHead(self) -> bool:
         return not self._isReleased and super()._isInHead()
@@ -224,6 +239,10 @@ def adopt(site: Site, carrier: Any, facts: Any, data: bytes) -> None:
         connection = attach(carrier, arriving, site.reactor)
     except OSError:
         # Its client has gone, or there is no descriptor left. It ends with the copy that is closed here.
+        return
+    if not data:
+        # It came without a request: where the next one is served isn't known yet.
+        arriving.channel.isSettled = False
         return
     try:
         arriving.channel.dataReceived(data)

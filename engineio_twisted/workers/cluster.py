@@ -243,6 +243,11 @@ class Cluster:
         neighbour = self._withFewer()
         return None if neighbour is None else Place(neighbour, True)
 
+    def placeOfIdle(self) -> Place | None:
+        neighbour = None if self.server.isReady else self._withFewer()
+        place = None if neighbour is None else Place(neighbour, False)
+        return place if place is not None and self.mayMove(place) else None
+
     def mayMove(self, place: Place) -> bool:
         return self._mayMove and place.neighbour.takesConnections
 

@@ -322,3 +322,19 @@ def test_manyMovesLeaveNothing(mode: str) -> None:
             assert play(kit, story, 2, 1) == first
         assert ([len(each.clock.calls) for each in kit._network.processes], len(kit.links.open)) == before
         assertIdle(kit)
+
+
+def test_idleConnectionsOfAWorkerThatIsReplaced() -> None:
+    """A kept connection on which nothing is asked stays open when its worker ends: another worker has it."""
+    with MemoryCluster(application, workers=2) as kit:
+        clients = [RawClient(kit, worker) for worker in (1, 2)]
+        for each in clients:
+            each.say(request("GET", "EIO=4&transport=polling"))
+            assert each.taken().startswith(b"HTTP/1.1 200 ")
+        kit.reload()
+        kit.advance(1)
+        kit.advance(10)
+        for each in clients:
+            each.say(request("GET", "EIO=4&transport=polling"))
+            assert each.taken().startswith(b"HTTP/1.1 200 ")
+        assert {int(each.partition("-")[0]) for each in kit.sockets} <= {3, 4}
