@@ -842,21 +842,29 @@ static void broadcastPacket(struct client *client, int type, const byte *data, s
 
 /* polling-echo: a GET always waits, and a message is posted when the one before has come back */
 
-/* With --mixed the POSTs of all sessions share their connections, as behind a proxy with a pool: the one that has been
- * free for the longest time carries the next one, whichever session it is of. */
+/* With --mixed the POSTs of all sessions share their connections, as behind a proxy with a pool: any that is free carries
+ * the next one, whichever session it is of. In a fixed order all of them could come to the wrong worker, or none. */
 static struct connection **freeConnections;
-static size_t firstFree, countFree;
+static size_t countFree;
 
 static void putFree(struct connection *connection) {
-    freeConnections[(firstFree + countFree++) % options.connections] = connection;
+    freeConnections[countFree++] = connection;
+}
+
+static struct connection *takeFree(void) {
+    static unsigned state = 1;
+    state = state * 1103515245u + 12345u;
+    size_t chosen = (state >> 16) % countFree;
+    struct connection *connection = freeConnections[chosen];
+    freeConnections[chosen] = freeConnections[--countFree];
+    return connection;
 }
 
 static struct connection *connectionToPost(struct client *client) {
     struct connection *connection = &client->other;
     if (options.mixed) {
         /* There are as many as sessions, and each session needs one at a time. */
-        connection = freeConnections[firstFree++ % options.connections];
-        countFree--;
+        connection = takeFree();
         connection->client = client;
     }
     client->isPosting = true;

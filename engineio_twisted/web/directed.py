@@ -152,6 +152,11 @@ class DirectedChannel(FastChannel):
         self._lines = []
         super().allHeadersReceived()
 
+    def _awaitHead(self) -> None:
+        # What was relayed has come whole.
+        if self.whenDone is None:
+            super()._awaitHead()
+
     def finish(self, until: float) -> None:
         """
         Close the connection, as L{Channel.finish}; if nothing is asked on it just now, another process may have it.

@@ -147,6 +147,8 @@ class RelayedTransport:
         self._channel: Any = None
         self._protocol: Any = None
         self._isPaused = False
+        # While the request is begun, what is written: as a rule that is the response, and goes out in one piece.
+        self._held: list[bytes] | None = []
 
     def begin(self, site: Any, facts: Facts, request: bytes) -> None:
         """Serve a request."""
@@ -155,8 +157,16 @@ class RelayedTransport:
         channel.whenDone = self._done
         # The front has refused what is too large. What it has read is written anew here, with some spaces more.
         channel.totalHeadersSize = channel.MAX_LENGTH = 2 * MAX_HEAD
+        # It is asked once, and the front has the deadlines of what is between requests.
+        channel.timeOut = None
         channel.makeConnection(self)
         channel.dataReceived(request)
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            writeAtOnce(self._link, b"".join(held))
 
     @property
     def protocol(self) -> Any:
@@ -165,6 +175,7 @@ class RelayedTransport:
 
     @protocol.setter
     def protocol(self, protocol: Any) -> None:
+        self._release()
         self._protocol = protocol
         self.isPipe = True
         writeAtOnce(self._link, frame(Kind.UPGRADED))
@@ -183,8 +194,12 @@ class RelayedTransport:
         if self.disconnected:
             return
         # In one piece with the response, as a rule.
-        self._link.write(frame(kind))
-        flushAtOnce(self._link)
+        if self._held is None:
+            self._link.write(frame(kind))
+            flushAtOnce(self._link)
+        else:
+            self._held.append(frame(kind))
+            self._release()
         if unsent(self._link):
             self._link.unregisterProducer()
             # Called at once, and again when all is written.
@@ -231,8 +246,12 @@ class RelayedTransport:
         if self.isPipe:
             writeAtOnce(self._link, data)
             return
-        for each in answerFrames(data):
-            self._link.write(each)
+        frames = answerFrames(data)
+        if self._held is None:
+            for each in frames:
+                self._link.write(each)
+        else:
+            self._held += frames
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send the bytes of several pieces to the client."""

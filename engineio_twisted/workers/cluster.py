@@ -129,6 +129,8 @@ class Cluster:
         self._prefix = prefix
         self._mayMove = mayMove
         self.neighbours: dict[int, INeighbour] = {}
+        # Found once: a page of many rows is long to search for each request.
+        self._rows: dict[int, Row] = {}
         # What had been passed on to this worker when it was looked at last.
         self._passedBefore: int = page.passedTo(row)
         row.received = self._passedBefore
@@ -172,7 +174,7 @@ class Cluster:
         self.counted()
         # What was passed on a second ago and hasn't come by now was lost.
         row.received, self._passedBefore = max(row.received, self._passedBefore), self.page.passedTo(row)
-        gone = {number for number in self.neighbours if self.page.rowOf(number) is None}
+        gone = {number for number in self.neighbours if self._rowOf(number) is None}
         for number in gone & self._goneBefore:
             # What it has sent was read since.
             neighbour = self.neighbours[number]
@@ -198,11 +200,20 @@ class Cluster:
 
     def addNeighbour(self, neighbour: INeighbour) -> None:
         """Know another worker from here on."""
+        row = self.page.rowOf(neighbour.number)
+        if row is not None:
+            self._rows[neighbour.number] = row
         self.neighbours[neighbour.number] = neighbour
         self.exchange.addNeighbour(neighbour)
 
+    def _rowOf(self, number: int) -> Row | None:
+        """Return the row of a neighbour; None once the parent says that it is gone."""
+        row = self._rows.get(number)
+        return row if row is not None and row.number == number else None
+
     def neighbourLost(self, neighbour: INeighbour) -> None:
         del self.neighbours[neighbour.number]
+        self._rows.pop(neighbour.number, None)
         self.front.neighbourLost(neighbour)
         self.exchange.neighbourLost(neighbour.number)
 
@@ -236,7 +247,7 @@ class Cluster:
             owner = self._ownerOf(sid)
             neighbour = None if owner is None else self.neighbours.get(owner)
             # A program that it has started may keep the sockets of a worker open that is gone: the parent knows.
-            isThere = neighbour is not None and self.page.rowOf(neighbour.number) is not None
+            isThere = neighbour is not None and self._rowOf(neighbour.number) is not None
             return Place(neighbour, False) if neighbour is not None and isThere else None
         if method != b"GET":
             return None
@@ -294,7 +305,7 @@ class Cluster:
         return self.front.pushReceiver(place.neighbour, query["sid"], there.protocol)
 
     def _goesTo(self, place: Place) -> None:
-        row = self.page.rowOf(place.neighbour.number) if place.isNew else None
+        row = self._rowOf(place.neighbour.number) if place.isNew else None
         if row is not None:
             self.page.passOn(self._row, row)
 
@@ -319,7 +330,7 @@ class Cluster:
         """Return the neighbour that a new session is for; None if it is for this worker."""
         best, least = None, 0
         for each in self.neighbours.values():
-            row = self.page.rowOf(each.number)
+            row = self._rowOf(each.number)
             if row is None or not row.isReady:
                 continue
             load = row.sessions + row.pending + self._underWayTo(row)
