@@ -29,7 +29,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import document, machine
-from harness.processes import BENCHMARKS, BenchmarkError, Running, Server, freePort, generate, raiseFileLimit, running
+from harness.processes import (
+    BENCHMARKS,
+    READY_WITHIN,
+    BenchmarkError,
+    Running,
+    Server,
+    freePort,
+    generate,
+    raiseFileLimit,
+    running,
+)
 from harness.suites import ENGINEIO
 
 WORK = 100
@@ -58,13 +68,29 @@ def load(here: Running, arguments: str, seconds: float) -> Numbers:
     return generate(here, given, within=seconds + 1.5, isBound=False)
 
 
+def areReady(port: int) -> bool:
+    """Return whether all workers are ready."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as response:
+            said = json.load(response)
+    except OSError:
+        return False
+    return bool(said.get("ready") == said.get("workers"))
+
+
 @contextlib.contextmanager
 def started(what: Server) -> Iterator[Running]:
     """Start a server whose workers are all ready."""
-    with running(what, isBound=False) as here:
+    port = freePort()
+    health = ("--health", f"tcp:{port}:interface=127.0.0.1")
+    with running(replace(what, command=(*what.command, *health)), isBound=False) as here:
         try:
             # The first worker listens before the others have started.
-            time.sleep(3)
+            deadline = time.monotonic() + READY_WITHIN
+            while not areReady(port):
+                if time.monotonic() > deadline:
+                    raise BenchmarkError(f"{what.name}: not all workers are ready after {READY_WITHIN} s")
+                time.sleep(0.05)
             yield here
         finally:
             here.process.send_signal(signal.SIGTERM)

@@ -90,7 +90,7 @@ SEQUENCES = {
 }
 
 LANES = ("client", "worker 1", "worker 2")
-"""Who takes part if a request reaches the wrong worker: worker 2 has the session."""
+"""The participants if a request reaches the wrong worker: worker 2 has the session."""
 
 
 class Passage(NamedTuple):

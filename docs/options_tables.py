@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from engineio_twisted.operation.configuration import GROUPS, SETTINGS, Setting
+from engineio_twisted.operation.settings import GROUPS, SETTINGS, Setting
 from engineio_twisted.operation.toml import asToml
 from engineio_twisted.socketio import ConnectionStateRecovery, SocketIOOptions
 

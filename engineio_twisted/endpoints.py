@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from .clock import cancel
 from .listening import listen
-from .operation.configuration import optionsFromText
+from .operation.settings import optionsFromText
 from .protocol.errors import CloseReason, OptionError
 from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import plainAddress

@@ -36,7 +36,7 @@ from zope.interface.verify import verifyObject
 from engineio_twisted import CloseReason, OptionError, Server, attach
 from engineio_twisted.endpoints import MESSAGE_SIZE, PathAddress, SessionEndpoint, SessionPort, SessionTransport
 from engineio_twisted.interfaces import Closing
-from engineio_twisted.operation.configuration import optionsFromText
+from engineio_twisted.operation.settings import optionsFromText
 from engineio_twisted.protocol.packet import PacketType
 from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.producing import HIGH_MARK

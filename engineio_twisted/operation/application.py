@@ -22,8 +22,8 @@ from ..web.access_log import AccessLog, absolute, formatAccess
 from ..web.descriptions import describedEndpoint
 from ..web.fast import siteFor
 from .commandline import Options, fail
-from .configuration import ServiceOptions
 from .named_objects import DEFAULT_APP, described
+from .service_options import ServiceOptions
 
 
 class ApplicationService(SiteService):
@@ -246,7 +246,7 @@ def endCommand(problem: str, twistd: Any, log: Any) -> NoReturn:
     @raise OSError: in the background.
     """
     if "statusPipe" in twistd:
-        # In the background nobody sees what is written, but twistd, in the foreground, is told of an exception.
+        # A daemon has no terminal. Twistd, still in the foreground, prints the text of an exception.
         log.critical("{problem}", problem=problem)
         raise OSError(problem)
     # Which twistd removes only if the reactor has run, or after an exception.

@@ -16,10 +16,11 @@ from .. import __version__
 from ..protocol.errors import OptionError
 from ..server import Server
 from ..web.access_log import STANDARD_OUTPUT, AccessLog
-from .configuration import SETTINGS, CommandLineSettings, ConfigurationError, Path
+from .configuration import CommandLineSettings, ConfigurationError
 from .help import COMMANDS, commandName, everyOption, shortHelp, terminalWidth, whichFlag
 from .help import usage as usageLine
 from .named_objects import findObject
+from .settings import SETTINGS, Path
 from .static import Page, StaticFolder
 from .toml import document
 

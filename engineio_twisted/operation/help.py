@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 import attrs
 
-from .configuration import GROUPS, SETTINGS, Setting
+from .settings import GROUPS, SETTINGS, Setting
 
 SUMMARY = "Serve Engine.IO or Socket.IO over HTTP long-polling and WebSocket."
 

@@ -25,8 +25,8 @@ from ..web.site import Site
 from .application import ApplicationService, commandEndpoint, endCommand, onNextSignal, sayWhatIsServed
 from .commandline import Options as Options
 from .commandline import fail
-from .configuration import ServiceOptions
 from .health import HealthResource, ReadyResource
+from .service_options import ServiceOptions
 
 
 def echo(server: Server) -> None:

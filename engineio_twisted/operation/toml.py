@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from .configuration import GROUPS, ConfigurationError, Setting
+from .configuration import ConfigurationError
+from .settings import GROUPS, Setting
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 

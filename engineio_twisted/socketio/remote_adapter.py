@@ -198,7 +198,7 @@ class RemoteAdapter:
         items.addCallback(self._answer, question)
 
     def _unanswered(self, failure: Failure) -> None:
-        # What a handler raises is logged where it is called.
+        # The caller of a handler logs what it raises.
         if not failure.check(NotSupported):
             self._log.debug("A question of another process failed: {problem}", problem=failure.getErrorMessage())
 

@@ -187,7 +187,7 @@ class RemoteRecovery:
         """
         Return the session with a secret, which another process keeps, or why there is none.
 
-        @param takes: whether it moves here, to be kept for its client; otherwise it stays where it is.
+        @param takes: whether the session moves to this worker; if not, its worker keeps it.
         @param spent: seconds of its time that the client has waited already.
         """
         if not self._others.hosts or len(pid) > MAX_LENGTH:

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from ..ends import attempt
 from ..observer import ServerStats
+from ..operation.service_options import MAX_PREFIX_WITH_WORKERS
 from ..protocol.errors import OptionError
 from ..protocol.options import OptionKeywords, ServerOptions
 from ..server import Server
@@ -29,7 +30,7 @@ from ..workers.cluster import Cluster
 from ..workers.frames import decodeMove, encodeMove
 from ..workers.handover import MAX_MOVING
 from ..workers.interfaces import INeighbour
-from ..workers.owners import MAX_PREFIX, prefixOf
+from ..workers.owners import prefixOf
 from ..workers.page import Row, SharedPage
 from .ends import Process
 from .kit import Kit
@@ -219,8 +220,10 @@ class MemoryCluster(Kit):
         self._application = application
         self._options = options
         self._prefix = options.get("idPrefix", "")
-        if len(self._prefix) > MAX_PREFIX:
-            raise OptionError("idPrefix", self._prefix, f"expected at most {MAX_PREFIX} signs with workers")
+        if len(self._prefix) > MAX_PREFIX_WITH_WORKERS:
+            raise OptionError(
+                "idPrefix", self._prefix, f"expected at most {MAX_PREFIX_WITH_WORKERS} signs with workers"
+            )
         self._count = workers
         self._mode = mode
         super().__init__(ClusterNetwork(Clock()), ServerOptions(**options), leavesTimers)

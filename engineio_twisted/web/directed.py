@@ -1,8 +1,8 @@
 """
 A connection whose next request may be served by another process, to which it moves. docs/architecture/workers.md.
 
-Between two requests a connection is nothing but a socket and what was read of it. A channel that has the whole head of
-a request asks where that is served, before anything is done about it.
+Between two requests a connection is nothing but a socket and the bytes that were read of it. When a channel has the
+whole head of a request, it asks which process serves the request, before it does anything else.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Forwarded:
 
     @param site: the site that serves it here if it comes back.
     @param carrier: its socket, or what stands for that in memory.
-    @param facts: what is told of it to the process that takes it.
+    @param facts: what the process that takes it is told about it.
     @param data: what was read of it and not served.
     @ivar carrier: as given.
     @ivar facts: as given.
@@ -66,7 +66,7 @@ class Forwarded:
 
 class Released(Forwarded):
     """
-    A connection that a channel has had, on its way to another process. Who sends it sets C{facts}.
+    A connection that a channel had, on its way to another process. The sender sets C{facts}.
 
     @param channel: the channel that has it until now.
     @param data: what was read of it and not served.

@@ -64,7 +64,7 @@ class PassedRequest:
         writeAtOnce(self.connection, data)
 
     def registerProducer(self, producer: Any) -> None:
-        """Have a push producer of the response go at the pace of the client, until the response is complete."""
+        """Register a push producer of the response, to follow the pace of the client until the response ends."""
         if self._producer is None:
             self._producer = producer
             self._channel.registerProducer(producer, True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ..operation.configuration import AUTO, MAX_WORKERS
+from ..operation.service_options import AUTO, MAX_WORKERS
 
 
 def countOfWorkers(workers: int | str, root: Path = Path("/")) -> int:

@@ -7,9 +7,6 @@ import re
 LARGEST_NUMBER = 2**31 - 1
 """The largest number that a worker has."""
 
-MAX_PREFIX = 21
-"""Signs of C{idPrefix} with workers, at most: with the largest number and C{-} behind them they are 32."""
-
 _NUMBER = re.compile(r"([1-9][0-9]{0,9})-.")
 
 

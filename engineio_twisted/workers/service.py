@@ -15,7 +15,8 @@ from twisted.web.resource import Resource
 from ..ends import attemptLater
 from ..operation.application import cannotListen, commandEndpoint, endCommand, onNextSignal, sayWhatIsServed
 from ..operation.commandline import CommandFailed, Options
-from ..operation.configuration import AUTO, MAX_WORKERS, CommandLineSettings, ConfigurationError, ServiceOptions
+from ..operation.configuration import CommandLineSettings, ConfigurationError
+from ..operation.service_options import AUTO, MAX_WORKERS, ServiceOptions
 from ..operation.toml import asToml
 from ..protocol.errors import OptionError
 from ..protocol.options import ServerOptions

@@ -13,15 +13,11 @@ import attrs
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-import engineio_twisted.operation.configuration as configuration
+import engineio_twisted.operation.settings as settings
 from engineio_twisted import OptionError, ServerOptions
-from engineio_twisted.operation.configuration import (
-    SETTINGS,
-    CommandLineSettings,
-    ConfigurationError,
-    ServiceOptions,
-    Setting,
-)
+from engineio_twisted.operation.configuration import CommandLineSettings, ConfigurationError
+from engineio_twisted.operation.service_options import ServiceOptions
+from engineio_twisted.operation.settings import SETTINGS, Setting
 from engineio_twisted.operation.tap import CommandService, Options
 from engineio_twisted.protocol.validators import part
 
@@ -342,8 +338,8 @@ def test_aNewOption(monkeypatch: pytest.MonkeyPatch) -> None:
             default=None, converter=part("parts", Parts), metadata={"help": "Parts.", "group": "limits"}
         )
 
-    monkeypatch.setattr(configuration, "get_type_hints", lambda of: get_type_hints(of, localns={"Parts": Parts}))
-    share, policy, parts, deep = configuration._settingsOf(New)
+    monkeypatch.setattr(settings, "get_type_hints", lambda of: get_type_hints(of, localns={"Parts": Parts}))
+    share, policy, parts, deep = settings._settingsOf(New)
     assert (share.flag, share.fromText("0.25"), share.fromText("2"), share.fromText("x"), share.fromFile(False)) == (
         "share",
         0.25,

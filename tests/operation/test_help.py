@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from engineio_twisted.operation.commandline import Options
-from engineio_twisted.operation.configuration import GROUPS, SETTINGS
 from engineio_twisted.operation.help import COMMANDS
+from engineio_twisted.operation.settings import GROUPS, SETTINGS
 
 from ..kit.commandline import failure
 
