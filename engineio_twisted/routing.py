@@ -47,6 +47,7 @@ class RoutedServer(Protocol):
     """A server, as its router knows it. What is a property is made when it is first needed."""
 
     opts: ServerOptions
+    workers: Any
     _counters: Counters
 
     @property
@@ -321,7 +322,7 @@ class Router:
                 raise TypeError(f"generateId returned {type(sid).__name__}: expected text, and not the empty one")
             # A client can be told nothing else.
             sid.encode()
-            if self.director is not None and not sid.startswith(self.opts.idPrefix):
+            if self.server.workers is not None and not sid.startswith(self.opts.idPrefix):
                 expected = (
                     f"expected one that begins with opts.idPrefix, {self.opts.idPrefix!r}, which names this worker"
                 )

@@ -144,7 +144,6 @@ class Cluster:
         server._joinExchange(self.exchange, self._ownerOf)
         site.protocol = DirectedChannel
         server.workers = Workers(self.number, row.slot, count, stats)
-        server._router.director = self
         server._factory.countElsewhere = self._sessionsElsewhere
         server.addObserver(_Counting(self))
         for phase in ("drain", "close"):
@@ -204,6 +203,9 @@ class Cluster:
         if row is not None:
             self._rows[neighbour.number] = row
         self.neighbours[neighbour.number] = neighbour
+        self.counted()
+        # Alone, every request is served here, and nobody is to be told of sessions.
+        self.server._router.director = self
         self.exchange.addNeighbour(neighbour)
 
     def _rowOf(self, number: int) -> Row | None:
@@ -214,6 +216,8 @@ class Cluster:
     def neighbourLost(self, neighbour: INeighbour) -> None:
         del self.neighbours[neighbour.number]
         self._rows.pop(neighbour.number, None)
+        if not self.neighbours:
+            self.server._router.director = None
         self.front.neighbourLost(neighbour)
         self.exchange.neighbourLost(neighbour.number)
 
@@ -238,7 +242,7 @@ class Cluster:
     # Where a request is served
 
     def place(self, method: bytes, uri: bytes) -> Place | None:
-        if not self.neighbours or method == b"OPTIONS":
+        if method == b"OPTIONS":
             return None
         sid = self._sidOf(uri)
         if sid is None:
@@ -362,10 +366,12 @@ class _Counting(ServerObserver):
         self._cluster = cluster
 
     def opened(self, socket: Any) -> None:
-        self._cluster.counted()
+        if self._cluster.neighbours:
+            self._cluster.counted()
 
     def closed(self, socket: Any, reason: Any, description: str) -> None:
-        self._cluster.counted()
+        if self._cluster.neighbours:
+            self._cluster.counted()
 
     def measures(self) -> Iterable[Measure]:
         return self._cluster.measures()
