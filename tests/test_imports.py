@@ -43,6 +43,8 @@ FLOORS["workers"] = {*FLOORS["listening"], "listening", "__init__", "service", "
 # Two modules alone: `test_whoImportsWorkers`.
 for each in ("operation", "testing"):
     FLOORS[each].add("workers")
+# A session at the other end: never the server, nor what serves it.
+FLOORS["client"] = {"protocol", "session", "transports", *COMMON}
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 

@@ -1,0 +1,78 @@
+"""What the transports of one client share: where and how they connect, and what each of their requests carries."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from ..clock import steadyClock
+from ..observer import Counters
+from ..protocol.payload import Codec, codecFor
+from .address import addressOf
+from .options import ClientOptions
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _written(number: int) -> str:
+    digits = ""
+    while number or not digits:
+        number, digit = divmod(number, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits
+
+
+class Connecting:
+    """
+    How the transports of one client connect.
+
+    @param url: the URL of the server.
+    @param opts: the options.
+    @param reactor: connects, and has the time.
+    @ivar address: where to.
+    @ivar clock: the time.
+    @ivar codec: that of the revision.
+    @ivar counters: the counters of what the transports send and receive.
+    @ivar sid: the id of the session; None until it is open.
+    @ivar attempt: how often a connection was tried to resume the session; 0 if never.
+    """
+
+    def __init__(self, url: object, opts: ClientOptions, reactor: Any) -> None:
+        self.opts = opts
+        self.address = addressOf(url, opts.path, opts.addTrailingSlash, opts.query)
+        self.reactor = reactor
+        self.clock: Any = steadyClock(reactor)
+        self.codec: Codec = codecFor(opts.EIO)
+        self.counters: Counters = Counters()
+        self.sid: str | None = None
+        self.attempt: int = 0
+        self._stamps: Iterator[int] = itertools.count(int(self.clock.seconds() * 1000))
+
+    def parameters(self, transport: str, **more: str) -> dict[str, str]:
+        """
+        Return the parameters of a request.
+
+        @param transport: the name of the transport.
+        @param more: others than each request has.
+        """
+        opts = self.opts
+        parameters = {"EIO": str(opts.EIO), "transport": transport}
+        isPolling = transport == "polling"
+        if opts.timestampRequests or (opts.timestampRequests is None and isPolling):
+            parameters[opts.timestampParam] = _written(next(self._stamps))
+        if opts.forceBase64 and not (isPolling and self.sid):
+            parameters["b64"] = "1"
+        if self.sid is not None:
+            parameters["sid"] = self.sid
+            if self.attempt:
+                parameters["attempt"] = str(self.attempt)
+        return parameters | more
+
+    def target(self, transport: str, **more: str) -> str:
+        """Return the target of a request: its path, and its query."""
+        return self.address.target(self.parameters(transport, **more))
+
+    def url(self, transport: str, **more: str) -> str:
+        """Return the URL of a request."""
+        return self.address.url(self.parameters(transport, **more), transport == "websocket")
