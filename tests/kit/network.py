@@ -6,15 +6,16 @@ In memory, time passes whenever nothing else can happen: a test that waits two s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from engineio_twisted.testing import MemoryConnection, MemoryNetwork
@@ -32,7 +33,7 @@ def time() -> IReactorTime:
     return _clocks[-1] if _clocks else reactor  # type: ignore[return-value]
 
 
-class _ClientTransport:
+class ClientTransport:
     """The transport of a protocol at the client's end of a connection in memory."""
 
     def __init__(self, network: MemoryNetwork, protocol: Protocol) -> None:
@@ -48,12 +49,15 @@ class _ClientTransport:
     def connectionLost(self) -> None:
         if not self._isLost:
             self._isLost = True
-            self._protocol.connectionLost()
+            self._protocol.connectionLost(Failure(ConnectionDone()))
 
     # What the protocol does
 
     def write(self, data: bytes) -> None:
         self.connection.send(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def loseConnection(self) -> None:
         self._end(self.connection.finish)
@@ -73,6 +77,12 @@ class _ClientTransport:
     def resumeProducing(self) -> None:
         self.connection.toClient.isHeld = False
         self._network.wake(self.connection)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Never pause it: a test holds the other end back where it wants to."""
+
+    def unregisterProducer(self) -> None:
+        pass
 
     def getHost(self) -> Any:
         return self.connection.getPeer()
@@ -124,7 +134,7 @@ class MemoryEndpoint:
         """Connect a client's protocol."""
         if self._factory is None:
             raise ConnectError
-        protocol.makeConnection(_ClientTransport(self.network, protocol))  # type: ignore[arg-type]
+        protocol.makeConnection(ClientTransport(self.network, protocol))  # type: ignore[arg-type]
         return protocol
 
     @contextmanager
