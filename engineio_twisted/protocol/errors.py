@@ -110,7 +110,7 @@ class DecodeError(EngineIOError, ValueError):
 
 class BufferLimitExceeded(EngineIOError):
     """
-    A message was not sent, as its client doesn't take what it is sent and no more is buffered for it.
+    A message was not sent, as the peer doesn't take what it is sent and no more is buffered for it.
 
     @ivar option: the option that set the limit: C{maxBufferedPackets} or C{maxBufferedBytes}.
     @ivar limit: its value.
@@ -119,8 +119,8 @@ class BufferLimitExceeded(EngineIOError):
     option: str
     limit: int
 
-    def __init__(self, option: str, limit: int) -> None:
-        super().__init__(f"the client doesn't take what it is sent: more than {option}, {limit}, would be buffered")
+    def __init__(self, option: str, limit: int, peer: str = "client") -> None:
+        super().__init__(f"the {peer} doesn't take what it is sent: more than {option}, {limit}, would be buffered")
         self.option, self.limit = option, limit
 
 

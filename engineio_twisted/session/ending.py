@@ -25,7 +25,7 @@ CLOSED_BY_SERVER = Closing(CloseReason.FORCED_CLOSE, "closed by the server")
 SHUTTING_DOWN = Closing(CloseReason.SERVER_SHUTTING_DOWN, "the server is closing")
 
 
-def closingFor(reason: CloseReason, description: str | None) -> Closing:
+def closingFor(reason: CloseReason, description: str) -> Closing:
     """
     Return why an application closes a session.
 
@@ -37,9 +37,9 @@ def closingFor(reason: CloseReason, description: str | None) -> Closing:
     except ValueError:
         known = ", ".join(map(repr, map(str, CloseReason)))
         raise ValueError(f"reason {reason!r:.100}: expected a CloseReason, one of {known}") from None
-    if not isinstance(description, str | None):
+    if not isinstance(description, str):
         raise TypeError(f"description of type {type(description).__name__}: expected text")
-    return Closing(reason, CLOSED_BY_SERVER.description if description is None else description)
+    return Closing(reason, description)
 
 
 class Ending:
@@ -92,9 +92,9 @@ class Ending:
             # It may be taking what is buffered, and no pong is received.
             session._host.heartbeats.stop(session)
         if not self.isDrain:
-            description = NO_POLL if isPolled else "the client did not take what was buffered"
+            description = NO_POLL if isPolled else f"the {session.peer} did not take what was buffered"
             closing = self.closing
-            if closing is CLOSED_BY_SERVER:
+            if closing is session.closedHere:
                 closing = closing._replace(description=description)
             self._deadline = session._host.heartbeats.timeouts.callLater(CLOSING_TIMEOUT, session._end, closing)
         _stopProducer(session)

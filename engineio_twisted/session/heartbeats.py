@@ -18,7 +18,6 @@ from ..clock import TURNS, AfterReading, cancel
 from ..ends import attempt
 from ..interfaces import Closing
 from ..protocol.errors import CloseReason
-from ..protocol.options import ServerOptions
 from ..protocol.packet import Packet, PacketType
 from .ending import NO_POLL
 from .patience import Patience
@@ -49,6 +48,20 @@ _WAITING_FOR_CLIENT = (HeartbeatState.AWAITING, HeartbeatState.LISTENING)
 
 # What comes of adding to numbers as large as the reactor's.
 _ROUNDING = 1e-6
+
+
+class HeartbeatTimes(Protocol):
+    """The times of heartbeats: options of a server, or what it has said of them in its handshake."""
+
+    @property
+    def pingInterval(self) -> int:
+        """Return the milliseconds from a heartbeat to the next ping."""
+        ...
+
+    @property
+    def pingTimeout(self) -> int:
+        """Return the milliseconds that the answer to a ping may take."""
+        ...
 
 
 class Beating(Protocol):
@@ -195,10 +208,10 @@ class Reading:
 
 class Heartbeats:
     """
-    The heartbeats of all sessions of a server, and what is done when one is due or comes.
+    The heartbeats of all sessions of a server, or of one client, and what is done when one is due or comes.
 
-    In revision 4 the server pings, in revision 3 the client does. What a session has of it are its C{heartbeatState},
-    C{heartbeatTimer}, C{isHeard} and C{patience}.
+    In revision 4 the server pings, in revision 3 the client does: C{isPinging} of a session says whether this end is
+    the one. What a session has of it besides are its C{heartbeatState}, C{heartbeatTimer}, C{isHeard} and C{patience}.
 
     @ivar resting: the sessions that wait for their next ping.
     @ivar awaiting: those that wait for a pong.
@@ -207,7 +220,7 @@ class Heartbeats:
     @ivar timeouts: what else ends by timeout, when the reactor has read.
     """
 
-    def __init__(self, options: ServerOptions, clock: IReactorTime) -> None:
+    def __init__(self, options: HeartbeatTimes, clock: IReactorTime) -> None:
         self._options = options
         self._clock = clock
         self.resting: HeartbeatQueue = HeartbeatQueue(clock, options.pingInterval / 1000)
@@ -221,12 +234,12 @@ class Heartbeats:
 
     def _untilNext(self, session: Any) -> HeartbeatTimer:
         """Return the timer by which a session waits for its next ping, or for that of the client."""
-        return self.listening if session.protocol == 3 else self.resting
+        return self.resting if session.isPinging else self.listening
 
     def _timeout(self, session: Any) -> float:
         """Return for how many seconds a session waits for the client's heartbeat."""
         options = self._options
-        return (options.pingTimeout + (options.pingInterval if session.protocol == 3 else 0)) / 1000
+        return (options.pingTimeout + (0 if session.isPinging else options.pingInterval)) / 1000
 
     @staticmethod
     def _isUnsent(session: Any) -> bool:
@@ -240,7 +253,7 @@ class Heartbeats:
 
     def start(self, session: Any) -> None:
         """Begin to wait, as a session is open."""
-        self._step(session, Input.LISTEN if session.protocol == 3 else Input.START)
+        self._step(session, Input.START if session.isPinging else Input.LISTEN)
         timer = session.heartbeatTimer = self._untilNext(session)
         timer.add(session)
 
@@ -309,7 +322,7 @@ class Heartbeats:
             self._waitOn(session, self._untilNext(session))
             interval = self._options.pingInterval / 1000
             if self._patienceWith(session).mayBeat(self._clock.seconds(), interval):
-                session.sendPacket(Packet(PacketType.NOOP if session.protocol == 3 else PacketType.PING))
+                session.sendPacket(Packet(PacketType.PING if session.isPinging else PacketType.NOOP))
         else:
             self._timedOut(session, timer)
 
@@ -343,7 +356,7 @@ class Heartbeats:
         options = self._options
         if session.readyState is ReadyState.CLOSING:
             return NO_POLL
-        if session.protocol == 3:
+        if not session.isPinging:
             return f"no ping within pingInterval and pingTimeout, {options.pingInterval + options.pingTimeout} ms"
         return f"no pong within pingTimeout, {options.pingTimeout} ms"
 
@@ -352,7 +365,7 @@ class Heartbeats:
         if type_ is PacketType.NOOP:
             return
         isPing = type_ is PacketType.PING
-        if isPing is not (session.protocol == 3):
+        if isPing is bool(session.isPinging):
             session._end(Closing(CloseReason.TRANSPORT_ERROR, "invalid heartbeat direction"))
         elif not self._isUnsent(session) and self._step(session, Input.PING if isPing else Input.PONG):
             self.waitFor(session, self._untilNext(session))
