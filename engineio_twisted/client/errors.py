@@ -17,6 +17,9 @@ from ..protocol.errors import CloseReason, EngineIOError
 MAX_BODY = 4096
 """Bytes of the body of a response that a failure keeps."""
 
+MAX_DESCRIPTION = 500
+"""Characters of the description of a failure, which may quote what a server sent."""
+
 MAX_RETRY_AFTER = 86400.0
 """Seconds that a C{Retry-After} is taken for at most: what is beyond is no time that a client waits."""
 
@@ -67,6 +70,12 @@ _REASONS = {
 }
 
 
+def _asLine(text: str) -> str:
+    """Return text as a line that a log or a terminal can show, whatever it quotes."""
+    shown = text if len(text) <= MAX_DESCRIPTION else text[:MAX_DESCRIPTION] + "…"
+    return shown if shown.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in shown)
+
+
 @attrs.frozen
 class FailedResponse:
     """
@@ -85,6 +94,11 @@ class FailedResponse:
     def text(self) -> str:
         """The body as text, whatever it is."""
         return self.body.decode("utf-8", "replace")
+
+    def header(self, name: str) -> str | None:
+        """Return the last value of a header, whatever bytes it has; None if there is none."""
+        values = self.headers.getRawHeaders(name.encode())
+        return values[-1].decode("utf-8", "replace") if values else None
 
     def _said(self) -> dict[str, Any]:
         try:
@@ -108,18 +122,16 @@ class FailedResponse:
     @property
     def retryAfter(self) -> float | None:
         """In how many seconds to try again, by C{Retry-After}; None if the response doesn't say (RFC 9110, 10.2.3)."""
-        for value in self.headers.getRawHeaders("retry-after", ()):
-            value = value.strip()
-            if value.isascii() and value.isdigit():
-                return min(float(value[:12]), MAX_RETRY_AFTER)
-            try:
-                when = parsedate_to_datetime(value)
-            except ValueError:
-                return None
+        value = (self.header("retry-after") or "").strip()
+        if value.isascii() and value.isdigit():
+            return min(float(value[:12]), MAX_RETRY_AFTER)
+        try:
+            when = parsedate_to_datetime(value)
             if when.tzinfo is None:
                 when = when.replace(tzinfo=UTC)
             return min(max(0.0, (when - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER)
-        return None
+        except (ValueError, OverflowError):
+            return None
 
 
 class ConnectionFailed(EngineIOError):
@@ -127,7 +139,7 @@ class ConnectionFailed(EngineIOError):
     A client couldn't connect, or its connection failed.
 
     @ivar type: what has failed.
-    @ivar description: the same in words: what came, and what was expected.
+    @ivar description: the same in words: what came, and what was expected. It is one printable line.
     @ivar transport: the name of the transport on which it happened; None if it was on none.
     @ivar response: the response of the server, if that is what was wrong.
     """
@@ -144,6 +156,7 @@ class ConnectionFailed(EngineIOError):
         transport: str | None = None,
         response: FailedResponse | None = None,
     ) -> None:
+        description = _asLine(description)
         super().__init__(description)
         self.type, self.description, self.transport, self.response = type, description, transport, response
 

@@ -123,7 +123,7 @@ def _ofStatus(response: FailedResponse) -> tuple[FailureType, str]:
     status = response.status
     said = "" if response.message is None else f": {response.message:.200}"
     if 300 <= status < 400:
-        location = response.headers.getRawHeaders("location", ["nowhere"])[-1]
+        location = response.header("location") or "nowhere"
         return FailureType.REDIRECT, f"status {status}: a redirect to {location:.200}, which isn't followed"
     if status == 401:
         return FailureType.AUTHENTICATION, f"status 401: the server wants to be told who asks{said}"
@@ -137,6 +137,6 @@ def _ofStatus(response: FailedResponse) -> tuple[FailureType, str]:
         code = "" if response.code is None else f", code {response.code}"
         return FailureType.REFUSED, f"the server refused{said} (status {status}{code})"
     if status == 200:
-        kind = response.headers.getRawHeaders("content-type", ["without a content type"])[-1]
+        kind = response.header("content-type") or "without a content type"
         return FailureType.NOT_ENGINEIO, f"the response isn't of Engine.IO: {kind:.100}, {excerpt(response.body)}"
     return FailureType.HTTP, f"status {status}: expected 200"
