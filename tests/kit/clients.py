@@ -111,11 +111,11 @@ class Program(ProcessProtocol):
             self._waiting.append(news)
             await within(news, f"{self.name}: {what}")
 
-    async def saw(self, event: str) -> Event:
-        """Wait until the program prints such an event (or take the one it has printed already)."""
-        await self._until(lambda: self._end is not None or bool(self.named(event)), event)
-        assert self.named(event), f"{self.name} ended without {event!r}: {self}"
-        return self.named(event)[0]
+    async def saw(self, event: str, **details: object) -> Event:
+        """Wait until the program prints such an event with such details (or take one it has printed already)."""
+        await self._until(lambda: self._end is not None or bool(self.named(event, **details)), event)
+        assert self.named(event, **details), f"{self.name} ended without {event!r}, {details}: {self}"
+        return self.named(event, **details)[0]
 
     async def finish(self) -> None:
         """Wait until the program ends by itself, successfully."""
@@ -135,8 +135,8 @@ class Program(ProcessProtocol):
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
 
-    def named(self, event: str) -> list[Event]:
-        return [each for each in self.events if each["event"] == event]
+    def named(self, event: str, **details: object) -> list[Event]:
+        return [each for each in self.events if each["event"] == event and details.items() <= each.items()]
 
     @property
     def names(self) -> list[str]:
