@@ -1,42 +1,16 @@
-"""
-A POST whose body is complete: its packets are delivered one after the other, in turns of the reactor if they are many.
-
-docs/architecture/turns.md.
-"""
+"""A POST whose body is complete: its packets are delivered, and then it is answered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from ..interfaces import Closing
-from ..observer import Counters
-from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, TooManyPackets
-from ..protocol.packet import Packet, PacketType
+from ..protocol.errors import TooManyPackets
+from ..protocol.packet import Packet
 from ..protocol.payload import Codec
-from ..turns import TURN, inLaterTurn
-
-
-class PushOwner(Protocol):
-    """The polling transport of a session, as far as the delivery of a POST needs it."""
-
-    owner: Any
-    counters: Counters
-    isHeldBack: bool
-
-    def pushDelivered(self, push: Push) -> None:
-        """Called when the session has all packets of the POST."""
-        ...
-
-    def pushStopped(self, push: Push, error: DecodeError | HTTPRefusal) -> None:
-        """
-        Called when the session has what comes before an error, and nothing more of the POST is delivered.
-
-        @param error: what is no packet, or why it isn't taken.
-        """
-        ...
+from .delivery import Delivery, DeliveryOwner
 
 
 def packetsOf(
@@ -65,119 +39,24 @@ def packetsOf(
     yield from codec.decodePayload(payload)
 
 
-class Push:
+class Push(Delivery):
     """
     A POST whose body is complete, and that isn't answered yet.
 
-    @param packets: the packets that the session doesn't have yet, with None where others may have their turn; None if
-        the session has all of them, and the POST is answered when it goes on receiving.
-    @param clock: the reactor.
+    @param packets: as of L{Delivery}; None if the session has all of them, and the POST is answered when it goes on
+        receiving.
     @ivar exchange: the request, an L{IExchange}; None once its connection is lost.
-    @ivar size: bytes of the body.
-    @ivar end: how the session ends when it has all packets; None if it goes on.
-    @ivar isRunning: whether packets are being delivered right now.
-    @ivar isLate: whether they took more than one turn.
-    @ivar isOver: whether nothing more is delivered.
     """
 
-    isLate: bool
-    isOver: bool
-    isRunning: bool
-
-    __slots__ = (
-        "_clock",
-        "_isQueued",
-        "_packets",
-        "_receiver",
-        "end",
-        "exchange",
-        "isLate",
-        "isOver",
-        "isRunning",
-        "size",
-    )
+    __slots__ = ("exchange",)
 
     def __init__(
         self,
-        receiver: PushOwner,
+        receiver: DeliveryOwner,
         clock: IReactorTime,
         exchange: Any,
         packets: Iterator[Packet | None] | None = None,
         size: int = 0,
     ) -> None:
-        self._receiver = receiver
-        self._clock = clock
+        super().__init__(receiver, clock, packets, size)
         self.exchange: Any = exchange
-        self._packets = packets
-        self.size: int = size
-        self.end: Closing | None = None
-        self.isRunning = self.isLate = self.isOver = self._isQueued = False
-
-    @property
-    def isDelivering(self) -> bool:
-        """Whether packets wait to be delivered."""
-        return self._packets is not None
-
-    def deliverLater(self) -> None:
-        """Deliver in a later turn of the reactor."""
-        if not self._isQueued and not self.isRunning:
-            self._isQueued = True
-            inLaterTurn(self._clock, self._deliverOn)
-
-    def _deliverOn(self, ends: float) -> None:
-        self._isQueued = False
-        # It may have been refused meanwhile.
-        if not self.isOver:
-            self.deliver(ends)
-
-    def deliver(self, ends: float = 0.0) -> None:
-        """
-        Deliver packets until the session has all, or wants no more, or time is over.
-
-        @param ends: when it is, by the clock; 0 stands for L{TURN} seconds from now.
-        """
-        receiver = self._receiver
-        self.isRunning = True
-        try:
-            isMore = receiver.isHeldBack or self._deliverUntil(ends or self._clock.seconds() + TURN)
-        except (DecodeError, HTTPRefusal) as error:
-            self.isOver = True
-            receiver.pushStopped(self, error)
-            return
-        finally:
-            self.isRunning = False
-        if not isMore:
-            self.isOver = True
-            receiver.pushDelivered(self)
-        elif not receiver.isHeldBack:
-            self.deliverLater()
-
-    def _deliverUntil(self, ends: float) -> bool:
-        """
-        Deliver packets, up to a close packet.
-
-        @return: whether there may be more, and time is over or the session wants no more.
-        @raise DecodeError: after what comes before something that isn't a packet.
-        @raise HTTPRefusal: there are too many, or the session is closing. Nothing is acknowledged that nobody gets.
-        """
-        receiver, seconds = self._receiver, self._clock.seconds
-        owner, counters = receiver.owner, receiver.counters
-        for packet in self._packets or ():
-            if packet is not None:
-                counters.packetsReceived += 1
-                if counters.trafficObservers:
-                    counters.tell("packetsReceived", owner, (packet,), receiver)
-                if packet.type is PacketType.CLOSE:
-                    owner.transportClosed(
-                        receiver, Closing(CloseReason.TRANSPORT_CLOSE, "close packet", isByClient=True)
-                    )
-                    return False
-                if packet.type is PacketType.MESSAGE:
-                    refusal = owner.transportMessage(receiver, packet.data)
-                else:
-                    refusal = owner.transportPacket(receiver, packet)
-                if refusal is not None:
-                    raise refusal
-            if receiver.isHeldBack or seconds() >= ends:
-                return True
-        return False

@@ -201,7 +201,7 @@ class PushTransport(Transport):
                 push.isOver = True
             self._failed("data request connection closed prematurely")
 
-    def pushDelivered(self, push: Push) -> None:
+    def deliveryEnded(self, push: Push) -> None:
         """Called when the session has all packets of a POST."""
         self._push = None
         if push.exchange is not None:
@@ -211,7 +211,7 @@ class PushTransport(Transport):
         elif push.isLate:
             self.owner.transportDelivered(self)
 
-    def pushStopped(self, push: Push, error: DecodeError | HTTPRefusal) -> None:
+    def deliveryStopped(self, push: Push, error: DecodeError | HTTPRefusal) -> None:
         """Called when nothing more of a POST is delivered, as it holds something else, or isn't taken."""
         self._push = None
         if isinstance(error, DecodeError):

@@ -8,7 +8,7 @@ import pytest
 from incremental import Version
 
 from engineio_twisted import AutobahnEngine, turns
-from engineio_twisted.transports import connection, engine_autobahn, pushes
+from engineio_twisted.transports import connection, delivery, engine_autobahn
 from engineio_twisted.web import pace
 from twisted import version
 
@@ -37,7 +37,7 @@ def closeWithin(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def everyMessageTakesATurn(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a turn of the reactor after each message of a client."""
-    modules: list[Any] = [turns, pushes, engine_autobahn, pace]
+    modules: list[Any] = [turns, delivery, engine_autobahn, pace]
     if TwistedEngine is not None:
         from engineio_twisted.transports import engine_twisted
 

@@ -1,0 +1,258 @@
+"""
+What sends the requests of polling: an agent with connections of its own, or that of the application's.
+
+Each session has its own connections, at most two at a time, so that nothing of one is left when it is over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from ..clock import cancel
+from ..ends import CLOSE_TIMEOUT, attempt
+from .connecting import Connecting
+from .errors import ConnectionFailed, FailureType
+
+WITHOUT_TLS = 'https: needs TLS, which is not installed: pip install "engineio_twisted[tls]"'
+"""The description of the failure if pyOpenSSL is missing."""
+
+IDLE_TIMEOUT = 3
+"""
+Seconds for which a connection is kept that nothing is sent on.
+
+Many servers close one after five. No request is repeated, as it may have reached the server: one that is sent at that
+moment would be lost, and its session with it.
+"""
+
+HEAD_SIZE = 65_536
+"""Bytes that the head of a response may have, and what is before it."""
+
+
+def endpointOf(connecting: Connecting) -> IStreamClientEndpoint:
+    """
+    Return the endpoint by which each connection to the server is made, with TLS if the URL asks for that.
+
+    @raise ConnectionFailed: it does, and there is none.
+    """
+    opts, address = connecting.opts, connecting.address
+    endpoint = opts.endpoint
+    if endpoint is None:
+        endpoint = HostnameEndpoint(connecting.reactor, address.host, address.port, timeout=opts.connectTimeout / 1000)
+    if address.isSecure:
+        try:
+            policy = BrowserLikePolicyForHTTPS() if opts.contextFactory is None else opts.contextFactory
+            creator = policy.creatorForNetloc(address.host.encode("ascii"), address.port)
+            endpoint = wrapClientTLS(creator, endpoint)
+        except NotImplementedError:
+            raise ConnectionFailed(FailureType.TLS, WITHOUT_TLS) from None
+    return endpoint  # type: ignore[no-any-return]
+
+
+@implementer(IBodyProducer)
+class BytesProducer:
+    """The body of a request: bytes that are there."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: all was written."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: all was written."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: all was written."""
+
+
+class _Connection(ProtocolWrapper):
+    """
+    A connection of an agent: it is known while it is there, and bounded is what comes for one request.
+
+    Twisted bounds the lines of a head, and not their number; chunks have heads, too.
+    """
+
+    transport: Any
+    _received = 0
+    _reason: Failure | None = None
+
+    def write(self, data: bytes) -> None:
+        self._received = 0
+        self.transport.write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self._received = 0
+        self.transport.writeSequence(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._reason is not None:
+            return
+        self._received += len(data)
+        if self._received > self.factory.limit:
+            failure = ConnectionFailed(
+                FailureType.TOO_LARGE, f"a response of more than {self.factory.limit} bytes with its head"
+            )
+            self._reason = Failure(failure)
+            self.transport.abortConnection()
+        else:
+            self.wrappedProtocol.dataReceived(data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        super().connectionLost(self._reason or reason)
+
+
+class _Factory(WrappingFactory[_Connection]):
+    """Makes one connection of an agent."""
+
+    noisy = False
+    protocol = _Connection
+
+    def __init__(self, factory: IProtocolFactory, agent: SessionAgent) -> None:
+        super().__init__(factory)
+        self.limit = agent.limit
+        self._agent = agent
+
+    def registerProtocol(self, p: _Connection) -> None:
+        self._agent.connections[p] = None
+
+    def unregisterProtocol(self, p: _Connection) -> None:
+        self._agent.connectionLost(p)
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """Connects, and lets an agent know its connections."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, agent: SessionAgent) -> None:
+        self._endpoint = endpoint
+        self._agent = agent
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        connected: Deferred[Any] = self._endpoint.connect(_Factory(protocolFactory, self._agent))
+        return connected.addCallback(lambda wrapper: wrapper.wrappedProtocol)
+
+
+@implementer(IAgentEndpointFactory)
+class _ForAll:
+    """Takes the same endpoint for each request: making one takes time, with TLS a lot."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def endpointForURI(self, uri: object) -> IStreamClientEndpoint:
+        return self._endpoint
+
+
+class SessionAgent:
+    """
+    The agent of one session: Twisted's, with a pool of its own. It repeats no request.
+
+    @ivar headers: what it adds to each request.
+    @ivar limit: how many bytes a response may have with its head.
+    @ivar connections: those that are there.
+    @raise ConnectionFailed: the server is to be reached by TLS, and there is none.
+    """
+
+    def __init__(self, connecting: Connecting) -> None:
+        self.headers: dict[str, str] = {"Host": connecting.address.netloc}
+        self.limit: int = 2 * connecting.opts.maxHttpBufferSize + HEAD_SIZE
+        self.connections: dict[_Connection, None] = {}
+        self._clock = connecting.clock
+        self._pool = HTTPConnectionPool(connecting.clock)
+        self._pool.retryAutomatically = False
+        self._pool.cachedConnectionTimeout = IDLE_TIMEOUT
+        endpoint = _Endpoint(endpointOf(connecting), self)
+        self._agent = Agent.usingEndpointFactory(connecting.clock, _ForAll(endpoint), self._pool)
+        self._deadline: IDelayedCall | None = None
+        self._closed: Deferred[None] | None = None
+
+    def request(self, method: bytes, uri: bytes, headers: Headers, body: bytes | None) -> Deferred[IResponse]:
+        """Send a request; the Deferred fires with an C{IResponse} or fails, and may be cancelled."""
+        producer = None if body is None else BytesProducer(body)
+        result: Deferred[IResponse] = self._agent.request(method, uri, headers, producer)
+        return result
+
+    def connectionLost(self, connection: _Connection) -> None:
+        """Called when a connection is lost."""
+        self.connections.pop(connection, None)
+        if self._closed is not None and not self.connections:
+            self._leave()
+
+    def abort(self) -> None:
+        """Abort all connections. Each request that isn't answered fails, if it wasn't cancelled."""
+        for each in tuple(self.connections):
+            attempt(each.transport.abortConnection)
+
+    def close(self) -> Deferred[None]:
+        """
+        Close all connections; to be called once, when no request is waited for any more.
+
+        @return: a Deferred that fires when they are gone.
+        """
+        closed = self._closed = Deferred()
+        self._pool.closeCachedConnections()
+        if self.connections:
+            # Over TLS the server has to say goodbye too.
+            self._deadline = self._clock.callLater(CLOSE_TIMEOUT, self.abort)
+        else:
+            self._leave()
+        return closed
+
+    def _leave(self) -> None:
+        # A connection may have come back to the pool as its response was read to the end.
+        self._pool.closeCachedConnections()
+        cancel(self._deadline)
+        assert self._closed is not None
+        closed, self._closed = self._closed, None
+        closed.callback(None)
+
+
+class GivenAgent:
+    """
+    An agent of the application's, used as it is.
+
+    @param agent: an C{IAgent}.
+    @ivar headers: what it adds to each request: nothing. One that follows redirects sends requests to other hosts.
+    """
+
+    def __init__(self, agent: Any) -> None:
+        self.headers: dict[str, str] = {}
+        self._agent = agent
+
+    def request(self, method: bytes, uri: bytes, headers: Headers, body: bytes | None) -> Deferred[IResponse]:
+        """Send a request; the Deferred fires with an C{IResponse} or fails, and may be cancelled."""
+        producer = None if body is None else BytesProducer(body)
+        result: Deferred[IResponse] = self._agent.request(method, uri, headers.copy(), producer)
+        return result
+
+    def abort(self) -> None:
+        """Do nothing: its connections may be those of others."""
+
+    def close(self) -> Deferred[None]:
+        """Return a Deferred that has fired: the application closes the connections of its agent."""
+        return succeed(None)
+
+
+def agentFor(connecting: Connecting) -> SessionAgent | GivenAgent:
+    """
+    Return the agent of a session.
+
+    @raise ConnectionFailed: the server is to be reached by TLS, and there is none.
+    """
+    agent = connecting.opts.agent
+    return SessionAgent(connecting) if agent is None else GivenAgent(agent)
