@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from ..clock import steadyClock
+from ..clock import AfterReading, steadyClock
 from ..observer import Counters
 from ..protocol.payload import Codec, codecFor
 from .address import addressOf
+from .cookies import Cookies, cookiesFor
 from .options import ClientOptions
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -32,6 +33,8 @@ class Connecting:
     @param reactor: connects, and has the time.
     @ivar address: where to.
     @ivar clock: the time.
+    @ivar timeouts: what ends by timeout, when the reactor has read.
+    @ivar cookies: the cookies, of both transports; None without C{withCredentials}.
     @ivar codec: that of the revision.
     @ivar counters: the counters of what the transports send and receive.
     @ivar sid: the id of the session; None until it is open.
@@ -43,6 +46,8 @@ class Connecting:
         self.address = addressOf(url, opts.path, opts.addTrailingSlash, opts.query)
         self.reactor = reactor
         self.clock: Any = steadyClock(reactor)
+        self.timeouts: AfterReading = AfterReading(self.clock)
+        self.cookies: Cookies | None = cookiesFor(opts.withCredentials)
         self.codec: Codec = codecFor(opts.EIO)
         self.counters: Counters = Counters()
         self.sid: str | None = None
