@@ -14,7 +14,7 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-slow test-lowest test-workers soak soak-workers lint docs fuzz bench bench-socketio bench-workers bench-quick dist clean
+.PHONY: help run test test-measured test-slow test-lowest test-workers soak soak-workers lint docs fuzz bench bench-socketio bench-workers bench-clients bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench  compare with other servers, in 35 minutes; writes docs/performance.*"
 	@echo "make bench-socketio  compare with other servers of Socket.IO, in 25 minutes; writes docs/performance-socketio.*"
 	@echo "make bench-workers  measure several processes, in 10 minutes; writes docs/performance-workers.*"
+	@echo "make bench-clients  compare with other clients, in five minutes; writes docs/performance-clients.*"
 	@echo "make bench-quick  compare with bare Twisted, in two minutes; fails where it has become slower"
 	@echo "make dist   build what is released, into dist, and see that it holds what it should and can be installed"
 	@echo "make clean  remove what the other targets made"
@@ -127,6 +128,9 @@ bench-socketio: $(VENV)/bench
 
 bench-workers: $(VENV)/bench
 	$(BIN)/python benchmarks/workers.py --out docs $(BENCH_ARGS)
+
+bench-clients: $(VENV)/bench
+	$(BIN)/python benchmarks/clients.py --out docs $(BENCH_ARGS)
 
 bench-quick: $(VENV)/run
 	$(BIN)/python benchmarks/bench.py quick $(BENCH_ARGS)

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from harness.processes import Running, Server, bound, raiseFileLimit, running
+from harness.processes import Running, Server, bound, cpuSeconds, raiseFileLimit, residentKiB, running
 from harness.servers import ALL, OURS
 
 SESSIONS = 8
@@ -117,18 +117,6 @@ def makeCertificate(path: Path) -> None:
     path.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
 
 
-def used(here: Running) -> float:
-    """Return the seconds of CPU that the server has used."""
-    # The clock of another process, as clock_getcpuclockid(3) has it.
-    return time.clock_gettime(~here.process.pid << 3 | 2)
-
-
-def memory(here: Running) -> int:
-    """Return the KiB of memory that the server has."""
-    status = Path(f"/proc/{here.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
-
-
 def cpu(here: Running, text: str, isSecure: bool, deflates: bool) -> float:
     """Return the microseconds of the server's CPU for each echo."""
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -140,12 +128,12 @@ def cpu(here: Running, text: str, isSecure: bool, deflates: bool) -> float:
         begin, counted, before = time.monotonic(), -1, 0.0
         while (now := time.monotonic()) < begin + WARM + SECONDS:
             if counted < 0 and now > begin + WARM:
-                counted, before = 0, used(here)
+                counted, before = 0, cpuSeconds(here.process.pid)
             for key, _ in selector.select(1):
                 key.data.receive()
                 key.data.send()
                 counted += counted >= 0
-        return (used(here) - before) / counted * 1_000_000
+        return (cpuSeconds(here.process.pid) - before) / counted * 1_000_000
 
 
 def kibPerSession(here: Running, text: str, isSecure: bool, deflates: bool) -> float:
@@ -158,7 +146,7 @@ def kibPerSession(here: Running, text: str, isSecure: bool, deflates: bool) -> f
                 stack.enter_context(session.connection)
                 session.send()
                 session.receive()
-            sizes.append(memory(here))
+            sizes.append(residentKiB(here.process.pid))
         return (sizes[1] - sizes[0]) / MANY
 
 

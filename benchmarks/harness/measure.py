@@ -87,12 +87,15 @@ def jobFor(server: Server, mode: Mode, settings: Settings) -> Job:
     return Job(server, mode.name, arguments, mode.interval, settings.warm + settings.duration + mode.hold)
 
 
-def runAll(rounds: Sequence[Sequence[Job]], repetitions: int) -> list[Measurement]:
+def runAll(
+    rounds: Sequence[Sequence[Job]], repetitions: int, how: Callable[[Job, int], Measurement] = measure
+) -> list[Measurement]:
     """
     Do all jobs, as often as asked.
 
     @param rounds: the jobs whose results are compared with each other stand together. The machine may change in the
         course of a run: so repetitions are outermost, and within a round each begins with another server.
+    @param how: what does a job.
     """
     total = sum(map(len, rounds)) * repetitions
     begun, done = time.monotonic(), []
@@ -100,7 +103,7 @@ def runAll(rounds: Sequence[Sequence[Job]], repetitions: int) -> list[Measuremen
         for jobs in rounds:
             first = repetition % len(jobs)
             for job in [*jobs[first:], *jobs[:first]]:
-                done.append(measure(job, repetition))
+                done.append(how(job, repetition))
                 progress(done[-1], len(done), total, time.monotonic() - begun)
     return done
 
@@ -113,10 +116,8 @@ def progress(measurement: Measurement, count: int, total: int, seconds: float) -
     elif values["ops"] == 0:
         what = f"{values['kibPerSession']:9.2f} KiB"
     else:
-        what = (
-            f"{values['cpuPerOp']:9.2f} µs, busy: server {values['serverUtilisation']:4.0%}, "
-            f"generator {values['generatorUtilisation']:4.0%}"
-        )
+        busy = [f"{name[:-11]} {part:4.0%}" for name, part in values.items() if name.endswith("Utilisation")]
+        what = f"{values['cpuPerOp']:9.2f} µs, busy: {', '.join(busy)}"
     print(
         f"[{count}/{total}, {seconds:4.0f} s] {measurement.mode:18} {measurement.server:30} {what}",
         file=sys.stderr,

@@ -167,6 +167,25 @@ SOCKETIO_MODES = [
 """The modes of the comparison of Socket.IO, all on WebSocket."""
 
 
+CLIENT_MODES = [
+    _mode("ws-echo-1", "32 bytes of text, there and back; one session", "echo websocket 1 1 text 32"),
+    _mode("ws-echo-1-d16", "the same, 16 in flight", "echo websocket 1 16 text 32"),
+    _mode("ws-echo-50", "32 bytes of text, there and back; 50 sessions", "echo websocket 50 1 text 32"),
+    _mode("ws-echo-50-d16", "the same, 16 in flight in each", "echo websocket 50 16 text 32"),
+    _mode("ws-echo-64k", "65 536 bytes of binary; 10 sessions", "echo websocket 10 1 binary 65536"),
+    _mode("polling-echo-1", "a POST and a GET; one session", "echo polling 1 1 text 32"),
+    _mode("polling-echo-1-d16", "the same, 16 in flight", "echo polling 1 16 text 32"),
+    _mode("polling-echo-50", "a POST and a GET; 50 sessions", "echo polling 50 1 text 32"),
+    _mode("polling-echo-50-d16", "the same, 16 in flight in each", "echo polling 50 16 text 32"),
+    _mode("ws-open", "a session opened on WebSocket and closed; 10 at a time", "renew websocket 10"),
+    _mode("polling-open", "a session opened on polling and closed; 10 at a time", "renew polling 10"),
+    _mode("upgrade", "a session opened on polling, moved to WebSocket and closed; 10 at a time", "renew upgrade 10"),
+    _mode("idle-websocket", "an idle session on WebSocket", "idle websocket"),
+    _mode("idle-polling", "an idle session on polling", "idle polling"),
+]
+"""The modes of the comparison of clients; `clients.py`."""
+
+
 def choose(names: Sequence[str], among: Sequence[Mode] = MODES) -> list[Mode]:
     """Return the modes of these names."""
     known = {mode.name: mode for mode in among}

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from . import growth
 from .modes import Mode
-from .servers import COMPARED, OURS, REFERENCE, SOCKETIO
+from .servers import COMPARED, OURS, PYTHON_CLIENT, REFERENCE, SOCKETIO
 from .suites import Suite
 from .tables import Report, number
 
@@ -31,6 +31,7 @@ _STYLES = {
 }
 # What is on the same platform looks the same.
 _STYLES |= {each.name: _STYLES[like] for each, like in zip(SOCKETIO, (OURS, REFERENCE, "uvicorn"), strict=True)}
+_STYLES[PYTHON_CLIENT] = _STYLES["aiohttp"]
 COLOURS = {name: colour for name, (colour, _) in _STYLES.items()}
 MARKERS = {name: marker for name, (_, marker) in _STYLES.items()}
 

@@ -92,6 +92,20 @@ class Server:
         """Return whether it may be asked for what the arguments of the generator say."""
         return not any(" ".join(arguments).startswith(each) for each in self.cannot)
 
+    def start(self, port: int, interval: int = 25_000, **streams: Any) -> subprocess.Popen[bytes]:
+        """
+        Start it.
+
+        @param interval: milliseconds between heartbeats.
+        @param streams: stdin, stdout and stderr.
+        """
+        command = [each.format(port=port, interval=interval) for each in self.command]
+        environment = {**os.environ, "PING_INTERVAL": str(interval), **(self.environment or {})}
+        try:
+            return subprocess.Popen(command, cwd=self.folder, env=environment, **streams)  # noqa: S603
+        except OSError as error:
+            raise BenchmarkError(f"{self.name} can't be started: {error}") from None
+
 
 @dataclass(frozen=True)
 class Running:
@@ -107,6 +121,18 @@ class Running:
         return self.complaints.read().decode(errors="replace")[-2000:].strip()
 
 
+def cpuSeconds(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    # The clock of another process, as clock_getcpuclockid(3) has it.
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def residentKiB(pid: int) -> int:
+    """Return the KiB of memory that a process has."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
 def freePort() -> int:
     """Return a port of loopback that nobody has."""
     # Not one of those that the system gives to connections: until the server listens, one of these could take it.
@@ -118,24 +144,20 @@ def freePort() -> int:
 
 
 @contextmanager
-def running(server: Server, interval: int = 25_000, *, isBound: bool = True) -> Iterator[Running]:
+def running(
+    server: Server, interval: int = 25_000, *, isBound: bool = True, isMeasured: bool = True
+) -> Iterator[Running]:
     """
     Start a server, and wait until it listens. It doesn't outlive the context.
 
     @param interval: milliseconds between heartbeats.
     @param isBound: whether it has a core of its own; if not, it has all.
+    @param isMeasured: whether that is the core of what is measured.
     """
     port = freePort()
-    command = [each.format(port=port, interval=interval) for each in server.command]
-    environment = {**os.environ, "PING_INTERVAL": str(interval), **(server.environment or {})}
     with tempfile.TemporaryFile() as complaints:
-        try:
-            with bound(isServer=True) if isBound else nullcontext():
-                process = subprocess.Popen(  # noqa: S603
-                    command, cwd=server.folder, env=environment, stdout=subprocess.DEVNULL, stderr=complaints
-                )
-        except OSError as error:
-            raise BenchmarkError(f"{server.name} can't be started: {error}") from None
+        with bound(isMeasured) if isBound else nullcontext():
+            process = server.start(port, interval, stdout=subprocess.DEVNULL, stderr=complaints)
         here = Running(process, port, complaints)
         try:
             _waitFor(server.name, here)

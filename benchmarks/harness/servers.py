@@ -1,4 +1,4 @@
-"""The servers that can be measured: ours, ours with other settings, and its peers, of Engine.IO and of Socket.IO."""
+"""What can be measured: our server, also with other settings, and its peers; the clients, ours and its peers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ OURS = "engineio_twisted"
 REFERENCE = "node"
 OURS_SOCKETIO = "engineio_twisted.socketio"
 REFERENCE_SOCKETIO = "node-socket.io"
+PYTHON_CLIENT = "python-engineio"
 
 PEERS = BENCHMARKS / "peers"
 _PYTHON = BUILD / "python"
@@ -97,18 +98,31 @@ SOCKETIO = [
 ]
 """Ours, the reference, and python-socketio on uvicorn."""
 
+CLIENTS = [
+    Server(OURS, (sys.executable, "echo_client.py", "{port}"), {"PYTHONPATH": str(ROOT)}),
+    _peer(PYTHON_CLIENT, "aiohttp_client.py", "{port}"),
+    _npmPeer(REFERENCE, "node", "node_client.mjs"),
+    Server(
+        "agent",
+        (sys.executable, "agent_client.py", "{port}"),
+        cannot=("echo websocket", "renew", "idle", *(f"echo polling {each} 16" for each in (1, 3, 50))),
+    ),
+]
+"""Ours, python-engineio's on aiohttp, the reference, and what Twisted's Agent alone costs; `clients.py`."""
+
 BARE = {kind: Server(f"bare-{kind}", (sys.executable, "bare_echo.py", "{port}", kind)) for kind in ("tcp", "http")}
 """What Twisted alone does."""
 
 ALL = {each.name: each for each in [*COMPARED, *SETTINGS, *SOCKETIO]}
 
 
-def choose(names: Sequence[str]) -> list[Server]:
+def choose(names: Sequence[str], among: Sequence[Server] = tuple(ALL.values())) -> list[Server]:
     """Return the servers of these names."""
-    unknown = [name for name in names if name not in ALL]
+    known = {each.name: each for each in among}
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise BenchmarkError(f"no server is called {', '.join(unknown)}; there are {', '.join(ALL)}")
-    return [ALL[name] for name in names]
+        raise BenchmarkError(f"no server is called {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 # Installing peers

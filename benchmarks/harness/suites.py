@@ -69,4 +69,17 @@ SOCKETIO = Suite(
     ),
 )
 
+CLIENTS = Suite(
+    "Clients",
+    "performance-clients",
+    "clients",
+    modes.CLIENT_MODES,
+    servers.CLIENTS,
+    "",
+    "Memory of an idle session of a client, KiB.",
+    servers.PYTHON_CLIENT,
+    (("python-engineio", "aiohttp"), ("engine.io-client",)),
+)
+"""By a program of its own, `clients.py`."""
+
 SUITES = (ENGINEIO, SOCKETIO)

@@ -127,7 +127,7 @@ COMMANDS = {
     r"make dist": "test_packaging.py::test_installed",
     r"git (tag|push) .*|twine upload .*": "publishes a release",
     r"make run\b.*": "test_docs.py::test_makeRun",
-    r"make (bench|bench-socketio|bench-quick)\b.*": BENCHMARK,
+    r"make (bench|bench-socketio|bench-clients|bench-quick)\b.*": BENCHMARK,
     r"python benchmarks/bench\.py .*": "test_docs.py::test_benchmarksAreNamed",
     r"python benchmarks/extras\.py": BENCHMARK,
     r"python3 -m venv \.venv|\. \.venv/bin/activate|pip install \.": "test_newcomer.py::test_examplesAreSetUp",
