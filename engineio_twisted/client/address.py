@@ -48,6 +48,11 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.isSecure else 80) else f"{host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """The scheme, the host and the port (RFC 6454)."""
+        return f"http{'s' if self.isSecure else ''}://{self.netloc}"
+
     def target(self, parameters: Mapping[str, str]) -> str:
         """
         Return what a request line holds: the path and the query.

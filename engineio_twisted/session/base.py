@@ -38,7 +38,12 @@ def _beginEnding(session: Any) -> None:
     session._ending.begin()
 
 
-def _checkCallback(callback: object) -> None:
+def checkCallback(callback: object) -> None:
+    """
+    Refuse a callback of L{Socket.send} that can't be called.
+
+    @raise TypeError: it can't.
+    """
     if callback is not None and not callable(callback):
         raise TypeError(
             f"callback of type {type(callback).__name__}: expected something to call; a message is one argument, so"
@@ -186,7 +191,7 @@ class BaseSocket(WorkOwner):
                 # Nearly always. By the outbox it comes to the same, as nobody is told anything.
                 transport.sendMessage(message, utf8, compress)
             else:
-                _checkCallback(callback)
+                checkCallback(callback)
                 self._neededOutbox().send((Packet(_MESSAGE, message, compress),), callback)
         if self._pace is not None:
             self._pace.wrote()
@@ -229,7 +234,7 @@ class BaseSocket(WorkOwner):
                         break
                     transport.sendMessage(message, utf8, compress)
             else:
-                _checkCallback(callback)
+                checkCallback(callback)
                 self._neededOutbox().send([Packet(_MESSAGE, each, compress) for each, _ in made], callback)
         if self._pace is not None:
             self._pace.wrote()

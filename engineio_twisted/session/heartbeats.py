@@ -318,13 +318,25 @@ class Heartbeats:
                 self._patienceWith(session).pause(self._clock.seconds(), self._timeout(session))
             session.sendPacket(Packet(PacketType.PING))
         elif (session._inbox is not None or self._isAnswerDelayed(session)) and not self._isUnsent(session):
-            # The client is to hear of us, but what it answers isn't read.
-            self._waitOn(session, self._untilNext(session))
-            interval = self._options.pingInterval / 1000
-            if self._patienceWith(session).mayBeat(self._clock.seconds(), interval):
-                session.sendPacket(Packet(PacketType.PING if session.isPinging else PacketType.NOOP))
+            # The peer is to hear of us, but what it answers isn't read.
+            self._waitOn(session, self._whileUnread(session))
+            if self._patienceWith(session).mayBeat(self._clock.seconds(), self._secondsUnread(session)):
+                session.sendPacket(Packet(session.keepAlive))
         else:
             self._timedOut(session, timer)
+
+    def _secondsUnread(self, session: Any) -> float:
+        """Return after how many seconds the peer is to hear of us while nothing of its is read."""
+        options = self._options
+        # A ping of the peer's may have come at any time, and its answer is awaited.
+        milliseconds = options.pingTimeout / 2 if session.keepAlive is PacketType.PONG else options.pingInterval
+        return milliseconds / 1000
+
+    def _whileUnread(self, session: Any) -> HeartbeatTimer:
+        """Return the timer by which a session waits for its next heartbeat while nothing of the peer's is read."""
+        if session.keepAlive is PacketType.PONG:
+            return HeartbeatQueue(self._clock, self._secondsUnread(session))
+        return self._untilNext(session)
 
     def _isAnswerDelayed(self, session: Any) -> bool:
         """Return whether the client's heartbeat may be behind what is delivered since before the time was over."""
@@ -392,6 +404,8 @@ class Heartbeats:
         """Let the time of the client's heartbeat stand still, as the application receives nothing."""
         if session.heartbeatTimer is not None and session.heartbeatState in _WAITING_FOR_CLIENT:
             self._patienceWith(session).pause(self._clock.seconds(), session.heartbeatTimer.left(session))
+            if session.keepAlive is PacketType.PONG:
+                self._waitOn(session, self._whileUnread(session))
 
     def resume(self, session: Any) -> None:
         """Go on counting the time of the client's heartbeat, if it stood still."""

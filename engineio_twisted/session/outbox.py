@@ -290,6 +290,19 @@ class Outbox:
         """Call no callback any more: what is buffered isn't sent. It can still be looked at."""
         self._callbacks = []
 
+    def drop(self, packet: Packet) -> SendCallback | None:
+        """
+        Drop one packet of what is buffered.
+
+        @return: its callback, which isn't called any more; None if it has none.
+        """
+        self.packets = [each for each in self.packets if each is not packet]
+        self.size -= sizeOf(packet.data)
+        found = [callback for each, callback in self._callbacks if each is packet]
+        self._callbacks = [each for each in self._callbacks if each[0] is not packet]
+        self._leaveIfEmpty()
+        return found[0] if found else None
+
     def clear(self) -> None:
         """Drop what is buffered."""
         self.packets = []

@@ -49,6 +49,11 @@ class TransportOwner(BaseSocket):
         """Whether this end is the one that pings."""
         raise NotImplementedError
 
+    @property
+    def keepAlive(self) -> PacketType:
+        """The type of packet by which the peer hears of this end while nothing of the peer's is read."""
+        raise NotImplementedError
+
     def sendPacket(self, packet: Packet) -> None:
         """Send a packet that isn't a message."""
         if self._readyState is not _OPEN:

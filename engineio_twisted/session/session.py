@@ -36,6 +36,11 @@ class Session(TransportOwner, Socket):
     def isPinging(self) -> bool:
         return self.protocol != 3
 
+    @property
+    def keepAlive(self) -> PacketType:
+        # A client that pings may take a pong for the answer to a ping.
+        return PacketType.NOOP if self.protocol == 3 else PacketType.PING
+
     # For the factory
 
     def open(self) -> None:

@@ -1,0 +1,494 @@
+"""A session, as the application sees it that has opened it. docs/client.md"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Unpack
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from ..clock import cancel
+from ..ends import attempt
+from ..interfaces import LEFT, Closing, ITransport
+from ..logs import beginningOfId
+from ..protocol.errors import CloseReason, HTTPRefusal
+from ..protocol.packet import Packet, PacketType
+from ..session.base import checkCallback
+from ..session.heartbeats import Heartbeats
+from ..session.outbox import HEARTBEATS, Message, SendCallback, messageOf, messagesOf, sizeOf
+from ..session.owner import TransportOwner
+from ..session.states import Input, ReadyState, change
+from .connecting import Connecting
+from .errors import ConnectionFailed, FailureType, MessageTooLarge
+from .events import CLIENT_EVENTS, ClientEvents
+from .handshake import Handshake, readHandshake
+from .host import ClientHost, Nowhere, clockOfStandstill
+from .options import ClientKeywords, ClientOptions
+from .polling import PollingTransport
+from .upgrade import ClientUpgrade
+from .websocket import ClientWebSocketTransport
+
+_OPEN, _OPENING, _CLOSED = ReadyState.OPEN, ReadyState.OPENING, ReadyState.CLOSED
+_MESSAGE = PacketType.MESSAGE
+
+TRANSPORTS: dict[str, Any] = {each.name: each for each in (PollingTransport, ClientWebSocketTransport)}
+"""The transports of a client by name."""
+
+UPGRADE_RETRY = 30.0
+"""Seconds after which an upgrade that failed is tried again; twice as many after each further failure."""
+
+MAX_UPGRADE_RETRY = 600.0
+"""Seconds between two upgrades that are tried at most."""
+
+STANDSTILL_GRACE = 2.0
+"""Seconds in which a ping may be read that came while the machine stood still, before the session ends."""
+
+MAX_REMEMBERED = 1000
+"""Servers of which it is remembered that sessions have moved to WebSocket."""
+
+_upgradedTo: OrderedDict[str, None] = OrderedDict()
+"""Servers to which the last session moved to WebSocket, the latest last."""
+
+
+class Client(ClientEvents, TransportOwner):
+    """
+    One session with a server of Engine.IO, from the end that opens it.
+
+    Add handlers, call L{connect}, and use it as a L{Socket} of a server. Another session is another C{Client}.
+
+    Events are those of L{Socket}, and C{handshake(handshake)}, with the L{Handshake}, before C{open}; and
+    C{upgradeError(failure)} with a L{ConnectionFailed} if the WebSocket failed to which the session was to move, which
+    goes on by polling and tries again later. After L{connect} was called C{close} comes once, whatever happens.
+
+    @param url: of the server, with C{http:}, C{https:}, C{ws:} or C{wss:}.
+    @param reactor: Twisted's reactor; by default the running one.
+    @param options: as in L{ClientOptions}.
+    @raise OptionError: an option is unknown, of a wrong type or out of range; or the URL is none.
+    @ivar opts: the L{ClientOptions}.
+    @ivar handshake: the L{Handshake} of the server; None until the session is open.
+    @ivar failure: the L{ConnectionFailed} that ended the session, or kept it from opening; None if nothing failed.
+    """
+
+    peer = "server"
+    closedHere = Closing(CloseReason.FORCED_CLOSE, "closed by the client")
+    _events = CLIENT_EVENTS
+
+    def __init__(self, url: str, *, reactor: Any = None, **options: Unpack[ClientKeywords]) -> None:
+        self.opts: ClientOptions = ClientOptions(**options)
+        if reactor is None:
+            from twisted.internet import reactor
+        self._connecting = connecting = Connecting(url, self.opts, reactor)
+        host = ClientHost(self, self.opts, connecting.clock, connecting.counters)
+        super().__init__("", host, Nowhere(), self.opts.EIO)
+        self.handshake: Handshake | None = None
+        self.failure: ConnectionFailed | None = None
+        self._result: Deferred[Client] | None = None
+        # The names of the transports that are still to be tried.
+        self._untried: list[str] = []
+        self._deadline: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
+        self._retryInterval = UPGRADE_RETRY
+        self._isCancelled = False
+        # Connections that aren't gone, and who waits for that.
+        self._connections = 0
+        self._waitingForEnd: list[Deferred[None]] = []
+        self._standstill = clockOfStandstill(connecting.clock)
+        # When a ping is overdue, by that clock; and what ends the session then, while nothing is sent.
+        self._heardUntil = inf
+        self._overdue: IDelayedCall | None = None
+        # Characters of a message that no limit of the server's can refuse.
+        self._surelyTaken = inf
+
+    @property
+    def isPinging(self) -> bool:
+        return self.protocol == 3
+
+    @property
+    def keepAlive(self) -> PacketType:
+        return PacketType.PING if self.protocol == 3 else PacketType.PONG
+
+    @property
+    def logName(self) -> str:
+        where = self._connecting.address.netloc
+        return f"{beginningOfId(self.id, '')}… at {where}" if self.id else f"at {where}"
+
+    # Opening
+
+    def connect(self) -> Deferred[Client]:
+        """
+        Open the session.
+
+        Causes C{handshake} and C{open}, and then what comes.
+
+        @return: a Deferred of this client, fired behind C{open}; or of a L{ConnectionFailed}. Cancelling it closes the
+            session.
+        @raise RuntimeError: this was called before.
+        """
+        if self._result is not None:
+            raise RuntimeError(f"{self!r} was connected before: a Client is one session, so make another one")
+        result: Deferred[Client] = Deferred(self._cancelled)
+        self._result = result
+        if self._readyState is _OPENING:
+            self._untried = self._transportsToTry()
+            self._tryNext()
+        else:
+            self._fail(ConnectionFailed(FailureType.CLOSED, "the client was closed before it was connected"))
+        return result
+
+    def _cancelled(self, _: object) -> None:
+        self._isCancelled = True
+        self._end(self.closedHere)
+
+    def _transportsToTry(self) -> list[str]:
+        names = list(self.opts.transports)
+        if self.opts.rememberUpgrade and "websocket" in names and self._connecting.address.origin in _upgradedTo:
+            return sorted(names, key=lambda name: name != "websocket")
+        return names if self.opts.tryAllTransports else names[:1]
+
+    def _tryNext(self) -> None:
+        name = self._untried.pop(0)
+        transport = self._newTransport(name)
+        self.transport = transport
+        milliseconds = self.opts.connectTimeout
+        self._deadline = self._host.clock.callLater(milliseconds / 1000, self._openingTimedOut, milliseconds)
+        self._open(transport)
+
+    def _newTransport(self, name: str) -> Any:
+        transport = TRANSPORTS[name](self._connecting.codec, self._connecting)
+        transport.owner = self
+        return transport
+
+    def _open(self, transport: Any) -> None:
+        self._connections += 1
+        try:
+            transport.open()
+        finally:
+            transport.whenGone().addBoth(self._connectionGone)
+
+    def _openingTimedOut(self, milliseconds: int) -> None:
+        transport = self.transport
+        self._openingFailed(
+            ConnectionFailed(
+                FailureType.TIMEOUT, f"no session within connectTimeout, {milliseconds} ms", transport.name
+            )
+        )
+
+    def _openingFailed(self, failure: ConnectionFailed) -> None:
+        cancel(self._deadline)
+        if self.transport.name == "websocket":
+            _upgradedTo.pop(self._connecting.address.origin, None)
+        if self._untried:
+            attempt(self.transport.close, LEFT, session=self)
+            self._tryNext()
+            return
+        self._endBy(failure)
+
+    def _endBy(self, failure: ConnectionFailed) -> None:
+        if self.failure is None:
+            self.failure = failure
+        self._end(Closing(failure.reason, failure.description))
+
+    def _openedBy(self, packet: Packet) -> None:
+        """Open the session by the first packet."""
+        try:
+            if packet.type is not PacketType.OPEN:
+                raise ConnectionFailed(
+                    FailureType.HANDSHAKE, f"the first packet is {packet.type.name.lower()}: expected open"
+                )
+            handshake = readHandshake(packet.data)
+        except ConnectionFailed as failure:
+            failure.transport = self.transport.name
+            self._openingFailed(failure)
+            return
+        cancel(self._deadline)
+        self._untried = []
+        self.handshake = handshake
+        self.id = self._connecting.sid = handshake.sid
+        self._host.heartbeats = Heartbeats(handshake, self._host.clock)
+        if self.transport.name == "polling":
+            self.transport.maxPayload = handshake.maxPayload
+        self._step(Input.START)
+        self._host.heartbeats.start(self)
+        self._hearPeer()
+        self._host.counters.sessionOpened(self)
+        if handshake.maxPayload is not None:
+            # A character has four bytes at most, and base64 makes four of three.
+            self._surelyTaken = max(0, handshake.maxPayload // 4 - 4)
+            self._refuseTooLarge()
+        self.emit("packet", packet)
+        for event, args in (("handshake", (handshake,)), ("open", ())):
+            # A handler may have closed the session.
+            if self._readyState is not _CLOSED:
+                self.emit(event, *args)  # type: ignore[arg-type]
+        if self._result is not None and self._readyState is not _CLOSED:
+            self._result.callback(self)
+        if self._readyState is not _CLOSED:
+            self.flush()
+        self._beginUpgrade()
+
+    # Sending
+
+    def send(self, data: Message, callback: SendCallback | None = None, *, compress: bool = True) -> Client:
+        """
+        Send a message, as L{Socket.send} does. Before the session is open it waits in the buffer.
+
+        @param data: as of L{Socket.send}.
+        @param callback: as of L{Socket.send}; or called at once with a L{MessageTooLarge}, if the message is larger
+            than what the server takes.
+        @param compress: whether the message may be compressed.
+        @return: this client.
+        @raise MessageTooLarge: the message is larger than what the server takes, and there is no callback.
+        @raise TypeError: as L{Socket.send} does; C{ValueError} and L{BufferLimitExceeded} too.
+        """
+        message, utf8 = messageOf(data)
+        if self._readyState is _OPEN:
+            transport = self.transport
+            if len(message) > self._surelyTaken and self._isRefused((message,), callback):
+                return self
+            if (
+                self._outbox is None
+                and callback is None
+                and not self._hasSendListeners
+                and transport.writable
+                and self._standstill() < self._heardUntil
+                and self._overdue is None
+            ):
+                transport.sendMessage(message, utf8, compress)
+            else:
+                checkCallback(callback)
+                self._buffer([Packet(_MESSAGE, message, compress)], callback)
+        elif self._readyState is _OPENING:
+            checkCallback(callback)
+            self._buffer([Packet(_MESSAGE, message, compress)], callback)
+        if self._pace is not None:
+            self._pace.wrote()
+        return self
+
+    write = send
+
+    def sendAll(
+        self, messages: Sequence[Message], callback: SendCallback | None = None, *, compress: bool = True
+    ) -> Client:
+        """Send several messages, all of them or none, as L{Socket.sendAll} does; otherwise as L{send}."""
+        made = [message for message, _ in messagesOf(messages)]
+        isOpen = self._readyState is _OPEN
+        if made and (isOpen or self._readyState is _OPENING):
+            checkCallback(callback)
+            if isOpen and max(map(len, made)) > self._surelyTaken and self._isRefused(made, callback):
+                return self
+            self._buffer([Packet(_MESSAGE, each, compress) for each in made], callback)
+        if self._pace is not None:
+            self._pace.wrote()
+        return self
+
+    def _buffer(self, packets: Sequence[Packet], callback: SendCallback | None) -> None:
+        if self._standstill() >= self._heardUntil and self._overdue is None and self._inbox is None:
+            self._overdue = self._host.clock.callLater(STANDSTILL_GRACE, self._stoodStill)
+        self._neededOutbox().send(packets, callback)
+
+    def flush(self) -> None:
+        # What is sent to nobody would be lost.
+        if self._overdue is None:
+            super().flush()
+
+    def _sizeInRequest(self, message: str | bytes) -> int:
+        """Return how many bytes a message takes in a request of the transport that the session is on."""
+        if isinstance(message, bytes) and (self.transport.name == "polling" or self.opts.forceBase64):
+            return 1 + -(-len(message) // 3) * 4
+        return sizeOf(message) + isinstance(message, str)
+
+    def _isRefused(self, messages: Sequence[str | bytes], callback: SendCallback | None) -> bool:
+        """Refuse messages of which one is larger than what the server takes, and return whether that is so."""
+        limit = self.handshake.maxPayload if self.handshake is not None else None
+        largest = max(map(self._sizeInRequest, messages))
+        if limit is None or largest <= limit:
+            return False
+        error = MessageTooLarge(largest, limit)
+        if callback is None:
+            raise error
+        checkCallback(callback)
+        self._callHandler("send callback", callback, error)
+        return True
+
+    def _refuseTooLarge(self) -> None:
+        """Drop of the buffer what the server doesn't take, which wasn't known as it was sent."""
+        outbox = self._outbox
+        if outbox is None:
+            return
+        assert self.handshake is not None
+        assert self.handshake.maxPayload is not None
+        limit = self.handshake.maxPayload
+        for packet in outbox.packets:
+            size = self._sizeInRequest(packet.data)
+            if size > limit:
+                error = MessageTooLarge(size, limit)
+                callback = outbox.drop(packet)
+                if callback is None:
+                    self.handlerFailed("send", (), Failure(error))
+                else:
+                    self._callHandler("send callback", callback, error)
+
+    # Receiving
+
+    def transportMessage(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
+        if self._readyState is _OPENING:
+            return self.transportPacket(transport, Packet(_MESSAGE, data))
+        return super().transportMessage(transport, data)
+
+    def transportPacket(self, transport: ITransport, packet: Packet) -> HTTPRefusal | None:
+        if transport is self.transport:
+            if self._readyState is _OPENING:
+                self._openedBy(packet)
+                return None
+            if packet.type is PacketType.OPEN:
+                self._endBy(ConnectionFailed(FailureType.PARSE, "a second open packet", self.transport.name))
+                return None
+        return super().transportPacket(transport, packet)
+
+    def receive(self, packet: Packet) -> None:
+        if packet.type in HEARTBEATS:
+            self._hearPeer()
+        super().receive(packet)
+
+    def transportReady(self, transport: ITransport) -> None:
+        if transport is self.transport:
+            if self._readyState is not _OPENING:
+                super().transportReady(transport)
+        elif self._upgrade is not None and transport is self._upgrade.candidate:
+            self._upgrade.opened()
+
+    def transportClosed(self, transport: ITransport, closing: Closing) -> None:
+        failure: ConnectionFailed | None = getattr(transport, "failure", None)
+        if transport is self.transport:
+            if self._readyState is _OPENING:
+                self._openingFailed(
+                    failure or ConnectionFailed(FailureType.CLOSED, closing.description, self.transport.name)
+                )
+                return
+            if self.failure is None:
+                self.failure = failure
+        elif self._upgrade is not None and transport is self._upgrade.candidate:
+            self._upgrade.failed(failure or ConnectionFailed(FailureType.PROBE, closing.description, transport.name))
+            return
+        super().transportClosed(transport, closing)
+
+    def resumeReceiving(self) -> None:
+        # What the server has sent meanwhile is yet to be read.
+        self._hearPeer()
+        super().resumeReceiving()
+
+    # Heartbeats
+
+    def _hearPeer(self) -> None:
+        """Note that the server is there, and go on sending if that wasn't sure."""
+        handshake = self.handshake
+        if handshake is None:
+            return
+        self._heardUntil = self._standstill() + (handshake.pingInterval + handshake.pingTimeout) / 1000
+        if self._overdue is not None:
+            cancel(self._overdue)
+            self._overdue = None
+            self._host.clock.callLater(0, self._flushLater)
+
+    def _flushLater(self) -> None:
+        if self._readyState is not _CLOSED:
+            self.flush()
+
+    def _stoodStill(self) -> None:
+        """End the session, as nothing came from the server while this machine stood still, nor since."""
+        self._endBy(ConnectionFailed(FailureType.TIMEOUT, "no ping came in time, as this machine stood still"))
+
+    # Upgrades
+
+    def _beginUpgrade(self) -> None:
+        """Try to move to WebSocket, if that is wanted."""
+        handshake = self.handshake
+        if (
+            self._readyState is _OPEN
+            and self.transport.name == "polling"
+            and self.opts.upgrade
+            and "websocket" in self.opts.transports
+            and handshake is not None
+            and "websocket" in handshake.upgrades
+            and change(self, "_upgradeState", Input.CANDIDATE)
+        ):
+            candidate = self._newTransport("websocket")
+            self._upgrade = ClientUpgrade(self, candidate)
+            self._open(candidate)
+
+    def _upgradeFailed(self, failure: ConnectionFailed, isPausing: bool) -> None:
+        """Called when the WebSocket was given up that was tried out, and the session goes on."""
+        if isPausing:
+            self.transport.unpause()
+        if self._readyState is _OPEN:
+            self._retry = self._host.clock.callLater(self._retryInterval, self._beginUpgrade)
+            self._retryInterval = min(2 * self._retryInterval, MAX_UPGRADE_RETRY)
+            self.emit("upgradeError", failure)
+
+    def _hasUpgraded(self) -> None:
+        """Called when the session has moved to WebSocket."""
+        self._retryInterval = UPGRADE_RETRY
+        origin = self._connecting.address.origin
+        _upgradedTo[origin] = None
+        _upgradedTo.move_to_end(origin)
+        if len(_upgradedTo) > MAX_REMEMBERED:
+            _upgradedTo.popitem(last=False)
+
+    # The end
+
+    def close(
+        self, discard: bool = False, *, reason: CloseReason = CloseReason.FORCED_CLOSE, description: str | None = None
+    ) -> Deferred[None]:
+        """
+        Close the session: what was sent goes out first, then the server is told.
+
+        If the session is moving to WebSocket, that comes to its end first. A session that isn't open yet ends at once,
+        and L{connect} fails. Otherwise as L{Socket.close}.
+
+        @param discard: drop what is buffered, and close at once.
+        @param reason: why, for the event C{close}.
+        @param description: the same in more words; by default C{closed by the client}.
+        @return: a Deferred that fires when the session has ended and none of its connections is left; it never fails.
+            Each call gets one.
+        @raise ValueError: the reason isn't a L{CloseReason}.
+        @raise TypeError: the description isn't text.
+        """
+        if self._readyState is _OPENING:
+            discard = True
+        self._closeBy(discard, reason, description)
+        waiting: Deferred[None] = Deferred()
+        self._waitingForEnd.append(waiting)
+        self._tellIfGone()
+        return waiting
+
+    def _hasEnded(self) -> None:
+        """Called when the session has ended, before anybody is told."""
+        for call in (self._deadline, self._retry, self._overdue):
+            cancel(call)
+        self._untried = []
+        self._host.ends.add(self, (Client._tell,))
+
+    def _tell(self) -> None:
+        """Tell those who wait that the session has ended."""
+        if self.handshake is None and self._ending is not None:
+            self._fail(self.failure or ConnectionFailed(FailureType.CLOSED, self._ending.closing.description))
+        self._tellIfGone()
+
+    def _fail(self, failure: ConnectionFailed) -> None:
+        result = self._result
+        if result is not None and not result.called and not self._isCancelled:
+            result.errback(failure)
+
+    def _connectionGone(self, _: object) -> None:
+        self._connections -= 1
+        self._tellIfGone()
+
+    def _tellIfGone(self) -> None:
+        if self._readyState is _CLOSED and not self._connections and (self._ending is None or self._ending.isOver):
+            waiting, self._waitingForEnd = self._waitingForEnd, []
+            for each in waiting:
+                each.callback(None)

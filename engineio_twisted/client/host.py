@@ -1,0 +1,92 @@
+"""What a client's session knows of its surroundings, as that of a server knows its server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zope.interface import implementer
+
+from ..clock import SteadyClock
+from ..ends import Ends
+from ..interfaces import ISessionHost
+from ..observer import Counters, debugObservers
+from ..session.emitter import EventEmitter
+from ..session.heartbeats import Heartbeats
+from .handshake import Handshake
+from .options import ClientOptions
+
+# Until the server says otherwise; nothing waits for it before that.
+UNKNOWN = Handshake("", (), 25000, 20000, None, {})
+
+NOBODY = EventEmitter()
+"""In place of a server: it hears what the sessions of one send."""
+
+
+def _sinceBoot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def clockOfStandstill(clock: Any) -> Callable[[], float]:
+    """
+    Return a function that returns the time, in seconds, and goes on while the machine sleeps, which timers don't.
+
+    @param clock: the time that everything else goes by; one of a test is all there is.
+    """
+    if not isinstance(clock, SteadyClock):
+        seconds: Callable[[], float] = clock.seconds
+        return seconds
+    return _sinceBoot if hasattr(time, "CLOCK_BOOTTIME") else time.time
+
+
+@implementer(ISessionHost)
+class ClientHost:
+    """
+    The surroundings of one client.
+
+    @ivar client: the client.
+    """
+
+    def __init__(self, client: Any, opts: ClientOptions, clock: Any, counters: Counters) -> None:
+        self.client = client
+        self.server = NOBODY
+        self.opts = opts
+        self.clock = clock
+        self.counters = counters
+        for each in debugObservers():
+            counters.add(each)
+        self.heartbeats = Heartbeats(UNKNOWN, clock)
+        self.ends = Ends(clock)
+
+    def addressOf(self, exchange: Any) -> str | None:
+        """Return None: no request came."""
+        return None
+
+    def firstMessage(self, session: Any, data: str | bytes) -> None:
+        """Do nothing: a server is expected to know what it speaks."""
+
+    def sessionEnded(self, socket: Any) -> None:
+        self.client._hasEnded()
+
+
+class Nowhere:
+    """The transport of a client that has none yet, or none any more."""
+
+    name = "none"
+    owner: Any = None
+    writable = False
+    isPolled = False
+    bufferedAmount = heldBytes = 0
+    arriving = None
+    isDelivering = False
+
+    def close(self, closing: Any, packets: Any = ()) -> int:
+        """Do nothing."""
+        return 0
+
+    def pauseReceiving(self) -> None:
+        """Do nothing."""
+
+    def resumeReceiving(self, isDelivered: bool = True) -> None:
+        """Do nothing."""

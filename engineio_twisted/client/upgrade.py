@@ -1,0 +1,80 @@
+"""The move of a client's session from polling to WebSocket. docs/protocol.md, "Upgrade"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..interfaces import LEFT, Closing
+from ..protocol.packet import PROBE, Packet, PacketType, excerpt
+from ..session.states import Input, UpgradeState
+from ..session.upgrade import Upgrade
+from .errors import ConnectionFailed, FailureType
+
+
+class ClientUpgrade(Upgrade):
+    """
+    A WebSocket that this client tries out.
+
+    It is asked to answer a probe. If it does, polling begins nothing new, and when neither a GET nor a POST is under
+    way the server is told that the session has moved.
+
+    @param session: the L{Client}, whose transport is polling.
+    @param candidate: the WebSocket, which isn't connected yet.
+    """
+
+    __slots__ = ("_failure", "_isAsked")
+
+    def __init__(self, session: Any, candidate: Any) -> None:
+        super().__init__(session, candidate)
+        self._failure: ConnectionFailed | None = None
+        self._isAsked = False
+
+    def opened(self) -> None:
+        """Called when the WebSocket is open, and again when it is writable after it wasn't."""
+        if not self._isAsked:
+            self._isAsked = True
+            self.candidate.send([Packet(PacketType.PING, PROBE)])
+
+    def received(self, packet: Packet) -> None:
+        session = self._session
+        if packet.type is PacketType.PONG and packet.data == PROBE and self._step(Input.PROBE):
+            session.emit("upgrading", self.candidate)
+            # A handler may have closed the session.
+            if session._upgrade is self:
+                session.transport.pause(self._paused)
+        elif packet.type is not PacketType.NOOP:
+            data = packet.data
+            text = data if isinstance(data, str) else excerpt(data)
+            self.failed(
+                ConnectionFailed(
+                    FailureType.PROBE,
+                    f"the probe was answered {packet.type.name.lower()} {text:.40}: expected pong {PROBE}",
+                    self.candidate.name,
+                )
+            )
+
+    def failed(self, failure: ConnectionFailed) -> None:
+        """Give the WebSocket up, and say why."""
+        self._failure = failure
+        self.abandon()
+
+    def _paused(self) -> None:
+        """Called when no request of polling is under way any more."""
+        session = self._session
+        if session._upgrade is self and self._step(Input.UPGRADE):
+            self.candidate.send([Packet(PacketType.UPGRADE)])
+            session._hasUpgraded()
+            self._complete()
+
+    def pollWaits(self) -> None:
+        """Do nothing: that no GET waits is what L{received} asks the transport for."""
+
+    def abandon(self, closing: Closing = LEFT) -> None:
+        session = self._session
+        isPausing = session._upgradeState is UpgradeState.PROBED
+        super().abandon(closing)
+        if closing is LEFT:
+            milliseconds = session.opts.upgradeTimeout
+            description = f"the upgrade took longer than upgradeTimeout, {milliseconds} ms"
+            failure = self._failure or ConnectionFailed(FailureType.TIMEOUT, description, self.candidate.name)
+            session._upgradeFailed(failure, isPausing)
