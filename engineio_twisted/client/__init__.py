@@ -1,13 +1,17 @@
 """The client of Engine.IO: one session with a server, over long-polling and WebSocket. docs/client.md"""
 
+from .client import Client
 from .errors import ConnectionFailed, FailedResponse, FailureType, MessageTooLarge
+from .handshake import Handshake
 from .options import ClientKeywords, ClientOptions
 
 __all__ = [
+    "Client",
     "ClientKeywords",
     "ClientOptions",
     "ConnectionFailed",
     "FailedResponse",
     "FailureType",
+    "Handshake",
     "MessageTooLarge",
 ]
