@@ -1,0 +1,512 @@
+"""
+HTTP long-polling from the client's end: a GET waits for what the server sends, a POST carries what the client does.
+
+docs/protocol.md, "Polling".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from ..clock import Timeout, cancel
+from ..ends import CLOSE_TIMEOUT, attempt
+from ..interfaces import Closing, ITransport
+from ..protocol.errors import DecodeError, HTTPRefusal
+from ..protocol.packet import Packet, PacketType, decodeText, describe
+from ..protocol.payload import Codec
+from ..session.outbox import sizeOf
+from ..transport import Transport
+from ..transports.delivery import Delivery
+from .agents import agentFor
+from .bodies import CODINGS
+from .connecting import Connecting
+from .errors import ConnectionFailed, FailureType
+from .failures import failureOfResponse
+from .requests import NAME, PollingRequest
+
+LAST_GET = 0.5
+"""Seconds that the last GET has to be answered when the server has been told that the session is over."""
+
+_CLOSE = Packet(PacketType.CLOSE)
+_TEXT, _BINARY = b"text/plain;charset=UTF-8", b"application/octet-stream"
+
+_KINDS = (b"text/plain", _BINARY, b"")
+"""Content types of responses that carry a payload; some servers say none."""
+
+_IN_SPITE_OF = (FailureType.PARSE, FailureType.TOO_LARGE, FailureType.HANDSHAKE)
+"""Failures in spite of which a server may still be told that the session is over."""
+
+
+def postedSize(data: str | bytes, codec: Codec, supportsBinary: bool) -> int:
+    """
+    Return how many bytes a message takes in a POST, at most.
+
+    @param supportsBinary: whether bytes may go as they are, which revision 4 never does.
+    """
+    size = sizeOf(data)
+    if isinstance(data, bytes) and (codec.revision != 3 or not supportsBinary):
+        size = (size + 2) // 3 * 4
+    # The type or a mark; in revision 3 both, and a length with what is around it.
+    return size + 1 if codec.revision != 3 else size + 4 + len(str(size + 2))
+
+
+@lru_cache(16)
+def _kindOf(contentType: bytes) -> bytes:
+    return contentType.partition(b";")[0].strip().lower()
+
+
+class _NoSession(DecodeError):
+    """
+    The first response opens no session.
+
+    @ivar failure: what it is instead.
+    """
+
+    def __init__(self, failure: ConnectionFailed) -> None:
+        super().__init__(failure.description)
+        self.failure = failure
+
+
+@implementer(ITransport)
+class PollingTransport(Transport):
+    """
+    The polling transport of a client.
+
+    It has at most one GET and one POST at a time; the next GET begins when all that the last one brought is delivered.
+
+    @param codec: that of the revision.
+    @param connecting: how to connect.
+    @param maxPayload: how many bytes the server takes in a POST; None if it doesn't say.
+    @ivar maxPayload: the same.
+    @ivar failure: why it has ended; None until then, and if the owner has closed it.
+    @ivar isHeldBack: whether the owner has paused receiving.
+    """
+
+    name = NAME
+    isPolled = False
+    isHeldBack: bool = False
+    failure: ConnectionFailed | None = None
+    _get: PollingRequest | None = None
+    _post: PollingRequest | None = None
+    # What a GET has brought, while packets of it wait.
+    _delivery: Delivery | None = None
+    _agent: Any = None
+    # Whether the open packet was there.
+    _isOpen = False
+    # Whether the owner knows that this is over, or ended it.
+    _isOver = False
+    # Whether no request begins, and what is called when none runs.
+    _isPaused = False
+    _paused: Callable[[], object] | None = None
+    # Until when the session is to be open.
+    _opening: Timeout | None = None
+    # Until when the last requests are to be over.
+    _deadline: IDelayedCall | None = None
+    # Whether the server is still to be told that the session is over.
+    _owesClose = False
+    _isClosed = _isLeaving = _isGone = False
+
+    def __init__(self, codec: Codec, connecting: Connecting, maxPayload: int | None = None) -> None:
+        super().__init__(codec, codec.revision == 3 and not connecting.opts.forceBase64, connecting.counters)
+        self._connecting = connecting
+        self.maxPayload: int | None = maxPayload
+        self._waiting: list[Deferred[None]] = []
+
+    # What the session asks
+
+    @property
+    def writable(self) -> bool:
+        return self._post is None and self._isOpen and not self._isPaused and self._mayGoOn
+
+    @property
+    def _mayGoOn(self) -> bool:
+        """Whether nothing has failed, and nobody has ended this."""
+        return self.failure is None and not self._isOver
+
+    @property
+    def bufferedAmount(self) -> int:
+        """How many bytes the server hasn't said that it has."""
+        return 0 if self._post is None else self._post.size
+
+    @property
+    def heldBytes(self) -> int:
+        """The bytes of a payload that is being read, or whose packets the session does not have yet."""
+        amount = 0 if self._get is None else self._get.received or 0
+        return amount if self._delivery is None else amount + self._delivery.size
+
+    @property
+    def isDelivering(self) -> bool:
+        """Whether packets of a payload wait to be delivered."""
+        return self._delivery is not None
+
+    @property
+    def arriving(self) -> object:
+        get = self._get
+        return None if get is None or get.received is None else (id(get), get.received)
+
+    def open(self, **more: str) -> None:
+        """
+        Begin with the first GET.
+
+        @param more: further parameters of its URL.
+        """
+        connecting = self._connecting
+        timeout = connecting.opts.connectTimeout
+        self._opening = connecting.timeouts.callLater(timeout / 1000, self._tooLate, timeout)
+        try:
+            self._agent = agentFor(connecting)
+        except ConnectionFailed as failure:
+            self._fail(failure)
+            return
+        self._headers = Headers({"Accept": ["*/*"], "Accept-Encoding": [CODINGS.decode("ascii")]})
+        for name, value in {**self._agent.headers, **connecting.opts.extraHeaders}.items():
+            self._headers.setRawHeaders(name.encode("ascii"), [value.encode("latin-1")])
+        self._postHeaders = {}
+        for kind in (_TEXT, _BINARY):
+            headers = self._postHeaders[kind] = self._headers.copy()
+            headers.setRawHeaders(b"Content-Type", [kind])
+        self._poll(**more)
+
+    def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
+        counters, limit = self.counters, self.maxPayload
+        payload = None if counters.trafficObservers else self.codec.messagePayload(data)
+        body = None if payload is None else payload.encode()
+        if body is None or (limit is not None and len(body) > limit):
+            self.send((Packet(PacketType.MESSAGE, data, compress),))
+        else:
+            counters.packetsSent += 1
+            self._push(body, _TEXT)
+
+    def send(self, packets: Sequence[Packet]) -> int:
+        batch, taken = self._batchOf(packets)
+        if batch:
+            self._send(batch)
+        return taken
+
+    def _batchOf(self, packets: Sequence[Packet]) -> tuple[Sequence[Packet], int]:
+        """Return those packets that a POST carries, and how many were taken, with those that none can carry."""
+        limit = self.maxPayload
+        if limit is None:
+            return packets, len(packets)
+        batch: list[Packet] = []
+        size = taken = 0
+        for packet in packets:
+            more = postedSize(packet.data, self.codec, self.supportsBinary)
+            if more > limit:
+                self.owner.messageTooLarge(packet, limit)
+            elif size + more > limit:
+                break
+            else:
+                batch.append(packet)
+                # In revision 4 there is a byte between two.
+                size += more + 1
+            taken += 1
+        return batch, taken
+
+    def _send(self, packets: Sequence[Packet]) -> None:
+        payload = self.codec.encodePayload(packets, self.supportsBinary)
+        counters = self.counters
+        counters.packetsSent += len(packets)
+        if counters.trafficObservers:
+            counters.tell("packetsSent", self.owner, packets, self)
+        if isinstance(payload, str):
+            self._push(payload.encode(), _TEXT)
+        else:
+            self._push(payload, _BINARY)
+
+    def close(self, closing: Closing, packets: Sequence[Packet] = ()) -> int:
+        if self._isClosed:
+            return 0
+        mayTake = self.writable
+        self._isClosed = self._isOver = True
+        cancel(self._opening)
+        clock = self._connecting.clock
+        self._deadline = clock.callLater(max(CLOSE_TIMEOUT, closing.deadline - clock.seconds()), self._giveUp)
+        taken = 0
+        # If the session goes on, it has what is being delivered; and the server ends a GET that waits.
+        if closing.reason is not None:
+            self._dropDelivery()
+            if closing.isByClient or not self._mayTell:
+                self._giveUp()
+            elif self._post is not None:
+                self._owesClose = True
+            else:
+                batch, taken = self._batchOf(packets) if mayTake else ((), 0)
+                self._send([*batch, _CLOSE])
+        self._leaveIfDone()
+        return taken
+
+    @property
+    def _mayTell(self) -> bool:
+        """Whether the server can be told that the session is over."""
+        isThere = self.failure is None or self.failure.type in _IN_SPITE_OF
+        return isThere and self._isOpen and self._connecting.sid is not None
+
+    def whenGone(self) -> Deferred[None]:
+        """Return a Deferred that fires when nothing of this is left in the reactor, some time after L{close}."""
+        gone: Deferred[None] = Deferred()
+        if self._isGone:
+            gone.callback(None)
+        else:
+            self._waiting.append(gone)
+        return gone
+
+    def pauseReceiving(self) -> None:
+        self.isHeldBack = True
+
+    def resumeReceiving(self, isDelivered: bool = True) -> None:
+        self.isHeldBack = False
+        if not isDelivered:
+            self._dropDelivery()
+        if self._delivery is not None:
+            self._delivery.deliverLater()
+        else:
+            self._poll()
+
+    # What an upgrade asks
+
+    def pause(self, paused: Callable[[], object]) -> None:
+        """
+        Begin no further request.
+
+        @param paused: called when none runs any more. It isn't if this ends, or goes on, before.
+        """
+        self._isPaused = True
+        self._paused = paused
+        self._callPaused()
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._isPaused = False
+        self._paused = None
+        self._poll()
+        if self.writable:
+            self.owner.transportReady(self)
+
+    def _callPaused(self) -> None:
+        if self._paused is not None and self._get is None and self._post is None and self._mayGoOn:
+            paused, self._paused = self._paused, None
+            paused()
+
+    # Requests
+
+    def _poll(self, **more: str) -> None:
+        """Begin the next GET, if it may begin."""
+        isFree = self._get is None and self._delivery is None and not self.isHeldBack
+        if isFree and self._mayGoOn and not self._isPaused:
+            self._get = get = PollingRequest(self._connecting, None, self._polled)
+            get.send(self._agent, self._headers, **more)
+
+    def _push(self, body: bytes, kind: bytes) -> None:
+        """Begin a POST."""
+        size = len(body)
+        self.counters.bytesSent += size
+        if self.counters.trafficObservers:
+            self.counters.tell("bytesSent", self.owner, size)
+        self._post = post = PollingRequest(self._connecting, body, self._pushed)
+        post.send(self._agent, self._postHeaders[kind])
+
+    def _pushed(self, post: PollingRequest) -> None:
+        """Called when a POST is answered, or has failed."""
+        self._post = None
+        if self._isClosed:
+            self._toldLast(post)
+        elif post.failure is not None:
+            self._fail(post.failure)
+        else:
+            self._callPaused()
+            if self.writable:
+                self.owner.transportReady(self)
+
+    def _polled(self, get: PollingRequest) -> None:
+        """Called when a GET is answered, or has failed."""
+        self._get = None
+        if self._isClosed:
+            self._leaveIfDone()
+            return
+        failure, size = get.failure, get.bodySize
+        if failure is not None:
+            self._fail(failure)
+            return
+        counters = self.counters
+        counters.bytesReceived += size
+        if counters.trafficObservers:
+            counters.tell("bytesReceived", self.owner, size)
+        try:
+            payload = self._payloadOf(get)
+        except DecodeError as error:
+            self._fail(ConnectionFailed(FailureType.PARSE, str(error)))
+            return
+        if payload is None:
+            self._fail(self._isNone(get))
+            return
+        isPlain = self._isOpen and not self.isHeldBack and self._mayGoOn and not counters.trafficObservers
+        message = self.codec.onlyMessage(payload) if isPlain else None
+        if message is not None:
+            # Nearly always.
+            counters.packetsReceived += 1
+            self.owner.transportMessage(self, message)
+            self._goOn()
+            return
+        packets = self._packetsOf(payload, get)
+        self._delivery = delivery = Delivery(self, self._connecting.clock, packets, size)
+        # What reads it holds it.
+        del payload, packets, get
+        delivery.deliver()
+        if self._delivery is delivery:
+            delivery.isLate = True
+
+    def _goOn(self) -> None:
+        """Go on, as all that a GET has brought is delivered."""
+        self._poll()
+        self._callPaused()
+
+    # What a GET brings
+
+    def _payloadOf(self, get: PollingRequest) -> str | bytes | None:
+        """
+        Return the payload that a response carries; None if it isn't one of Engine.IO's.
+
+        @raise DecodeError: it is, and isn't text.
+        """
+        assert get.responseHeaders is not None
+        types = get.responseHeaders.getRawHeaders(b"content-type")
+        kind = _kindOf(types[-1]) if types else b""
+        if kind == _BINARY and self.codec.revision == 3:
+            return get.answer
+        return decodeText(get.answer) if kind in _KINDS else None
+
+    @staticmethod
+    def _isNone(get: PollingRequest) -> ConnectionFailed:
+        """Return the failure of a response that isn't one of Engine.IO's."""
+        assert get.responseHeaders is not None
+        return failureOfResponse(200, get.responseHeaders, get.answer, NAME)
+
+    def _packetsOf(self, payload: str | bytes, get: PollingRequest) -> Iterator[Packet]:
+        """
+        Read the packets of a payload.
+
+        @raise DecodeError: on reaching something that isn't a packet.
+        """
+        packets = self.codec.decodePayload(payload)
+        if not self._isOpen:
+            yield self._openPacket(packets, get)
+        del payload, get
+        for packet in packets:
+            if packet.type is PacketType.CLOSE:
+                self.failure = ConnectionFailed(FailureType.CLOSED, "the server closed the session", NAME)
+                self._isOver = True
+            yield packet
+
+    def _openPacket(self, packets: Iterator[Packet], get: PollingRequest) -> Packet:
+        """
+        Return the packet that opens the session: the first.
+
+        @raise DecodeError: it is none.
+        """
+        try:
+            packet = next(packets)
+        except DecodeError:
+            raise _NoSession(self._isNone(get)) from None
+        if packet.type is not PacketType.OPEN:
+            expected = f"the first packet is {describe(packet)}: expected the open packet"
+            raise _NoSession(ConnectionFailed(FailureType.HANDSHAKE, expected))
+        self._isOpen = True
+        cancel(self._opening)
+        return packet
+
+    def deliveryEnded(self, delivery: Delivery) -> None:
+        """Called when the owner has all packets of a payload."""
+        self._delivery = None
+        if delivery.end is not None:
+            self._tell(delivery.end)
+            return
+        self._goOn()
+        if delivery.isLate:
+            self.owner.transportDelivered(self)
+
+    def deliveryStopped(self, delivery: Delivery, error: DecodeError | HTTPRefusal) -> None:
+        """Called when nothing more of a payload is delivered, as it holds something else, or isn't taken."""
+        self._delivery = None
+        if isinstance(error, HTTPRefusal):
+            self.deliveryEnded(delivery)
+            return
+        # What failed meanwhile is behind it.
+        self.failure = None
+        if isinstance(error, _NoSession):
+            self._fail(error.failure)
+        else:
+            self._fail(ConnectionFailed(FailureType.PARSE, str(error)))
+
+    def _dropDelivery(self) -> None:
+        delivery = self._delivery
+        # One that is running finds out by itself.
+        if delivery is not None and not delivery.isRunning:
+            self._delivery = None
+            delivery.isOver = True
+
+    # The end
+
+    def _tooLate(self, timeout: int) -> None:
+        self._fail(ConnectionFailed(FailureType.TIMEOUT, f"no session within connectTimeout, {timeout} ms"))
+
+    def _fail(self, failure: ConnectionFailed) -> None:
+        """End, behind what is being delivered."""
+        if self._isOver or self.failure is not None:
+            return
+        self.failure = failure
+        failure.transport = NAME
+        closing = Closing(failure.reason, failure.description)
+        if self._delivery is None:
+            self._tell(closing)
+        else:
+            self._delivery.end = closing
+
+    def _tell(self, closing: Closing) -> None:
+        """Let the owner know of the end."""
+        if not self._isOver:
+            self._isOver = True
+            self.owner.transportClosed(self, closing)
+
+    def _toldLast(self, post: PollingRequest) -> None:
+        """Called when a POST is over that was running when this was closed, or that has told the server of it."""
+        if post.failure is not None:
+            self._giveUp()
+        elif self._owesClose:
+            self._owesClose = False
+            self._send([_CLOSE])
+        elif self._get is not None:
+            cancel(self._deadline)
+            self._deadline = self._connecting.clock.callLater(LAST_GET, self._giveUp)
+        self._leaveIfDone()
+
+    def _giveUp(self) -> None:
+        """Abort what is running."""
+        requests = self._get, self._post
+        self._get = self._post = None
+        for request in requests:
+            if request is not None:
+                attempt(request.abort, session=self.owner)
+        if self._agent is not None:
+            attempt(self._agent.abort, session=self.owner)
+        self._leaveIfDone()
+
+    def _leaveIfDone(self) -> None:
+        if self._get is None and self._post is None and not self._isLeaving:
+            self._isLeaving = True
+            cancel(self._deadline)
+            closed = succeed(None) if self._agent is None else self._agent.close()
+            closed.addBoth(self._left)
+
+    def _left(self, result: object) -> None:
+        self._isGone = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
