@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .listening import listen
-from .operation.settings import optionsFromText
+from .operation.settings import describedSessions, optionsFromText
 from .protocol.errors import OptionError
 from .protocol.options import OptionKeywords, ServerOptions
 from .protocol.proxies import plainAddress
@@ -255,7 +255,7 @@ class SessionTransport(StreamTransport):
         return host
 
 
-def parse(reactor: Any, *args: str, text: str = "false", **keywords: str) -> SessionEndpoint:
+def parse(reactor: Any, *args: str, **keywords: str) -> SessionEndpoint:
     r"""
     Return the endpoint of a description: C{engineio:tcp\:3000\:interface=127.0.0.1:path=/chat:pingInterval=5000}.
 
@@ -263,11 +263,8 @@ def parse(reactor: Any, *args: str, text: str = "false", **keywords: str) -> Ses
     @param keywords: options of the server, as text; settings of an option with a dot, such as C{cookie.name=io}.
     @raise ValueError: there isn't one such description, or an option is wrong.
     """
-    # `quoteStringArgument` escapes only colons, so a description with an equals sign was split there.
-    inner = [*args, *(f"{name}={value}" for name, value in keywords.items() if ":" in name)]
+    inner, isText, options = describedSessions(args, keywords)
     if len(inner) != 1:
         raise ValueError(r"expected engineio:tcp\:3000, with the colons of the other endpoint escaped")
-    if text not in ("true", "false"):
-        raise OptionError("text", text, "expected true or false")
-    options = optionsFromText({name: value for name, value in keywords.items() if ":" not in name})
-    return SessionEndpoint(describedEndpoint(reactor, inner[0]), text=text == "true", reactor=reactor, **options)
+    endpoint = describedEndpoint(reactor, inner[0])
+    return SessionEndpoint(endpoint, text=isText, reactor=reactor, **optionsFromText(options))

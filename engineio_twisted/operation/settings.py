@@ -221,38 +221,66 @@ def _settingsOf(options: Any, above: Path = (), group: str = "") -> Iterator[Set
             yield from _settingsOf(setting.part, setting.path, setting.group)
 
 
-SETTINGS: Mapping[Path, Setting] = {
-    each.path: each for options in (ServiceOptions, ServerOptions) for each in _settingsOf(options)
-}
+def settingsOf(options: Any) -> dict[Path, Setting]:
+    """Return the settings of a class of options, by the names that lead to each."""
+    return {each.path: each for each in _settingsOf(options)}
+
+
+SETTINGS: Mapping[Path, Setting] = settingsOf(ServiceOptions) | settingsOf(ServerOptions)
 """All settings, by the names that lead to each."""
 
 
-def optionsFromText(given: Mapping[str, str]) -> dict[str, Any]:
+def optionsFromText(given: Mapping[str, str], options: Any = ServerOptions) -> dict[str, Any]:
     """
-    Return the keywords of L{ServerOptions} that are meant by texts, as C{pingInterval} is by C{"5000"}.
+    Return the keywords of a class of options that are meant by texts, as C{pingInterval} is by C{"5000"}.
 
-    @param given: the texts by name; that of a setting of an option has a dot in it, such as C{cookie.name}.
+    @param given: the texts by name; that of a setting of an option has a dot in it, such as C{cookie.name}, and so has
+        that of an entry of a mapping, such as C{query.token}.
+    @param options: the class, L{ServerOptions} or C{ClientOptions}.
     @raise OptionError: a name isn't known, or an object can't be imported.
     """
-    options: dict[str, Any] = {}
+    settings = settingsOf(options)
+    made: dict[str, Any] = {}
     tables: dict[str, dict[str, Any]] = {}
     for name, text in given.items():
+        first, _, entry = name.partition(".")
+        if (first,) in settings and Mapping in settings[(first,)].types:
+            if not entry:
+                raise OptionError(name, text, f"expected each entry by itself, as {name}.NAME=VALUE")
+            tables.setdefault(first, {})[entry] = text
+            continue
         above, _, below = name.rpartition(".")
-        part = SETTINGS[(above,)].part if (above,) in SETTINGS else None
+        part = settings[(above,)].part if (above,) in settings else None
         if part is None:
             above, below = "", name
-            checkNames({name: text}, ServerOptions)
+            checkNames({name: text}, options)
         else:
             checkNames({below: text}, part, prefix=f"{above}.")
-        setting = SETTINGS[(above, below) if above else (name,)]
+        setting = settings[(above, below) if above else (name,)]
         if text == "false" and setting.off is not setting:
             value = setting.off
         else:
             isOn = text == "true" and setting.part is not None
             value = True if isOn else setting.fromFile(setting.fromText(text))
-        (tables.setdefault(above, {}) if above else options)[below] = value
+        (tables.setdefault(above, {}) if above else made)[below] = value
     for name, table in tables.items():
-        if options.get(name) is False:
+        if made.get(name) is False:
             raise OptionError(name, False, f"not together with {', '.join(f'{name}.{each}' for each in table)}")
-        options[name] = table
-    return options
+        made[name] = table
+    return made
+
+
+def describedSessions(args: Sequence[str], keywords: Mapping[str, str]) -> tuple[list[str], bool, dict[str, str]]:
+    """
+    Return what a description C{engineio:} says, as Twisted has parsed it.
+
+    @return: the descriptions or URLs in it, which should be one; whether streams are text; and the options as text.
+    @raise OptionError: C{text} is neither true nor false.
+    """
+    # `quoteStringArgument` escapes only colons, so one with an equals sign was split there.
+    inner = [*args, *(f"{name}={value}" for name, value in keywords.items() if ":" in name)]
+    options = {name: value for name, value in keywords.items() if ":" not in name}
+    text = options.pop("text", "false")
+    if text not in ("true", "false"):
+        raise OptionError("text", text, "expected true or false")
+    return inner, text == "true", options

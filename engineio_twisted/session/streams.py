@@ -17,7 +17,6 @@ from zope.interface import implementer
 
 from ..clock import cancel
 from ..protocol.errors import CloseReason
-from .socket import Socket
 from .states import ReadyState
 
 MESSAGE_SIZE = 65536
@@ -55,9 +54,11 @@ class StreamTransport(ABC):
     _failure: Failure | None = None
     _resumption: IDelayedCall | None = None
     _closeCall: IDelayedCall | None = None
+    # A session, with a `close`.
+    socket: Any
     _protocol: IProtocol
 
-    def __init__(self, socket: Socket, isText: bool = False) -> None:
+    def __init__(self, socket: Any, isText: bool = False) -> None:
         self.socket = socket
         # A write may end in the middle of a character.
         self._decoder = getincrementaldecoder("utf-8")() if isText else None
@@ -177,7 +178,7 @@ class StreamTransport(ABC):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        Let a producer write at the pace of the client (L{Socket.registerProducer}).
+        Let a producer write at the pace of the other end (L{Socket.registerProducer}).
 
         @raise RuntimeError: there is one already.
         """
@@ -200,7 +201,7 @@ class StreamTransport(ABC):
         self.socket.pauseReceiving()
 
     def resumeProducing(self) -> None:
-        """Deliver again what the client sends, in a turn of the reactor."""
+        """Deliver again what the other end sends, in a turn of the reactor."""
         cancel(self._resumption)
         # Not at once: protocols that go on in the middle of what they do with a message count on not getting the next.
         self._resumption = self.socket.callLater(0, self.socket.resumeReceiving)
