@@ -22,7 +22,7 @@ import pytest_twisted
 
 from engineio_twisted import listen
 
-from .kit.services import DEADLINE, Talk, command, services, talking, waitUntil
+from .kit.services import DEADLINE, Talk, command, isAlive, services, talking, waitUntil
 from .kit.wire import Wire, connectTo, http, makeFrame, target, upgrade
 
 
@@ -249,13 +249,6 @@ def test_accessLogBehindAProxy(start: Any, freePort: int, tmp_path: Path) -> Non
 
 
 # In the background, and as another user
-
-
-def isAlive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_inTheBackground(tmp_path: Path, freePort: int) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .services import DEADLINE, Service, Talk, services, waitUntil
+from .services import DEADLINE, Service, Talk, isAlive, services, waitUntil
 from .wire import http, makeFrame, target, upgrade
 
 READY = r"Worker (\d+) \(slot (\d+), process (\d+)\) is ready"
@@ -62,15 +62,6 @@ def application(server):
         "closeSession": lambda socket, sid: server.closeSession(sid).addCallback(lambda done: answer(socket, done)),
     }
 '''
-
-
-def isAlive(pid: int) -> bool:
-    """Return whether there is such a process, and it hasn't ended."""
-    try:
-        # One that has ended and isn't reaped yet is a zombie.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def descriptorsOf(pid: int) -> list[str]:

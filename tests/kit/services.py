@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,27 @@ def waitUntil(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {DEADLINE} s for {what}"
         time.sleep(0.01)
+
+
+def isAlive(pid: int) -> bool:
+    """
+    Return whether there is such a process, and it hasn't ended.
+
+    Each of its threads has to be a zombie: a process whose first thread is one keeps its descriptors, and listens,
+    until the system has ended the others.
+    """
+    for thread in _threadsOf(pid):
+        with suppress(OSError):
+            if thread.joinpath("stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
+    return False
+
+
+def _threadsOf(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
 
 
 class Service:

@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..kit.services import isAlive
 from .plan import PING_INTERVAL, PING_TIMEOUT
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
@@ -93,13 +94,6 @@ def memoryOf(pid: int) -> int:
     """The resident memory of a process, in KiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
-
-
-def isAlive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Served:

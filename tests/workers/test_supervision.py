@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from ..kit.fleet import READY, Running, isAlive
-from ..kit.services import DEADLINE, STARTED, command, environment, services, talking, waitUntil
+from ..kit.fleet import READY, Running
+from ..kit.services import DEADLINE, STARTED, command, environment, isAlive, services, talking, waitUntil
 from ..kit.wire import http, target
 
 pytestmark = [pytest.mark.slow]
