@@ -8,6 +8,7 @@ its caller can stop between two frames.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import Any, ClassVar
 
 from .frames import (
@@ -80,7 +81,8 @@ class FrameReader:
 
     @param limit: maximum bytes of a message; of a compressed one, of what it inflates to.
     @param inflater: inflates compressed messages; None if they weren't agreed on.
-    @cvar isServer: whether it reads what a client sends, which is masked.
+    @cvar isServer: whether it reads what a client sends, which is masked. L{ClientFrameReader} reads what a server
+        sends.
     @ivar limit: as given.
     @ivar isOver: whether nothing more is read: the peer's close frame has come, right or wrong; or, after a violation
         or L{close}, something that is wrong, or the rest of text that isn't UTF-8.
@@ -97,7 +99,7 @@ class FrameReader:
         self.isOver: bool = False
         self._inflater = inflater
         # Whether the next byte is the first of a message or a control frame, and wanted.
-        self._isIdle = self.isServer
+        self._isIdle = True
         # Whether the next frame of a message is to be a continuation.
         self._isInside = False
         # Whether what came of a message can't be text.
@@ -194,7 +196,8 @@ class FrameReader:
         """Take the header of a frame that is a whole message, and of which not all has come."""
         incomplete = self._frame = IncompleteFrame()
         incomplete.header = header
-        incomplete.mask = header[-MASK_SIZE:]
+        if self.isServer:
+            incomplete.mask = header[-MASK_SIZE:]
         incomplete.left = length
         self._isIdle = False
         self._isInside = True
@@ -344,7 +347,7 @@ class FrameReader:
             incomplete.control += payload
             if incomplete.left:
                 return None
-            self._isIdle = self.isServer and self._message is None
+            self._isIdle = self._message is None
             return self._said(opcode, incomplete.control)
         message: Any = self._message
         message.add(payload)
@@ -352,7 +355,7 @@ class FrameReader:
             return None
         self._message = None
         self._isInside = False
-        self._isIdle = self.isServer
+        self._isIdle = True
         event: str | bytes = message.end()
         return event
 
@@ -378,3 +381,43 @@ class FrameReader:
             return None
         self.close()
         return Violation(code, tooLarge(self.limit) if code == TOO_LARGE else reason)
+
+
+class ClientFrameReader(FrameReader):
+    """Reads the frames of a server, which are not masked (RFC 6455, 5.1)."""
+
+    __slots__ = ()
+    isServer = False
+
+    def read(self, data: bytes, position: int) -> tuple[int, Event | None]:
+        if self._isIdle:
+            start = position + BEGINNING
+            available = len(data)
+            if start <= available:
+                length = data[position + 1]
+                if length > SHORT:
+                    # What is wrong with one that is masked, or written too long, is found out below.
+                    least = LEAST.get(length, inf)
+                    start += LENGTHS.get(length, 0)
+                    length = _integer(data[position + BEGINNING : start])
+                    if length < least:
+                        length = -1
+                end = start + length
+                if 0 <= length <= self.limit and start <= available:
+                    first = data[position]
+                    # As for a client's frames, without a mask.
+                    if end > available:
+                        if first in _MESSAGES:
+                            self._begin(data[position:start], length)
+                            position = start
+                    elif first == WHOLE_TEXT:
+                        try:
+                            return end, data[start:end].decode()
+                        except UnicodeDecodeError:
+                            # Where it is wrong is found out below.
+                            pass
+                    elif first == WHOLE_BINARY:
+                        return end, data[start:end]
+                    elif first in _WHOLE and length <= MAX_CONTROL and (length != 1 or first != FINAL | CLOSE):
+                        return end, self._said(first & 0x0F, data[start:end])
+        return self._readOn(data, position)

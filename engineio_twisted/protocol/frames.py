@@ -7,6 +7,7 @@ What frames are made of, what they can say, and how they are written; L{frame_re
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -166,14 +167,17 @@ def frame(first: int, payload: bytes) -> bytes:
     return _header(first, length, 0) + payload
 
 
-def maskedFrame(first: int, payload: bytes, mask: bytes) -> bytes:
+def maskedFrame(
+    first: int, payload: bytes, mask: bytes, masked: Callable[[bytes, bytes], bytes | bytearray] = unmask
+) -> bytes:
     """
     Return a frame of a client (RFC 6455, 5.2 and 5.3).
 
     @param first: its first byte, such as L{WHOLE_TEXT}.
     @param mask: four bytes that nobody can foresee.
+    @param masked: does what L{unmask} does.
     """
-    return b"".join((_header(first, len(payload), MASKED), mask, unmask(mask, payload)))
+    return b"".join((_header(first, len(payload), MASKED), mask, masked(mask, payload)))
 
 
 def _header(first: int, length: int, masked: int) -> bytes:

@@ -297,6 +297,29 @@ class WebSockets(Connections[WebSocketConnection]):
         return DeadlineQueue(steadyClock(self._clock), CLOSE_TIMEOUT, WebSocketConnection.abort)
 
 
+class Turns:
+    """
+    Knows the turns of the reactor, as far as anything was written at once in them.
+
+    @ivar clock: the reactor.
+    @ivar turn: stands for the present turn.
+    """
+
+    clock: IReactorTime
+    turn: object
+    _turnIsNoted = False
+
+    def noteTurn(self) -> None:
+        """Change L{turn} when the reactor has gone round once."""
+        if not self._turnIsNoted:
+            self._turnIsNoted = True
+            self.clock.callLater(0, self._turnIsOver)
+
+    def _turnIsOver(self) -> None:
+        self._turnIsNoted = False
+        self.turn = object()
+
+
 class WithoutWebSockets:
     """
     In place of an engine, for a server on which no client may connect by WebSocket.

@@ -11,7 +11,7 @@ from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket import USES_NVX
@@ -44,7 +44,7 @@ from ..protocol.frames import (
 )
 from ..turns import TURN
 from ..web.connections import closeAtOnce, writeAtOnce
-from .connection import WebSocketConnection, WebSockets, begin
+from .connection import Turns, WebSocketConnection, WebSockets, begin
 from .engine_deflate import Deflate, agreeOn
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ INSTEAD = {
 
 
 @implementer(IWebSocketEngine)
-class AutobahnEngine(WebSocketServerFactory):
+class AutobahnEngine(Turns, WebSocketServerFactory):  # type: ignore[misc]
     """
     WebSocket by Autobahn: the settings of all WebSockets of a server, and which are connected.
 
@@ -98,8 +98,6 @@ class AutobahnEngine(WebSocketServerFactory):
     C{setSessionParameters}, C{server} and C{headers}, which the 101 carries.
 
     @ivar deflate: how messages are compressed; None if they aren't.
-    @ivar threshold: bytes from which they are.
-    @ivar turn: stands for the present turn of the reactor, as far as anything was written at once in it.
     """
 
     supportsPerMessageDeflate = True
@@ -111,13 +109,11 @@ class AutobahnEngine(WebSocketServerFactory):
         self.clock = clock
         self.maxHttpBufferSize: int = options.maxHttpBufferSize
         self.deflate = options.perMessageDeflate
-        self.threshold: int = 0 if self.deflate is None else self.deflate.threshold
         self.connections: WebSockets = WebSockets(clock)
         # A close frame tells the client what was wrong; a dropped connection doesn't.
         self.setProtocolOptions(failByDrop=False, webStatus=False, openHandshakeTimeout=0, closeHandshakeTimeout=0)
         self._ownOptions = self._protocolOptions()
-        self.turn: object = object()
-        self._turnIsNoted = False
+        self.turn = object()
 
     def setProtocolOptions(self, *args: Any, **options: Any) -> None:
         """
@@ -147,7 +143,7 @@ class AutobahnEngine(WebSocketServerFactory):
         nobody: Any = WebSocketServerProtocol()
         nobody.factory = self
         nobody.onConnect = lambda _: None
-        connection = _Nowhere()
+        connection = Nowhere()
         nobody.makeConnection(connection)
         nobody.dataReceived(
             b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -172,23 +168,14 @@ class AutobahnEngine(WebSocketServerFactory):
         if self.deflate is not None and (agreed := agreeOn(handshake.extensions, self.deflate)) is not None:
             lines.append(f"Sec-WebSocket-Extensions: {agreed.get_extension_string()}\r\n".encode())
             deflate = Deflate.create_from_offer_accept(True, agreed)
+            deflate.threshold = self.deflate.threshold
         lines.append(b"\r\n")
-        protocol = AutobahnWebSocket(self, receiver, deflate)
+        protocol = AutobahnWebSocket(self, receiver, self.maxHttpBufferSize, deflate)
         behind = exchange.takeOver(protocol)
         protocol.open(b"".join(lines), behind)
 
-    def noteTurn(self) -> None:
-        """Change L{turn} when the reactor has gone round once."""
-        if not self._turnIsNoted:
-            self._turnIsNoted = True
-            self.clock.callLater(0, self._turnIsOver)
 
-    def _turnIsOver(self) -> None:
-        self._turnIsNoted = False
-        self.turn = object()
-
-
-class _Nowhere:
+class Nowhere:
     """
     A connection to nobody.
 
@@ -248,8 +235,17 @@ class AutobahnWebSocket(WebSocketConnection):
     """
     A WebSocket of L{AutobahnEngine}: reads and writes its frames, and does its part of the closing handshake.
 
-    @param deflate: compresses messages, and inflates those of the client; None if that wasn't agreed on.
+    A base of the WebSocket of a client, L{engine_client.ClientWebSocket}.
+
+    @param engine: what all WebSockets with the same settings share.
+    @param limit: maximum bytes of a message that is received.
+    @param deflate: compresses messages, and inflates those of the peer; None if that wasn't agreed on.
+    @cvar readerClass: reads the frames of the peer.
+    @cvar frame: makes a frame of its first byte and its payload.
     """
+
+    readerClass: ClassVar[type[FrameReader]] = NativeReader
+    frame: ClassVar[Any] = staticmethod(frame)
 
     # As attributes, since they are asked for with each message.
     isOpen = True
@@ -262,11 +258,11 @@ class AutobahnWebSocket(WebSocketConnection):
     # The turn of the reactor in which something was written at once.
     _turn: object = None
 
-    def __init__(self, engine: AutobahnEngine, receiver: Any, deflate: Deflate | None = None) -> None:
-        super().__init__(engine.clock, engine.maxHttpBufferSize, engine.connections, receiver)
+    def __init__(self, engine: Any, receiver: Any, limit: int, deflate: Deflate | None = None) -> None:
+        super().__init__(engine.clock, limit, engine.connections, receiver)
         self.engine = engine
         self._deflate = deflate
-        self._reader = NativeReader(engine.maxHttpBufferSize, deflate)
+        self._reader = self.readerClass(limit, deflate)
 
     # Opening and closing
 
@@ -279,11 +275,11 @@ class AutobahnWebSocket(WebSocketConnection):
         """
         Open the WebSocket.
 
-        @param answer: the 101.
-        @param behind: what came behind the request.
+        @param answer: the 101; empty at the end that asked for it.
+        @param behind: what came behind the handshake.
         """
         # With it goes what the session says first. It isn't counted as what is sent on a WebSocket.
-        self._gathered = [answer]
+        self._gathered = [answer] if answer else []
         try:
             begin(self, behind)
         finally:
@@ -299,7 +295,7 @@ class AutobahnWebSocket(WebSocketConnection):
         self._reader.close()
         if not self._isOver:
             self.setDeadline(deadline)
-        self.write(frame(FINAL | CLOSE, closePayload(code, reason)))
+        self.write(self.frame(FINAL | CLOSE, closePayload(code, reason)))
 
     def _closed(self, close: Close) -> None:
         """The client has closed the WebSocket: answer with its own code (RFC 6455, 5.5.1)."""
@@ -360,13 +356,15 @@ class AutobahnWebSocket(WebSocketConnection):
 
     def _framed(self, payload: bytes, isText: bool, compress: bool, form: Form | None) -> bytes:
         first = WHOLE_TEXT if isText else WHOLE_BINARY
-        if compress and self._deflate is not None and len(payload) >= self.engine.threshold:
+        if compress and self._deflate is not None and len(payload) >= self._deflate.threshold:
             # With its own context for each connection: nothing can be shared.
-            return frame(first | COMPRESSED, self._deflate.compress(payload))
+            compressed: bytes = self.frame(first | COMPRESSED, self._deflate.compress(payload))
+            return compressed
         if form is None:
-            return frame(first, payload)
+            framed: bytes = self.frame(first, payload)
+            return framed
         if form.made is None:
-            form.made = frame(first, payload)
+            form.made = self.frame(first, payload)
         made: bytes = form.made
         return made
 
@@ -479,7 +477,7 @@ class AutobahnWebSocket(WebSocketConnection):
         """Take what is no message."""
         self._isOver = self._reader.isOver
         if isinstance(event, Ping):
-            self.write(frame(FINAL | PONG, event.payload))
+            self.write(self.frame(FINAL | PONG, event.payload))
         elif isinstance(event, Close):
             self._closed(event)
         elif isinstance(event, Violation):

@@ -77,8 +77,13 @@ def _parametersOf(element: str) -> dict[str, list[Any]] | None:
 
 
 class Deflate(AutobahnDeflate):
-    """What compresses and inflates the messages of one connection: an L{Inflater} too."""
+    """
+    What compresses and inflates the messages of one connection: an L{Inflater} too.
 
+    @ivar threshold: bytes from which messages are compressed.
+    """
+
+    threshold: int = 0
     _decompressor: Any
 
     def compress(self, payload: bytes) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineio_twisted.protocol.frame_reader import INTEGER_UNMASKED, FrameReader
+from engineio_twisted.protocol.frame_reader import INTEGER_UNMASKED, ClientFrameReader, FrameReader
 from engineio_twisted.protocol.frames import (
     BINARY,
     CLOSE,
@@ -552,19 +552,13 @@ def test_closePayload() -> None:
     assert closePayload(1001, "x" + "€" * 50) == b"\x03\xe9" + b"x" + "€".encode() * 40
 
 
-class ClientReader(FrameReader):
-    """What reads the frames of a server."""
-
-    isServer = False
-
-
 def test_aServersFrames() -> None:
     """They are read by the same rules, but for the mask."""
     data = frame(WHOLE_TEXT, b"4hello") + frame(WHOLE_BINARY, b"\x01") + frame(FINAL | PING, b"!")
     expected: list[Event] = ["4hello", b"\x01", Ping(b"!")]
     for pieces in cuts(data).values():
-        assert read(ClientReader(LIMIT), *pieces) == expected
-    assert read(ClientReader(LIMIT), makeFrame("4hello")) == [
+        assert read(ClientFrameReader(LIMIT), *pieces) == expected
+    assert read(ClientFrameReader(LIMIT), makeFrame("4hello")) == [
         Violation(PROTOCOL_ERROR, "masked server-to-client frame")
     ]
 
