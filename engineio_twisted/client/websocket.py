@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import Factory
-from twisted.web.client import BrowserLikePolicyForHTTPS
 
-from ..clock import cancel
+from ..clock import Timeout, cancel
 from ..interfaces import Closing
 from ..protocol.errors import CloseReason
 from ..protocol.frames import NORMAL, TOO_LARGE
 from ..protocol.payload import Codec
 from ..transports.engine_opening import Opening, OpeningRequest, ResponseHead
 from ..transports.websocket import WebSocketTransport
+from .agents import endpointOf
 from .connecting import Connecting
 from .errors import MAX_BODY, ConnectionFailed, FailedResponse, FailureType
 from .failures import failureOf, failureOfResponse
@@ -77,7 +75,7 @@ class ClientWebSocketTransport(WebSocketTransport):
     # What connects; then the protocol of the connection, until the WebSocket is open.
     _attempt: Deferred[Any] | None = None
     _opening: Opening | None = None
-    _timer: IDelayedCall | None = None
+    _timer: Timeout | None = None
     _isGone = True
 
     def __init__(self, codec: Codec, connecting: Connecting) -> None:
@@ -94,17 +92,20 @@ class ClientWebSocketTransport(WebSocketTransport):
         connecting = self._connecting
         opts = connecting.opts
         self._isGone = False
-        self._timer = connecting.clock.callLater(opts.connectTimeout / 1000, self._timedOut)
+        self._timer = connecting.timeouts.callLater(opts.connectTimeout / 1000, self._timedOut)
         request = OpeningRequest(
             connecting.target(self.name, **parameters),
-            self._headers(connecting.url(self.name)),
+            self._headers(),
             opts.protocols,
             opts.perMessageDeflate,
             opts.maxHttpBufferSize,
             MAX_BODY,
         )
         self._opening = Opening(connecting.reactor, request, self)
-        self._attempt = self._endpoint().connect(_OpeningFactory(self._opening))
+        try:
+            self._attempt = endpointOf(connecting).connect(_OpeningFactory(self._opening))
+        except ConnectionFailed as failure:
+            self._attempt = fail(failure)
         self._attempt.addCallbacks(self._connected, self._notConnected)
 
     def whenGone(self) -> Deferred[None]:
@@ -118,25 +119,19 @@ class ClientWebSocketTransport(WebSocketTransport):
 
     # Connecting
 
-    def _endpoint(self) -> Any:
-        """Return what connects, with TLS if the URL says so."""
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        """Return the headers of the request. An application may set any but those of WebSocket."""
         connecting = self._connecting
-        address, opts = connecting.address, connecting.opts
-        endpoint = opts.endpoint
-        if endpoint is None:
-            seconds = opts.connectTimeout / 1000
-            endpoint = HostnameEndpoint(connecting.reactor, address.host.encode(), address.port, timeout=seconds)
-        if not address.isSecure:
-            return endpoint
-        policy = opts.contextFactory or BrowserLikePolicyForHTTPS()
-        return wrapClientTLS(policy.creatorForNetloc(address.host.encode(), address.port), endpoint)
-
-    def _headers(self, url: str) -> tuple[tuple[str, str], ...]:
-        """Return the headers of the request: an application may set any but those of WebSocket."""
-        own = self._connecting.opts.extraHeaders
-        given = {name.lower() for name in own}
-        headers = [] if "host" in given else [("Host", self._connecting.address.netloc)]
-        return (*headers, *own.items())
+        headers = connecting.opts.extraHeaders
+        named = {name.lower(): name for name in headers}
+        if "host" not in named:
+            headers = {"Host": connecting.address.netloc, **headers}
+        cookie = None if connecting.cookies is None else connecting.cookies.header(connecting.url(self.name))
+        if cookie is not None:
+            # A request has one such header (RFC 6265, 5.4).
+            name = named.get("cookie", "Cookie")
+            headers = {**headers, name: "; ".join([*filter(None, [headers.get(name)]), cookie.decode("latin-1")])}
+        return tuple(headers.items())
 
     def _connected(self, _: object) -> None:
         self._attempt = None
@@ -165,6 +160,9 @@ class ClientWebSocketTransport(WebSocketTransport):
 
     def responded(self, head: ResponseHead) -> None:
         cancel(self._timer)
+        cookies = self._connecting.cookies
+        if cookies is not None:
+            cookies.store(self._connecting.url(self.name), head.headers.getRawHeaders(b"set-cookie", ()))
 
     def refused(self, head: ResponseHead, body: bytes) -> None:
         self._fail(failureOfResponse(head.status, head.headers, body, self.name))

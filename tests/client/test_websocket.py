@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from http.cookiejar import CookieJar
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from zope.interface import implementer
 
 from engineio_twisted import Packet, PacketType
 from engineio_twisted.client import ClientOptions, FailureType
@@ -174,6 +178,20 @@ def test_parametersOfTheRequest() -> None:
     play.transport.open(received="7")
     play.settle()
     assert play.server.asked[0].target == "/engine.io/?a=b&EIO=4&transport=websocket&sid=S&received=7"
+
+
+def test_cookies() -> None:
+    """The cookies of a response, whatever it says, come back; those that the application sets come first."""
+    head = SWITCHING + b"Set-Cookie: a=b; Path=/\r\nSet-Cookie: c=d; Secure\r\nSet-Cookie: e=\xe9; Path=/\r\n\r\n"
+    refusal = answer(b"", "503 Busy", "Set-Cookie: node=7; Path=/")
+    server = ScriptedServer(webSockets=[refusal, head, WEBSOCKET, WEBSOCKET])
+    jar = CookieJar()
+    options = {"withCredentials": jar, "server": server}
+    sent = [
+        Play(**options, extraHeaders=headers).open().server.asked[-1].headers.get("cookie")
+        for headers in ({}, {}, {}, {"cookie": "own=1"})
+    ]
+    assert sent == [None, "node=7", "node=7; a=b; e=\xe9", "own=1; node=7; a=b; e=\xe9"]
 
 
 # The response
@@ -525,18 +543,15 @@ def test_goneBeforeItBegan() -> None:
 
 def test_aConnectionThatComesTooLate() -> None:
     """An endpoint that can't be stopped may connect after all: the connection is aborted, and nothing is asked."""
-    from twisted.internet.defer import Deferred
-
-    play = Play()
     factories: list[Any] = []
 
+    @implementer(IStreamClientEndpoint)
     class Stubborn:
         def connect(self, factory: Any) -> Deferred[Any]:
             factories.append(factory)
             return Deferred(lambda _: None)
 
-    play.transport._endpoint = Stubborn  # type: ignore[method-assign, assignment]
-    play.open()
+    play = Play(endpoint=Stubborn()).open()
     play.transport.close(LEFT)
     assert play.isGone()
     play.endpoint.connect(factories[0])
