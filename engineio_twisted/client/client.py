@@ -474,7 +474,7 @@ class Client(ClientEvents, TransportOwner):
 
     def _tell(self) -> None:
         """Tell those who wait that the session has ended."""
-        if self.handshake is None and self._ending is not None:
+        if self._ending is not None:
             self._fail(self.failure or ConnectionFailed(FailureType.CLOSED, self._ending.closing.description))
         self._tellIfGone()
 
