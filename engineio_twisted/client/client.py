@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from importlib import import_module
 from math import inf
 from typing import Any, Unpack
 
@@ -29,13 +28,15 @@ from .events import CLIENT_EVENTS, ClientEvents
 from .handshake import Handshake, readHandshake
 from .host import ClientHost, Nowhere, clockOfStandstill
 from .options import ClientKeywords, ClientOptions
+from .polling import PollingTransport
 from .upgrade import ClientUpgrade
+from .websocket import ClientWebSocketTransport
 
 _OPEN, _OPENING, _CLOSED = ReadyState.OPEN, ReadyState.OPENING, ReadyState.CLOSED
 _MESSAGE = PacketType.MESSAGE
 
-TRANSPORTS = {"polling": "PollingTransport", "websocket": "ClientWebSocketTransport"}
-"""The classes of the transports of a client, by the names of transport and module."""
+TRANSPORTS: dict[str, Any] = {each.name: each for each in (PollingTransport, ClientWebSocketTransport)}
+"""The transports of a client, by name."""
 
 UPGRADE_RETRY = 30.0
 """Seconds after which an upgrade that failed is tried again; twice as many after each further failure."""
@@ -157,8 +158,7 @@ class Client(ClientEvents, TransportOwner):
         self._open(transport)
 
     def _newTransport(self, name: str) -> Any:
-        made = getattr(import_module(f".{name}", __package__), TRANSPORTS[name])
-        transport = made(self._connecting.codec, self._connecting)
+        transport = TRANSPORTS[name](self._connecting.codec, self._connecting)
         transport.owner = self
         return transport
 
