@@ -173,11 +173,11 @@ class SessionAgent:
         self.limit: int = 2 * connecting.opts.maxHttpBufferSize + HEAD_SIZE
         self.connections: dict[_Connection, None] = {}
         self._clock = connecting.clock
-        self._pool = HTTPConnectionPool(connecting.clock)
+        self._pool = HTTPConnectionPool(connecting.reactor)
         self._pool.retryAutomatically = False
         self._pool.cachedConnectionTimeout = IDLE_TIMEOUT
         endpoint = _Endpoint(endpointOf(connecting), self)
-        self._agent = Agent.usingEndpointFactory(connecting.clock, _ForAll(endpoint), self._pool)
+        self._agent = Agent.usingEndpointFactory(connecting.reactor, _ForAll(endpoint), self._pool)
         self._deadline: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
 

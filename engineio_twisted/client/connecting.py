@@ -13,16 +13,6 @@ from .address import addressOf
 from .cookies import Cookies, cookiesFor
 from .options import ClientOptions
 
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def _written(number: int) -> str:
-    digits = ""
-    while number or not digits:
-        number, digit = divmod(number, len(_DIGITS))
-        digits = _DIGITS[digit] + digits
-    return digits
-
 
 class Connecting:
     """
@@ -52,6 +42,8 @@ class Connecting:
         self.counters: Counters = Counters()
         self.sid: str | None = None
         self.attempt: int = 0
+        # The URL of requests of polling but for the timestamp, and what it was made for.
+        self._polled: tuple[tuple[str | None, int], str] | None = None
         self._stamps: Iterator[int] = itertools.count(int(self.clock.seconds() * 1000))
 
     def parameters(self, transport: str, **more: str) -> dict[str, str]:
@@ -61,18 +53,26 @@ class Connecting:
         @param transport: the name of the transport.
         @param more: others than each request has.
         """
+        parameters = self._fixed(transport) | more
+        if self._isStamped(transport):
+            parameters[self.opts.timestampParam] = f"{next(self._stamps):x}"
+        return parameters
+
+    def _fixed(self, transport: str) -> dict[str, str]:
+        """Return the parameters that all requests of a transport have in this session."""
         opts = self.opts
         parameters = {"EIO": str(opts.EIO), "transport": transport}
-        isPolling = transport == "polling"
-        if opts.timestampRequests or (opts.timestampRequests is None and isPolling):
-            parameters[opts.timestampParam] = _written(next(self._stamps))
-        if opts.forceBase64 and not (isPolling and self.sid):
+        if opts.forceBase64 and not (transport == "polling" and self.sid):
             parameters["b64"] = "1"
         if self.sid is not None:
             parameters["sid"] = self.sid
             if self.attempt:
                 parameters["attempt"] = str(self.attempt)
-        return parameters | more
+        return parameters
+
+    def _isStamped(self, transport: str) -> bool:
+        isStamped = self.opts.timestampRequests
+        return transport == "polling" if isStamped is None else isStamped
 
     def target(self, transport: str, **more: str) -> str:
         """Return the target of a request: its path, and its query."""
@@ -81,3 +81,11 @@ class Connecting:
     def url(self, transport: str, **more: str) -> str:
         """Return the URL of a request."""
         return self.address.url(self.parameters(transport, **more), transport == "websocket")
+
+    def nextUrl(self) -> str:
+        """Return the URL of the next request of polling, of which all but the first are made in one step."""
+        key = self.sid, self.attempt
+        if self._polled is None or self._polled[0] != key:
+            self._polled = key, self.address.url(self._fixed("polling"))
+        url = self._polled[1]
+        return f"{url}&{self.opts.timestampParam}={next(self._stamps):x}" if self._isStamped("polling") else url

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from ..clock import Timeout, cancel
+from ..clock import cancel
 from ..ends import CLOSE_TIMEOUT, attempt
 from ..interfaces import Closing, ITransport
 from ..protocol.errors import DecodeError, HTTPRefusal
@@ -44,12 +44,8 @@ _IN_SPITE_OF = (FailureType.PARSE, FailureType.TOO_LARGE, FailureType.HANDSHAKE)
 """Failures in spite of which a server may still be told that the session is over."""
 
 
-def postedSize(data: str | bytes, codec: Codec, supportsBinary: bool) -> int:
-    """
-    Return how many bytes a message takes in a POST, at most.
-
-    @param supportsBinary: whether bytes may go as they are, which revision 4 never does.
-    """
+def _postedSize(data: str | bytes, codec: Codec, supportsBinary: bool) -> int:
+    """Return how many bytes a packet with some data takes in a POST, at most."""
     size = sizeOf(data)
     if isinstance(data, bytes) and (codec.revision != 3 or not supportsBinary):
         size = (size + 2) // 3 * 4
@@ -105,8 +101,6 @@ class PollingTransport(Transport):
     # Whether no request begins, and what is called when none runs.
     _isPaused = False
     _paused: Callable[[], object] | None = None
-    # Until when the session is to be open.
-    _opening: Timeout | None = None
     # Until when the last requests are to be over.
     _deadline: IDelayedCall | None = None
     # Whether the server is still to be told that the session is over.
@@ -158,8 +152,6 @@ class PollingTransport(Transport):
         @param more: further parameters of its URL.
         """
         connecting = self._connecting
-        timeout = connecting.opts.connectTimeout
-        self._opening = connecting.timeouts.callLater(timeout / 1000, self._tooLate, timeout)
         try:
             self._agent = agentFor(connecting)
         except ConnectionFailed as failure:
@@ -175,40 +167,32 @@ class PollingTransport(Transport):
         self._poll(**more)
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
-        counters, limit = self.counters, self.maxPayload
+        counters = self.counters
         payload = None if counters.trafficObservers else self.codec.messagePayload(data)
-        body = None if payload is None else payload.encode()
-        if body is None or (limit is not None and len(body) > limit):
-            self.send((Packet(PacketType.MESSAGE, data, compress),))
+        if payload is None:
+            self._send((Packet(PacketType.MESSAGE, data, compress),))
         else:
             counters.packetsSent += 1
-            self._push(body, _TEXT)
+            self._push(payload.encode(), _TEXT)
 
     def send(self, packets: Sequence[Packet]) -> int:
-        batch, taken = self._batchOf(packets)
-        if batch:
-            self._send(batch)
-        return taken
+        batch = self._batchOf(packets)
+        self._send(batch)
+        return len(batch)
 
-    def _batchOf(self, packets: Sequence[Packet]) -> tuple[Sequence[Packet], int]:
-        """Return those packets that a POST carries, and how many were taken, with those that none can carry."""
+    def _batchOf(self, packets: Sequence[Packet]) -> Sequence[Packet]:
+        """Return the first of some packets: those that one POST carries. One at least, as no other could carry it."""
         limit = self.maxPayload
-        if limit is None:
-            return packets, len(packets)
-        batch: list[Packet] = []
-        size = taken = 0
-        for packet in packets:
-            more = postedSize(packet.data, self.codec, self.supportsBinary)
-            if more > limit:
-                self.owner.messageTooLarge(packet, limit)
-            elif size + more > limit:
-                break
-            else:
-                batch.append(packet)
-                # In revision 4 there is a byte between two.
-                size += more + 1
-            taken += 1
-        return batch, taken
+        if limit is None or len(packets) < 2:
+            return packets
+        size = 0
+        for count, packet in enumerate(packets):
+            size += _postedSize(packet.data, self.codec, self.supportsBinary)
+            if size > limit and count:
+                return packets[:count]
+            # In revision 4 there is a byte between two.
+            size += 1
+        return packets
 
     def _send(self, packets: Sequence[Packet]) -> None:
         payload = self.codec.encodePayload(packets, self.supportsBinary)
@@ -226,20 +210,21 @@ class PollingTransport(Transport):
             return 0
         mayTake = self.writable
         self._isClosed = self._isOver = True
-        cancel(self._opening)
         clock = self._connecting.clock
         self._deadline = clock.callLater(max(CLOSE_TIMEOUT, closing.deadline - clock.seconds()), self._giveUp)
         taken = 0
-        # If the session goes on, it has what is being delivered; and the server ends a GET that waits.
-        if closing.reason is not None:
+        # If the session goes on, it gets what is being delivered; and the server ends a GET that waits.
+        if closing.reason is not None or not self._isOpen or self.failure is not None:
             self._dropDelivery()
-            if closing.isByClient or not self._mayTell:
+            if closing.reason is None or closing.isByClient or not self._mayTell:
                 self._giveUp()
             elif self._post is not None:
                 self._owesClose = True
             else:
-                batch, taken = self._batchOf(packets) if mayTake else ((), 0)
-                self._send([*batch, _CLOSE])
+                batch = self._batchOf([*(packets if mayTake else ()), _CLOSE])
+                self._owesClose = batch[-1] is not _CLOSE
+                taken = len(batch) if self._owesClose else len(batch) - 1
+                self._send(batch)
         self._leaveIfDone()
         return taken
 
@@ -334,6 +319,7 @@ class PollingTransport(Transport):
         failure, size = get.failure, get.bodySize
         if failure is not None:
             self._fail(failure)
+        if not self._mayGoOn:
             return
         counters = self.counters
         counters.bytesReceived += size
@@ -419,7 +405,6 @@ class PollingTransport(Transport):
             expected = f"the first packet is {describe(packet)}: expected the open packet"
             raise _NoSession(ConnectionFailed(FailureType.HANDSHAKE, expected))
         self._isOpen = True
-        cancel(self._opening)
         return packet
 
     def deliveryEnded(self, delivery: Delivery) -> None:
@@ -453,9 +438,6 @@ class PollingTransport(Transport):
             delivery.isOver = True
 
     # The end
-
-    def _tooLate(self, timeout: int) -> None:
-        self._fail(ConnectionFailed(FailureType.TIMEOUT, f"no session within connectTimeout, {timeout} ms"))
 
     def _fail(self, failure: ConnectionFailed) -> None:
         """End, behind what is being delivered."""

@@ -65,7 +65,7 @@ class PollingRequest:
         timeout = connecting.opts.requestTimeout
         if timeout is not None:
             self._timeout = connecting.timeouts.callLater(timeout / 1000, self._tooLate, timeout)
-        url = self._url = connecting.url(NAME, **more)
+        url = self._url = connecting.url(NAME, **more) if more else connecting.nextUrl()
         cookies = None if connecting.cookies is None else connecting.cookies.header(url)
         if cookies is not None:
             headers = headers.copy()
