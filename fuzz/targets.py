@@ -15,15 +15,24 @@ from functools import cache
 from itertools import cycle
 from time import process_time
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from engineio_twisted import AutobahnEngine, Site
+from engineio_twisted.client.connecting import Connecting
+from engineio_twisted.client.errors import MAX_BODY
+from engineio_twisted.client.options import ClientOptions
+from engineio_twisted.client.websocket import ClientWebSocketTransport
+from engineio_twisted.clock import TURNS
 from engineio_twisted.protocol.errors import ConnectionRefusal, DecodeError, HTTPRefusal, MethodNotAllowed
 from engineio_twisted.protocol.handshake import checkWebSocketHeaders, classify, parseQuery
 from engineio_twisted.protocol.headers import contentCoding, cookieHeader, corsHeaders, originAllowed
@@ -47,6 +56,7 @@ from engineio_twisted.socketio.packet import Packet as SocketIOPacket
 from engineio_twisted.socketio.packet import PacketType as SocketIOType
 from engineio_twisted.socketio.redis_messages import PeersWriter, readOwn, readPeers
 from engineio_twisted.socketio.remote_messages import Event, InvalidMessage
+from engineio_twisted.transports.engine_client import engineOn
 from engineio_twisted.transports.engine_deflate import agreeOn
 from engineio_twisted.transports.websocket import WebSocketTransport
 from engineio_twisted.web.exchange import RequestExchange
@@ -458,11 +468,11 @@ def stepsOf(data: bytes) -> list[tuple[bytes, bytes]]:
     return steps
 
 
-def wordsOf(name: bytes, behind: bytes) -> bytes:
+def wordsOf(name: bytes, behind: bytes, isMasked: bool = True) -> bytes:
     """What is said by an instruction, with the bytes behind it."""
     if name == b"f":
         first = behind[0] if behind else 0x81
-        return makeFrame(behind[1:], first & 15, bool(first & 0x80), first >> 4 & 7)
+        return makeFrame(behind[1:], first & 15, bool(first & 0x80), first >> 4 & 7, isMasked)
     if name == b"o":
         return http("GET", target()) + behind
     if name == b"w":
@@ -528,6 +538,84 @@ def websocket(data: bytes) -> None:
     if TwistedEngine is not None and not isDeflated:
         received, *_ = _ofFrames(TwistedEngine, octets, isDeflated)
         assert received == found[0], f"\n{found[0]}\n{received}"
+
+
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n"
+)
+"""What answers a client whose key is all zeros."""
+
+_AGREED = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+
+
+@implementer(IStreamClientEndpoint)
+class _ToServer:
+    """The connection of a client to what a server says."""
+
+    def __init__(self) -> None:
+        self.connection = PeerConnection()
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.connection.protocol = protocol = factory.buildProtocol(None)
+        # The key, which is else another each time.
+        with patch("os.urandom", bytes):
+            protocol.makeConnection(self.connection)
+        return succeed(protocol)
+
+
+def _ofServer(pieces: Iterable[bytes], isDeflated: bool) -> Any:
+    """What comes of what a server says to a client: what the session is given and told, and what is sent."""
+    clock, endpoint = Clock(), _ToServer()
+    deflate = {"threshold": 0} if isDeflated else None
+    opts = ClientOptions(maxHttpBufferSize=LIMIT, perMessageDeflate=deflate, endpoint=endpoint)
+    connecting = Connecting("ws://h.example", opts, clock)
+    transport = ClientWebSocketTransport(connecting.codec, connecting)
+    transport.owner = owner = FakeOwner()
+    transport.open()
+    gone: list[None] = []
+    transport.whenGone().addCallback(gone.append)
+    connection = endpoint.connection
+    connection.clear()
+    engineOn(clock).nextMask = lambda: 0
+    for each in pieces:
+        if not connection.disconnecting:
+            connection.protocol.dataReceived(each)
+    sent, isOver = connection.value(), connection.disconnecting
+    # What has failed is told to the server, or left.
+    assert transport.failure is None or isOver or b"\x88" in sent
+    connection.protocol.connectionLost(Failure(ConnectionDone()))
+    failure = transport.failure
+    assert failure is not None
+    assert len(owner.closes) == len(gone) == 1
+    assert len(failure.description) < 1000
+    assert failure.response is None or len(failure.response.body) <= MAX_BODY
+    assert all(len(each.data) <= LIMIT for each in owner.packets)
+    for _ in range(TURNS + 2):
+        clock.advance(0)
+    assert not clock.getDelayedCalls()
+    assert not len(engineOn(clock).connections)
+    return owner.packets, (failure.type, failure.response), sent, isOver
+
+
+@fuzzed
+def client_websocket(data: bytes) -> None:
+    """
+    What a server says to a client that has asked for a WebSocket, however it is cut.
+
+    The first byte says whether the client offers to compress, and whether a right 101 comes first.
+    """
+    way = data[0] if data else 0
+    isDeflated = bool(way & 1)
+    pieces = [wordsOf(*each, isMasked=False) for each in stepsOf(data[1:])]
+    if way & 2:
+        pieces.insert(0, _SWITCHING + (_AGREED if isDeflated else b"") + b"\r\n")
+    pieces = [each for each in pieces if each]
+    whole = b"".join(pieces)
+    found = _ofServer([bytes([each]) for each in whole], isDeflated)
+    for cut in (pieces, [whole] if whole else []):
+        others = _ofServer(cut, isDeflated)
+        assert others == found, f"\n{found}\n{others}"
 
 
 _WAYS: list[dict[str, Any]] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 
 from ..clock import Timeout, cancel
@@ -102,10 +102,7 @@ class ClientWebSocketTransport(WebSocketTransport):
             MAX_BODY,
         )
         self._opening = Opening(connecting.reactor, request, self)
-        try:
-            self._attempt = endpointOf(connecting).connect(_OpeningFactory(self._opening))
-        except ConnectionFailed as failure:
-            self._attempt = fail(failure)
+        self._attempt = maybeDeferred(self._connect, _OpeningFactory(self._opening))
         self._attempt.addCallbacks(self._connected, self._notConnected)
 
     def whenGone(self) -> Deferred[None]:
@@ -132,6 +129,9 @@ class ClientWebSocketTransport(WebSocketTransport):
             name = named.get("cookie", "Cookie")
             headers = {**headers, name: "; ".join([*filter(None, [headers.get(name)]), cookie.decode("latin-1")])}
         return tuple(headers.items())
+
+    def _connect(self, factory: Factory) -> Any:
+        return endpointOf(self._connecting).connect(factory)
 
     def _connected(self, _: object) -> None:
         self._attempt = None

@@ -102,6 +102,8 @@ class OpeningReceiver(Protocol):
 
 _STATUS = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9][0-9])(?: .*)?", re.DOTALL)
 
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:(.*)", re.DOTALL)
+
 _WITHOUT_BODY = (204, 304)
 
 _OURS = (b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol")
@@ -120,9 +122,9 @@ def readHead(head: bytes) -> ResponseHead | None:
         return None
     headers = Headers()
     for each in lines:
-        name, separator, value = each.partition(b":")
-        if separator and name and not name[:1].isspace():
-            headers.addRawHeader(name.strip(), value.strip())
+        header = _HEADER.fullmatch(each)
+        if header is not None:
+            headers.addRawHeader(header[1], header[2].strip())
     return ResponseHead(status[1], int(status[2]), headers)
 
 

@@ -14,7 +14,7 @@ from engineio_twisted.protocol import frame_reader, headers, packet, payload, pa
 from engineio_twisted.session import socket
 from engineio_twisted.socketio import client, recovery, sender, server
 from engineio_twisted.socketio import socket as socketio_socket
-from engineio_twisted.transports import engine_autobahn
+from engineio_twisted.transports import engine_autobahn, engine_client, engine_opening
 from engineio_twisted.web import fast, fast_exchange
 from fuzz import runner, targets
 from fuzz.runner import CORPUS, corpusOf, mutations, randomly
@@ -24,7 +24,7 @@ from ..kit.engines import TwistedEngine
 
 pytestmark = pytest.mark.no_cover
 
-COUNTS = {"websocket": 300, "channel": 100, "server": 150, "socketio_sessions": 50}
+COUNTS = {"websocket": 300, "client_websocket": 300, "channel": 100, "server": 150, "socketio_sessions": 50}
 """How many inputs are made of a corpus; of others a thousand."""
 
 
@@ -149,6 +149,11 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (engine_autobahn.AutobahnWebSocket, "_release", _raise),
         # What the other engine finds.
         *([(frame_reader, "LEAST", {126: 0, 127: 0})] if TwistedEngine is not None else []),
+    ],
+    "client_websocket": [
+        (frame_reader, "MASKED", 256),
+        (engine_client.ClientWebSocket, "connectionEnded", _nothing),
+        (engine_opening.Opening, "abort", _nothing),
     ],
     "channel": [
         (fast_exchange.FastExchange, "respond", _raise),
