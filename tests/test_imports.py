@@ -45,6 +45,8 @@ for each in ("operation", "testing"):
     FLOORS[each].add("workers")
 # A session at the other end: never the server, nor what serves it.
 FLOORS["client"] = {"protocol", "session", "transports", *COMMON}
+# One module, for descriptions of its endpoint.
+FLOORS["operation"].add("client")
 FLOORS["__main__"] = {"operation"}
 FLOORS["__init__"] = {*FLOORS["listening"], "listening"}
 

@@ -234,10 +234,12 @@ def optionsFromText(given: Mapping[str, str], options: Any = ServerOptions) -> d
     """
     Return the keywords of a class of options that are meant by texts, as C{pingInterval} is by C{"5000"}.
 
+    An option that the class doesn't have is left to it to refuse.
+
     @param given: the texts by name; that of a setting of an option has a dot in it, such as C{cookie.name}, and so has
         that of an entry of a mapping, such as C{query.token}.
     @param options: the class, L{ServerOptions} or C{ClientOptions}.
-    @raise OptionError: a name isn't known, or an object can't be imported.
+    @raise OptionError: an option has no setting of that name, or an object can't be imported.
     """
     settings = settingsOf(options)
     made: dict[str, Any] = {}
@@ -253,10 +255,13 @@ def optionsFromText(given: Mapping[str, str], options: Any = ServerOptions) -> d
         part = settings[(above,)].part if (above,) in settings else None
         if part is None:
             above, below = "", name
-            checkNames({name: text}, options)
         else:
             checkNames({below: text}, part, prefix=f"{above}.")
-        setting = settings[(above, below) if above else (name,)]
+        setting = settings.get((above, below) if above else (name,))
+        if setting is None:
+            # The class knows the cure.
+            made[name] = text
+            continue
         if text == "false" and setting.off is not setting:
             value = setting.off
         else:

@@ -7,7 +7,7 @@ The code behind them is imported only when one is used.
 from typing import Any
 
 from twisted.application.service import ServiceMaker
-from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.internet.interfaces import IStreamClientEndpointStringParserWithReactor, IStreamServerEndpointStringParser
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -35,13 +35,19 @@ class _TLSFilesParser:
 tlsFiles = _TLSFilesParser()
 
 
-@implementer(IPlugin, IStreamServerEndpointStringParser)
+@implementer(IPlugin, IStreamServerEndpointStringParser, IStreamClientEndpointStringParserWithReactor)
 class _SessionsParser:
     prefix = "engineio"
 
     def parseStreamServer(self, reactor: Any, *args: str, **keywords: str) -> Any:
         """Return the endpoint of a description."""
         from engineio_twisted.endpoints import parse
+
+        return parse(reactor, *args, **keywords)
+
+    def parseStreamClient(self, reactor: Any, *args: str, **keywords: str) -> Any:
+        """Return the endpoint of a description for C{clientFromString}."""
+        from engineio_twisted.operation.client_endpoint import parse
 
         return parse(reactor, *args, **keywords)
 
