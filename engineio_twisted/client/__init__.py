@@ -5,6 +5,7 @@ from .endpoints import ClientSessionEndpoint
 from .errors import ConnectionFailed, FailedResponse, FailureType, MessageTooLarge
 from .handshake import Handshake
 from .options import ClientKeywords, ClientOptions
+from .tunnels import TunnelEndpoint
 
 __all__ = [
     "Client",
@@ -16,4 +17,5 @@ __all__ = [
     "FailureType",
     "Handshake",
     "MessageTooLarge",
+    "TunnelEndpoint",
 ]
