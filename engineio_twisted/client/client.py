@@ -28,7 +28,7 @@ from .events import CLIENT_EVENTS, ClientEvents
 from .handshake import Handshake, readHandshake
 from .host import ClientHost, Nowhere, clockOfStandstill
 from .options import ClientKeywords, ClientOptions
-from .polling import PollingTransport
+from .polling import PollingTransport, postedSize
 from .upgrade import ClientUpgrade
 from .websocket import ClientWebSocketTransport
 
@@ -296,8 +296,11 @@ class Client(ClientEvents, TransportOwner):
             super().flush()
 
     def _sizeInRequest(self, message: str | bytes) -> int:
-        """Return how many bytes a message takes in a request of the transport that the session is on."""
-        if isinstance(message, bytes) and (self.transport.name == "polling" or self.opts.forceBase64):
+        """Return how many bytes a message takes in a request, or in a message on WebSocket, at most."""
+        # A session that is resumed may go on by polling.
+        if self.transport.name == "polling" or self.opts.resume:
+            return postedSize(message, self._connecting.codec, not self.opts.forceBase64)
+        if isinstance(message, bytes) and self.opts.forceBase64:
             return 1 + -(-len(message) // 3) * 4
         return sizeOf(message) + isinstance(message, str)
 
@@ -353,6 +356,10 @@ class Client(ClientEvents, TransportOwner):
         if packet.type in HEARTBEATS:
             self._hearPeer()
         super().receive(packet)
+
+    def messageTooLarge(self, packet: Packet, limit: int) -> None:
+        """Called with a message that a transport drops, as it is larger than what the server takes."""
+        self.handlerFailed("send", (), Failure(MessageTooLarge(self._sizeInRequest(packet.data), limit)))
 
     def transportReady(self, transport: ITransport) -> None:
         if transport is self.transport:
