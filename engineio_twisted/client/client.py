@@ -357,10 +357,6 @@ class Client(ClientEvents, TransportOwner):
             self._hearPeer()
         super().receive(packet)
 
-    def messageTooLarge(self, packet: Packet, limit: int) -> None:
-        """Called with a message that a transport drops, as it is larger than what the server takes."""
-        self.handlerFailed("send", (), Failure(MessageTooLarge(self._sizeInRequest(packet.data), limit)))
-
     def transportReady(self, transport: ITransport) -> None:
         if transport is self.transport:
             if self._readyState is not _OPENING:

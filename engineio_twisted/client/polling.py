@@ -44,7 +44,7 @@ _IN_SPITE_OF = (FailureType.PARSE, FailureType.TOO_LARGE, FailureType.HANDSHAKE)
 """Failures in spite of which a server may still be told that the session is over."""
 
 
-def _postedSize(data: str | bytes, codec: Codec, supportsBinary: bool) -> int:
+def postedSize(data: str | bytes, codec: Codec, supportsBinary: bool) -> int:
     """Return how many bytes a packet with some data takes in a POST, at most."""
     size = sizeOf(data)
     if isinstance(data, bytes) and (codec.revision != 3 or not supportsBinary):
@@ -187,7 +187,7 @@ class PollingTransport(Transport):
             return packets
         size = 0
         for count, packet in enumerate(packets):
-            size += _postedSize(packet.data, self.codec, self.supportsBinary)
+            size += postedSize(packet.data, self.codec, self.supportsBinary)
             if size > limit and count:
                 return packets[:count]
             # In revision 4 there is a byte between two.
