@@ -29,6 +29,7 @@ class Closing(NamedTuple):
     @ivar refusal: the response to a request that carried what the session doesn't take any more; None for one that
         says that the session is closing.
     @ivar isByClient: whether the client has closed the session itself, and needs no close packet.
+    @ivar isLoss: whether the connection was lost: a session that can be resumed goes on.
     """
 
     reason: CloseReason | None
@@ -36,6 +37,7 @@ class Closing(NamedTuple):
     deadline: float = 0.0
     refusal: HTTPRefusal | None = None
     isByClient: bool = False
+    isLoss: bool = False
 
 
 LEFT = Closing(None)

@@ -53,6 +53,12 @@ class IServerObserver(Interface):
     def upgraded(socket: Any) -> None:
         """Called when a session has moved from polling to WebSocket."""
 
+    def suspended(socket: Any, description: str) -> None:
+        """Called when a session that can be resumed has lost its connection, and waits for its client."""
+
+    def resumed(socket: Any) -> None:
+        """Called when the client of such a session has come back, on whichever transport."""
+
     def closed(socket: Any, reason: CloseReason, description: str) -> None:
         """Called when a session has ended. Bytes of its connection may still be reported after this."""
 
@@ -130,6 +136,12 @@ class ServerObserver:
     def upgraded(self, socket: Any) -> None:
         pass
 
+    def suspended(self, socket: Any, description: str) -> None:
+        pass
+
+    def resumed(self, socket: Any) -> None:
+        pass
+
     def closed(self, socket: Any, reason: CloseReason, description: str) -> None:
         pass
 
@@ -173,6 +185,8 @@ class ServerStats:
     @ivar sessions: how many sessions are live, by the name of their transport.
     @ivar opened: how many sessions were opened.
     @ivar upgraded: how many moved from polling to WebSocket.
+    @ivar suspended: how often a session has lost its connection and waited for its client.
+    @ivar resumed: how often a client has come back to its session.
     @ivar closed: how many ended, by reason, a L{CloseReason}.
     @ivar refused: how many requests were refused, by the name of the refusal.
     @ivar limited: how often a limit was reached other than by a request, by the option that sets it.
@@ -194,6 +208,8 @@ class ServerStats:
     sessions: Mapping[str, int]
     opened: int
     upgraded: int
+    suspended: int
+    resumed: int
     closed: Mapping[str, int]
     refused: Mapping[str, int]
     limited: Mapping[str, int]
@@ -245,8 +261,10 @@ class Counters:
         "packetsReceived",
         "packetsSent",
         "refused",
+        "resumed",
         "sessions",
         "stateObservers",
+        "suspended",
         "throttle",
         "trafficObservers",
         "upgraded",
@@ -260,6 +278,8 @@ class Counters:
         self.sessions: dict[str, int] = {}
         self.opened: int = 0
         self.upgraded: int = 0
+        self.suspended: int = 0
+        self.resumed: int = 0
         self.closed: dict[str, int] = {str(each): 0 for each in CloseReason}
         self.refused: dict[str, int] = {}
         self.limited: dict[str, int] = {}
@@ -310,6 +330,24 @@ class Counters:
         if self.observers:
             self.tell("upgraded", socket)
 
+    def sessionSuspended(self, socket: Any, description: str) -> None:
+        """Count a session that has lost its connection and waits for its client."""
+        self.suspended += 1
+        if self.observers:
+            self.tell("suspended", socket, description)
+
+    def sessionResumed(self, socket: Any, before: str) -> None:
+        """
+        Count a session whose client has come back.
+
+        @param before: the name of the transport it was on.
+        """
+        self.resumed += 1
+        self._moved(before, -1)
+        self._moved(socket.transport.name, 1)
+        if self.observers:
+            self.tell("resumed", socket)
+
     def sessionClosed(self, socket: Any, reason: CloseReason, description: str) -> None:
         """Count a session that has ended."""
         self.closed[reason] = self.closed.get(reason, 0) + 1
@@ -356,7 +394,12 @@ class Counters:
 
         @param event: its name in L{IServerObserver}.
         """
-        for observer in self.trafficObservers if event in TRAFFIC else self.observers:
+        observers = self.observers
+        if event in TRAFFIC:
+            # A session that can be resumed has something between it and its transports.
+            observers = self.trafficObservers
+            args = (getattr(args[0], "observed", args[0]), *args[1:])
+        for observer in observers:
             try:
                 getattr(observer, event)(*args)
             except BaseException:
@@ -405,6 +448,14 @@ class LogObserver(ServerObserver):
     def upgraded(self, socket: Any) -> None:
         self._log.info(
             "Session {session} moved to {transport}", session=socket.logName, transport=socket.transport.name
+        )
+
+    def suspended(self, socket: Any, description: str) -> None:
+        self._log.info("Session {session} suspended: its connection is lost", session=socket.logName)
+
+    def resumed(self, socket: Any) -> None:
+        self._log.info(
+            "Session {session} resumed on {transport}", session=socket.logName, transport=socket.transport.name
         )
 
     def closed(self, socket: Any, reason: CloseReason, description: str) -> None:

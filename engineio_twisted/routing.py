@@ -183,6 +183,8 @@ class Router:
                 session.transport.push(exchange)
             elif wanted.want is Want.UPGRADE:
                 self._upgrade(exchange, wanted, session)
+            elif wanted.want is Want.RETURN:
+                self._return(exchange, wanted, session, isUpgrade)
             else:
                 self._handshake(exchange, wanted, isUpgrade)
         except BaseException:
@@ -242,17 +244,19 @@ class Router:
         if handshake is not None:
             self._openOnWebSocket(exchange, wanted, handshake, sid, admission)
             return
-        codec, reactor, writer = codecFor(wanted.revision), self.server.reactor, self._writer
-        if wanted.jsonpIndex is None:
-            polling = PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, writer, self.counters)
-        else:
-            polling = JSONPTransport(codec, self.opts, reactor, writer, wanted.jsonpIndex, self.counters)
+        polling = self._pollingFor(wanted)
         if exchange.isStream:
             self._checkHead(exchange)
             self._checkIdleTime(exchange)
         polling.open(exchange, sid)
-        self._tell(self.server._factory.open(sid, polling, exchange, wanted.revision, admission))
+        self._tell(self.server._factory.open(sid, polling, exchange, wanted.revision, admission, wanted.resume))
         exchange.keepLittle()
+
+    def _pollingFor(self, wanted: EngineRequest[Session]) -> PollingTransport:
+        codec, reactor, writer = codecFor(wanted.revision), self.server.reactor, self._writer
+        if wanted.jsonpIndex is not None:
+            return JSONPTransport(codec, self.opts, reactor, writer, wanted.jsonpIndex, self.counters)
+        return PollingTransport(codec, wanted.supportsBinary, self.opts, reactor, writer, self.counters)
 
     def _openOnWebSocket(
         self,
@@ -263,7 +267,7 @@ class Router:
         admission: Admission,
     ) -> None:
         def begin() -> None:
-            self._tell(self.server._factory.open(sid, transport, exchange, wanted.revision, admission))
+            self._tell(self.server._factory.open(sid, transport, exchange, wanted.revision, admission, wanted.resume))
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         exchange.openedId = sid
@@ -346,6 +350,23 @@ class Router:
             if not session.tryUpgrade(transport):
                 # One WebSocket is there already. The session isn't to suffer from a second.
                 transport.close(LEFT)
+
+        transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
+        self._accept(exchange, handshake, transport)
+
+    def _return(self, exchange: Any, wanted: EngineRequest[Session], session: Session, isUpgrade: bool) -> None:
+        handshake = self._checkWebSocket(exchange) if isUpgrade else None
+        self._admitting.check(opensSession=False)
+        returning: Any = wanted.returning
+        session.checkReturn(returning)
+        if handshake is None:
+            polling = self._pollingFor(wanted)
+            polling.waits(exchange)
+            session.comeBack(polling, returning)
+            return
+
+        def begin() -> None:
+            session.comeBack(transport, returning)
 
         transport = WebSocketTransport(codecFor(wanted.revision), wanted.supportsBinary, begin, self.counters)
         self._accept(exchange, handshake, transport)

@@ -360,6 +360,8 @@ class Server(ServerEvents):
             sessions={name: counters.sessions.get(name, 0) for name in ("polling", "websocket")},
             opened=counters.opened,
             upgraded=counters.upgraded,
+            suspended=counters.suspended,
+            resumed=counters.resumed,
             closed=dict(counters.closed),
             refused=dict(counters.refused),
             limited=dict(counters.limited),

@@ -278,7 +278,7 @@ def test_anObserverFails(loggedErrors: list[LogEvent]) -> None:
     assert watch.agreesWith(server.stats())
     assert balanced(server)
     assert server.measures() == []
-    assert {event["event"] for event in loggedErrors} == set(EVENTS) - {"upgraded", "limited"}
+    assert {event["event"] for event in loggedErrors} == set(EVENTS) - {"upgraded", "limited", "suspended", "resumed"}
     assert {event["observer"] for event in loggedErrors} == {"Broken"}
     loggedErrors.clear()
 

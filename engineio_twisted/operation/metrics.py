@@ -136,6 +136,8 @@ class ServerCollector(Collector):
         yield self._family(GaugeMetricFamily, "engineio_sessions", "Live sessions.", ["transport"], sessions)
         yield count("engineio_sessions_opened", "Sessions that were opened.", "opened")
         yield count("engineio_sessions_upgraded", "Sessions that moved from polling to WebSocket.", "upgraded")
+        yield count("engineio_sessions_suspended", "Sessions that waited for their client to come back.", "suspended")
+        yield count("engineio_sessions_resumed", "Sessions whose client came back.", "resumed")
         yield counter("engineio_sessions_closed", "Sessions that ended.", "reason", "closed")
         yield counter("engineio_requests_refused", "Requests that were refused.", "name", "refused")
         yield counter("engineio_limits_reached", "Limits that sessions reached.", "option", "limited")

@@ -22,6 +22,7 @@ from .errors import ConnectionRefusal, ErrorCode, MethodNotAllowed
 from .headers import noOrigin, originAllowed
 from .options import ServerOptions
 from .packet import Packet, PacketType
+from .resume import MEMBER, Bounds, Grant, Return, askedFor, member, returnOf
 
 UPGRADES: Mapping[str, tuple[str, ...]] = {"polling": ("websocket",), "websocket": ()}
 """To which transports a session on one may move."""
@@ -40,6 +41,7 @@ class LiveSession(Protocol):
     """A session, as far as it matters here."""
 
     protocol: int
+    _resumption: Any
 
     @property
     def transport(self) -> Named:
@@ -54,6 +56,7 @@ class Want(Enum):
     """The purpose of a request."""
 
     OPEN = "a new session on polling"
+    RETURN = "to go on with a session after its connections were lost"
     POLL = "what the server has to send"
     PUSH = "to deliver a payload"
     WEBSOCKET = "a new session on WebSocket"
@@ -69,6 +72,8 @@ class EngineRequest(Generic[SessionT]):
     @ivar revision: the revision of the protocol it speaks.
     @ivar session: its session; None if it wants a new one.
     @ivar supportsBinary: False if the client asks for binary as base64.
+    @ivar returning: what the client says that comes back.
+    @ivar resume: the bounds of a client that wants a session that it can come back to; None if it doesn't.
     @ivar jsonpIndex: the digits by which a script of the client's is found that takes what is sent; None for a
         client that reads answers itself.
     """
@@ -78,6 +83,8 @@ class EngineRequest(Generic[SessionT]):
     session: SessionT | None
     supportsBinary: bool
     jsonpIndex: str | None = None
+    returning: Return | None = None
+    resume: Bounds | None = None
 
 
 _PARAMETERS = re.compile("(?:^|&)([^&=]+)=([^&]*)")
@@ -173,7 +180,12 @@ def classify(
                 return _USUAL_OPENING
         elif (usualWant := _USUAL_WANTS.get(method)) is not None:
             session = find(usualId.decode("ascii"))
-            if session is not None and session.protocol == 4 and session.transport.name == "polling":
+            if (
+                session is not None
+                and session.protocol == 4
+                and session.transport.name == "polling"
+                and session._resumption is None
+            ):
                 return EngineRequest(usualWant, 4, session, True)
     query = parseQuery(uri)
     transport = query.get("transport")
@@ -189,11 +201,18 @@ def classify(
         want = _wantedWithoutSession(method, transport, revision, isUpgrade, options)
         jsonpIndex = _jsonpIndex(query) if want is Want.OPEN else None
         _checkOriginAllowed(originTexts, options, isJSONP=jsonpIndex is not None, own=own)
-        return EngineRequest(want, revision, None, supportsBinary and jsonpIndex is None, jsonpIndex)
+        isPlain = jsonpIndex is None
+        return EngineRequest(
+            want, revision, None, supportsBinary and isPlain, jsonpIndex, resume=askedFor(query) if isPlain else None
+        )
     session = find(sid)
     if session is None:
         raise ConnectionRefusal(ErrorCode.UNKNOWN_SID, {"sid": sid})
-    _checkTransport(transport, session.transport.name, isUpgrade, options)
+    returning = None
+    if session._resumption is not None:
+        returning = returnOf(query, session._resumption.attempt)
+    if returning is None:
+        _checkTransport(transport, session.transport.name, isUpgrade, options)
     if session.protocol != revision:
         raise ConnectionRefusal(
             ErrorCode.BAD_REQUEST,
@@ -202,7 +221,14 @@ def classify(
     want = _wantedOfSession(method, transport, isUpgrade)
     if want is Want.UPGRADE:
         _checkOriginAllowed(originTexts, options, isJSONP=False, own=own)
-    return EngineRequest(want, revision, session, supportsBinary)
+    if returning is not None:
+        if want is Want.PUSH:
+            raise MethodNotAllowed(method)
+        want = Want.RETURN
+    elif session._resumption is not None and session._resumption.suspended is not None:
+        context = {"name": "SESSION_SUSPENDED"}
+        raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context, "Bad request: the session waits for a return")
+    return EngineRequest(want, revision, session, supportsBinary, returning=returning)
 
 
 def _wantedWithoutSession(method: str, transport: str, revision: int, isUpgrade: bool, options: ServerOptions) -> Want:
@@ -342,9 +368,15 @@ def _upgradesOf(transport: str, enabled: tuple[str, ...]) -> tuple[str, ...]:
     return tuple([each for each in UPGRADES[transport] if each in enabled])
 
 
-def openPacket(sid: str, upgrades: tuple[str, ...], options: ServerOptions) -> Packet:
-    """Return the packet that opens a session: its id, and what the client needs to know of the options."""
+def openPacket(sid: str, upgrades: tuple[str, ...], options: ServerOptions, grant: Grant | None = None) -> Packet:
+    """
+    Return the packet that opens a session: its id, and what the client needs to know of the options.
+
+    @param grant: what it says of resuming; None if it says nothing.
+    """
     rest = _opening(upgrades, options.pingInterval, options.pingTimeout, options.maxHttpBufferSize)
+    if grant is not None:
+        rest = f'{rest[:-1]},"{MEMBER}":{json.dumps(member(grant), separators=(",", ":"))}}}'
     return Packet(PacketType.OPEN, f'{{"sid":{_quoted(sid)},{rest}')
 
 

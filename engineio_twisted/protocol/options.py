@@ -81,6 +81,7 @@ class OptionKeywords(TypedDict, total=False):
 
     pingInterval: int
     pingTimeout: int
+    resumeTimeout: int | None
     upgradeTimeout: int
     maxHttpBufferSize: int
     maxBufferedPackets: int
@@ -140,6 +141,13 @@ class ServerOptions:
         20000,
         wholeNumber("milliseconds"),
         "Milliseconds a client has to answer a ping before its session ends.",
+        group="heartbeat",
+        metavar="MS",
+    )
+    resumeTimeout: int | None = option(
+        None,
+        orNone(wholeNumber("milliseconds")),
+        "Milliseconds for which a session that has lost its connection waits for its client, if that can resume it.",
         group="heartbeat",
         metavar="MS",
     )

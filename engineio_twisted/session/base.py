@@ -23,7 +23,9 @@ from .ending import Ending, closingFor
 from .outbox import Message, Outbox, SendCallback, messageOf, messagesOf
 from .producing import Pace
 from .receiving import Inbox
+from .resumption import Resumption
 from .states import Input, ReadyState, UpgradeState, change
+from .suspension import isSuspended
 from .work import WorkOwner
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class BaseSocket(WorkOwner):
     _upgrade: Any = None
     # From its closing on.
     _ending: Ending | None = None
+    # If it goes on after its connection was lost.
+    _resumption: Resumption | None = None
 
     def __init__(self, sid: str, host: Any, transport: Any, protocol: int) -> None:
         self.id = sid
@@ -226,6 +230,7 @@ class BaseSocket(WorkOwner):
                 and not self._host.server._hasSendListeners
                 and transport.writable
                 and not transport.isPolled
+                and self._resumption is None
             ):
                 for index, (message, utf8) in enumerate(made):
                     if index and not transport.writable:
@@ -336,7 +341,10 @@ class BaseSocket(WorkOwner):
         @param isDrain: as of L{Ending}.
         """
         needRoom()
-        if self._step(Input.CLOSE):
+        if isSuspended(self):
+            # Nobody is there who could take anything.
+            self._end(closing)
+        elif self._step(Input.CLOSE):
             ending = self._endingFor(closing)
             ending.isDrain = isDrain
             if hasRoom():

@@ -11,6 +11,7 @@ from ..interfaces import Closing
 from ..protocol.errors import CloseReason
 from ..protocol.packet import Packet
 from .states import ReadyState
+from .suspension import stopWaiting
 
 CLOSING_TIMEOUT = 30.0
 """
@@ -136,6 +137,7 @@ class Ending:
 def _stopTimers(session: Any) -> None:
     session._host.heartbeats.stop(session)
     session._ending.stopTimer()
+    stopWaiting(session)
 
 
 def _closeCandidate(session: Any) -> None:

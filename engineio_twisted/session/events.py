@@ -30,15 +30,19 @@ if TYPE_CHECKING:
         "drain",
         "upgrading",
         "upgrade",
+        "suspend",
+        "resume",
         "error",
         "close",
     ]
 
+    PlainEvent: TypeAlias = Literal["open", "heartbeat", "drain", "resume"]
     PlainHandler: TypeAlias = Callable[[], object]
     MessageHandler: TypeAlias = Callable[[str | bytes], object]
     PacketHandler: TypeAlias = Callable[[Packet], object]
     PacketsHandler: TypeAlias = Callable[[list[Packet]], object]
     TransportHandler: TypeAlias = Callable[[Transport], object]
+    TextHandler: TypeAlias = Callable[[str], object]
     ErrorHandler: TypeAlias = Callable[[BaseException], object]
     CloseHandler: TypeAlias = Callable[[CloseReason, str], object]
 
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     PacketHandlerT = TypeVar("PacketHandlerT", bound=PacketHandler)
     PacketsHandlerT = TypeVar("PacketsHandlerT", bound=PacketsHandler)
     TransportHandlerT = TypeVar("TransportHandlerT", bound=TransportHandler)
+    TextHandlerT = TypeVar("TextHandlerT", bound=TextHandler)
     ErrorHandlerT = TypeVar("ErrorHandlerT", bound=ErrorHandler)
     CloseHandlerT = TypeVar("CloseHandlerT", bound=CloseHandler)
 
@@ -58,9 +63,9 @@ class SocketEvents(EventEmitter):
         # An EventEmitter takes any name. A socket takes these alone, which is what the errors ignored here say.
 
         @overload  # type: ignore[override]
-        def on(self, event: Literal["open", "heartbeat", "drain"], handler: PlainHandler) -> PlainHandler: ...
+        def on(self, event: PlainEvent, handler: PlainHandler) -> PlainHandler: ...
         @overload
-        def on(self, event: Literal["open", "heartbeat", "drain"]) -> Callable[[PlainHandlerT], PlainHandlerT]: ...
+        def on(self, event: PlainEvent) -> Callable[[PlainHandlerT], PlainHandlerT]: ...
         @overload
         def on(self, event: Literal["data", "message"], handler: MessageHandler) -> MessageHandler: ...
         @overload
@@ -78,6 +83,10 @@ class SocketEvents(EventEmitter):
         @overload
         def on(self, event: Literal["upgrading", "upgrade"]) -> Callable[[TransportHandlerT], TransportHandlerT]: ...
         @overload
+        def on(self, event: Literal["suspend"], handler: TextHandler) -> TextHandler: ...
+        @overload
+        def on(self, event: Literal["suspend"]) -> Callable[[TextHandlerT], TextHandlerT]: ...
+        @overload
         def on(self, event: Literal["error"], handler: ErrorHandler) -> ErrorHandler: ...
         @overload
         def on(self, event: Literal["error"]) -> Callable[[ErrorHandlerT], ErrorHandlerT]: ...
@@ -88,9 +97,9 @@ class SocketEvents(EventEmitter):
         def on(self, event: str, handler: Any = None) -> Any: ...
 
         @overload  # type: ignore[override]
-        def once(self, event: Literal["open", "heartbeat", "drain"], handler: PlainHandler) -> PlainHandler: ...
+        def once(self, event: PlainEvent, handler: PlainHandler) -> PlainHandler: ...
         @overload
-        def once(self, event: Literal["open", "heartbeat", "drain"]) -> Callable[[PlainHandlerT], PlainHandlerT]: ...
+        def once(self, event: PlainEvent) -> Callable[[PlainHandlerT], PlainHandlerT]: ...
         @overload
         def once(self, event: Literal["data", "message"], handler: MessageHandler) -> MessageHandler: ...
         @overload
@@ -107,6 +116,10 @@ class SocketEvents(EventEmitter):
         def once(self, event: Literal["upgrading", "upgrade"], handler: TransportHandler) -> TransportHandler: ...
         @overload
         def once(self, event: Literal["upgrading", "upgrade"]) -> Callable[[TransportHandlerT], TransportHandlerT]: ...
+        @overload
+        def once(self, event: Literal["suspend"], handler: TextHandler) -> TextHandler: ...
+        @overload
+        def once(self, event: Literal["suspend"]) -> Callable[[TextHandlerT], TextHandlerT]: ...
         @overload
         def once(self, event: Literal["error"], handler: ErrorHandler) -> ErrorHandler: ...
         @overload

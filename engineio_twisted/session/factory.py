@@ -17,10 +17,12 @@ from ..observer import Counters
 from ..protocol.errors import BufferLimitExceeded
 from ..protocol.options import ServerOptions
 from ..protocol.packet import PacketType, SharedPacket
+from ..protocol.resume import Bounds
 from .heartbeats import Heartbeats
 from .limited import LimitedSession
 from .limits import Admission, SessionLimitExceeded, SessionLimits
 from .outbox import messagesOf
+from .resumption import ResumableTransport, Resumption
 from .session import Session
 from .socket import Socket
 from .states import ReadyState
@@ -81,17 +83,32 @@ class SocketFactory:
             raise
 
     def open(
-        self, sid: str, transport: Any, exchange: Any, protocol: int, admission: Admission | None = None
+        self,
+        sid: str,
+        transport: Any,
+        exchange: Any,
+        protocol: int,
+        admission: Admission | None = None,
+        resume: Bounds | None = None,
     ) -> Session:
         """
         Open a session: its open packet is sent, or buffered for the transport to get ready; its heartbeat runs.
 
         @param admission: that of its handshake.
+        @param resume: the bounds of a client that asks for a session that can be resumed.
         """
+        options = self.opts
+        resumption = None
+        if resume is not None and options.resumeTimeout is not None and protocol == 4:
+            own = Bounds(options.maxBufferedPackets, options.maxBufferedBytes)
+            resumption = Resumption(own, resume, options.resumeTimeout)
+            transport = ResumableTransport(transport, resumption)
         socket = self._class(sid, self, transport, exchange, protocol)
         key = None if admission is None else admission.take()
         if key is not None:
             socket.addressKey = key
+        if resumption is not None:
+            socket._resumption = resumption
         self.clients[sid] = socket
         if protocol == 4 and self._socketIONotice.isDue:
             # So that the first message isn't taken for an ordinary one.

@@ -126,6 +126,8 @@ _OF_SOCKET: Mapping[str, tuple[str, ...]] = {
     "drain": (),
     "upgrading": ("transport",),
     "upgrade": ("transport",),
+    "suspend": ("description",),
+    "resume": (),
     "error": ("exception",),
     "close": ("reason", "description"),
 }

@@ -248,8 +248,12 @@ class Heartbeats:
 
         Until it has, nothing of the client's answers it: one that doesn't poll isn't kept by what it posts.
         """
+        if session.readyState is not ReadyState.OPEN:
+            return True
+        if session._resumption is not None:
+            return bool(session.transport.owesHeartbeat)
         outbox = session._outbox
-        return session.readyState is not ReadyState.OPEN or (outbox is not None and outbox.hasHeartbeat)
+        return outbox is not None and outbox.hasHeartbeat
 
     def start(self, session: Any) -> None:
         """Begin to wait, as a session is open."""
@@ -360,7 +364,7 @@ class Heartbeats:
             if seconds > 0:
                 self._waitMore(session, seconds)
             else:
-                session._end(Closing(CloseReason.PING_TIMEOUT, self._whyTimedOut(session)))
+                session.silent(Closing(CloseReason.PING_TIMEOUT, self._whyTimedOut(session)))
             return
         self._waitOn(session, self.reading)
 

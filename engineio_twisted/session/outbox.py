@@ -132,7 +132,7 @@ class Outbox:
         @raise BufferLimitExceeded: that is so, and C{bufferLimitAction} is C{"raise"}.
         """
         session = self._session
-        if packets[0].type is _MESSAGE and (self.packets or not session.transport.writable):
+        if packets[0].type is _MESSAGE and (self.packets or self._kept or not session.transport.writable):
             exceeded = self._limitExceededBy(packets)
             if exceeded is not None:
                 try:
@@ -168,11 +168,17 @@ class Outbox:
             if session.readyState is not ReadyState.CLOSED:
                 session.emit("packetCreate", packet)
 
+    @property
+    def _kept(self) -> int:
+        """How many messages were sent, and are kept until they are acknowledged."""
+        resumption = self._session._resumption
+        return 0 if resumption is None else resumption.count
+
     def _limitExceededBy(self, packets: Sequence[Packet]) -> BufferLimitExceeded | None:
         """Return which limit messages that have to wait would exceed, if any."""
         session = self._session
         options = session._host.opts
-        if len(self.packets) + len(packets) > options.maxBufferedPackets:
+        if self._kept + len(self.packets) + len(packets) > options.maxBufferedPackets:
             return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets, session.peer)
         amount = session.bufferedAmount
         if amount and amount + sum([sizeOf(each.data) for each in packets]) > options.maxBufferedBytes:

@@ -7,6 +7,7 @@ time is an object, made when it is needed: L{Outbox}, L{Pace}, L{Inbox}, L{Upgra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from zope.interface import implementer
@@ -19,6 +20,7 @@ from .heartbeats import HeartbeatTimer
 from .outbox import HEARTBEATS
 from .patience import Patience
 from .states import HeartbeatState, ReadyState
+from .suspension import suspend
 
 # Asked for with each message, which this makes a little shorter.
 _OPEN, _CLOSED = ReadyState.OPEN, ReadyState.CLOSED
@@ -55,10 +57,14 @@ class TransportOwner(BaseSocket):
         raise NotImplementedError
 
     def sendPacket(self, packet: Packet) -> None:
-        """Send a packet that isn't a message."""
+        """Send a packet of a heartbeat."""
         if self._readyState is not _OPEN:
             return
-        if (
+        if self._resumption is not None:
+            self.emit("packetCreate", packet)
+            # It passes messages that wait to be acknowledged.
+            self.transport.sendHeartbeat(packet.type)
+        elif (
             self._outbox is None
             and not self._hasSendListeners
             and not self._host.server._hasSendListeners
@@ -128,14 +134,35 @@ class TransportOwner(BaseSocket):
     def transportClosed(self, transport: ITransport, closing: Closing) -> None:
         inbox = self._inbox
         if transport is self.transport:
+            if closing.isLoss and suspend(self, closing):
+                return
             if inbox is None or not inbox.endLater(closing):
                 self._end(closing)
         elif inbox is not None and transport is inbox.earlier:
-            self._end(closing)
+            if not closing.isLoss or not suspend(self, closing):
+                self._end(closing)
         elif self._upgrade is not None and transport is self._upgrade.candidate:
             self._upgrade.abandon()
 
     # What the parts of a session need of it
+
+    @property
+    def observed(self) -> Any:
+        return self
+
+    @property
+    def answersPoll(self) -> bool:
+        """Whether the transport takes a packet that isn't a message."""
+        return bool(self.transport.writable if self._resumption is None else self.transport.takesHeartbeats)
+
+    def silent(self, closing: Closing) -> None:
+        """Called when the peer hasn't sent its heartbeat in time."""
+        if not suspend(self, closing):
+            self._end(closing)
+
+    def sendBuffered(self, packets: Sequence[Packet]) -> None:
+        """Send messages that the transport doesn't take because of the limits."""
+        self._neededOutbox().send(packets)
 
     def heartbeatDue(self) -> None:
         """Called when the time of a heartbeat is over."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..ends import attempt
 from ..interfaces import Closing
-from ..protocol.packet import Packet
+from ..protocol.packet import Packet, PacketType
 from .outbox import sizeOf
 from .states import ReadyState
 
@@ -17,15 +17,18 @@ class Inbox:
     What is held while the application receives nothing, or while what came by an earlier transport is delivered.
 
     @param session: the L{Session}. This removes itself from it when nothing has to wait any more.
+    @ivar messages: how many messages there are.
     @ivar isPaused: whether the application receives nothing.
     @ivar earlier: the transport before an upgrade, until what came by it is delivered; None if there is none.
     """
 
-    __slots__ = ("_end", "_isDelivering", "_packets", "_session", "earlier", "isPaused")
+    __slots__ = ("_end", "_isDelivering", "_packets", "_session", "earlier", "isPaused", "messages")
+    messages: int
 
     def __init__(self, session: Any, isPaused: bool = False) -> None:
         self._session = session
         self._packets: deque[Packet] = deque()
+        self.messages = 0
         # The end of the client, behind what came before it.
         self._end: Closing | None = None
         self._isDelivering = False
@@ -41,6 +44,7 @@ class Inbox:
     def add(self, packet: Packet) -> None:
         """Hold a packet."""
         self._packets.append(packet)
+        self.messages += packet.type is PacketType.MESSAGE
 
     def pause(self) -> None:
         """Hold what comes from now on; called once until L{resume}."""
@@ -83,7 +87,9 @@ class Inbox:
         self._isDelivering = True
         try:
             while self._packets and not self.isPaused:
-                session.receive(self._packets.popleft())
+                packet = self._packets.popleft()
+                self.messages -= packet.type is PacketType.MESSAGE
+                session.receive(packet)
         finally:
             self._isDelivering = False
         if session._inbox is self and not self.isPaused:
@@ -93,6 +99,8 @@ class Inbox:
                 session._end(self._end)
                 return
             session._host.heartbeats.resume(session)
+            if session._resumption is not None:
+                session.transport.acknowledge()
             if session.readyState is ReadyState.CLOSING:
                 # What the last of it came with may have been all that was waited for.
                 session.flush()
@@ -104,7 +112,25 @@ class Inbox:
         earlier, self.earlier = self.earlier, None
         if earlier is not None:
             attempt(earlier.close, closing, session=session)
-        self._packets.clear()
+        self.forget()
         self._end = None
         self.isPaused = False
         session.transport.resumeReceiving(False)
+
+    def leaveEarlier(self, closing: Closing) -> None:
+        """Let go of the earlier transport: the connections of the session are lost."""
+        earlier, self.earlier = self.earlier, None
+        if earlier is not None:
+            earlier.lose(closing)
+
+    def forget(self) -> int:
+        """
+        Drop what is held, which the other end sends again.
+
+        @return: how many messages it is.
+        """
+        messages, self.messages = self.messages, 0
+        self._packets.clear()
+        if not self.isPaused:
+            self._session._inbox = None
+        return messages

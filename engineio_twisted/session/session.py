@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ends import attempt
+from ..interfaces import LEFT, Closing
+from ..protocol.errors import CloseReason, ConnectionRefusal, ErrorCode, SessionClosing
 from ..protocol.handshake import openPacket, upgradesOf
 from ..protocol.packet import Packet, PacketType, SharedPacket
+from ..protocol.resume import Bounds, Grant, Return
 from .ending import SHUTTING_DOWN
+from .outbox import sizeOf
 from .owner import TransportOwner
+from .resumption import CAME_BACK, ResumableTransport
 from .socket import Socket
 from .states import HeartbeatState, Input, ReadyState, change
+from .suspension import goOn, suspend
 from .upgrade import Upgrade
 
 _MESSAGE = PacketType.MESSAGE
@@ -49,7 +55,7 @@ class Session(TransportOwner, Socket):
         self._step(Input.START)
         self._host.heartbeats.start(self)
         self._host.counters.sessionOpened(self)
-        packets = [openPacket(self.id, upgradesOf(self.transport.name, options), options)]
+        packets = [self._openPacket()]
         if options.initialPacket is not None:
             # It counts for nothing: no application sent it.
             packets.append(Packet(_MESSAGE, options.initialPacket))
@@ -59,6 +65,19 @@ class Session(TransportOwner, Socket):
             return
         self._neededOutbox().put(packets)
         self.flush()
+
+    def _openPacket(self, received: int | None = None) -> Packet:
+        """
+        Return the open packet.
+
+        @param received: how many messages the client has sent, if it has come back.
+        """
+        options, resumption = self._host.opts, self._resumption
+        grant = None
+        if resumption is not None:
+            bounds = Bounds(options.maxBufferedPackets, options.maxBufferedBytes)
+            grant = Grant(resumption.timeout, bounds, received)
+        return openPacket(self.id, upgradesOf(self.transport.name, options), options, grant)
 
     def sendShared(self, packets: Sequence[SharedPacket], isVolatile: bool) -> bool:
         """
@@ -75,6 +94,7 @@ class Session(TransportOwner, Socket):
             and not self._hasSendListeners
             and not self._host.server._hasSendListeners
             and self.transport.writable
+            and (self._resumption is None or not self._resumption.exceeds([sizeOf(each.data) for each in packets]))
         ):
             taken = self.transport.send(packets)
             if taken < len(packets):
@@ -114,9 +134,41 @@ class Session(TransportOwner, Socket):
             return False
         if not change(self, "_upgradeState", Input.CANDIDATE):
             return False
+        if self._resumption is not None:
+            candidate = ResumableTransport(candidate, self._resumption)
         candidate.owner = self
         self._upgrade = Upgrade(self, candidate)
         return True
+
+    def checkReturn(self, returning: Return) -> None:
+        """
+        Let the client come back, or end the session if the client has counted wrongly.
+
+        @raise HTTPRefusal: it can't come back.
+        """
+        resumption: Any = self._resumption
+        if self._readyState is not ReadyState.OPEN:
+            raise SessionClosing
+        if not resumption.mayHave(returning.received):
+            what = f"the client has {returning.received} messages, of {resumption.sent} sent"
+            self._end(Closing(CloseReason.PARSE_ERROR, what))
+            context = {"name": "WRONG_RECEIVED", "received": returning.received, "sent": resumption.sent}
+            raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context, f"Bad request: {what}")
+
+    def comeBack(self, transport: Any, returning: Return) -> None:
+        """
+        Go on, on another transport of the same client; what the session is on is closed, if it still has it.
+
+        @param returning: what the client says, after L{checkReturn}.
+        """
+        resumption: Any = self._resumption
+        wrapped = ResumableTransport(transport, resumption)
+        suspend(self, Closing(CloseReason.TRANSPORT_CLOSE, CAME_BACK))
+        # A handler may have closed the session.
+        if self._readyState is ReadyState.OPEN and returning.attempt > resumption.attempt:
+            goOn(self, wrapped, returning.attempt, returning.received, lambda: [self._openPacket(resumption.received)])
+        else:
+            transport.close(LEFT)
 
     def _hear(self, data: str | bytes) -> None:
         if self.heartbeatState is HeartbeatState.RESTING:

@@ -23,8 +23,9 @@ class Socket(BaseSocket):
     Events, with their arguments: C{open}; C{packet(packet)} for each packet received and C{packetCreate(packet)} for
     each made; C{data(data)} and C{message(data)} for a message; C{heartbeat} for a pong, or, in revision 3, a ping;
     C{flush(packets)} before and C{drain} after the buffer goes to the transport, and C{drain} when the socket is
-    L{writable} again after somebody asked and it wasn't; C{upgrading(transport)},
-    C{upgrade(transport)}; C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
+    L{writable} again after somebody asked and it wasn't; C{upgrading(transport)}, C{upgrade(transport)}; of a session
+    that can be resumed C{suspend(description)} when it has lost its connection, and C{resume} when the client has come
+    back; C{error(exception)} when a handler raised one; C{close(reason, description)}, the last one.
 
     @ivar id: the session id, which is a secret of the client.
     @ivar protocol: the revision of the protocol.

@@ -57,6 +57,7 @@ class Input(Enum):
     PROBE = "ping with the data probe, on that WebSocket"
     UPGRADE = "upgrade packet, on that WebSocket"
     ABANDON = "that WebSocket is given up"
+    RETURN = "the client has come back on another connection"
     INTERVAL = "pingInterval is over"
     PONG = "pong"
     LISTEN = "the client is the one to ping"
@@ -79,6 +80,7 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = {
     (UpgradeState.PROBING, Input.ABANDON): UpgradeState.NONE,
     (UpgradeState.PROBED, Input.UPGRADE): UpgradeState.DONE,
     (UpgradeState.PROBED, Input.ABANDON): UpgradeState.NONE,
+    (UpgradeState.DONE, Input.RETURN): UpgradeState.NONE,
     (HeartbeatState.STOPPED, Input.START): HeartbeatState.RESTING,
     (HeartbeatState.RESTING, Input.INTERVAL): HeartbeatState.AWAITING,
     (HeartbeatState.RESTING, Input.STOP): HeartbeatState.STOPPED,

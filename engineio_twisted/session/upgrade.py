@@ -60,7 +60,7 @@ class Upgrade:
     def pollWaits(self) -> None:
         """Called when a GET waits, or may: it is answered with a noop, once the WebSocket was tried out."""
         session = self._session
-        if session._upgradeState is not UpgradeState.PROBED or not session.transport.writable:
+        if session._upgradeState is not UpgradeState.PROBED or not session.answersPoll:
             return
         clock = session._host.clock
         now = clock.seconds()

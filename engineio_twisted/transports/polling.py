@@ -69,6 +69,10 @@ class PollingTransport(PushTransport):
         @param sid: the id of the session, with which the response is announced.
         """
         exchange.openedId = sid
+        self.waits(exchange)
+
+    def waits(self, exchange: Any) -> None:
+        """Let a GET wait whose session is about to send. There is no other."""
         self._poll = exchange
         exchange.watch(self, isWaiting=True)
 
@@ -94,7 +98,7 @@ class PollingTransport(PushTransport):
         # One whose response is still being compressed may be lost while another waits.
         if self._poll is exchange:
             self._poll = None
-        self._failed("poll connection closed prematurely")
+        self._failed("poll connection closed prematurely", isLoss=True)
 
     # Sending
 

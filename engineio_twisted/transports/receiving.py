@@ -11,7 +11,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..interfaces import Closing, IPushReceiver
-from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal, PayloadTooLarge, SessionClosing, TooManyPackets
+from ..protocol.errors import (
+    BodyTimeout,
+    CloseReason,
+    DecodeError,
+    HTTPRefusal,
+    PayloadTooLarge,
+    SessionClosing,
+    TooManyPackets,
+)
 from ..protocol.packet import decodeText
 from ..protocol.payload import Codec
 from ..transport import Transport
@@ -122,7 +130,7 @@ class PushTransport(Transport):
         """Called when the connection is lost before the body of a POST is complete: the session ends."""
         if self._body is request:
             self._body = None
-            self._failed("data request connection closed prematurely")
+            self._failed("data request connection closed prematurely", isLoss=True)
 
     def pushEnded(self, request: Request) -> None:
         """Called when the body of a POST is complete."""
@@ -132,7 +140,7 @@ class PushTransport(Transport):
     def pushRefused(self, request: Request, refusal: HTTPRefusal) -> None:
         """Called when the body of a POST was refused before it was complete: the session ends. The caller answers."""
         self.pushEnded(request)
-        self._failed(refusal.message)
+        self._failed(refusal.message, isLoss=isinstance(refusal, BodyTimeout))
 
     # The packets are delivered
 
@@ -199,7 +207,7 @@ class PushTransport(Transport):
             if not push.isDelivering:
                 self._push = None
                 push.isOver = True
-            self._failed("data request connection closed prematurely")
+            self._failed("data request connection closed prematurely", isLoss=True)
 
     def deliveryEnded(self, push: Push) -> None:
         """Called when the session has all packets of a POST."""
@@ -274,13 +282,14 @@ class PushTransport(Transport):
         if exchange is not None:
             self._refuse(exchange, HTTPRefusal(str(error), name="PARSE_ERROR"))
 
-    def _failed(self, description: str) -> None:
+    def _failed(self, description: str, isLoss: bool = False) -> None:
+        closing = Closing(CloseReason.TRANSPORT_ERROR, description, isLoss=isLoss)
         push = self._push
         if push is None or not push.isDelivering:
-            self.owner.transportClosed(self, Closing(CloseReason.TRANSPORT_ERROR, description))
+            self.owner.transportClosed(self, closing)
         elif push.end is None and not self._isClosed:
             # Behind what came before it.
-            push.end = Closing(CloseReason.TRANSPORT_ERROR, description)
+            push.end = closing
 
     def _refuseAsTooMuch(self, exchange: Any, refusal: HTTPRefusal) -> None:
         if self.counters.throttle.allows(refusal.name):

@@ -164,13 +164,13 @@ class WebSocketTransport(Transport):
         try:
             packet = self.codec.decodePacket(data)
         except DecodeError as error:
-            self._over(CloseReason.PARSE_ERROR, str(error))
+            self._over(Closing(CloseReason.PARSE_ERROR, str(error)))
             return
         counters.packetsReceived += 1
         if counters.trafficObservers:
             counters.tell("packetsReceived", self.owner, (packet,), self)
         if packet.type is _CLOSE:
-            self._over(CloseReason.TRANSPORT_CLOSE, "close packet")
+            self._over(Closing(CloseReason.TRANSPORT_CLOSE, "close packet", isByClient=True))
         elif packet.type is PacketType.MESSAGE:
             self.owner.transportMessage(self, packet.data)
         else:
@@ -185,14 +185,14 @@ class WebSocketTransport(Transport):
             self.owner.transportDelivered(self)
 
     def closed(self, description: str) -> None:
-        self._over(CloseReason.TRANSPORT_CLOSE, description)
+        self._over(Closing(CloseReason.TRANSPORT_CLOSE, description, isLoss=True))
 
     def failed(self, description: str) -> None:
-        self._over(CloseReason.TRANSPORT_ERROR, description)
+        self._over(Closing(CloseReason.TRANSPORT_ERROR, description))
 
-    def _over(self, reason: CloseReason, description: str) -> None:
+    def _over(self, closing: Closing) -> None:
         if not self._ended:
             self._ended = True
             # If the beginning failed there is none.
             if self.owner is not None:
-                self.owner.transportClosed(self, Closing(reason, description))
+                self.owner.transportClosed(self, closing)

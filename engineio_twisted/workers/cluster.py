@@ -83,6 +83,8 @@ class _Elsewhere:
 
     protocol: int
     name: str = "polling"
+    # Whether the session can be resumed is found out by its owner, too.
+    _resumption: None = None
 
     @property
     def transport(self) -> _Elsewhere:

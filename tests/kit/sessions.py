@@ -26,6 +26,8 @@ EVENTS = [
     "drain",
     "upgrading",
     "upgrade",
+    "suspend",
+    "resume",
     "error",
     "close",
 ]

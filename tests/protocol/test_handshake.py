@@ -36,6 +36,7 @@ class Named:
 class Session:
     protocol: int
     transport: Named
+    _resumption: Any = None
 
 
 SESSIONS = {

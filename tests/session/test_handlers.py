@@ -26,7 +26,10 @@ def socket() -> Iterator[Socket]:
 
 
 OF_SERVER = "connection, connection_error, flush, drain, initial_headers, headers"
-OF_SOCKET = "message, open, data, packet, packetCreate, heartbeat, flush, drain, upgrading, upgrade, error, close"
+OF_SOCKET = (
+    "message, open, data, packet, packetCreate, heartbeat, flush, drain, upgrading, upgrade, suspend, resume, error, "
+    "close"
+)
 
 
 @pytest.mark.parametrize(

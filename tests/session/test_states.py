@@ -36,8 +36,9 @@ def test_everyPairOfStateAndInput(state: Any, given: Input) -> None:
 
 
 def test_theTableItself() -> None:
-    """Nothing leaves closed, nothing undoes an upgrade, and every state can be reached."""
-    assert not [key for key in TRANSITIONS if key[0] in (ReadyState.CLOSED, UpgradeState.DONE)]
+    """Nothing leaves closed, nothing but a return undoes an upgrade, and every state can be reached."""
+    assert not [key for key in TRANSITIONS if key[0] is ReadyState.CLOSED]
+    assert [given for old, given in TRANSITIONS if old is UpgradeState.DONE] == [Input.RETURN]
     assert {type(old) is type(new) for (old, _), new in TRANSITIONS.items()} == {True}
     starts = {ReadyState.OPENING, UpgradeState.NONE, HeartbeatState.STOPPED}
     assert starts | set(TRANSITIONS.values()) == set(STATES)
