@@ -214,12 +214,12 @@ class ClientWebSocketTransport(WebSocketTransport):
         self._giveUp()
         return taken
 
-    def _over(self, reason: CloseReason, description: str) -> None:
-        type_ = FailureType.PARSE if reason is CloseReason.PARSE_ERROR else FailureType.CLOSED
-        self._fail(ConnectionFailed(type_, description, self.name))
+    def _over(self, closing: Closing) -> None:
+        type_ = FailureType.PARSE if closing.reason is CloseReason.PARSE_ERROR else FailureType.CLOSED
+        self._fail(ConnectionFailed(type_, closing.description, self.name))
 
     def _fail(self, failure: ConnectionFailed) -> None:
         if not self._ended and self.failure is None:
             self.failure = failure
             self._giveUp()
-            super()._over(failure.reason, failure.description)
+            super()._over(Closing(failure.reason, failure.description))
