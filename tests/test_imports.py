@@ -15,6 +15,9 @@ import engineio_twisted
 
 from .kit.engines import TwistedEngine
 
+# Reads sources, and runs nothing of the package in this process.
+pytestmark = pytest.mark.no_cover
+
 PACKAGE = Path(engineio_twisted.__file__).parent
 
 COMMON = {"interfaces", "transport", "observer", "logs", "clock", "turns", "ends"}
@@ -178,6 +181,12 @@ def privateNames(tree: ast.AST) -> set[str]:
     return {each for each in found if isPrivate(each)}
 
 
+@cache
+def privateNamesOf(*modules: str) -> set[str]:
+    """Return the private names of all classes of some modules."""
+    return {name for each in modules for name in privateNames(treeOf(each))}
+
+
 def slots(tree: ast.AST) -> set[str]:
     """Return the names in every C{__slots__}."""
     return {
@@ -220,12 +229,13 @@ def reached(tree: ast.AST, depth: int, own: set[str], engine: set[str]) -> set[s
         and any(isinstance(base, ast.Name) and base.id in imported for base in each.bases)
     ]
     of = {id(node) for each in extending for node in ast.walk(each)}
+    named = engine - slots(tree)
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isPrivate(node.attr):
             isFine = node.attr in own and (node.attr not in engine or (isOwn(node) and id(node) not in of))
             found |= set() if isFine else {node.attr}
-        elif isinstance(node, ast.Constant) and node.value in engine - slots(tree):
+        elif isinstance(node, ast.Constant) and node.value in named:
             # As getattr takes it.
             found.add(node.value)
     return found
@@ -258,8 +268,7 @@ def test_whatReaches(source: str, expected: set[str]) -> None:
 @pytest.mark.parametrize("module", LAYER)
 def test_socketIOUsesNothingPrivate(module: str) -> None:
     """No private attribute of an object of the engine."""
-    engine = {name for each in ENGINE for name in privateNames(treeOf(each))}
-    own = {name for each in LAYER for name in privateNames(treeOf(each))}
+    engine, own = privateNamesOf(*ENGINE), privateNamesOf(*LAYER)
     assert {"_router", "_handlers", "_factory"} <= engine
     depth = len(MODULES[module].relative_to(PACKAGE).parent.parts)
     found = reached(treeOf(module), depth, own, engine)
