@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Unpack
 
@@ -73,17 +73,16 @@ class Client(ClientEvents, TransportOwner):
     @ivar failure: the L{ConnectionFailed} that ended the session, or kept it from opening; None if nothing failed.
     """
 
+    # The time, as it goes on while the machine sleeps.
+    _standstill: Callable[[], float]
     peer = "server"
     closedHere = Closing(CloseReason.FORCED_CLOSE, "closed by the client")
     _events = CLIENT_EVENTS
 
     def __init__(self, url: str, *, reactor: Any = None, **options: Unpack[ClientKeywords]) -> None:
         self.opts: ClientOptions = ClientOptions(**options)
-        if reactor is None:
-            from twisted.internet import reactor
         self._connecting = connecting = Connecting(url, self.opts, reactor)
-        host = ClientHost(self, self.opts, connecting.clock, connecting.counters)
-        super().__init__("", host, Nowhere(), self.opts.EIO)
+        super().__init__("", ClientHost(self, connecting), Nowhere(), self.opts.EIO)
         self.handshake: Handshake | None = None
         self.failure: ConnectionFailed | None = None
         self._result: Deferred[Client] | None = None
@@ -96,7 +95,6 @@ class Client(ClientEvents, TransportOwner):
         # Connections that aren't gone, and who waits for that.
         self._connections = 0
         self._waitingForEnd: list[Deferred[None]] = []
-        self._standstill = clockOfStandstill(connecting.clock)
         # When a ping is overdue, by that clock; and what ends the session then, while nothing is sent.
         self._heardUntil = inf
         self._overdue: IDelayedCall | None = None
@@ -133,6 +131,7 @@ class Client(ClientEvents, TransportOwner):
         result: Deferred[Client] = Deferred(self._cancelled)
         self._result = result
         if self._readyState is _OPENING:
+            self._standstill = clockOfStandstill(self._host.clock)
             self._untried = self._transportsToTry()
             self._tryNext()
         else:
@@ -208,6 +207,8 @@ class Client(ClientEvents, TransportOwner):
         self._untried = []
         self.handshake = handshake
         self.id = self._connecting.sid = handshake.sid
+        if self.transport.name == "websocket":
+            self._rememberUpgrade()
         self._host.heartbeats = Heartbeats(handshake, self._host.clock)
         if self.transport.name == "polling":
             self.transport.maxPayload = handshake.maxPayload
@@ -286,9 +287,15 @@ class Client(ClientEvents, TransportOwner):
         return self
 
     def _buffer(self, packets: Sequence[Packet], callback: SendCallback | None) -> None:
-        if self._standstill() >= self._heardUntil and self._overdue is None and self._inbox is None:
+        if self._readyState is _OPEN and self._overdue is None and self._mayBeGone:
             self._overdue = self._host.clock.callLater(STANDSTILL_GRACE, self._stoodStill)
         self._neededOutbox().send(packets, callback)
+
+    @property
+    def _mayBeGone(self) -> bool:
+        """Whether a ping is overdue that no timer has missed yet."""
+        isReading = self._inbox is None and (self.patience is None or not self.patience.isOverdue)
+        return isReading and self._standstill() >= self._heardUntil
 
     def flush(self) -> None:
         # What is sent to nobody would be lost.
@@ -435,6 +442,9 @@ class Client(ClientEvents, TransportOwner):
     def _hasUpgraded(self) -> None:
         """Called when the session has moved to WebSocket."""
         self._retryInterval = UPGRADE_RETRY
+        self._rememberUpgrade()
+
+    def _rememberUpgrade(self) -> None:
         origin = self._connecting.address.origin
         _upgradedTo[origin] = None
         _upgradedTo.move_to_end(origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from ..clock import AfterReading, steadyClock
@@ -20,10 +21,8 @@ class Connecting:
 
     @param url: the URL of the server.
     @param opts: the options.
-    @param reactor: connects, and has the time.
+    @param reactor: connects, and has the time; None for the running one.
     @ivar address: where to.
-    @ivar clock: the time.
-    @ivar timeouts: what ends by timeout, when the reactor has read.
     @ivar cookies: the cookies, of both transports; None without C{withCredentials}.
     @ivar codec: that of the revision.
     @ivar counters: the counters of what the transports send and receive.
@@ -34,9 +33,7 @@ class Connecting:
     def __init__(self, url: object, opts: ClientOptions, reactor: Any) -> None:
         self.opts = opts
         self.address = addressOf(url, opts.path, opts.addTrailingSlash, opts.query)
-        self.reactor = reactor
-        self.clock: Any = steadyClock(reactor)
-        self.timeouts: AfterReading = AfterReading(self.clock)
+        self._givenReactor = reactor
         self.cookies: Cookies | None = cookiesFor(opts.withCredentials)
         self.codec: Codec = codecFor(opts.EIO)
         self.counters: Counters = Counters()
@@ -44,7 +41,30 @@ class Connecting:
         self.attempt: int = 0
         # The URL of requests of polling but for the timestamp, and what it was made for.
         self._polled: tuple[tuple[str | None, int], str] | None = None
-        self._stamps: Iterator[int] = itertools.count(int(self.clock.seconds() * 1000))
+
+    @cached_property
+    def reactor(self) -> Any:
+        """The reactor."""
+        if self._givenReactor is not None:
+            return self._givenReactor
+        # Not before it is needed: an application may install another one first.
+        from twisted.internet import reactor
+
+        return reactor
+
+    @cached_property
+    def clock(self) -> Any:
+        """The time."""
+        return steadyClock(self.reactor)
+
+    @cached_property
+    def timeouts(self) -> AfterReading:
+        """What ends by timeout, when the reactor has read."""
+        return AfterReading(self.clock)
+
+    @cached_property
+    def _stamps(self) -> Iterator[int]:
+        return itertools.count(int(self.clock.seconds() * 1000))
 
     def parameters(self, transport: str, **more: str) -> dict[str, str]:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from zope.interface import implementer
@@ -14,6 +15,7 @@ from ..interfaces import ISessionHost
 from ..observer import Counters, debugObservers
 from ..session.emitter import EventEmitter
 from ..session.heartbeats import Heartbeats
+from .connecting import Connecting
 from .handshake import Handshake
 from .options import ClientOptions
 
@@ -48,16 +50,30 @@ class ClientHost:
     @ivar client: the client.
     """
 
-    def __init__(self, client: Any, opts: ClientOptions, clock: Any, counters: Counters) -> None:
+    server = NOBODY
+
+    def __init__(self, client: Any, connecting: Connecting) -> None:
         self.client = client
-        self.server = NOBODY
-        self.opts = opts
-        self.clock = clock
-        self.counters = counters
+        self._connecting = connecting
+        self.opts: ClientOptions = connecting.opts
+        self.counters: Counters = connecting.counters
         for each in debugObservers():
-            counters.add(each)
-        self.heartbeats = Heartbeats(UNKNOWN, clock)
-        self.ends = Ends(clock)
+            self.counters.add(each)
+
+    @property
+    def clock(self) -> Any:
+        """The time."""
+        return self._connecting.clock
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        """The heartbeat; set anew when the server has said how often it pings."""
+        return Heartbeats(UNKNOWN, self.clock)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The steps of the end."""
+        return Ends(self.clock)
 
     def addressOf(self, exchange: Any) -> str | None:
         """Return None: no request came."""
