@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -47,7 +48,8 @@ def endpointOf(connecting: Connecting) -> IStreamClientEndpoint:
     opts, address = connecting.opts, connecting.address
     endpoint = opts.endpoint
     if endpoint is None:
-        endpoint = HostnameEndpoint(connecting.reactor, address.host, address.port, timeout=opts.connectTimeout / 1000)
+        kind = _kindOf(address.host)
+        endpoint = kind(connecting.reactor, address.host, address.port, timeout=opts.connectTimeout / 1000)
     if address.isSecure:
         try:
             policy = BrowserLikePolicyForHTTPS() if opts.contextFactory is None else opts.contextFactory
@@ -56,6 +58,13 @@ def endpointOf(connecting: Connecting) -> IStreamClientEndpoint:
         except NotImplementedError:
             raise ConnectionFailed(FailureType.TLS, WITHOUT_TLS) from None
     return endpoint  # type: ignore[no-any-return]
+
+
+def _kindOf(host: str) -> Any:
+    """Return the class of the endpoint for a host. That for names looks up IP addresses too, in a thread."""
+    if isIPAddress(host):
+        return TCP4ClientEndpoint
+    return TCP6ClientEndpoint if isIPv6Address(host) else HostnameEndpoint
 
 
 @implementer(IBodyProducer)
@@ -143,7 +152,10 @@ class _Endpoint:
         self._agent = agent
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        connected: Deferred[Any] = self._endpoint.connect(_Factory(protocolFactory, self._agent))
+        # That of Twisted's agent would log each connection.
+        factory: Any = protocolFactory
+        factory.noisy = False
+        connected: Deferred[Any] = self._endpoint.connect(_Factory(factory, self._agent))
         return connected.addCallback(lambda wrapper: wrapper.wrappedProtocol)
 
 
