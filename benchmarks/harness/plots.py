@@ -153,7 +153,7 @@ def cpu(suite: Suite, report: Report, path: Path) -> None:
     axes.set_yticks(range(len(modes)), modes)
     axes.set_ylim(len(modes) - 0.5, -0.5)
     axes.grid(axis="x")
-    axes.set_xlabel(f"CPU per operation, as a multiple of that of the reference ({reference}); less is better")
+    axes.set_xlabel(f"CPU per operation, as a multiple of that of {reference}; less is better")
     figure.legend(loc="outside upper center", ncols=len(servers))
     save(figure, path)
 

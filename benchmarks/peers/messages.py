@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from typing import NoReturn
 
 COUNT = 17
 
 
+@lru_cache
 def messagesOf(kind: str, size: int) -> list[str] | list[bytes]:
     """Return messages of so many bytes, `text` or `binary`."""
     if kind == "binary":

@@ -17,12 +17,14 @@ const fail = (why) => {
   process.exit(1);
 };
 
+const made = {};
+
 const messagesOf = (kind, size) =>
-  Array.from({ length: COUNT }, (_, number) => {
+  (made[`${kind} ${size}`] ??= Array.from({ length: COUNT }, (_, number) => {
     if (kind === "binary") return Buffer.from(Array.from({ length: size }, (_, each) => (number * 31 + each * 7) % 256));
     const letters = "abcdefghijklmnopqrstuvwxyz".repeat(Math.floor(size / 26) + 2);
     return `${number} ${letters.slice(number)}`.slice(0, size);
-  });
+  }));
 
 // The client hands an empty text message to its application as undefined.
 const isSame = (data = "", expected) =>
