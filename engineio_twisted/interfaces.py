@@ -12,6 +12,8 @@ from .protocol.frames import NORMAL
 from .protocol.packet import Form, Packet
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     # For sessions too, whose modules import nothing of twisted.web.
     from twisted.web.server import Request as Request
 
@@ -250,6 +252,35 @@ class IWebSocketReceiver(Interface):
 
     def failed(description: str) -> None:
         """Called when the engine has closed the WebSocket, as the client broke the protocol or sent too much."""
+
+
+class IOpeningReceiver(IWebSocketReceiver):
+    """
+    What hears of the opening handshake of a client, and then receives on the WebSocket.
+
+    Either C{opened} is called, or one of L{refused}, L{mistaken} and L{unanswered}, or, if the receiver has given up
+    before that, none of them.
+    """
+
+    def responded(head: Any) -> None:
+        """Called with the head of the response, a L{ResponseHead}, before it is looked at further."""
+
+    def refused(head: Any, body: bytes) -> None:
+        """Called with a response other than 101, and what came of its body in time."""
+
+    def mistaken(fault: str, head: Any) -> None:
+        """
+        Called when the response is wrong.
+
+        @param fault: what is wrong with it.
+        @param head: of a 101 that is wrong; None if it is no response of HTTP, or its head is too large.
+        """
+
+    def unanswered(reason: Failure) -> None:
+        """Called when the connection is lost before the head of the response is complete, and why."""
+
+    def gone() -> None:
+        """Called when the connection is lost and all that had come is delivered, whatever was called before."""
 
 
 class IEngineServer(Interface):

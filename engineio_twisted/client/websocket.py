@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from ..clock import Timeout, cancel
-from ..interfaces import Closing
+from ..interfaces import Closing, IOpeningReceiver
 from ..protocol.errors import CloseReason
 from ..protocol.frames import NORMAL, TOO_LARGE
 from ..protocol.payload import Codec
@@ -59,6 +60,7 @@ class _OpeningFactory(Factory):
         return self._opening
 
 
+@implementer(IOpeningReceiver)
 class ClientWebSocketTransport(WebSocketTransport):
     """
     The WebSocket transport of a client.
@@ -156,7 +158,7 @@ class ClientWebSocketTransport(WebSocketTransport):
         if self._attempt is not None:
             self._attempt.cancel()
 
-    # OpeningReceiver
+    # IOpeningReceiver
 
     def responded(self, head: ResponseHead) -> None:
         cancel(self._timer)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
@@ -79,25 +79,6 @@ class ResponseHead:
     version: bytes
     status: int
     headers: Headers
-
-
-class OpeningReceiver(Protocol):
-    """What hears of an opening handshake. One of C{opened} of L{IWebSocketReceiver} and the last three is called."""
-
-    def responded(self, head: ResponseHead) -> None:
-        """Called first with the head of the response, whatever it says."""
-
-    def refused(self, head: ResponseHead, body: bytes) -> None:
-        """Called with a response that isn't 101, and what came of its body in time."""
-
-    def mistaken(self, fault: str, head: ResponseHead | None) -> None:
-        """Called when what came is no response, or a 101 that is wrong, and what is wrong with it."""
-
-    def unanswered(self, reason: Failure) -> None:
-        """Called when the connection was lost before anything else could be said of the response."""
-
-    def gone(self) -> None:
-        """Called when the connection is lost, whatever else was called."""
 
 
 _STATUS = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9][0-9])(?: .*)?", re.DOTALL)
@@ -250,7 +231,7 @@ class Opening(protocol.Protocol):
     When it is over well, the connection is that of a L{ClientWebSocket}; otherwise it is aborted.
 
     @param clock: the reactor.
-    @param receiver: an L{OpeningReceiver}, and the receiver of the WebSocket.
+    @param receiver: an L{IOpeningReceiver}.
     """
 
     _handshake: _Handshake | None = None
