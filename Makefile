@@ -14,12 +14,13 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-slow test-lowest test-workers soak soak-workers lint docs fuzz bench bench-socketio bench-workers bench-clients bench-quick dist clean
+.PHONY: help run test test-measured test-slow test-peers test-lowest test-workers soak soak-workers lint docs fuzz bench bench-socketio bench-workers bench-clients bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
 	@echo "make test   run the tests: lint, types, behaviour, coverage; all, whichever fails"
 	@echo "make test-slow  the tests that make test leaves out: builds of pages, further peers, every place to cut"
+	@echo "make test-peers  our client against servers that others wrote: the whole matrix, which is among test-slow too"
 	@echo "make test-lowest  the tests without real clients, on the lowest supported versions"
 	@echo "make test-workers  the tests with real clients against two workers, whose connections come to each in turn"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
@@ -91,6 +92,10 @@ test-measured: $(VENV)/test
 test-slow: $(VENV)/test
 	$(BIN)/python $(PYTEST) -m apart $(PYTEST_ARGS)
 
+# Needs Node.js and npm; uvicorn's and Bun's servers are installed into benchmarks/.build, as for `make bench`.
+test-peers: $(VENV)/test
+	$(BIN)/python $(PYTEST) tests/clients/test_peer_servers.py $(PYTEST_ARGS)
+
 # What tests programs and documentation around the package, or modules that import nothing of Twisted or Autobahn; and
 # tables of hundreds of inputs for what other modules show to be the same on all versions.
 LOWEST_WITHOUT = tests/clients tests/pages tests/protocol tests/hostile/test_soak.py \
@@ -104,7 +109,8 @@ test-lowest: $(VENV)-lowest/test
 	$(VENV)-lowest/bin/python $(PYTEST) -m 'not node and not browser and not slow' $(LOWEST_WITHOUT:%=--ignore=%) --deselect=tests/testing/test_chat_tests.py::test_faults $(PYTEST_ARGS)
 
 # Those who stop a server and start another one on its port are left out: the port is not that of a server.
-WITH_WORKERS = tests/clients/test_node_client.py tests/clients/test_node_client_options.py tests/clients/test_python_engineio_client.py
+WITH_WORKERS = tests/clients/test_node_client.py tests/clients/test_node_client_options.py tests/clients/test_python_engineio_client.py \
+	tests/clients/test_own_client.py
 test-workers: $(VENV)/test
 	WORKERS=2 $(BIN)/python $(PYTEST) $(WITH_WORKERS) -k 'not test_reconnect' $(PYTEST_ARGS)
 

@@ -483,6 +483,10 @@ class Client(ClientEvents, TransportOwner):
         for call in (self._deadline, self._retry, self._overdue):
             cancel(call)
         self._untried = []
+        ending = self._ending
+        if ending is not None and ending.reason is CloseReason.PING_TIMEOUT and self.failure is None:
+            description = ending.closing.description
+            self.failure = ConnectionFailed(FailureType.TIMEOUT, description, self.transport.name)
         self._host.ends.add(self, (Client._tell,))
 
     def _tell(self) -> None:

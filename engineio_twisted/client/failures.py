@@ -115,11 +115,11 @@ def failureOfResponse(status: int, headers: Headers, body: bytes, transport: str
     @param body: the body, or its beginning.
     """
     response = FailedResponse(status, headers, body[:MAX_BODY])
-    type_, description = _ofStatus(response)
+    type_, description = _ofStatus(response, 101 if transport == "websocket" else 200)
     return ConnectionFailed(type_, description, transport, response)
 
 
-def _ofStatus(response: FailedResponse) -> tuple[FailureType, str]:
+def _ofStatus(response: FailedResponse, expected: int) -> tuple[FailureType, str]:
     status = response.status
     said = "" if response.message is None else f": {response.message:.200}"
     if 300 <= status < 400:
@@ -139,4 +139,6 @@ def _ofStatus(response: FailedResponse) -> tuple[FailureType, str]:
     if status == 200:
         kind = response.header("content-type") or "without a content type"
         return FailureType.NOT_ENGINEIO, f"the response isn't of Engine.IO: {kind:.100}, {excerpt(response.body)}"
-    return FailureType.HTTP, f"status {status}: expected 200"
+    # What opens a WebSocket is refused in plain text.
+    said = f": {excerpt(response.text)}" if response.body else ""
+    return FailureType.HTTP, f"status {status}, expected {expected}{said}"

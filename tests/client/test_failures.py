@@ -82,7 +82,7 @@ HTML = {"Content-Type": ["text/html"]}
         (400, {}, b'{"code":1,"message":"Session ID unknown"}', "refused", "Session ID unknown .status 400, code 1"),
         (403, {}, b'{"message":"not you"}', "refused", "not you .status 403"),
         (400, {}, b'{"code":true}', "http", "400"),
-        (404, HTML, b"<h1>Not Found</h1>", "http", "404: expected 200"),
+        (404, HTML, b"<h1>Not Found</h1>", "http", "404, expected 200: '<h1>Not Found"),
         (500, {}, b"[" * 4096, "http", "500"),
         (200, HTML, b"<!DOCTYPE html>", "not engine.io", "text/html.*DOCTYPE"),
         (200, {}, b"", "not engine.io", "without a content type"),

@@ -10,6 +10,7 @@ import datetime
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -27,7 +28,7 @@ from engineio_twisted.session.emitter import EventEmitter
 
 from ..kit.tools import require
 from .markdown import blocksOf
-from .wire import Arena, LostError, Response, Wire, http, target, within
+from .wire import Arena, LostError, Response, Wire, eventually, http, target, within
 
 FILES = Path(__file__).parents[2] / "examples" / "deployment"
 PAGES = Path(__file__).parents[2] / "docs" / "deployment"
@@ -172,6 +173,19 @@ class Front(Arena):
         (self.wires if wires is None else wires).append(wire)
         return wire
 
+    async def reload(self) -> None:
+        """Have the proxy read its configuration again, as for a new certificate, and wait until another worker runs."""
+        isNginx = (self.folder / "nginx.conf").exists()
+        # It listens before it has its workers, and until then HAProxy ignores the signal.
+        await eventually(lambda: self._workers() and (isNginx or "Loading success" in self.log()), "the first worker")
+        before = self._workers()
+        self.process.send_signal(signal.SIGHUP if isNginx else signal.SIGUSR2)
+        await eventually(lambda: self._workers() - before, "a new worker")
+
+    def _workers(self) -> set[str]:
+        pid = self.process.pid
+        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
     def log(self) -> str:
         """What the proxy wrote into its logs."""
         return "".join(each.read_text() for each in self.folder.glob("*.log"))
@@ -308,10 +322,14 @@ def front(
     backends: Sequence[int],
     changes: Mapping[str, str] | None = None,
     isHealthServed: bool = False,
+    isReloadable: bool = False,
 ) -> Iterator[Front]:
     """Run a proxy with a configuration of examples/deployment; parameters as of L{write}."""
     with ports(2) as listen:
         command = write(name, folder, certificate, listen, backends, changes or {}, isHealthServed)
+        if isReloadable and PROGRAMS[name] == "haproxy":
+            # As a service of systemd: a master, which puts another worker beside the old one.
+            command.insert(1, "-W")
         log = folder / "output.log"
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

@@ -51,8 +51,16 @@ async def disconnect(sid, reason):
 
 async def close(sid):
     await server.send(sid, "goodbye")
-    # It waits until all is fetched, and this is called while a request is answered that may have to be answered before.
-    server.start_background_task(server.disconnect, sid)
+    # Not now, as a request is being answered.
+    server.start_background_task(closeWaiting, sid)
+
+
+async def closeWaiting(sid):
+    # A GET that comes behind the end gets 400, and nothing of what was to be sent.
+    queue = server.sockets[sid].queue
+    while not queue.empty() or not queue._getters:
+        await asyncio.sleep(0.01)
+    await server.disconnect(sid)
 
 
 async def count(sid, number):
