@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from engineio_twisted.client import ClientOptions
 from engineio_twisted.operation.settings import GROUPS, SETTINGS, Setting
 from engineio_twisted.operation.toml import asToml
 from engineio_twisted.socketio import ConnectionStateRecovery, SocketIOOptions
@@ -54,6 +55,13 @@ def tableOfClass(name: str) -> str:
     return "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows])
 
 
+def tableOfClient(group: str) -> str:
+    """Return the table of a group of a client's options."""
+    fields = [each for each in attrs.fields(ClientOptions) if each.metadata["group"] == group]
+    rows = [f"| `{each.name}` | {defaultOf(each)} | {each.metadata['help']} |" for each in fields]
+    return "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows])
+
+
 def defaultOf(field: Any) -> str:
     """Return the default of a field, as it is written in Python; a feature that is off has none."""
     return "none" if field.default is None else f"`{field.default!r}`".replace("'", '"')
@@ -68,6 +76,10 @@ def meaning(text: str) -> str:
 PAGES: Mapping[Path, tuple[list[str], Callable[[str], str]]] = {
     Path(__file__).with_name("options.md"): ([*GROUPS], table),
     Path(__file__).with_name("socketio-options.md"): ([*CLASSES], tableOfClass),
+    Path(__file__).with_name("client.md"): (
+        ["request", "transports", "timeouts", "limits", "network", "resume"],
+        tableOfClient,
+    ),
 }
 """The pages with tables: the groups of each, in their order, and what makes a table of one."""
 

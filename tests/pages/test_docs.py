@@ -246,8 +246,16 @@ PYTHON = [
     and nameOf(block.page) not in WHOLE
     and (nameOf(block.page), block.language) not in FILES
 ]
-CLIENTS = [block for block in PYTHON if "engineio.Client" in block.text]
-PROGRAMS = [block for block in PYTHON if re.search(r"^(react|web\.run_app)\(", block.text, re.MULTILINE)]
+CLIENTS = [
+    block
+    for block in PYTHON
+    if "engineio.Client" in block.text or ("engineio_twisted.client" in block.text and "react(" in block.text)
+]
+PROGRAMS = [
+    block
+    for block in PYTHON
+    if block not in CLIENTS and re.search(r"^(react|web\.run_app)\(", block.text, re.MULTILINE)
+]
 PARTS = [block for block in PYTHON if block not in PROGRAMS and block not in CLIENTS]
 
 

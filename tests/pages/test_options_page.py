@@ -1,4 +1,4 @@
-"""docs/options.md and docs/socketio-options.md: the tables are those that the options' own texts make."""
+"""docs/options.md, docs/socketio-options.md and docs/client.md: the tables are those that the options' own texts make."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def pageOf(tables: Any, name: str) -> tuple[str, Any]:
     [
         ("options.md", ["pingInterval", "cookie.name", "listen"]),
         ("socketio-options.md", ["connectTimeout", "serveClient", "maxDisconnectionDuration", "sameUser"]),
+        ("client.md", ["path", "transports", "connectTimeout", "maxHttpBufferSize", "agent", "resume"]),
     ],
 )
 def test_theTablesAreThoseOfTheOptions(tables: Any, name: str, options: list[str]) -> None:
