@@ -75,6 +75,13 @@ def inflaterFor(headers: Headers) -> Inflater | None:
     return Inflater(coding)
 
 
+def tooLarge(limit: int) -> ConnectionFailed:
+    """Return the failure of a response with a larger body than may be."""
+    return ConnectionFailed(
+        FailureType.TOO_LARGE, f"the body of a response is larger than maxHttpBufferSize, {limit} bytes"
+    )
+
+
 class Body(Protocol):
     """
     Takes the body of a response, as an C{IResponse} delivers it.
@@ -109,12 +116,7 @@ class Body(Protocol):
         self._inflated += len(data)
         self._pieces.append(data)
         if self._inflated > self._limit:
-            self._end(
-                ConnectionFailed(
-                    FailureType.TOO_LARGE,
-                    f"the body of a response is larger than maxHttpBufferSize, {self._limit} bytes",
-                )
-            )
+            self._end(tooLarge(self._limit))
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._isOver = True

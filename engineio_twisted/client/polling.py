@@ -328,8 +328,10 @@ class PollingTransport(Transport):
         try:
             payload = self._payloadOf(get)
         except DecodeError as error:
-            self._fail(ConnectionFailed(FailureType.PARSE, str(error)))
-            return
+            if self._isOpen:
+                self._fail(ConnectionFailed(FailureType.PARSE, str(error)))
+                return
+            payload = None
         if payload is None:
             self._fail(self._isNone(get))
             return
@@ -387,7 +389,7 @@ class PollingTransport(Transport):
         del payload, get
         for packet in packets:
             if packet.type is PacketType.CLOSE:
-                self.failure = ConnectionFailed(FailureType.CLOSED, "the server closed the session", NAME)
+                self.failure = ConnectionFailed(FailureType.CLOSED, "close packet", NAME)
                 self._isOver = True
             yield packet
 

@@ -12,7 +12,7 @@ from twisted.web.http_headers import Headers
 
 from ..clock import Timeout, cancel
 from ..ends import CLOSE_TIMEOUT, attempt
-from .bodies import Body, inflaterFor
+from .bodies import Body, inflaterFor, tooLarge
 from .connecting import Connecting
 from .errors import MAX_BODY, ConnectionFailed, FailureType
 from .failures import failureOf, failureOfResponse
@@ -136,6 +136,10 @@ class PollingRequest:
         limit = connecting.opts.maxHttpBufferSize if isGood else MAX_BODY
         body = self._body = Body(limit, self._read, inflater)
         response.deliverBody(body)
+        length = getattr(response, "length", None)
+        if isGood and type(length) is int and length > limit:
+            # Nothing of it is waited for.
+            self._end(tooLarge(limit))
 
     def _cut(self) -> None:
         if self._body is not None:
@@ -148,6 +152,10 @@ class PollingRequest:
         elif self._isPost and failure is not None and failure.type is FailureType.LOST:
             # The status says that it was taken, and the body nothing.
             failure = None
+        elif self._isPost and failure is None and answer.lstrip()[:1] == b"<":
+            # A web page: whatever sent it, what was posted hasn't reached the server.
+            assert self.responseHeaders is not None
+            failure = failureOfResponse(self._status, self.responseHeaders, answer)
         self.answer = answer
         self._end(failure)
 

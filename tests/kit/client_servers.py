@@ -104,7 +104,10 @@ class Peer(Protocol):
         self.received = bytearray()
         self.isWebSocket = False
         self.isLost = False
+        # The request that came last.
+        self.asked: Asked | None = None
         self._key = b""
+        self._calls: list[Any] = []
 
     def connectionMade(self) -> None:
         self.server.peers.append(self)
@@ -113,6 +116,9 @@ class Peer(Protocol):
 
     def connectionLost(self, reason: object = None) -> None:
         self.isLost = True
+        for each in self._calls:
+            if each.active():
+                each.cancel()
 
     # What a script does
 
@@ -139,7 +145,9 @@ class Peer(Protocol):
 
     def later(self, seconds: float, what: Callable[..., object], *args: Any) -> None:
         """Do something later, unless the connection is lost by then."""
-        self.server.clock.callLater(seconds, lambda: None if self.isLost else what(*args))
+        if not self.isLost:
+            self._calls = [each for each in self._calls if each.active()]
+            self._calls.append(self.server.clock.callLater(seconds, what, *args))
 
     # What comes
 
@@ -167,6 +175,7 @@ class Peer(Protocol):
         method, target, _ = first.split(" ")
         self._key = headers.get("sec-websocket-key", "").encode()
         asked = Asked(method, target, headers, body)
+        self.asked = asked
         self.isWebSocket = asked.isWebSocket
         self.server.asked.append(asked)
         self.does(self.server.next(asked))
@@ -318,6 +327,22 @@ class ScriptedServer(Factory):
         return self.peers[-1]
 
 
+class _Cutting:
+    """Writes so many bytes to a connection, and then cuts it."""
+
+    def __init__(self, far: Any, left: int, clock: Clock) -> None:
+        self._far, self._left, self._clock = far, left, clock
+        self._write = far.write
+
+    def write(self, data: bytes) -> None:
+        if self._left >= 0:
+            self._write(data[: self._left])
+            self._left -= len(data)
+            if self._left < 0:
+                # What was written has to arrive.
+                self._clock.callLater(0.001, self._far.abortConnection)
+
+
 @implementer(IStreamClientEndpoint)
 class MemoryServer:
     """
@@ -327,6 +352,8 @@ class MemoryServer:
     @ivar network: the connections.
     @ivar failure: what each connection fails with; None if it doesn't.
     @ivar isReachable: whether a connection is made at all, sooner or later.
+    @ivar cutAfter: of how many bytes of the server's a connection is cut; None if it isn't.
+    @ivar waiting: how many connections are being made.
     """
 
     def __init__(self, server: ScriptedServer, factory: Any = None) -> None:
@@ -335,6 +362,7 @@ class MemoryServer:
         self.network = MemoryNetwork(server.clock, self)
         self.failure: Exception | None = None
         self.isReachable = True
+        self.cutAfter: int | None = None
         self.waiting = 0
 
     def connect(self, factory: Any) -> Deferred[Any]:
@@ -347,7 +375,10 @@ class MemoryServer:
         factory.doStart()
         protocol = self._factory.buildProtocol(None)
         # The end with a whole transport is the client's.
-        protocol.makeConnection(ClientTransport(self.network, protocol))
+        far: Any = ClientTransport(self.network, protocol)
+        if self.cutAfter is not None:
+            far.write = _Cutting(far, self.cutAfter, self.network.clock).write
+        protocol.makeConnection(far)
         return succeed(self._made)
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
