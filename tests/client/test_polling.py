@@ -438,7 +438,7 @@ class TestFailing:
             ),
             (401, {"WWW-Authenticate": "Basic"}, b"", "authentication", "401"),
             (403, {}, b'{"code":4,"message":"Forbidden"}', "refused", "Forbidden"),
-            (404, {"Content-Type": "text/html"}, b"<h1>Not Found</h1>", "http", "status 404: expected 200"),
+            (404, {"Content-Type": "text/html"}, b"<h1>Not Found</h1>", "http", "status 404, expected 200"),
             (407, {"Proxy-Authenticate": "Basic"}, b"", "proxy", "407"),
             (413, {}, b"", "http", "413"),
             (500, {}, b"oops", "http", "500"),
