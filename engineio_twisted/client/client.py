@@ -29,6 +29,7 @@ from .handshake import Handshake, readHandshake
 from .host import ClientHost, Nowhere, clockOfStandstill
 from .options import ClientKeywords, ClientOptions
 from .polling import PollingTransport, postedSize
+from .returning import Returning, asking, isLoss, readGrant
 from .upgrade import ClientUpgrade
 from .websocket import ClientWebSocketTransport
 
@@ -88,6 +89,8 @@ class Client(ClientEvents, TransportOwner):
         self._result: Deferred[Client] | None = None
         # The names of the transports that are still to be tried.
         self._untried: list[str] = []
+        # If the server lets the session be resumed.
+        self._returning: Returning | None = None
         self._deadline: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
         self._retryInterval = UPGRADE_RETRY
@@ -154,17 +157,17 @@ class Client(ClientEvents, TransportOwner):
         self.transport = transport
         milliseconds = self.opts.connectTimeout
         self._deadline = self._host.clock.callLater(milliseconds / 1000, self._openingTimedOut, milliseconds)
-        self._open(transport)
+        self._open(transport, **asking(self.opts))
 
     def _newTransport(self, name: str) -> Any:
         transport = TRANSPORTS[name](self._connecting.codec, self._connecting)
         transport.owner = self
-        return transport
+        return transport if self._returning is None else self._returning.wrapped(transport)
 
-    def _open(self, transport: Any) -> None:
+    def _open(self, transport: Any, **more: str) -> None:
         self._connections += 1
         try:
-            transport.open()
+            transport.open(**more)
         finally:
             transport.whenGone().addBoth(self._connectionGone)
 
@@ -199,6 +202,7 @@ class Client(ClientEvents, TransportOwner):
                     FailureType.HANDSHAKE, f"the first packet is {packet.type.name.lower()}: expected open"
                 )
             handshake = readHandshake(packet.data)
+            grant = readGrant(handshake) if self.opts.resume else None
         except ConnectionFailed as failure:
             failure.transport = self.transport.name
             self._openingFailed(failure)
@@ -212,6 +216,10 @@ class Client(ClientEvents, TransportOwner):
         self._host.heartbeats = Heartbeats(handshake, self._host.clock)
         if self.transport.name == "polling":
             self.transport.maxPayload = handshake.maxPayload
+        if grant is not None:
+            self._returning = Returning(self, grant)
+            self._resumption = self._returning.resumption
+            self.transport = self._returning.wrapped(self.transport)
         self._step(Input.START)
         self._host.heartbeats.start(self)
         self._hearPeer()
@@ -357,6 +365,9 @@ class Client(ClientEvents, TransportOwner):
             if packet.type is PacketType.OPEN:
                 self._endBy(ConnectionFailed(FailureType.PARSE, "a second open packet", self.transport.name))
                 return None
+        elif self._returning is not None and transport is self._returning.candidate:
+            self._returning.opened(packet)
+            return None
         return super().transportPacket(transport, packet)
 
     def receive(self, packet: Packet) -> None:
@@ -381,6 +392,10 @@ class Client(ClientEvents, TransportOwner):
                 return
             if self.failure is None:
                 self.failure = failure
+            closing = closing._replace(isLoss=isLoss(failure))
+        elif self._returning is not None and transport is self._returning.candidate:
+            self._returning.failed(failure or ConnectionFailed(FailureType.LOST, closing.description, transport.name))
+            return
         elif self._upgrade is not None and transport is self._upgrade.candidate:
             self._upgrade.failed(failure or ConnectionFailed(FailureType.PROBE, closing.description, transport.name))
             return
@@ -409,8 +424,38 @@ class Client(ClientEvents, TransportOwner):
             self.flush()
 
     def _stoodStill(self) -> None:
-        """End the session, as nothing came from the server while this machine stood still, nor since."""
-        self._endBy(ConnectionFailed(FailureType.TIMEOUT, "no ping came in time, as this machine stood still"))
+        """Leave the connection, as nothing came from the server while this machine stood still, nor since."""
+        failure = ConnectionFailed(FailureType.TIMEOUT, "no ping came in time, as this machine stood still")
+        if self.failure is None:
+            self.failure = failure
+        self.silent(Closing(failure.reason, failure.description))
+
+    # Returns
+
+    def reconnect(self) -> None:
+        """
+        Leave the connection and come back on another one, such as when the network has changed.
+
+        A client that waits for its next try makes that now. Without C{resume}, which the server has to grant, this
+        does nothing. Causes C{suspend} and C{resume}.
+        """
+        if self._returning is not None:
+            self._returning.hurry()
+
+    def hasLost(self) -> None:
+        for call in (self._retry, self._overdue):
+            cancel(call)
+        self._overdue = None
+        # Whether something comes is what the tries find out.
+        self._heardUntil = inf
+        if self._returning is not None:
+            self._returning.begin()
+
+    def _hasReturned(self, handshake: Handshake) -> None:
+        """Called when the server has answered a return, before the session goes on."""
+        self.handshake = handshake
+        self.failure = None
+        self._hearPeer()
 
     # Upgrades
 
@@ -482,6 +527,8 @@ class Client(ClientEvents, TransportOwner):
         """Called when the session has ended, before anybody is told."""
         for call in (self._deadline, self._retry, self._overdue):
             cancel(call)
+        if self._returning is not None:
+            self._returning.stop()
         self._untried = []
         ending = self._ending
         if ending is not None and ending.reason is CloseReason.PING_TIMEOUT and self.failure is None:

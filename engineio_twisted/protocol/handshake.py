@@ -22,7 +22,7 @@ from .errors import ConnectionRefusal, ErrorCode, MethodNotAllowed
 from .headers import noOrigin, originAllowed
 from .options import ServerOptions
 from .packet import Packet, PacketType
-from .resume import MEMBER, Bounds, Grant, Return, askedFor, member, returnOf
+from .resume import MEMBER, Bounds, Grant, Return, askedFor, member, returnOf, waitsForReturn
 
 UPGRADES: Mapping[str, tuple[str, ...]] = {"polling": ("websocket",), "websocket": ()}
 """To which transports a session on one may move."""
@@ -226,8 +226,7 @@ def classify(
             raise MethodNotAllowed(method)
         want = Want.RETURN
     elif session._resumption is not None and session._resumption.suspended is not None:
-        context = {"name": "SESSION_SUSPENDED"}
-        raise ConnectionRefusal(ErrorCode.BAD_REQUEST, context, "Bad request: the session waits for a return")
+        raise waitsForReturn()
     return EngineRequest(want, revision, session, supportsBinary, returning=returning)
 
 

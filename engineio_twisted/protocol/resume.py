@@ -115,6 +115,12 @@ def returnOf(query: Mapping[str, str], attempt: int) -> Return | None:
     return returning
 
 
+def waitsForReturn() -> ConnectionRefusal:
+    """Return the refusal of a request of a session that has lost its connection, and that doesn't come back."""
+    message = "Bad request: the session waits for a return"
+    return ConnectionRefusal(ErrorCode.BAD_REQUEST, {"name": "SESSION_SUSPENDED"}, message)
+
+
 def member(grant: Grant) -> dict[str, int]:
     """Return the member of the open packet."""
     found = {"timeout": grant.timeout, "packets": grant.bounds.packets, "bytes": grant.bounds.bytes}

@@ -160,6 +160,9 @@ class TransportOwner(BaseSocket):
         if not suspend(self, closing):
             self._end(closing)
 
+    def hasLost(self) -> None:
+        """Called when the session is suspended, before the application is told."""
+
     def sendBuffered(self, packets: Sequence[Packet]) -> None:
         """Send messages that the transport doesn't take because of the limits."""
         self._neededOutbox().send(packets)

@@ -17,7 +17,7 @@ from ..ends import attempt
 from ..interfaces import Closing, ITransport, ITransportOwner
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal
 from ..protocol.packet import PROBE, Packet, PacketType
-from ..protocol.resume import Bounds, acknowledged
+from ..protocol.resume import Bounds, acknowledged, waitsForReturn
 from .outbox import HEARTBEATS, sizeOf
 
 _MESSAGE, _NOOP, _CLOSE = PacketType.MESSAGE, PacketType.NOOP, PacketType.CLOSE
@@ -44,6 +44,7 @@ class Resumption:
     @ivar received: how many have come.
     @ivar suspended: how the session ends unless the client comes back; None while it has a connection.
     @ivar deadline: while it has none, what ends it.
+    @ivar owed: the packet of a heartbeat that waits to be sent; it gets its number when it is. None if none does.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Resumption:
         "acknowledged",
         "attempt",
         "deadline",
+        "owed",
         "received",
         "size",
         "suspended",
@@ -79,6 +81,7 @@ class Resumption:
         self._receivedBytes = self._told = 0
         self.suspended: Closing | None = None
         self.deadline: Any = None
+        self.owed: PacketType | None = None
 
     # What is sent
 
@@ -147,10 +150,6 @@ class Resumption:
         self.received += 1
         self._receivedBytes += size
 
-    def refused(self) -> None:
-        """Count the last message no longer, as the session doesn't take it."""
-        self.received -= 1
-
     def tell(self, held: int) -> str:
         """
         Return what the other end is told now: how many messages have reached the application.
@@ -161,18 +160,21 @@ class Resumption:
         self._receivedBytes = 0
         return str(self._told)
 
-    def comeBack(self, attempt: int, acknowledged: int, held: int) -> None:
+    def forget(self, count: int) -> None:
+        """Count so many of the last messages no longer, as they won't reach the application: they are sent again."""
+        self.received -= count
+
+    def comeBack(self, attempt: int, acknowledged: int) -> None:
         """
         Go on, on another connection.
 
         @param attempt: its number.
         @param acknowledged: how many messages the other end has, as L{mayHave} allows.
-        @param held: how many have come and don't reach the application: they are sent again.
         """
         self.attempt = attempt
-        self.received -= held
         self._told = self.received
         self._receivedBytes = 0
+        self.owed = None
         self.acknowledge(acknowledged)
 
 
@@ -182,7 +184,7 @@ class ResumableTransport:
     A transport of a session that can be resumed: what the session sees of it, and what it sees of the session.
 
     It counts the messages that are given to the session, and keeps those that the transport takes. Whatever isn't here
-    is that of the transport. An acknowledgement or a heartbeat that can't go out waits here, and passes messages.
+    is that of the transport. Heartbeats and acknowledgements pass messages that wait.
 
     @param transport: the transport.
     @param resumption: that of the session.
@@ -192,8 +194,6 @@ class ResumableTransport:
     """
 
     owner: Any = None
-    # What waits to be sent; it gets its number when it is.
-    _owed: PacketType | None = None
     # After a return, what is to be sent again; None when it was.
     _again: deque[tuple[Packet, int]] | None = None
     # Whether it is no transport of the session any more, as the connection was lost.
@@ -206,6 +206,8 @@ class ResumableTransport:
         self._resumption = resumption
         self.name: str = transport.name
         self.isPolled: bool = transport.isPolled
+        # Of what goes out at once in one request.
+        self._isBatched = self.name == "polling"
         transport.owner = self
 
     def __getattr__(self, name: str) -> Any:
@@ -227,7 +229,7 @@ class ResumableTransport:
     @property
     def owesHeartbeat(self) -> bool:
         """Whether a ping or a pong waits."""
-        return self._owed not in (None, _NOOP)
+        return self._resumption.owed not in (None, _NOOP)
 
     @property
     def bufferedAmount(self) -> int:
@@ -265,14 +267,15 @@ class ResumableTransport:
         return batch
 
     def _sendOwing(self, batch: list[Packet]) -> int:
-        """Send packets, by polling with what waits; return how many of them were taken."""
-        owed = self._owed
-        if owed is None or not self.isPolled:
+        """Send packets, by polling with what is owed; return how many of them were taken."""
+        resumption = self._resumption
+        owed = resumption.owed
+        if owed is None or not self._isBatched:
             return int(self._transport.send(batch))
-        self._owed = None
+        resumption.owed = None
         taken = int(self._transport.send([*batch, self._numbered(owed)]))
         if taken <= len(batch):
-            self._owed = owed
+            resumption.owed = owed
         return min(taken, len(batch))
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
@@ -297,12 +300,15 @@ class ResumableTransport:
     def sendHeartbeat(self, type_: PacketType) -> None:
         """Send a ping, a pong or a noop with the number of messages that have come, as soon as it goes out."""
         if not self.owesHeartbeat:
-            self._owed = type_
-        self._sendOwed()
+            self._resumption.owed = type_
+        self.sendOwed()
 
-    def _sendOwed(self) -> None:
-        if self._owed is not None and self.takesHeartbeats:
-            owed, self._owed = self._owed, None
+    def sendOwed(self) -> None:
+        """Send the packet of a heartbeat that waits, if it goes out now."""
+        resumption = self._resumption
+        owed = resumption.owed
+        if owed is not None and self.takesHeartbeats and self.owner.transport is self:
+            resumption.owed = None
             self._transport.send((self._numbered(owed),))
 
     def _numbered(self, type_: PacketType) -> Packet:
@@ -343,7 +349,8 @@ class ResumableTransport:
         if not self._isLost:
             self._isLost = True
             # No close packet: the session isn't over.
-            attempt(self._transport.close, closing._replace(isByClient=True), session=self.owner)
+            closing = closing._replace(isByClient=True, refusal=waitsForReturn())
+            attempt(self._transport.close, closing, session=self.owner)
 
     def begin(self, opening: Sequence[Packet]) -> None:
         """
@@ -384,16 +391,18 @@ class ResumableTransport:
     def transportReady(self, transport: ITransport) -> None:
         if self.owner is None or self._isLost:
             return
-        if not self.isPolled:
-            self._sendOwed()
+        if not self._isBatched:
+            self.sendOwed()
         if self._again is not None:
             self._goOn()
         self.owner.transportReady(self)
         # By polling behind messages, with which it might have gone.
-        self._sendOwed()
+        self.sendOwed()
 
     def transportMessage(self, transport: ITransport, data: str | bytes) -> HTTPRefusal | None:
         owner, resumption = self.owner, self._resumption
+        if self._isLost:
+            return waitsForReturn()
         if not owner.isFrom(self):
             refusal: HTTPRefusal | None = owner.transportMessage(self, data)
             return refusal
@@ -401,12 +410,14 @@ class ResumableTransport:
         resumption.arrived(sizeOf(data))
         refusal = owner.transportMessage(self, data)
         if refusal is not None:
-            resumption.refused()
+            resumption.forget(1)
         elif resumption.isDue:
             self.acknowledge()
         return refusal
 
     def transportPacket(self, transport: ITransport, packet: Packet) -> HTTPRefusal | None:
+        if self._isLost:
+            return waitsForReturn()
         if packet.type in HEARTBEATS and packet.data != PROBE and self.owner.isFrom(self):
             try:
                 self._takeNumber(acknowledged(packet.data))

@@ -34,6 +34,7 @@ def suspend(session: Any, closing: Closing) -> bool:
         inbox.leaveEarlier(closing)
     session.transport.lose(closing)
     host.counters.sessionSuspended(session, closing.description)
+    session.hasLost()
     session.emit("suspend", closing.description)
     return True
 
@@ -56,8 +57,9 @@ def goOn(
     resumption, host = session._resumption, session._host
     cancel(resumption.deadline)
     resumption.deadline = resumption.suspended = None
-    inbox = session._inbox
-    resumption.comeBack(number, acknowledged, 0 if inbox is None else inbox.forget())
+    if session._inbox is not None:
+        resumption.forget(session._inbox.forget())
+    resumption.comeBack(number, acknowledged)
     before, session.transport = session.transport.name, transport
     transport.owner = session
     # It may move to WebSocket once more.

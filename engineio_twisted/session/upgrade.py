@@ -93,6 +93,8 @@ class Upgrade:
             polling.resumeReceiving()
             session.transport.pauseReceiving()
         session._host.counters.sessionUpgraded(session, polling.name)
+        if session._resumption is not None:
+            session.transport.sendOwed()
         session.emit("upgrade", session.transport)
         session.transportReady(session.transport)
 

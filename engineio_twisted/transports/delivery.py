@@ -131,8 +131,10 @@ class Delivery:
         @raise HTTPRefusal: there are too many, or the session is closing. Nothing is acknowledged that nobody gets.
         """
         receiver, seconds = self._receiver, self._clock.seconds
-        owner, counters = receiver.owner, receiver.counters
+        counters = receiver.counters
         for packet in self._packets or ():
+            # The open packet may put something in between.
+            owner = receiver.owner
             if packet is not None:
                 counters.packetsReceived += 1
                 if counters.trafficObservers:

@@ -183,11 +183,12 @@ class World:
         self.isPolled = not self.isPolled
         self.attempt += 1
         client, server = self.client.resumption, self.server.resumption
-        client.comeBack(self.attempt, client.acknowledged, self.client.held())
+        client.forget(self.client.held())
         assert server.mayHave(client.received)
         self.wires = Wire(self.isPolled), Wire(False)
         self.server.begin(self.wires[0])
-        server.comeBack(self.attempt, client.received, self.server.held())
+        server.forget(self.server.held())
+        server.comeBack(self.attempt, client.received)
         self.server.transport.begin([Packet(PacketType.OPEN, "")])
         self.server.transportReady(self.server.transport)
         if isLostAfter:
@@ -195,7 +196,7 @@ class World:
             return
         assert client.mayHave(server.received)
         self.client.begin(self.wires[1])
-        client.acknowledge(server.received)
+        client.comeBack(self.attempt, server.received)
         self.client.transport.begin([])
         self.client.transportReady(self.client.transport)
 
