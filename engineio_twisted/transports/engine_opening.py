@@ -326,6 +326,7 @@ class Opening(protocol.Protocol):
         if handshake.compression is not None and self._request.deflate is not None:
             deflate = Deflate.create_from_response_accept(False, handshake.compression)
             deflate.threshold = self._request.deflate.threshold
+        self._isOver = True
         behind, self._data = bytes(self._data), bytearray()
         webSocket = ClientWebSocket(engineOn(self._clock), self._receiver, self._request.limit, deflate)
         # Whatever wraps the connection has this as its protocol.

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
 from engineio_twisted.client.websocket import ClientWebSocketTransport
@@ -160,6 +162,43 @@ def test_aServerThatDoesNotRead() -> None:
     assert webSocket.writable
     assert receiver.told == ["ready"]
     clock.advance(0)
+
+
+def test_lostBehindWhatIsNotDelivered() -> None:
+    """The receiver hears of the loss, and that nothing is left, when it has all that came before."""
+    clock, _, receiver = onPlainConnection()
+    webSocket = receiver.webSocket
+    receiver.received = lambda data: receiver.told.append(data) or webSocket.pauseReceiving()  # type: ignore[method-assign, func-returns-value]
+    webSocket.dataReceived(makeFrame("4a", isMasked=False) + makeFrame("4b", isMasked=False))
+    webSocket.connectionLost(Failure(ConnectionLost()))
+    assert receiver.told == ["4a"]
+    webSocket.resumeReceiving()
+    clock.advance(0)
+    assert receiver.told[:2] == ["4a", "4b"]
+    webSocket.resumeReceiving()
+    clock.advance(0)
+    assert [each[0] for each in receiver.told[2:]] == ["closed", "g"]
+    assert not clock.getDelayedCalls()
+    assert not len(engineOn(clock).connections)
+
+
+def test_whyItIsLost(warnings: list[str]) -> None:
+    """What the connection failed with is kept, and not logged: the failure of the client says it."""
+    _, _, receiver = onPlainConnection()
+    reason = Failure(ZeroDivisionError("TLS"))
+    receiver.webSocket.connectionLost(reason)
+    assert receiver.webSocket.loss is reason
+    assert receiver.told[-1] == "gone"
+    # One that is closed by us isn't lost.
+    _, _, receiver = onPlainConnection()
+    receiver.webSocket.close()
+    receiver.webSocket.connectionLost(reason)
+    assert receiver.webSocket.loss is None
+    assert receiver.told == ["gone"]
+    _, _, receiver = onPlainConnection()
+    receiver.webSocket.dataReceived(makeFrame("4a"))
+    assert receiver.told == [("failed", "close frame with code 1002: masked server-to-client frame")]
+    assert warnings == []
 
 
 def test_whatIsCounted() -> None:
