@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 import attrs
 
@@ -31,13 +33,30 @@ _FLAGS = {
 
 
 @attrs.frozen
+class Proxy:
+    """
+    An HTTP proxy, and where it is to connect.
+
+    @ivar host: the name or IP address of the proxy.
+    @ivar port: its port.
+    @ivar headers: those of the request for a tunnel.
+    @ivar target: the host and the port of the server.
+    """
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
+    target: tuple[str, int]
+
+
+@attrs.frozen
 class Plan:
     """
     What the command line asks for.
 
     @ivar url: the URL of the server.
     @ivar options: those of the client, without what needs a reactor.
-    @ivar proxy: the proxy, as it was given; None if there is none.
+    @ivar proxy: the proxy; None if there is none.
     @ivar isJSON: whether events are printed as JSON.
     @ivar isChecking: whether the session is closed as soon as it is open, and upgraded.
     @ivar isEcho: whether round trips of a message are measured.
@@ -47,7 +66,7 @@ class Plan:
 
     url: str
     options: ClientKeywords
-    proxy: str | None
+    proxy: Proxy | None
     isJSON: bool
     isChecking: bool
     isEcho: bool
@@ -175,11 +194,33 @@ def parse(arguments: Sequence[str]) -> Plan:
         if given.ca is not None or given.insecure:
             options["contextFactory"] = _policy(given.ca)
         known = ClientOptions(**options)
-        addressOf(given.url, known.path, known.addTrailingSlash, known.query)
+        address = addressOf(given.url, known.path, known.addTrailingSlash, known.query)
+        proxy = None if given.proxy is None else _proxy(given.proxy, (address.host, address.port))
     except OptionError as error:
         flag = _FLAGS.get(error.name, f"--{error.name}")
         parser.error(f"{flag} {error.value}: {error.problem}")
-    return Plan(given.url, options, given.proxy, given.json, given.check, given.echo, count, given.timeout)
+    return Plan(given.url, options, proxy, given.json, given.check, given.echo, count, given.timeout)
+
+
+def _proxy(text: str, target: tuple[str, int]) -> Proxy:
+    """
+    Return the proxy that is meant.
+
+    @raise OptionError: there is no such one. It has no password in it.
+    """
+    before, isWithUser, where = text.removeprefix("http://").rpartition("@")
+    try:
+        parts = urlsplit(f"//{where}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.path.rstrip("/") or parts.query or "://" in text.removeprefix("http://"):
+        raise OptionError("proxy", where, "expected http://host:port, with user:password@ before the host if it asks")
+    headers = {}
+    if isWithUser:
+        credentials = b64encode(unquote(before).encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {credentials}"
+    return Proxy(host, port, headers, target)
 
 
 def _pairs(parser: argparse.ArgumentParser, flag: str, texts: Sequence[str], separator: str) -> dict[str, str]:

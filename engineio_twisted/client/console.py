@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -156,28 +156,14 @@ class _Output:
 
 @contextmanager
 def standardConsole(user: ConsoleUser, reactor: Any, clock: Any) -> Iterator[Console]:
-    """
-    Return the console of the process, as a context in which its descriptors don't block.
-
-    An input or output that is closed is one that has ended.
-    """
-    with ExitStack() as stack:
-        console = Console(user, clock)
-        descriptors: list[int] = []
-        for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
-            try:
-                isBlocking = os.get_blocking(number)
-                # Those of the process stay open, and may be those of its shell too.
-                descriptors.append(os.dup(number))
-            except OSError:
-                descriptors.append(os.open(os.devnull, mode))
-            else:
-                stack.callback(_setBlocking, number, isBlocking)
-        connect: Any = StandardIO
-        connect(console, *descriptors, reactor)
+    """Return the console of the process, as a context in which standard input and output don't block."""
+    console = Console(user, clock)
+    areBlocking = [os.get_blocking(number) for number in (0, 1)]
+    connect: Any = StandardIO
+    # Those of the process stay open, and may be those of its shell too.
+    connect(console, os.dup(0), os.dup(1), reactor)
+    try:
         yield console
-
-
-def _setBlocking(number: int, isBlocking: bool) -> None:
-    with suppress(OSError):
-        os.set_blocking(number, isBlocking)
+    finally:
+        for number, isBlocking in enumerate(areBlocking):
+            os.set_blocking(number, isBlocking)

@@ -6,6 +6,7 @@ The first thing to try when a client can't connect. Each of its waits has a dead
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from secrets import token_hex
 from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +26,7 @@ from .commandline import PROGRAM, Plan, parse
 from .console import Console, standardConsole
 from .errors import ConnectionFailed, FailureType
 from .report import FAILED, INTERRUPTED, OK, asJSON, asLine, event, failureEvent, faultEvent, messageEvent
+from .tunnels import TunnelEndpoint
 
 _log = Logger()
 
@@ -228,6 +231,9 @@ class Terminal:
             self._fail(failure)
         elif self._exitCode is None:
             self._fail(ConnectionFailed(FailureType.CLOSED, description))
+        elif reason is CloseReason.FORCED_CLOSE and description != self._client.closedHere.description:
+            # The server didn't take all of what was sent.
+            self._fail(ConnectionFailed(FailureType.LOST, description))
 
     def _broken(self, failure: Failure) -> None:
         _log.failure("The terminal tool failed", failure)
@@ -268,10 +274,23 @@ class Terminal:
         self._console.print(asJSON(happened) if self._plan.isJSON else asLine(happened))
 
 
+def _client(reactor: Any, plan: Plan) -> Client:
+    options = plan.options
+    proxy = plan.proxy
+    if proxy is not None:
+        way = HostnameEndpoint(reactor, proxy.host, proxy.port)
+        milliseconds = options["connectTimeout"]
+        options = {
+            **options,
+            "endpoint": TunnelEndpoint(way, *proxy.target, proxy.headers, milliseconds, reactor=reactor),
+        }
+    return Client(plan.url, reactor=reactor, **options)
+
+
 def runIn(reactor: Any, plan: Plan) -> int:
     """Run the tool in a reactor that doesn't run yet, until the tool ends; return the exit code."""
     clock = steadyClock(reactor)
-    terminal = Terminal(plan, Client(plan.url, reactor=reactor, **plan.options), clock)
+    terminal = Terminal(plan, _client(reactor, plan), clock)
     codes: list[int] = [FAILED]
 
     def done(code: int) -> None:
@@ -283,9 +302,18 @@ def runIn(reactor: Any, plan: Plan) -> int:
     with standardConsole(terminal, reactor, clock) as console:
         reactor.callWhenRunning(lambda: terminal.run(console).addCallback(done))
         reactor.run(installSignalHandlers=False)
-    if terminal.problem is not None:
+    if terminal.problem is not None and sys.stderr is not None:
         sys.stderr.write(f"{PROGRAM}: {terminal.problem}\n")
     return codes[-1]
+
+
+def _openClosed() -> None:
+    """Let nothing else become what is standard input, output or error, if the process was started without one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -296,6 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     @raise SystemExit: always, with the exit code.
     """
     plan = parse(sys.argv[1:] if arguments is None else arguments)
+    # Before the reactor, which has descriptors of its own.
+    _openClosed()
     from twisted.internet import reactor
 
     sys.exit(runIn(reactor, plan))

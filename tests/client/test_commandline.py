@@ -57,10 +57,26 @@ def test_options(arguments: str, option: str, expected: Any) -> None:
 
 def test_plan() -> None:
     """The other flags say what to do, and how it is shown."""
-    plan = parsed("--echo --count 3 --json --timeout 2.5 --proxy proxy:3128")
-    assert (plan.isEcho, plan.count, plan.isJSON, plan.seconds, plan.proxy) == (True, 3, True, 2.5, "proxy:3128")
+    plan = parsed("--echo --count 3 --json --timeout 2.5")
+    assert (plan.isEcho, plan.count, plan.isJSON, plan.seconds) == (True, 3, True, 2.5)
     assert parsed("--echo").count == 1
     assert parsed("--check").isChecking
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("proxy:3128", ("proxy", 3128, {})),
+        ("http://[::1]:3128/", ("::1", 3128, {})),
+        ("http://ada:se%20c@ret@proxy:80", ("proxy", 80, {"Proxy-Authorization": "Basic YWRhOnNlIGNAcmV0"})),
+    ],
+)
+def test_proxies(text: str, expected: tuple[str, int, dict[str, str]]) -> None:
+    """A proxy has a host and a port, and may want to know who asks."""
+    proxy = parsed(f"--proxy {text}").proxy
+    assert proxy is not None
+    assert (proxy.host, proxy.port, proxy.headers) == expected
+    assert proxy.target == ("127.0.0.1", 3000)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +100,9 @@ def test_plan() -> None:
         (f"{URL} --ca nowhere.pem", "--ca nowhere.pem: No such file or directory"),
         (f"{URL} --ca README.md", "expected a file with certificates in PEM"),
         (f"{URL} --ca a --insecure", "argument --insecure: not allowed with argument --ca"),
+        (f"{URL} --proxy proxy", "--proxy proxy: expected http://host:port"),
+        (f"{URL} --proxy https://proxy:1", "--proxy https://proxy:1: expected http://host:port"),
+        (f"{URL} --proxy proxy:http", "--proxy proxy:http: expected http://host:port"),
         (f"{URL} --pat /x", "unrecognized arguments: --pat"),
     ],
 )
@@ -102,7 +121,11 @@ def test_wrong(arguments: str, problem: str, capsys: Any) -> None:
 
 def test_secretsAreNotPrinted(capsys: Any) -> None:
     """A password in the URL is refused, and isn't shown; nor is the value of a header."""
-    for arguments in (["https://ada:secret@example.org"], [URL, "--header", "Authorization: secret\x01"]):
+    for arguments in (
+        ["https://ada:secret@example.org"],
+        [URL, "--header", "Authorization: secret\x01"],
+        [URL, "--proxy", "ada:secret@proxy"],
+    ):
         with pytest.raises(SystemExit):
             parse(arguments)
         assert "secret" not in capsys.readouterr().err

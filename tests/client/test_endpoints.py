@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from twisted.application.internet import ClientService
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import (
     ConnectError,
@@ -23,7 +23,6 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.protocols.amp import AMP, Command, Integer
 from twisted.protocols.basic import LineReceiver
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from engineio_twisted import OptionError
@@ -32,7 +31,7 @@ from engineio_twisted.client.endpoints import ChangingAddress
 from engineio_twisted.endpoints import SessionEndpoint
 from engineio_twisted.testing import MemoryServer
 
-from ..kit.network import ClientTransport
+from ..kit.client_memory import InMemory
 
 URL = "http://127.0.0.1"
 
@@ -73,31 +72,6 @@ class Keeping(Factory):
 
     def stopFactory(self) -> None:
         self.told.append("stop")
-
-
-@implementer(IStreamClientEndpoint)
-class InMemory:
-    """
-    An endpoint by which connections go to a server in memory.
-
-    @ivar failure: what they fail with, None if they don't.
-    @ivar isReachable: whether they are made at all.
-    """
-
-    failure: Exception | None = None
-    isReachable = True
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        if self.failure is not None:
-            raise self.failure
-        if not self.isReachable:
-            return Deferred()
-        protocol = factory.buildProtocol(None)
-        protocol.makeConnection(ClientTransport(self._network, protocol))
-        return succeed(protocol)
 
 
 class Lines(LineReceiver):
