@@ -156,6 +156,8 @@ class _Handshake(WebSocketClientProtocol):
     @ivar compression: what was agreed on, if messages are compressed.
     """
 
+    # It has all options when it begins. Autobahn would ask for each, and write them out for a log.
+    CONFIG_ATTRS: list[str] = []  # noqa: RUF012
     request: OpeningRequest
     perMessageCompressionOffers: list[PerMessageDeflateOffer]
     perMessageCompressionAccept: Callable[[Any], Any]
@@ -191,17 +193,19 @@ class _Handshake(WebSocketClientProtocol):
 
 
 @lru_cache(maxsize=16)
-def _factoryFor(protocols: tuple[str, ...]) -> WebSocketClientFactory:
+def _factoryFor(protocols: tuple[str, ...]) -> tuple[WebSocketClientFactory, dict[str, Any]]:
+    """Return a factory of handshakes, and its options."""
     # Autobahn keeps a reactor only to start timers on it, and none is started.
     factory = WebSocketClientFactory(protocols=list(protocols), useragent=None, reactor=object())
     factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0)
-    return factory
+    return factory, {name: getattr(factory, name) for name in WebSocketClientProtocol.CONFIG_ATTRS}
 
 
 def _begun(request: OpeningRequest) -> tuple[_Handshake, bytes]:
     """Return a handshake that has begun, and its request."""
     handshake = _Handshake()
-    handshake.factory = _factoryFor(request.protocols)
+    handshake.factory, options = _factoryFor(request.protocols)
+    vars(handshake).update(options)
     handshake.request = request
     # Options of one connection, as far as they differ.
     deflate = request.deflate
