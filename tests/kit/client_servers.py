@@ -336,7 +336,8 @@ class _Cutting:
 
     def write(self, data: bytes) -> None:
         if self._left >= 0:
-            self._write(data[: self._left])
+            if self._left:
+                self._write(data[: self._left])
             self._left -= len(data)
             if self._left < 0:
                 # What was written has to arrive.
