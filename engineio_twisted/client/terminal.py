@@ -73,6 +73,8 @@ class Terminal:
         client.on("upgrade", self._upgraded)
         client.on("upgradeError", self._notUpgraded)
         client.on("message", self._received)
+        client.on("suspend", self._suspended)
+        client.on("resume", self._resumed)
         client.on("error", self._faulty)
         client.on("close", self._closed)
         self._connecting = client.connect()
@@ -134,6 +136,13 @@ class Terminal:
             self._end(OK)
         elif self._plan.isEcho and self._awaited is None:
             self._sendEcho()
+
+    def _suspended(self, description: str) -> None:
+        self._report(event("suspend", description=description))
+        self._elapsed()
+
+    def _resumed(self) -> None:
+        self._report(event("resume", transport=self._client.transport.name, milliseconds=self._elapsed()))
 
     def _received(self, data: str | bytes) -> None:
         if self._awaited is not None and data in (self._awaited, self._awaited.encode()):

@@ -356,6 +356,22 @@ def test_inputThatFails() -> None:
         assert (run.terminal.problem or "").startswith("error: a line has more than 10 bytes")
 
 
+def test_resume() -> None:
+    """A session that survives the loss of its connection says so, and loses no line."""
+    with stage(resumeTimeout=60000) as scene:
+        run = scene.run("--json --resume --no-upgrade")
+        scene.endpoint.isReachable = False
+        for each in list(scene.kit._network.connections):
+            each.abortConnection()
+        scene.kit.settle()
+        run.types("hello")
+        scene.endpoint.isReachable = True
+        scene.kit.advance(30)
+        run.types(isAll=True)
+        assert run.names == ["connecting", "open", "suspend", "resume", "message", "close"]
+        assert run.exitCode == 0
+
+
 # Failures
 
 
