@@ -1,4 +1,4 @@
-"""docs/options.md, docs/socketio-options.md and docs/client.md: the tables are those that the options' own texts make."""
+"""The tables of docs/options.md, docs/socketio-options.md and docs/client.md are those that the options make."""
 
 from __future__ import annotations
 
