@@ -155,8 +155,8 @@ class PollingOwner(FakeOwner):
 class Polling:
     """A polling transport, with all that is around it."""
 
-    def __init__(self, *, url: str = "http://server.test:3000", **options: Any) -> None:
-        self.clock = Clock()
+    def __init__(self, *, url: str = "http://server.test:3000", clock: Clock | None = None, **options: Any) -> None:
+        self.clock = clock or Clock()
         self.agent = FakeAgent()
         self.connecting = Connecting(url, ClientOptions(**{"agent": self.agent, **options}), self.clock)
         self.counters = self.connecting.counters
