@@ -76,8 +76,8 @@ class Client(ClientEvents, TransportOwner):
 
     # The time, as it goes on while the machine sleeps.
     _standstill: Callable[[], float]
-    peer = "server"
-    closedHere = Closing(CloseReason.FORCED_CLOSE, "closed by the client")
+    _peer = "server"
+    _closedHere = Closing(CloseReason.FORCED_CLOSE, "closed by the client")
     _events = CLIENT_EVENTS
 
     def __init__(self, url: str, *, reactor: Any = None, **options: Unpack[ClientKeywords]) -> None:
@@ -143,7 +143,7 @@ class Client(ClientEvents, TransportOwner):
 
     def _cancelled(self, _: object) -> None:
         self._isCancelled = True
-        self._end(self.closedHere)
+        self._end(self._closedHere)
 
     def _transportsToTry(self) -> list[str]:
         names = list(self.opts.transports)

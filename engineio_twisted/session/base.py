@@ -60,15 +60,14 @@ class BaseSocket(WorkOwner):
 
     It is an C{IConsumer}: a producer may write to it, at the pace of the peer.
 
-    @cvar peer: what is at the other end, in words.
-    @cvar closedHere: why a session ends that the application closes, if it doesn't say why.
     @ivar id: the session id, which is a secret of the two ends.
     @ivar protocol: the revision of the protocol.
     @ivar transport: the transport it is on.
     """
 
-    peer: ClassVar[str]
-    closedHere: ClassVar[Closing]
+    # What is at the other end, in words; and why a session ends if the application that closes it doesn't say why.
+    _peer: ClassVar[str]
+    _closedHere: ClassVar[Closing]
     _log = Logger()
     _readyState = ReadyState.OPENING
     _upgradeState = UpgradeState.NONE
@@ -247,7 +246,7 @@ class BaseSocket(WorkOwner):
 
     def _closeBy(self, discard: bool, reason: CloseReason, description: str | None) -> None:
         """Close the session, as L{Socket.close} says."""
-        closing = self.closedHere
+        closing = self._closedHere
         if reason is not CloseReason.FORCED_CLOSE or description is not None:
             closing = closingFor(reason, closing.description if description is None else description)
         if not discard:

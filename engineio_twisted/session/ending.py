@@ -93,9 +93,9 @@ class Ending:
             # It may be taking what is buffered, and no pong is received.
             session._host.heartbeats.stop(session)
         if not self.isDrain:
-            description = NO_POLL if isPolled else f"the {session.peer} did not take what was buffered"
+            description = NO_POLL if isPolled else f"the {session._peer} did not take what was buffered"
             closing = self.closing
-            if closing is session.closedHere:
+            if closing is session._closedHere:
                 closing = closing._replace(description=description)
             self._deadline = session._host.heartbeats.timeouts.callLater(CLOSING_TIMEOUT, session._end, closing)
         _stopProducer(session)

@@ -179,10 +179,10 @@ class Outbox:
         session = self._session
         options = session._host.opts
         if self._kept + len(self.packets) + len(packets) > options.maxBufferedPackets:
-            return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets, session.peer)
+            return BufferLimitExceeded("maxBufferedPackets", options.maxBufferedPackets, session._peer)
         amount = session.bufferedAmount
         if amount and amount + sum([sizeOf(each.data) for each in packets]) > options.maxBufferedBytes:
-            return BufferLimitExceeded("maxBufferedBytes", options.maxBufferedBytes, session.peer)
+            return BufferLimitExceeded("maxBufferedBytes", options.maxBufferedBytes, session._peer)
         return None
 
     def _refuse(self, exceeded: BufferLimitExceeded, callback: SendCallback | None) -> None:

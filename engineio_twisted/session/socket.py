@@ -32,8 +32,8 @@ class Socket(BaseSocket):
     @ivar transport: the transport it is on.
     """
 
-    peer = "client"
-    closedHere = CLOSED_BY_SERVER
+    _peer = "client"
+    _closedHere = CLOSED_BY_SERVER
     _events = SOCKET_EVENTS
 
     def __init__(self, sid: str, host: Any, transport: Any, exchange: Any, protocol: int) -> None:

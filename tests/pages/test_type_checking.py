@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from engineio_twisted.client.events import CLIENT_EVENTS
 from engineio_twisted.session.handlers import SERVER_EVENTS, SOCKET_EVENTS
 
 from ..kit.clients import INTEROP
@@ -28,7 +29,7 @@ TYPED = ROOT / "tests" / "typed"
 PYRIGHT = INTEROP / "node_modules" / "pyright"
 PATIENCE = 300
 
-EVENTS = {"server": SERVER_EVENTS, "socket": SOCKET_EVENTS}
+EVENTS = {"server": SERVER_EVENTS, "socket": SOCKET_EVENTS, "client": CLIENT_EVENTS}
 
 Lines = set[tuple[str, int]]
 """Lines of programs."""
@@ -54,7 +55,8 @@ def ofEvents() -> str:
     lines = [
         "from typing import Any",
         "from engineio_twisted import Server, Socket",
-        "def every(server: Server, socket: Socket) -> None:",
+        "from engineio_twisted.client import Client",
+        "def every(server: Server, socket: Socket, client: Client) -> None:",
     ]
     for owner, events in EVENTS.items():
         for event, arguments in events.items():
