@@ -39,6 +39,8 @@ _MESSAGE = PacketType.MESSAGE
 TRANSPORTS: dict[str, Any] = {each.name: each for each in (PollingTransport, ClientWebSocketTransport)}
 """The transports of a client, by name."""
 
+CLOSED_BY_CLIENT = Closing(CloseReason.FORCED_CLOSE, "closed by the client")
+
 UPGRADE_RETRY = 30.0
 """Seconds after which an upgrade that failed is tried again; twice as many after each further failure."""
 
@@ -77,7 +79,7 @@ class Client(ClientEvents, TransportOwner):
     # The time, as it goes on while the machine sleeps.
     _standstill: Callable[[], float]
     _peer = "server"
-    _closedHere = Closing(CloseReason.FORCED_CLOSE, "closed by the client")
+    _closedHere = CLOSED_BY_CLIENT
     _events = CLIENT_EVENTS
 
     def __init__(self, url: str, *, reactor: Any = None, **options: Unpack[ClientKeywords]) -> None:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from ..clock import cancel, steadyClock
 from ..protocol.errors import CloseReason, EngineIOError
-from .client import Client
+from .client import CLOSED_BY_CLIENT, Client
 from .commandline import PROGRAM, Plan, parse
 from .console import Console, standardConsole
 from .errors import ConnectionFailed, FailureType
@@ -240,7 +240,7 @@ class Terminal:
             self._fail(failure)
         elif self._exitCode is None:
             self._fail(ConnectionFailed(FailureType.CLOSED, description))
-        elif reason is CloseReason.FORCED_CLOSE and description != self._client.closedHere.description:
+        elif reason is CloseReason.FORCED_CLOSE and description != CLOSED_BY_CLIENT.description:
             # The server didn't take all of what was sent.
             self._fail(ConnectionFailed(FailureType.LOST, description))
 
