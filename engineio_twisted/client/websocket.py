@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from ..clock import Timeout, cancel
-from ..interfaces import Closing, IOpeningReceiver
+from ..interfaces import LEFT, Closing, IOpeningReceiver
 from ..protocol.errors import CloseReason
 from ..protocol.frames import NORMAL, TOO_LARGE
 from ..protocol.payload import Codec
@@ -218,10 +218,10 @@ class ClientWebSocketTransport(WebSocketTransport):
 
     def _over(self, closing: Closing) -> None:
         type_ = FailureType.PARSE if closing.reason is CloseReason.PARSE_ERROR else FailureType.CLOSED
-        self._fail(ConnectionFailed(type_, closing.description, self.name))
+        self._fail(ConnectionFailed(type_, closing.description, self.name), closing)
 
-    def _fail(self, failure: ConnectionFailed) -> None:
+    def _fail(self, failure: ConnectionFailed, closing: Closing = LEFT) -> None:
         if not self._ended and self.failure is None:
             self.failure = failure
             self._giveUp()
-            super()._over(Closing(failure.reason, failure.description))
+            super()._over(closing._replace(reason=failure.reason, description=failure.description))

@@ -618,6 +618,7 @@ def test_whatServersMayNotSay(name: str, data: bytes, kind: FailureType, code: i
         play.say(frame("4behind"))
         assert play.received == ["before"]
         assert play.failed().type is kind
+        assert [each.isByClient for each in play.owner.closings] == [name == "a close packet"]
         assert play.closeCodes == [code]
         assert not play.transport.writable
         assert play.isGone()
