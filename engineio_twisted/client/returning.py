@@ -94,9 +94,8 @@ class Returning:
         """Begin to try, as the session is suspended."""
         resumption = self.resumption
         had = resumption.acknowledged, resumption.received
-        if had != self._had:
-            # Otherwise nothing has got through since the last time, nor may it the next time.
-            self._tries = 0
+        # If nothing has got through since the last time, it may not the next time.
+        self._tries = self._tries + 1 if had == self._had else 0
         self._had = had
         self._tryLater()
 

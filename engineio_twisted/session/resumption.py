@@ -321,20 +321,15 @@ class ResumableTransport:
             self.sendHeartbeat(_NOOP)
 
     def close(self, closing: Closing, packets: Sequence[Packet] = ()) -> int:
-        isLast = closing.reason is not None and self.owner.transport is self
         if self._isLost:
             return 0
-        if not isLast or self.isPolled or closing.isByClient:
-            self._isClosed = True
-            return int(self._transport.close(closing, self._batchOf(packets, isLast=True)))
-        # Without a close packet the client would come back.
         self._isClosed = True
-        try:
-            taken = int(self._transport.send(self._batchOf(packets, isLast=True))) if packets and self.writable else 0
-            self._transport.send((Packet(_CLOSE),))
-            return taken
-        finally:
-            self._transport.close(closing)
+        batch = self._batchOf(packets, isLast=True)
+        isLast = closing.reason is not None and self.owner.transport is self
+        if isLast and not self._isBatched and not closing.isByClient:
+            # Without a close packet, which by polling there is anyway, the other end would come back.
+            return min(len(batch), int(self._transport.close(closing, [*batch, Packet(_CLOSE)])))
+        return int(self._transport.close(closing, batch))
 
     def pauseReceiving(self) -> None:
         if not self._isLost:

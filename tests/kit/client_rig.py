@@ -105,7 +105,7 @@ class RiggedClient(Client):
         transport = FakeClientTransport(name)
         transport.owner = self
         self.made.append(transport)
-        return transport
+        return transport if self._returning is None else self._returning.wrapped(transport)
 
     @property
     def names(self) -> list[str]:
