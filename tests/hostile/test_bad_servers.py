@@ -382,9 +382,8 @@ def assertGoesOn(story: Story) -> Any:
     client.send("still")
     story.advance(0)
     assert server.bodies()[-1] == b"4still"
-    polls = [each for each in server.peers if not each.isLost and each.asked.method == "GET" and not each.isWebSocket]
     before = len(story.messages())
-    polls[0].say(answer(b"4here"))
+    server.poll.say(answer(b"4here"))
     story.advance(0)
     assert story.messages()[before:] == ["here"], story.happened
     assert failure.transport == "websocket"
@@ -473,11 +472,9 @@ class TestSilence:
             story.client.send("hello")
             for _ in range(6):
                 story.advance(20)
-                for peer in story.server.peers:
-                    if not peer.isLost and peer.asked.method == "GET":
-                        peer.say(answer(b"2"))
-                        story.advance(0)
-                        break
+                if any(each.isPolled for each in story.server.peers):
+                    story.server.poll.say(answer(b"2"))
+                    story.advance(0)
             assert story.client.readyState == "closed"
 
 
@@ -1010,8 +1007,7 @@ class TestProbe:
         server = ScriptedServer([answer(UPGRADABLE)], webSockets=[WEBSOCKET], frames={b"2probe": frame("3probe")})
         with telling(server) as story:
             story.connect()
-            poll = next(each for each in server.peers if not each.isWebSocket and not each.isLost)
-            poll.does(last)
+            server.poll.does(last)
             story.advance(4)
             assertEnded(story, kind, "transport (close|error)|parse error")
             assert b"5" not in server.texts()
@@ -1022,8 +1018,7 @@ class TestProbe:
         server = ScriptedServer([answer(UPGRADABLE)], webSockets=[WEBSOCKET], frames=frames)
         with telling(server) as story:
             story.connect()
-            poll = next(each for each in server.peers if not each.isWebSocket and not each.isLost)
-            poll.say(answer(b"4one\x1e4two\x1e6"))
+            server.poll.say(answer(b"4one\x1e4two\x1e6"))
             story.advance(0)
             assert story.messages() == ["one", "two", "three"]
             assert "upgrade" in story.names()

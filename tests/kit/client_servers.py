@@ -107,7 +107,13 @@ class Peer(Protocol):
         # The request that came last.
         self.asked: Asked | None = None
         self._key = b""
+        self._isWaiting = False
         self._calls: list[Any] = []
+
+    @property
+    def isPolled(self) -> bool:
+        """Whether a GET waits that nothing was said to."""
+        return not self.isLost and self._isWaiting and self.asked is not None and self.asked.method == "GET"
 
     def connectionMade(self) -> None:
         self.server.peers.append(self)
@@ -131,6 +137,7 @@ class Peer(Protocol):
     def say(self, data: bytes) -> None:
         """Write bytes, if anybody is there."""
         if data and not self.isLost:
+            self._isWaiting = False
             self.server.said += len(data)
             accept = b64encode(sha1(self._key + _GUID, usedforsecurity=False).digest())
             self.transport.write(data.replace(b"{accept}", accept))
@@ -176,6 +183,7 @@ class Peer(Protocol):
         self._key = headers.get("sec-websocket-key", "").encode()
         asked = Asked(method, target, headers, body)
         self.asked = asked
+        self._isWaiting = not asked.isWebSocket
         self.isWebSocket = asked.isWebSocket
         self.server.asked.append(asked)
         self.does(self.server.next(asked))
@@ -320,6 +328,11 @@ class ScriptedServer(Factory):
     def bodies(self) -> list[bytes]:
         """What was posted."""
         return [each.body for each in self.asked if each.method == "POST"]
+
+    @property
+    def poll(self) -> Peer:
+        """The connection on which a GET waits."""
+        return next(each for each in self.peers if each.isPolled)
 
     @property
     def peer(self) -> Peer:

@@ -127,4 +127,5 @@ def telling(
     assert story.isQuiet, story.left()
     assert story.client.readyState == "closed"
     assert len(story.all("close")) <= 1
-    assert story.names()[-1:] in ([], ["close"], ["handshake"]) or not story.all("close")
+    # A handler of the last event may fail.
+    assert not story.all("close") or [each for each in story.names() if each != "error"][-1] == "close"
