@@ -6,12 +6,14 @@ Each session has its own connections, at most two at a time, so that nothing of 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from socket import MSG_PEEK, socket
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint, ISystemHandle
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
@@ -97,8 +99,34 @@ class _Connection(ProtocolWrapper):
     """
 
     transport: Any
-    _received = 0
+    # None until something was sent.
+    _received: int | None = None
     _reason: Failure | None = None
+
+    @property
+    def isOver(self) -> bool:
+        """
+        Whether there is something to read while nothing was asked: that the server has closed it.
+
+        A proxy that is reloaded does so behind a response that doesn't say it. What a request carries that is sent now
+        would be lost.
+        """
+        if self._received is None:
+            # It is new: with TLS there may be something to read.
+            return False
+        lowest = self.transport
+        while (lower := getattr(lowest, "transport", None)) is not None:
+            lowest = lower
+        handle = lowest.getHandle() if ISystemHandle.providedBy(lowest) else None
+        if not isinstance(handle, socket) or handle.getblocking():
+            return False
+        try:
+            handle.recv(1, MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def write(self, data: bytes) -> None:
         self._received = 0
@@ -111,7 +139,7 @@ class _Connection(ProtocolWrapper):
     def dataReceived(self, data: bytes) -> None:
         if self._reason is not None:
             return
-        self._received += len(data)
+        self._received = (self._received or 0) + len(data)
         if self._received > self.factory.limit:
             failure = ConnectionFailed(
                 FailureType.TOO_LARGE, f"a response of more than {self.factory.limit} bytes with its head"
@@ -123,6 +151,19 @@ class _Connection(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         super().connectionLost(self._reason or reason)
+
+
+class _Pool(HTTPConnectionPool):
+    """The connections of an agent: none is used again that the server has closed."""
+
+    def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        return super().getConnection(key, endpoint).addCallback(self._orAnother, key, endpoint)
+
+    def _orAnother(self, connection: Any, key: Hashable, endpoint: IStreamClientEndpoint) -> Any:
+        if not connection.transport.isOver:
+            return connection
+        connection.abort()
+        return self.getConnection(key, endpoint)
 
 
 class _Factory(WrappingFactory[_Connection]):
@@ -185,7 +226,7 @@ class SessionAgent:
         self.limit: int = 2 * connecting.opts.maxHttpBufferSize + HEAD_SIZE
         self.connections: dict[_Connection, None] = {}
         self._clock = connecting.clock
-        self._pool = HTTPConnectionPool(connecting.reactor)
+        self._pool = _Pool(connecting.reactor)
         self._pool.retryAutomatically = False
         self._pool.cachedConnectionTimeout = IDLE_TIMEOUT
         endpoint = _Endpoint(endpointOf(connecting), self)

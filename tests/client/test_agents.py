@@ -383,3 +383,32 @@ async def test_connectionsAreNotLogged() -> None:
         globalLogPublisher.removeObserver(logged.append)
         await within(server.close(), "the server closing")
     assert logged == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_noRequestIsSentOnAConnectionThatWasClosed() -> None:
+    """A server, or a proxy that is reloaded, may close a connection behind a response that doesn't say so."""
+    from twisted.internet import reactor
+
+    packets = [OPEN, b"4one", b"4two", b"1"]
+    server = ScriptedServer([ends(answer(each)) for each in packets], posts=[ends(answer(b"ok"))] * 2)
+    everything: Any = reactor
+    port = everything.listenTCP(0, server, interface="127.0.0.1")
+    try:
+        client = Client(f"http://127.0.0.1:{port.getHost().port}", transports=["polling"])
+        came: list[str | bytes] = []
+        ended: Deferred[str] = Deferred()
+
+        def reply(data: str | bytes) -> None:
+            came.append(data)
+            client.send(data)
+
+        client.on("message", reply)
+        client.on("close", lambda reason, description: ended.callback(reason))
+        await within(client.connect(), "the session is open")
+        assert await within(ended, "the end of the session") == "transport close"
+        await within(client.close(), "the end of the connections")
+        assert came == ["one", "two"]
+        assert server.bodies() == [b"4one", b"4two"]
+    finally:
+        await within(port.stopListening(), "the end of the port")

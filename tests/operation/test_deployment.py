@@ -16,13 +16,17 @@ from typing import Any, cast
 import attrs
 import pytest
 import pytest_twisted
+from twisted.internet import ssl
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.ssl import trustRootFromCertificates
 from twisted.internet.threads import deferToThread
+from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.resource import Resource
 
 from engineio_twisted import Server, ServerOptions, Site, attach, listen
 from engineio_twisted.operation.health import ReadyResource
 
+from ..kit.client_peers import Story
 from ..kit.clients import (
     INTEROP,
     Application,
@@ -86,11 +90,11 @@ def through(serve: Any, tmp_path: Path, certificate: Certificate) -> Iterator[Th
     with ExitStack() as stack:
         started: list[Front] = []
 
-        def start(name: str, servers: list[Any], changes: Mapping[str, str] | None = None) -> Front:
+        def start(name: str, servers: list[Any], changes: Mapping[str, str] | None = None, **more: Any) -> Front:
             # Where there are fewer servers than the configuration names, the last one is the others too.
             backends = [each.port for each in servers] + [servers[-1].port] * (3 - len(servers))
             backends = backends[:1] if "-one." in name else backends
-            started.append(stack.enter_context(front(name, tmp_path, certificate, backends, changes)))
+            started.append(stack.enter_context(front(name, tmp_path, certificate, backends, changes, **more)))
             return started[-1]
 
         yield start
@@ -153,6 +157,38 @@ async def test_python(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.chain))
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(certificate.chain))
     session, _ = await echoed(behind(serve, through, name), python, transports, MESSAGES)
+    assertTransport(session, transports)
+
+
+@overEveryTransport
+@overEveryProxy
+@pytest_twisted.ensureDeferred
+async def test_ourClient(
+    serve: Any, through: Through, certificate: Certificate, name: str, transports: list[str]
+) -> None:
+    """Our client, which checks the certificate: messages of every kind and size, before and after a reload."""
+    application = Application()
+    running = await serve(application, idPrefix="1-")
+    here = through(name, [running], isReloadable=True)
+    trust = trustRootFromCertificates([ssl.Certificate.loadPEM(certificate.chain.read_bytes())])
+    options = {"contextFactory": BrowserLikePolicyForHTTPS(trust), "withCredentials": True}
+    story = await Story(here.url, transports, **options).connect()
+    session = await application.session()
+    await story.echoes(MESSAGES)
+    visitor = Visitor(here)
+    await visitor.open()
+    await here.reload()
+    # The old worker closes the connections on which nothing happens. What is sent on one just then is lost.
+    await visitor.lost()
+    for message in MESSAGES:
+        await story.echoes([message])
+    another = await Story(here.url, transports, **options).connect()
+    await another.echoes(["new"])
+    assert await another.close() == "forced close"
+    assert story.closed is None, (story.client.failure, story.happened)
+    assert await story.close() == "forced close"
+    assert await session.closed() == "transport close"
+    assert session.messages == [*MESSAGES, *MESSAGES]
     assertTransport(session, transports)
 
 
