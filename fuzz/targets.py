@@ -283,6 +283,7 @@ class _Session:
 
     protocol: int
     name: str
+    _resumption: None = None
 
     @property
     def transport(self) -> _Session:
