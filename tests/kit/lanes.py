@@ -96,7 +96,7 @@ class Stream:
 
     def message(self, number: int) -> str | bytes:
         """The message with a number: text or bytes, short or not so short."""
-        size = (number * 7919 + self._seed) % 200 if number % 50 else 5000
+        size = (number * 7919 + self._seed) % 200 if number % 50 else 1500
         text = f"{number}:" + "é" * size
         return text if number % 3 else text.encode()
 
