@@ -14,7 +14,7 @@ PYTEST = -m pytest --numprocesses=4 --dist=worksteal
 # The tests start hundreds of processes of Python: what one has compiled, the others read, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test test-measured test-slow test-peers test-lowest test-workers soak soak-workers lint docs fuzz bench bench-socketio bench-workers bench-clients bench-quick dist clean
+.PHONY: help run test test-measured test-slow test-peers test-lowest test-workers soak soak-workers soak-resume lint docs fuzz bench bench-socketio bench-workers bench-clients bench-quick dist clean
 
 help:
 	@echo "make run    serve an echo application on port $(PORT)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test-workers  the tests with real clients against two workers, whose connections come to each in turn"
 	@echo "make soak   ten minutes of sessions that come, talk and vanish: nothing may be left or lost"
 	@echo "make soak-workers  the same with workers that are killed, hang and are replaced meanwhile"
+	@echo "make soak-resume  a million numbered messages between our client and our server, whose connections are cut all the time"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   the documentation as a site, in docs/_build/html; a warning is an error"
 	@echo "make fuzz   feed everything that reads what clients send with any input, $(FUZZ_SECONDS) seconds each"
@@ -120,6 +121,10 @@ soak: $(VENV)/test
 
 soak-workers: $(VENV)/test
 	$(BIN)/python -m tests.soak.workers
+
+# SOAK_MESSAGES makes it shorter, too.
+soak-resume: $(VENV)/test
+	$(BIN)/python -m tests.soak.resume
 
 # FUZZ_ARGS names targets, and more (`python -m fuzz --help`). What fails is put into fuzz/found.
 fuzz: $(VENV)/fuzz

@@ -24,8 +24,9 @@ class Step(NamedTuple):
     One line of a sequence.
 
     @ivar kind: who says it, and on what: C{get}, C{post} and C{upgrade} are requests of the client's, with a query;
-        C{got}, C{posted} and C{upgraded} their answers; C{say} and C{hear} frames, from the client's side; C{closed} is
-        a close frame of the server's, C{wait} time that passes.
+        C{got}, C{posted} and C{upgraded} their answers, and C{refused} that of a POST; C{say} and C{hear} frames, from
+        the client's side; C{closed} is a close frame of the server's, C{lost} the loss of the WebSocket, C{wait} time
+        that passes.
     @ivar text: what is said; of a C{post} the query, a space and the body.
     @ivar note: what it means.
     """
@@ -36,6 +37,7 @@ class Step(NamedTuple):
 
 
 OPENED = '0{"sid":"S",…}'
+RETURNED = '0{"sid":"S",…,"received":1}}'
 
 SEQUENCES = {
     "polling": [
@@ -78,6 +80,36 @@ SEQUENCES = {
         Step("hear", "2"),
         Step("wait", "20 s", "pingTimeout"),
         Step("closed", "1000", "close: ping timeout"),
+    ],
+    "resume": [
+        Step("upgrade", "transport=websocket&resume=1000.9000000"),
+        Step("upgraded", "101"),
+        Step("hear", OPENED, "connection, open"),
+        Step("say", "4hello", "message"),
+        Step("hear", "4hello", "lost on its way"),
+        Step("lost", "the connection is lost", "suspend"),
+        Step("wait", "9 s", "resumeTimeout runs"),
+        Step("upgrade", "transport=websocket&sid=S&attempt=1&received=0"),
+        Step("upgraded", "101"),
+        Step("hear", RETURNED, "resume"),
+        Step("hear", "4hello", "again"),
+        Step("say", "4more", "message"),
+    ],
+    "resume-elsewhere": [
+        Step("get", "transport=polling&resume=1000.9000000"),
+        Step("got", OPENED, "connection, open"),
+        Step("post", "transport=polling&sid=S 4hello", "message"),
+        Step("posted", "ok"),
+        Step("get", "transport=polling&sid=S", "on a network that is gone"),
+        Step("get", "transport=polling&sid=S&attempt=1&received=0", "on another one"),
+        Step("got", RETURNED + " 4hello", "suspend, resume"),
+        Step("post", "transport=polling&sid=S 4late", "held up by a proxy"),
+        Step("refused", "400", "not delivered"),
+        Step("get", "transport=polling&sid=S&attempt=1", "waits"),
+        Step("wait", "25 s", "pingInterval"),
+        Step("got", "21", "one message has come"),
+        Step("post", "transport=polling&sid=S&attempt=1 31", "so has one here"),
+        Step("posted", "ok"),
     ],
     "close": [
         Step("get", "transport=polling"),
@@ -133,7 +165,8 @@ PASSAGES = {
 }
 
 REMARKS = {"waits", "what the server sends", "on the WebSocket", "at once, or within 100 ms"}
-REMARKS |= {"pingInterval", "pingTimeout"}
+REMARKS |= {"pingInterval", "pingTimeout", "resumeTimeout runs", "lost on its way", "again", "one message has come"}
+REMARKS |= {"on a network that is gone", "on another one", "held up by a proxy", "not delivered", "so has one here"}
 """Notes that are no events."""
 
 MACHINES: dict[str, Sequence[Enum]] = {
@@ -207,7 +240,7 @@ def sequence(name: str) -> str:
     parts += [f'<line x1="{x}" y1="34" x2="{x}" y2="{bottom - 8}" class="line"/>' for x in (client, server)]
     for number, (kind, said, note) in enumerate(steps):
         y = 34 + row * (number + 1)
-        if kind == "wait":
+        if kind in ("wait", "lost"):
             parts.append(text((client + server) / 2, y, f"… {said} …", "note"))
         else:
             isFromClient = kind in ("get", "post", "upgrade", "say")

@@ -624,7 +624,7 @@ class Player:
     """A client that says what a diagram has it say, and sees whether the server does the same."""
 
     def __init__(self) -> None:
-        self.memory = Memory()
+        self.memory = Memory(resumeTimeout=60_000)
         self.sid = ""
         self.connections: dict[str, Any] = {}
 
@@ -645,8 +645,12 @@ class Player:
             else:
                 assert head.startswith(b"HTTP/1.1 200 ")
                 self.says(rest.decode(), said)
+        elif kind == "refused":
+            assert self.connections["post"].taken().startswith(f"HTTP/1.1 {said} ".encode())
         elif kind == "say":
             self.connections["upgrade"].say(makeFrame(said))
+        elif kind == "lost":
+            self.connections["upgrade"].lose()
         elif kind == "wait":
             self.memory.advance(float(said.removesuffix(" s")))
         else:
@@ -661,6 +665,11 @@ class Player:
         if expected == diagrams.OPENED:
             self.sid = json.loads(text[1:])["sid"]
             assert text.startswith('0{"sid":')
+        elif expected.startswith(diagrams.RETURNED):
+            opening, _, rest = text.partition("\x1e")
+            assert opening.startswith(f'0{{"sid":"{self.sid}"')
+            assert opening.endswith(',"received":1}}')
+            assert rest == expected.removeprefix(diagrams.RETURNED).strip()
         else:
             assert text == expected
 
@@ -673,7 +682,7 @@ def test_sequences(name: str) -> None:
 
     def connected(socket: Any) -> None:
         happened.append("connection")
-        for event in ("open", "message", "upgrading", "upgrade", "heartbeat", "close"):
+        for event in ("open", "message", "upgrading", "upgrade", "heartbeat", "suspend", "resume", "close"):
             socket.on(event, lambda *given, event=event: happened.append(event))
         socket.on("close", lambda reason, description: happened.append(f"close: {reason}"))
 
