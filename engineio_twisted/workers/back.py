@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..protocol.errors import HTTPRefusal
+from ..protocol.errors import BodyTimeout, HTTPRefusal
 from ..web.connections import flushAtOnce, unsent, writeAtOnce
 from .addresses import asAddress
 from .frames import (
@@ -98,6 +98,9 @@ class Back(Protocol):
         """Let a body for a session be over, as if its connection were one of this worker's."""
         session: Any = self._server.clients.get(aborted.sid)
         if session is None or session.transport.name != "polling" or session.protocol != aborted.revision:
+            return
+        if session._resumption is not None and (aborted.status is None or aborted.name == BodyTimeout.name):
+            # Its client comes back, or has done so, and this may be of a request from before.
             return
         push = session.transport
         try:

@@ -100,6 +100,32 @@ def test_aBodyThatIsDropped(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_aReturnToAnotherWorker(mode: str) -> None:
+    """A client comes back by whichever worker; a body of an earlier attempt that is lost there harms nothing."""
+    with MemoryCluster(application, workers=3, mode=mode, resumeTimeout=60_000) as kit:
+        sid, _ = openSession(kit, 2, "EIO=4&transport=polling&resume=1000.9000000")
+        happened: list[str] = []
+        for event in ("suspend", "resume", "close"):
+            socketOf(kit, sid).on(event, lambda *_, event=event: happened.append(event))
+        late = RawClient(kit, 1)
+        late.say(request("POST", POLLING, body=b"4late").replace(b"SID", sid)[:-2])
+        socketOf(kit, sid).send("hello")
+        back = RawClient(kit, 3)
+        back.say(request("GET", POLLING + "&attempt=1&received=0").replace(b"SID", sid))
+        assert b'"received":0}}' in back.taken()
+        assert happened == ["suspend", "resume"]
+        late.connection.lose()
+        kit.settle()
+        back.say(request("POST", POLLING + "&attempt=1", body=b"4on time").replace(b"SID", sid))
+        assert back.taken().endswith(b"\r\n\r\nok")
+        assert happened == ["suspend", "resume"]
+        back.say(request("GET", POLLING + "&attempt=1").replace(b"SID", sid))
+        assert b"4hello" in back.taken()
+        back.connection.lose()
+        kit.settle()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_postsOfThreeWorkers(mode: str) -> None:
     """POSTs that come by three workers, one after the other, are received in order; so is what waits elsewhere."""
     with MemoryCluster(application, workers=3, mode=mode) as kit:
