@@ -49,13 +49,13 @@ class Resumption:
 
     __slots__ = (
         "_bounds",
+        "_dueAt",
         "_halfBytes",
         "_halfPackets",
         "_kept",
         "_quarterBytes",
         "_quarterPackets",
         "_receivedBytes",
-        "_told",
         "acknowledged",
         "attempt",
         "deadline",
@@ -73,12 +73,15 @@ class Resumption:
         self.timeout: int = timeout
         self._halfPackets, self._halfBytes = bounds.packets // 2, bounds.bytes // 2
         self._quarterPackets, self._quarterBytes = max(1, theirs.packets // 4), max(1, theirs.bytes // 4)
-        self._kept: deque[tuple[Packet, int]] = deque()
+        # Of most messages the data alone, of which a packet is made if it is sent again.
+        self._kept: deque[tuple[Packet | str | bytes, int]] = deque()
         self.attempt: int = 0
         self.acknowledged: int = 0
         self.size: int = 0
         self.received: int = 0
-        self._receivedBytes = self._told = 0
+        self._receivedBytes = 0
+        # When so many have come, the other end is told.
+        self._dueAt = self._quarterPackets
         self.suspended: Closing | None = None
         self.deadline: Any = None
         self.owed: PacketType | None = None
@@ -110,9 +113,14 @@ class Resumption:
         isTooMuch = len(self._kept) + len(sizes) > bounds.packets or self.size + sum(sizes) > bounds.bytes
         return isTooMuch and bool(self._kept)
 
-    def keep(self, packet: Packet, size: int) -> None:
-        """Keep a message that is being sent."""
-        self._kept.append((packet, size))
+    def keep(self, message: Packet | str | bytes, size: int) -> None:
+        """
+        Keep a message that is being sent.
+
+        @param message: its packet; or, if that may be compressed and goes to nobody else, its data.
+        @param size: the bytes of the data.
+        """
+        self._kept.append((message, size))
         self.size += size
 
     def unkeep(self, count: int) -> None:
@@ -136,14 +144,14 @@ class Resumption:
 
     def kept(self) -> list[tuple[Packet, int]]:
         """Return what the other end may not have, each with its bytes."""
-        return list(self._kept)
+        return [(each if isinstance(each, Packet) else Packet(_MESSAGE, each), size) for each, size in self._kept]
 
     # What comes
 
     @property
     def isDue(self) -> bool:
         """Whether a quarter of what the other end may have unacknowledged has come since it was last told."""
-        return self.received - self._told >= self._quarterPackets or self._receivedBytes >= self._quarterBytes
+        return self.received >= self._dueAt or self._receivedBytes >= self._quarterBytes
 
     def arrived(self, size: int) -> None:
         """Count a message that has come, of so many bytes."""
@@ -156,9 +164,10 @@ class Resumption:
 
         @param held: how many have come and wait for it.
         """
-        self._told = self.received - held
+        told = self.received - held
+        self._dueAt = told + self._quarterPackets
         self._receivedBytes = 0
-        return str(self._told)
+        return str(told)
 
     def forget(self, count: int) -> None:
         """Count so many of the last messages no longer, as they won't reach the application: they are sent again."""
@@ -172,7 +181,7 @@ class Resumption:
         @param acknowledged: how many messages the other end has, as L{mayHave} allows.
         """
         self.attempt = attempt
-        self._told = self.received
+        self._dueAt = self.received + self._quarterPackets
         self._receivedBytes = 0
         self.owed = None
         self.acknowledge(acknowledged)
@@ -218,8 +227,13 @@ class ResumableTransport:
     @property
     def writable(self) -> bool:
         """Whether it takes messages: not while there are some to send again, or half of the bounds is kept."""
-        isHeld = self._again is not None or not self._resumption.isWritable
-        return (self._isClosed or not isHeld) and self.takesHeartbeats
+        # Asked with each message: no call that can be spared.
+        resumption = self._resumption
+        if self._again is None and len(resumption._kept) <= resumption._halfPackets:
+            isHeld = resumption.size > resumption._halfBytes
+        else:
+            isHeld = True
+        return (not isHeld or self._isClosed) and not self._isLost and bool(self._transport.writable)
 
     @property
     def takesHeartbeats(self) -> bool:
@@ -281,12 +295,12 @@ class ResumableTransport:
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         size = sizeOf(data) if utf8 is None else len(utf8)
         resumption = self._resumption
-        packet = Packet(_MESSAGE, data, compress)
-        if resumption.exceeds((size,)):
+        # As this is writable, no other can.
+        if size > resumption._halfBytes and resumption.exceeds((size,)):
             # There it is refused.
-            self.owner.sendBuffered((packet,))
+            self.owner.sendBuffered((Packet(_MESSAGE, data, compress),))
             return
-        resumption.keep(packet, size)
+        resumption.keep(data if compress else Packet(_MESSAGE, data, False), size)
         try:
             self._transport.sendMessage(data, utf8, compress)
         except BaseException:
@@ -398,7 +412,7 @@ class ResumableTransport:
         owner, resumption = self.owner, self._resumption
         if self._isLost:
             return waitsForReturn()
-        if not owner.isFrom(self):
+        if owner.transport is not self and not owner.isFrom(self):
             refusal: HTTPRefusal | None = owner.transportMessage(self, data)
             return refusal
         # Before it is delivered: the client may be back when a handler returns.
