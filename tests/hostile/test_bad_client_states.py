@@ -18,6 +18,8 @@ from ..kit.client_stories import Story, telling
 from ..kit.wire import BINARY, CLOSE
 
 PROBED = {b"2probe": frame("3probe")}
+RESUMABLE = OPEN[:-1] + b',"resume":{"timeout":20000,"packets":100,"bytes":100000}}'
+RETURNED = OPEN[:-1] + b',"resume":{"timeout":20000,"packets":100,"bytes":100000,"received":0}}'
 
 
 def _polling(**how: Any) -> ScriptedServer:
@@ -36,6 +38,22 @@ def _moves(story: Story) -> None:
     story.server.poll.say(answer(b"6"))
     story.advance(0)
     assert story.client.upgraded
+
+
+def _resumable(*gets: bytes, first: bytes = RESUMABLE) -> ScriptedServer:
+    return ScriptedServer([answer(first), b"", *gets], webSockets=[WEBSOCKET + frame(first.decode())], closes=False)
+
+
+def _loses(story: Story) -> None:
+    story.connect()
+    story.client.send("kept")
+    story.advance(0)
+    for each in story.server.peers:
+        if not each.isLost:
+            each.cut()
+    story.advance(0.1)
+    assert "suspend" in story.names()
+    assert story.client.readyState == "open"
 
 
 STATES: dict[str, tuple[Callable[[], ScriptedServer], list[str], Callable[[Story], object]]] = {
@@ -90,6 +108,21 @@ STATES: dict[str, tuple[Callable[[], ScriptedServer], list[str], Callable[[Story
         ["polling", "websocket"],
         lambda story: (story.connect(), story.client.close()),
     ),
+    "resumable": (_resumable, ["polling"], lambda story: story.connect()),
+    "resumable by WebSocket": (_resumable, ["websocket"], lambda story: story.connect()),
+    "returning": (_resumable, ["polling"], _loses),
+    "returning by WebSocket": (_resumable, ["websocket"], _loses),
+    "suspended": (lambda: _resumable(answer(b"", "502 Bad")), ["polling"], _loses),
+    "returned": (
+        lambda: _resumable(answer(RETURNED)),
+        ["polling"],
+        lambda story: (_loses(story), story.advance(0.1)),
+    ),
+    "suspended and paused": (
+        _resumable,
+        ["polling"],
+        lambda story: (_loses(story), story.client.pauseReceiving()),
+    ),
     "closed": (_polling, ["polling"], lambda story: (story.connect(), story.client.close(), story.advance(4))),
 }
 """How a client comes into each state: its server, its transports, and what happens."""
@@ -128,6 +161,7 @@ CALLS: dict[str, Callable[[Story], object]] = {
     "resumeReceiving": lambda story: story.client.resumeReceiving(),
     "cancel": lambda story: story.connecting.cancel(),
     "connect": _connectAgain,
+    "reconnect": lambda story: story.client.reconnect(),
 }
 INPUTS: dict[str, Callable[[Story], object]] = {
     **{
@@ -156,7 +190,7 @@ INPUTS: dict[str, Callable[[Story], object]] = {
 
 def assertInput(state: str, given: str) -> None:
     make, transports, reach = STATES[state]
-    with telling(make(), transports=transports) as story:
+    with telling(make(), transports=transports, resume=True) as story:
         reach(story)
         story.advance(0)
         before, count = story.client.readyState, len(story.happened)
@@ -173,7 +207,8 @@ def assertInput(state: str, given: str) -> None:
         if after == "open" and story.client.transport.name == "websocket":
             story.client.resumeReceiving()
             story.advance(0.1)
-        if after == "open" and story.client.readyState == "open" and story.client.transport.name == "websocket":
+        isThere = len(story.all("suspend")) == len(story.all("resume")) and story.client.readyState == "open"
+        if after == "open" and isThere and story.client.transport.name == "websocket":
             on("WS", lambda peer: peer.say(frame("4works")))(story)
             story.advance(0.1)
             assert story.messages()[-1:] == ["works"], story.happened
@@ -197,7 +232,7 @@ def test_calls(state: str, loggedErrors: list[LogEvent]) -> None:
     make, transports, reach = STATES[state]
     for first, second in product(CALLS, CALLS):
         try:
-            with telling(make(), transports=transports) as story:
+            with telling(make(), transports=transports, resume=True) as story:
                 reach(story)
                 story.advance(0)
                 CALLS[first](story)

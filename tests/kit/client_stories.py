@@ -22,6 +22,8 @@ EVENTS = (
     "upgrading",
     "upgrade",
     "upgradeError",
+    "suspend",
+    "resume",
     "drain",
     "error",
     "close",
