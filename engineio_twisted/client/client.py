@@ -230,8 +230,7 @@ class Client(ClientEvents, TransportOwner):
             # A character has four bytes at most, and base64 makes four of three.
             self._surelyTaken = max(0, handshake.maxPayload // 4 - 4)
             self._refuseTooLarge()
-        self.emit("packet", packet)
-        for event, args in (("handshake", (handshake,)), ("open", ())):
+        for event, args in (("packet", (packet,)), ("handshake", (handshake,)), ("open", ())):
             # A handler may have closed the session.
             if self._readyState is not _CLOSED:
                 self.emit(event, *args)  # type: ignore[arg-type]
@@ -344,7 +343,8 @@ class Client(ClientEvents, TransportOwner):
         limit = self.handshake.maxPayload
         for packet in outbox.packets:
             size = self._sizeInRequest(packet.data)
-            if size > limit:
+            # A callback may have closed the session, which takes or drops what is buffered.
+            if size > limit and self._readyState is not _CLOSED and any(each is packet for each in outbox.packets):
                 error = MessageTooLarge(size, limit)
                 callback = outbox.drop(packet)
                 if callback is None:

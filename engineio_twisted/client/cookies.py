@@ -17,7 +17,23 @@ MAX_COOKIES = 50
 # An attribute without its value, on which the jar fails with all other cookies of the response.
 _BROKEN = re.compile(r";\s*max-age\s*(?=;|$)", re.IGNORECASE)
 
+# Attributes that say how long a cookie is kept.
+_TIME = re.compile(r";\s*(expires|max-age)\s*=([^;]*)", re.IGNORECASE)
+
+_NO_MONTH = re.compile(r"\w{3}, \d\d (?!jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w{3} ", re.IGNORECASE)
+
+MAX_DIGITS = 12
+"""Digits of C{Max-Age} that are looked at: of seconds, which are longer than anybody waits."""
+
 _HTTP = {"ws": "http", "wss": "https"}
+
+
+def _time(attribute: re.Match[str]) -> str:
+    """Return an attribute without what the jar stumbles over, with all other cookies of the response."""
+    name, value = attribute[1], attribute[2].strip()
+    if name.lower() == "max-age":
+        return f"; {name}={value[: MAX_DIGITS + 1]}"
+    return "" if _NO_MONTH.match(value) else attribute[0]
 
 
 class _Asking:
@@ -95,7 +111,7 @@ class Cookies:
             return
         asking: Any = _Asking(url)
         for value in values:
-            answer: Any = _Answer(_BROKEN.sub("", value))
+            answer: Any = _Answer(_TIME.sub(_time, _BROKEN.sub("", value)))
             self.jar.extract_cookies(answer, asking)
         kept: dict[str, list[Any]] = {}
         for cookie in self.jar:

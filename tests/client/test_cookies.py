@@ -104,6 +104,24 @@ def test_oneBrokenAmongOthers() -> None:
         assert sent(stored(b"a=1; Path=/", b"broken; Max-Age", b"\xff\x00", b"b=2; Path=/")) >= {"a=1", "b=2"}
 
 
+@pytest.mark.parametrize(
+    ("attribute", "isKept"),
+    [
+        (b"Max-Age=" + b"9" * 400, True),
+        (b"max-age = " + b"9" * 4_000, True),
+        (b"Max-Age=-" + b"9" * 400, False),
+        (b"Expires=Wed, 99 Foo 2099 99:99:99 GMT", True),
+        (b"Expires=Wed, 99 Foo 2099 99:99:99 GMT; Expires=Thu, 01 Jan 1970 00:00:00 GMT", False),
+        (b"Expires=Wed, 21 Oct 2095 07:28:00 GMT", True),
+    ],
+)
+def test_times(attribute: bytes, isKept: bool) -> None:
+    """A time that can't be is no time, or as long as any; and the jar warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sent(stored(b"a=1; Path=/; " + attribute, b"b=2; Path=/")) == ({"a=1", "b=2"} if isKept else {"b=2"})
+
+
 def test_bounds() -> None:
     """A server can't have more kept than so many cookies of so many bytes; those of others stay."""
     cookies = stored(b"mine=1; Path=/", url="http://other.test/")

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 from twisted.logger import LogEvent
 
-from engineio_twisted.client import Client, ConnectionFailed, FailureType
+from engineio_twisted.client import Client, ConnectionFailed, FailureType, MessageTooLarge
 
 from ..kit.client_servers import (
     OPEN,
@@ -27,11 +27,13 @@ from ..kit.client_servers import (
 from ..kit.client_stories import EVENTS, Story, telling
 
 TRANSPORTS = ("polling", "websocket")
+# Those of a life without losses.
+LIVED = [each for each in EVENTS if each not in ("suspend", "resume")]
 MORE_EVENTS = ("data", "packetCreate", "flush")
 ONLY_ON_POLLING = ("upgrading", "upgrade", "upgradeError")
 CASES = [
     (event, transport)
-    for event in (*EVENTS, *MORE_EVENTS)
+    for event in (*LIVED, *MORE_EVENTS)
     for transport in TRANSPORTS
     if transport == "polling" or event not in ONLY_ON_POLLING
 ]
@@ -321,6 +323,49 @@ class TestCalls:
             first.advance(0.1)
             assert others == [first.others]  # type: ignore[attr-defined]
             first.others.close(discard=True)  # type: ignore[attr-defined]
+
+
+class TestTooLarge:
+    """Messages that wait for the open packet, and are larger than what it allows."""
+
+    def opening(self) -> ScriptedServer:
+        return ScriptedServer([answer(OPEN.replace(b"1000000", b"10"))])
+
+    @pytest.mark.parametrize("discard", [False, True])
+    def test_closes(self, discard: bool) -> None:
+        """A callback that closes the client is the last thing that is told but the close."""
+        told: list[object] = []
+        with telling(self.opening()) as story:
+
+            def close(error: object) -> None:
+                told.append(error)
+                story.client.close(discard)
+
+            for _ in range(3):
+                story.client.send("x" * 100, close)
+            story.connect()
+            story.advance(1)
+            if discard:
+                assert len(told) == 1
+                assert story.names() == ["close"]
+            assert isinstance(told[0], MessageTooLarge)
+            assert story.names()[-1] == "close"
+
+    def test_sends(self) -> None:
+        """A callback may send the next one."""
+        told: list[object] = []
+        with telling(self.opening()) as story:
+
+            def again(result: object) -> None:
+                told.append(result)
+                if len(told) < 5:
+                    story.client.send("x" * 100, again)
+
+            story.client.send("x" * 100, again)
+            story.client.send("y")
+            story.connect()
+            assert [type(each) for each in told] == [MessageTooLarge] * 5
+            assert story.server.bodies() == [b"4y"]
 
 
 class TestRecursion:
