@@ -135,16 +135,18 @@ def bodyOf(head: ResponseHead, data: bytearray, most: int) -> tuple[bytes, bool]
     @param most: maximum bytes to return.
     @return: as much of the body as came, and whether that is all that there will be, or may be returned.
     """
-    isWhole = False
+    isWhole = head.status in _WITHOUT_BODY
     body = data
-    if any(b"chunked" in each.lower() for each in head.headers.getRawHeaders(b"transfer-encoding", ())):
+    if isWhole:
+        body = bytearray()
+    elif any(b"chunked" in each.lower() for each in head.headers.getRawHeaders(b"transfer-encoding", ())):
         body, isWhole = _withoutChunks(data)
     else:
         for each in head.headers.getRawHeaders(b"content-length", ()):
             if each.isdigit():
                 length = int(each[:12])
                 body, isWhole = data[:length], len(data) >= length
-    return bytes(body[:most]), isWhole or len(body) >= most or head.status in _WITHOUT_BODY
+    return bytes(body[:most]), isWhole or len(body) >= most
 
 
 class _Handshake(WebSocketClientProtocol):

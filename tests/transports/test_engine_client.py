@@ -301,7 +301,8 @@ def test_withoutABody() -> None:
     for status in (204, 304):
         head = readHead(b"HTTP/1.1 %d No\r\nContent-Length: 9" % status)
         assert head is not None
-        assert bodyOf(head, bytearray(), 10) == (b"", True)
+        for data in (b"", b"abc"):
+            assert bodyOf(head, bytearray(data), 10) == (b"", True)
 
 
 # Frames
