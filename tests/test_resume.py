@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engineio_twisted import BufferLimitExceeded, ServerObserver
+from engineio_twisted.socketio import SocketIO
 
 from .kit.memory import Connection, Memory
 from .kit.wire import CLOSE, framesOf, http, makeFrame, target, upgrade
@@ -707,6 +708,72 @@ def test_initialPacket() -> None:
     peer = Peer(memory, "polling")
     assert peer.comeBack("polling", 1, 0)[1:] == ["4hello"]
     assert peer.comeBack("polling", 2, 1)[1:] == []
+    memory.server.close()
+    memory.end()
+
+
+# Around it
+
+
+@onEach
+def test_numbersWhileSuspended(memory: Memory, transport: str) -> None:
+    """A session that waits is one of those that there are, with what is kept for its client."""
+    peer = Peer(memory, transport)
+    (peer.ask(sid=peer.sid) if transport == "polling" else peer.connection).lose()
+    peer.socket.send("hello")
+    peer.socket.pauseReceiving()
+    peer.socket.resumeReceiving()
+    stats = memory.server.stats()
+    assert (stats.sessions[transport], stats.bufferedPackets, stats.bufferedBytes, stats.heldBytes) == (1, 1, 5, 0)
+    assert repr(peer.socket).endswith(f"open on {transport}>")
+
+
+def test_addressesAsClientsWriteThem(memory: Memory) -> None:
+    """A request of polling is decided on by its attempt, in whichever order its parameters are."""
+    peer = Peer(memory, "polling")
+    peer.comeBack("polling", 7, 0)
+    where = f"/engine.io/?EIO=4&transport=polling&sid={peer.sid}"
+    for query, expected in (
+        ("&attempt=7&t=abc", 200),
+        ("&attempt=007", 200),
+        ("&t=abc&attempt=7", 200),
+        ("", 400),
+        ("&t=abc", 400),
+        ("&attempt=8", 400),
+        ("&attempt=70", 400),
+        ("&attempt=", 400),
+    ):
+        assert status(memory.connect(http("POST", where + query, body=b"4a"))) == expected, query
+    assert peer.got == ["a"] * 3
+
+
+def test_socketIO() -> None:
+    """A layer on top notices nothing: its sockets stay connected, and what they emit arrives."""
+    memory = Memory(**OPTIONS)
+    for each in memory.server.listeners("connection"):
+        memory.server.removeListener("connection", each)
+    io = SocketIO(memory.server)
+    happened: list[Any] = []
+
+    @io.on("connection")
+    def connected(socket: Any) -> None:
+        socket.on("order", lambda what: happened.append(what))
+        socket.on("disconnect", lambda *why: happened.append(why))
+
+    opening = memory.connect(http("GET", target(resume=ASK)))
+    sid = json.loads(packets(opening)[0][1:])["sid"]
+    posted = memory.connect(http("POST", target(sid=sid), body=b"40"))
+    assert posted.value().endswith(b"ok")
+    polled = memory.connect(http("GET", target(sid=sid)))
+    assert packets(polled)[0].startswith("40{")
+    memory.connect(http("GET", target(sid=sid))).lose()
+    io.emit("news", "one")
+    back = memory.connect(http("GET", target(sid=sid, attempt=1, received=1)))
+    assert len(packets(back)) == 1
+    polled = memory.connect(http("GET", target(sid=sid, attempt=1)))
+    assert packets(polled) == ['42["news","one"]']
+    memory.connect(http("POST", target(sid=sid, attempt=1), body=b'42["order","tea"]'))
+    assert happened == ["tea"]
     memory.server.close()
     memory.end()
 

@@ -145,7 +145,9 @@ def _jsonpIndex(query: Mapping[str, str]) -> str | None:
     return index
 
 
-_USUAL = re.compile(rb"[^?]*\?EIO=4&transport=polling(?:&t=[\w.-]*)?(?:&sid=([\w-]+))?(?:&t=[\w.-]*)?")
+_USUAL = re.compile(
+    rb"[^?]*\?EIO=4&transport=polling(?:&t=[\w.-]*)?(?:&sid=([\w-]+)(?:&attempt=(\d{1,15}))?)?(?:&t=[\w.-]*)?"
+)
 """The address of a request as clients write it for polling."""
 
 _USUAL_WANTS = {"GET": Want.POLL, "POST": Want.PUSH}
@@ -184,7 +186,7 @@ def classify(
                 session is not None
                 and session.protocol == 4
                 and session.transport.name == "polling"
-                and session._resumption is None
+                and (session._resumption is None or session._resumption.serves(int(usual[2] or 0)))
             ):
                 return EngineRequest(usualWant, 4, session, True)
     query = parseQuery(uri)

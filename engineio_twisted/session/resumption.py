@@ -86,6 +86,10 @@ class Resumption:
         self.deadline: Any = None
         self.owed: PacketType | None = None
 
+    def serves(self, attempt: int) -> bool:
+        """Return whether a request of an attempt may be served: it is the present one, and there is a connection."""
+        return attempt == self.attempt and self.suspended is None
+
     # What is sent
 
     @property
