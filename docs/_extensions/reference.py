@@ -27,6 +27,7 @@ MADE_HERE = {
     f"{names.PACKAGE}.{each}"
     for each in (
         "Socket",
+        "client.endpoints.ClientSessionTransport",
         "endpoints.SessionPort",
         "endpoints.SessionTransport",
         *(

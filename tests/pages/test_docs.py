@@ -23,7 +23,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.web.resource import Resource
@@ -98,6 +98,7 @@ FILES = {
     ("docs/clients.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "js"): "test_docs.py::test_clients",
     ("docs/protocols.md", "text"): "test_docs.py::test_description",
+    ("docs/client-tool.md", "text"): "test_client_tool_page.py::test_itsLines",
     ("docs/socketio.md", "python"): "test_socketio_pages.py::test_wholePage",
     ("docs/socketio-rooms.md", "python"): "test_socketio_pages.py::test_wholePage",
     ("docs/socketio-authentication.md", "python"): "test_socketio_pages.py::test_wholePage",
@@ -148,6 +149,11 @@ COMMANDS = {
     r"cd examples/echo": "test_examples.py::test_echoUnderTwistd",
     r"cd examples/workers": "test_workers_page.py::test_example",
     r"python examples/lines/lines\.py\b.*|nc 127\.0\.0\.1 4000": "test_examples.py::test_linesRuns",
+    r"(echo hello \| )?python -m engineio_twisted\.client .*": "test_client_tool_page.py::test_commands",
+    r"python examples/bot/bot\.py( \S+)?": "test_client_examples.py::test_bot",
+    r"python examples/amp/(stock|shop)\.py( \S+)*": "test_client_examples.py::test_amp",
+    r"python examples/relay/relay\.py( \S+)+": "test_client_examples.py::test_relayRuns",
+    r"python examples/login/(server|client)\.py( \S+)*|pip install treq": "test_client_examples.py::test_login",
     r"DEBUG=\S+ python .*": "test_docs.py::test_debugging",
     r"curl 'http://127\.0\.0\.1:3000.*": "test_docs.py::test_byHand",
     r"twistd? .*": "test_docs.py::test_twistd",
@@ -392,7 +398,7 @@ def test_clients(block: Block, freePort: int, tmp_path: Path) -> None:
     else:
         program, expected = (
             [sys.executable, "hello.mjs"],
-            ["'hello'", "b'\\x00\\x01\\x02'"] if "\\x00" in block.text else ["hello"],
+            ["'hello'", "b'\\x00\\x01\\x02'"] if "\\x00" in block.text else [answer],
         )
     (tmp_path / "hello.mjs").write_text(changed(block.text, {"3000": str(freePort)}))
     with started(sys.executable, "-c", changed(server, {"tcp:3000": f"tcp:{freePort}"})) as process:
@@ -408,8 +414,11 @@ def test_clients(block: Block, freePort: int, tmp_path: Path) -> None:
 
 
 def test_description(reactor: Reactor) -> None:
-    """The description of an endpoint on the page of protocols is one, with the options that it has."""
-    (block,) = (each for each in blocksOf(DOCS / "protocols.md") if each.language == "text")
+    """The descriptions of endpoints on the page of protocols are such, with the options that they have."""
+    block, ours = (each for each in blocksOf(DOCS / "protocols.md") if each.language == "text")
+    endpoint: Any = clientFromString(reactor, ours.text.strip())
+    assert repr(endpoint) == "<ClientSessionEndpoint https://example.org/chat>"
+    assert endpoint._options == {"transports": ["websocket"], "query": {"token": "secret"}}
     ports: list[Any] = []
     serverFromString(reactor, block.text.strip()).listen(Factory()).addCallback(ports.append)
     (port,) = ports
