@@ -155,6 +155,7 @@ class ClientKeywords(TypedDict, total=False):
     protocols: Sequence[str]
     EIO: int
     maxHttpBufferSize: int
+    maxPacketsPerPayload: int
     maxBufferedPackets: int
     maxBufferedBytes: int
     bufferLimitAction: str
@@ -238,6 +239,12 @@ class ClientOptions:
         10_000_000,
         wholeNumber("bytes"),
         "Maximum bytes of one response or one WebSocket message from the server.",
+        group="limits",
+    )
+    maxPacketsPerPayload: int = option(
+        16,
+        wholeNumber("packets"),
+        "Maximum packets in one POST. A server of python-engineio takes 16, and drops all of a larger one.",
         group="limits",
     )
     maxBufferedPackets: int = option(

@@ -182,6 +182,7 @@ class PollingTransport(Transport):
 
     def _batchOf(self, packets: Sequence[Packet]) -> Sequence[Packet]:
         """Return the first of some packets: those that one POST carries. One at least, as no other could carry it."""
+        packets = packets[: self._connecting.opts.maxPacketsPerPayload]
         limit = self.maxPayload
         if limit is None or len(packets) < 2:
             return packets

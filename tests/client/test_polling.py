@@ -170,6 +170,13 @@ class TestSending:
         assert polling.send(*messages) == taken
         assert polling.post.body == body
 
+    @pytest.mark.parametrize(("options", "taken"), [({}, 16), ({"maxPacketsPerPayload": 3}, 3), ({"EIO": 3}, 16)])
+    def test_packets(self, options: dict[str, Any], taken: int) -> None:
+        """A POST has no more packets than a server takes that isn't told otherwise, or than the option says."""
+        polling = Polling(**options).opened()
+        assert polling.send(*("a" for _ in range(20))) == taken
+        assert polling.post.body.count(b"4a") == taken
+
     @pytest.mark.parametrize(
         ("options", "messages", "body", "kind"),
         [

@@ -333,14 +333,20 @@ async def test_tooLarge(serve: Any, transports: list[str]) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tooManyToPost(serve: Any) -> None:
-    """A server that takes fewer packets in a request than the client has refuses them; both ends notice."""
+    """A server that takes fewer packets in a request than the client sends refuses them, and both ends notice."""
     application = Application()
     running = await serve(application, maxPacketsPerPayload=10)
+    messages: list[Message] = [f"message {number}" for number in range(30)]
+    story = await Story(running.url, ["polling"], maxPacketsPerPayload=10).connect()
+    await story.echoes(messages)
+    assert await story.close() == "forced close"
+    session = await application.session()
+    assert await session.closed() == "transport close"
+
     story = await Story(running.url, ["polling"]).connect()
-    for number in range(30):
-        story.client.send(f"message {number}")
+    for message in messages:
+        story.client.send(message)
     await story.ended()
-    failure = story.client.failure
-    assert failure is not None
+    assert story.client.failure is not None
     session = await application.session()
     assert await session.closed() == "transport error"

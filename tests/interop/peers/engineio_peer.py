@@ -11,10 +11,6 @@ import sys
 from urllib.parse import parse_qsl
 
 import engineio
-from engineio.payload import Payload
-
-# A POST with more packets than this, 16 if nothing is said, is answered "OK", and all of them are dropped.
-Payload.max_decode_packets = 100_000
 
 framework, port = sys.argv[1:]
 
@@ -86,7 +82,11 @@ async def message(sid, data):
 
 
 def bound():
-    listening = socket.create_server(("127.0.0.1", int(port)))
+    # That of create_server() doesn't say that it is of TCP, and asyncio then leaves Nagle's algorithm on.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", int(port)))
+    listening.listen()
     return listening, listening.getsockname()[1]
 
 
