@@ -178,7 +178,7 @@ class _Factory(WrappingFactory[_Connection]):
         self._agent = agent
 
     def registerProtocol(self, p: _Connection) -> None:
-        self._agent.connections[p] = None
+        self._agent.connectionMade(p)
 
     def unregisterProtocol(self, p: _Connection) -> None:
         self._agent.connectionLost(p)
@@ -232,6 +232,7 @@ class SessionAgent:
         endpoint = _Endpoint(endpointOf(connecting), self)
         self._agent = Agent.usingEndpointFactory(connecting.reactor, _ForAll(endpoint), self._pool)
         self._deadline: IDelayedCall | None = None
+        self._isClosed = False
         self._closed: Deferred[None] | None = None
 
     def request(self, method: bytes, uri: bytes, headers: Headers, body: bytes | None) -> Deferred[IResponse]:
@@ -239,6 +240,12 @@ class SessionAgent:
         producer = None if body is None else BytesProducer(body)
         result: Deferred[IResponse] = self._agent.request(method, uri, headers, producer)
         return result
+
+    def connectionMade(self, connection: _Connection) -> None:
+        """Called when a connection is made, which may be too late: an endpoint need not be able to stop."""
+        self.connections[connection] = None
+        if self._isClosed:
+            connection.transport.abortConnection()
 
     def connectionLost(self, connection: _Connection) -> None:
         """Called when a connection is lost."""
@@ -257,6 +264,7 @@ class SessionAgent:
 
         @return: a Deferred that fires when they are gone.
         """
+        self._isClosed = True
         closed = self._closed = Deferred()
         self._pool.closeCachedConnections()
         if self.connections:

@@ -28,7 +28,7 @@ from .agents import agentFor
 from .bodies import CODINGS
 from .connecting import Connecting
 from .errors import ConnectionFailed, FailureType
-from .failures import failureOfResponse
+from .failures import failureOf, failureOfResponse
 from .requests import NAME, PollingRequest
 
 LAST_GET = 0.5
@@ -154,8 +154,9 @@ class PollingTransport(Transport):
         connecting = self._connecting
         try:
             self._agent = agentFor(connecting)
-        except ConnectionFailed as failure:
-            self._fail(failure)
+        except Exception as error:
+            # A policy of the application's may raise anything.
+            self._fail(failureOf(error))
             return
         self._headers = Headers({"Accept": ["*/*"], "Accept-Encoding": [CODINGS.decode("ascii")]})
         for name, value in {**self._agent.headers, **connecting.opts.extraHeaders}.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -71,13 +71,11 @@ class PollingRequest:
             headers = headers.copy()
             headers.addRawHeader(b"Cookie", cookies)
         method = b"GET" if body is None else b"POST"
-        try:
-            response: Deferred[Any] = agent.request(method, url.encode("ascii"), headers, body)
-        except Exception:
-            response = fail()
+        # An agent of the application's may raise, and return something else.
+        response: Deferred[Any] = maybeDeferred(agent.request, method, url.encode("ascii"), headers, body)
         self._response = response
         response.addCallbacks(self._responded, self._failed)
-        # An agent of the application's may give a response that is none.
+        # Its response may be none.
         response.addErrback(self._failed)
 
     @property

@@ -103,9 +103,9 @@ class ClientWebSocketTransport(WebSocketTransport):
             opts.maxHttpBufferSize,
             MAX_BODY,
         )
-        self._opening = Opening(connecting.reactor, request, self)
-        self._attempt = maybeDeferred(self._connect, _OpeningFactory(self._opening))
-        self._attempt.addCallbacks(self._connected, self._notConnected)
+        self._opening = opening = Opening(connecting.reactor, request, self)
+        self._attempt = maybeDeferred(self._connect, _OpeningFactory(opening))
+        self._attempt.addCallbacks(self._connected, self._notConnected, callbackArgs=(opening,))
 
     def whenGone(self) -> Deferred[None]:
         """Return a Deferred that fires when nothing of this is left in the reactor."""
@@ -135,8 +135,12 @@ class ClientWebSocketTransport(WebSocketTransport):
     def _connect(self, factory: Factory) -> Any:
         return endpointOf(self._connecting).connect(factory)
 
-    def _connected(self, _: object) -> None:
+    def _connected(self, _: object, opening: Opening) -> None:
         self._attempt = None
+        if opening.transport is None:
+            # An endpoint of the application's may say so of what it hasn't done.
+            self._fail(ConnectionFailed(FailureType.CONNECT, "the endpoint has made no connection", self.name))
+            self.gone()
 
     def _notConnected(self, reason: Failure) -> None:
         self._attempt = None

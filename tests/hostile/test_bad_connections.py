@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IReactorPluggableNameResolver
 from twisted.internet.ssl import Certificate, KeyPair, PrivateCertificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
@@ -21,6 +22,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
 
 from engineio_twisted.client import Client, ConnectionFailed, FailureType
@@ -102,6 +104,92 @@ class TestEndpoint:
             story.connect()
             story.advance(1)
             assert [each.type for (each,) in story.all("upgradeError")] == [FailureType.CONNECT]
+
+
+def _raising(*args: object) -> object:
+    raise RuntimeError("not today")
+
+
+@implementer(IPolicyForHTTPS)
+class _Policy:
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+        return _raising()
+
+
+@implementer(IAgent)
+class _Agent:
+    def __init__(self, answers: Callable[[], object]) -> None:
+        self._answers = answers
+
+    def request(self, *args: object) -> Any:
+        return self._answers()
+
+
+class _HalfAResponse:
+    code = 200
+
+
+class TestGiven:
+    """What an application gives to connect by, if it is wrong."""
+
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    def test_policy(self, transport: str) -> None:
+        """A policy that raises is a failure of the client."""
+        with telling(ScriptedServer(), "https://localhost", transports=[transport], contextFactory=_Policy()) as story:
+            story.connect()
+            assertFailed(story, FailureType.CONNECT, transport)
+            assert story.isQuiet, story.left()
+
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    @pytest.mark.parametrize("result", [None, "connected", succeed(None), succeed("connected")])
+    def test_endpoint(self, transport: str, result: object) -> None:
+        """So is an endpoint that says that it has connected, and hasn't."""
+        with telling(ScriptedServer(), transports=[transport]) as story:
+            story.endpoint.connect = lambda _: result  # type: ignore[assignment,method-assign,return-value]
+            story.connect()
+            assertFailed(story, FailureType.CONNECT, transport)
+            assert story.isQuiet, story.left()
+
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    def test_endpointThatCanNotStop(self, transport: str) -> None:
+        """A connection that is made for a client that was closed meanwhile is closed at once."""
+        with telling(ScriptedServer([answer(OPEN)]), transports=[transport]) as story:
+            connect, waiting = story.endpoint.connect, []
+
+            def late(factory: Any) -> Deferred[Any]:
+                waiting.append(factory)
+                return Deferred(lambda _: None)
+
+            story.endpoint.connect = late  # type: ignore[method-assign]
+            story.connect()
+            story.client.close()
+            story.advance(10)
+            for factory in waiting:
+                connect(factory)
+            story.advance(0.1)
+            assert len(story.server.peers) == 1
+            assert story.server.asked == []
+            assert story.isQuiet, story.left()
+
+    @pytest.mark.parametrize(
+        "answers",
+        [lambda: None, _raising, lambda: succeed(None), lambda: succeed(_HalfAResponse()), lambda: fail(ValueError())],
+        ids=["nothing", "raises", "no response", "half a response", "fails"],
+    )
+    def test_agent(self, answers: Callable[[], object]) -> None:
+        """So is an agent that doesn't do what one does."""
+        with telling(ScriptedServer(), agent=_Agent(answers)) as story:
+            story.connect()
+            assertFailed(story, FailureType.CONNECT, "polling")
+            assert story.isQuiet, story.left()
+
+    def test_agentThatNeverAnswers(self) -> None:
+        """One that never answers, nor can be stopped, is waited for no longer."""
+        with telling(ScriptedServer(), agent=_Agent(lambda: Deferred(lambda _: None))) as story:
+            story.connect()
+            story.advance(CONNECT_TIMEOUT + 0.01)
+            assertFailed(story, FailureType.TIMEOUT, "polling")
+            assert story.isQuiet, story.left()
 
 
 class _Resolution:
