@@ -7,6 +7,7 @@ import gc
 import importlib
 import importlib.util
 import ipaddress
+import itertools
 import os
 import pkgutil
 import shutil
@@ -125,17 +126,37 @@ def _observed(loggedErrors: list[LogEvent]) -> Iterator[None]:
         globalLogPublisher.removeObserver(observe)
 
 
+MODULES = 10
+"""After so many modules everything is collected, which takes as long as some hundred tests."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def collected(runningReactor: Any) -> Iterator[Callable[[], None]]:
+    """
+    Collect after each test only what the test has made, and everything else in the end.
+
+    What is returned does so too, every so many times that it is called.
+    """
+    count = itertools.count(1)
+
+    def collect() -> None:
+        loggedErrors: list[LogEvent] = []
+        gc.unfreeze()
+        with _observed(loggedErrors):
+            pass
+        gc.freeze()
+        _assertNone(loggedErrors)
+
+    collect()
+    yield lambda: None if next(count) % MODULES else collect()
+    collect()
+
+
 @pytest.fixture(scope="module", autouse=True)
-def moduleLeavesNothingBehind(runningReactor: Any) -> Iterator[None]:
-    """Collect after each test only what the test has made, and everything else once, after the last test."""
-    gc.collect()
-    gc.freeze()
-    loggedErrors: list[LogEvent] = []
+def moduleLeavesNothingBehind(collected: Callable[[], None]) -> Iterator[None]:
+    """Collect everything after the last test of some modules."""
     yield
-    gc.unfreeze()
-    with _observed(loggedErrors):
-        pass
-    _assertNone(loggedErrors)
+    collected()
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +171,7 @@ def leavesNothingBehind(
         usesReactor = "serve" in request.fixturenames
         if usesReactor:
             _settle(reactor, before)
-    # What outlives the test is looked at again after the last test of the module only.
+    # What outlives the test is looked at again with everything else.
     gc.freeze()
     left = [str(call) for call in reactor.getDelayedCalls() if call.active()]
     assert left == [], f"timers left in the reactor: {left}"

@@ -281,7 +281,8 @@ def test_encodedOnce(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, a frame is made once."""
     framed = []
     frame = engine.frame
-    monkeypatch.setattr(engine, "frame", lambda *args: framed.append(args) or frame(*args))
+    counting = staticmethod(lambda *args: framed.append(args) or frame(*args))
+    monkeypatch.setattr(engine.AutobahnWebSocket, "frame", counting)
     peers = [AcceptedPeer(engine.AutobahnEngine) for _ in range(5)]
     factory = SocketFactory(host := FakeHost(clock := Clock()), clock, host.addressOf)
     for place, peer in enumerate(peers):
