@@ -156,14 +156,18 @@ async def _lane(
     lane: Lane, name: int, port: int, waiting: dict[str, Any], isResumed: bool, seed: int, outcome: Outcome
 ) -> None:
     left = lane.count
+    closing: list[Deferred[None]] = []
     async with chaos(port, _troubles(seed, lane.cut)) as proxy:
         while left > 0:
-            left -= await _session(lane, str(name), proxy.port, waiting, isResumed, min(left, lane.each), seed, outcome)
+            count = min(left, lane.each)
+            left -= await _session(lane, str(name), proxy.port, waiting, isResumed, count, seed, outcome, closing)
             # What has passed is remembered by each.
             over = [each for each in proxy.links if each.isOver]
             outcome.connections += len(over)
             outcome.cut += sum([each.isCut for each in over])
             proxy.links[:] = [each for each in proxy.links if not each.isOver]
+        # Of the last ones too nothing may be left.
+        await gatherResults(closing)
 
 
 async def _session(
@@ -175,8 +179,13 @@ async def _session(
     count: int,
     seed: int,
     outcome: Outcome,
+    closing: list[Deferred[None]],
 ) -> int:
-    """Exchange messages in one session; return how many were exchanged in both directions."""
+    """
+    Exchange messages in one session; return how many were exchanged in both directions.
+
+    @param closing: where it is told when nothing is left of the client.
+    """
     done: Deferred[None] = Deferred()
     loops: list[LoopingCall] = []
 
@@ -229,7 +238,7 @@ async def _session(
         if client.readyState != "open":
             for loop in loops:
                 loop.stop()
-            await client.close()
+            closing.append(client.close())
     isOpen = True
     begin(client, streams[1])
     await done
@@ -241,5 +250,5 @@ async def _session(
         outcome.ended[reason] += 1
         if isResumed or reason not in REASONS:
             outcome.wrong.append(f"lane {name} ended: {reason}, {description}")
-    await client.close()
+    closing.append(client.close())
     return min(each.arrived for each in streams)
