@@ -40,13 +40,14 @@ from engineio_twisted.operation.settings import optionsFromText
 from engineio_twisted.protocol.packet import PacketType
 from engineio_twisted.session.ending import CLOSING_TIMEOUT
 from engineio_twisted.session.producing import HIGH_MARK
+from engineio_twisted.session.streams import StreamTransport
 from engineio_twisted.testing import MemoryServer
 from engineio_twisted.web.site import Site
 
 from .kit.engines import ENGINES
 from .kit.fakes import Pusher
 from .kit.memory import Nothing
-from .kit.session_client import FULL, SessionClient
+from .kit.session_client import SessionClient
 from .kit.sessions import Session
 from .kit.wire import eventually, within
 
@@ -195,7 +196,7 @@ class Stream(Protocol):
             assert self.transport is not None
             self.transport.write(CHUNK)
             self.written += len(CHUNK)
-            if isinstance(self.transport, SessionTransport):
+            if isinstance(self.transport, StreamTransport):
                 self.mostWaiting = max(self.mostWaiting, self.transport.socket.bufferedAmount)
             reactor.callLater(0, self._write)
 
@@ -224,26 +225,27 @@ class TestEachTransport:
         # What a client that is gone hasn't fetched is nothing to wait for.
         options = {"upgradeTimeout": 60000, "drainTimeout": 100, **options}
         port = await within(SessionEndpoint(LOOPBACK, **options).listen(factory), "the port")
-        client = SessionClient(port.getHost().port, protocol)
+        client = SessionClient(port.getHost().port, protocol, kind)
 
         async def middle() -> None:
             if kind == "upgrading":
                 await client.upgrade()
 
         try:
-            await client.start("websocket" if kind == "websocket" else "polling")
+            await client.start()
             yield client, built[0], middle
             expected = "polling" if kind == "polling" else "websocket"
             assert client.transport == expected
         finally:
             client.drop()
+            await client.end()
             await within(port.stopListening(), "the end of the port")
 
     @pytest_twisted.ensureDeferred
     async def test_lines(self, kind: str, serve: Any) -> None:
         """Lines arrive whole and in order, in both directions, with an upgrade between any two of them."""
         client = Lines()
-        async with self.talk(kind, Factory.forProtocol(Upside), client) as (session, _, middle):
+        async with self.talk(kind, Factory.forProtocol(Upside), client) as (_, _, middle):
             for number in range(20):
                 client.sendLine(b"line %d" % number)
             moving = Deferred.fromCoroutine(middle())
@@ -251,7 +253,7 @@ class TestEachTransport:
                 client.sendLine(b"line %d" % number)
             # A line in pieces, each of them a message.
             for piece in (b"the ", b"la", b"st\r", b"\nand one more\r\n"):
-                session.write(piece)
+                client.transport.write(piece)
             await within(moving, "the upgrade")
             await eventually(lambda: len(client.lines) == 42, "all lines")
         assert client.lines[:40] == [(b"line %d" % number)[::-1] for number in range(40)]
@@ -297,10 +299,10 @@ class TestEachTransport:
     async def test_theClientEnds(self, kind: str, engine: Any, serve: Any) -> None:
         """A client that closes its session in order is a clean end."""
         client, factory = Lines(), Factory.forProtocol(Kept)
-        async with self.talk(kind, factory, client, wsEngine=engine) as (session, server, middle):
+        async with self.talk(kind, factory, client, wsEngine=engine) as (_, server, middle):
             await middle()
             client.sendLine(b"goodbye")
-            session.loseConnection()
+            client.transport.loseConnection()
             await eventually(lambda: server.ends, "the end")
             assert server.received == b"goodbye\r\n"
             assert [type(each) for each in server.ends] == [ConnectionDone]
@@ -324,11 +326,7 @@ class TestEachTransport:
         """Whoever doesn't take what comes stops the other end; then all arrives, and little ever waited."""
         client = Stream()
         # Without compression, which would make little of it.
-        async with self.talk(kind, Factory.forProtocol(Stream), client, httpCompression=False) as (
-            session,
-            server,
-            middle,
-        ):
+        async with self.talk(kind, Factory.forProtocol(Stream), client, httpCompression=False) as (_, server, middle):
             for each in (client, server):
                 each.transport.pauseProducing()
                 each.begin()
@@ -352,7 +350,7 @@ class TestEachTransport:
             assert client.isRight
             assert server.isRight
             assert server.mostWaiting <= 2 * HIGH_MARK + len(CHUNK)
-            assert session.mostBuffered <= 2 * FULL + len(CHUNK)
+            assert client.mostWaiting <= 2 * HIGH_MARK + len(CHUNK)
 
     @pytest_twisted.ensureDeferred
     async def test_aPullProducer(self, kind: str, serve: Any) -> None:
@@ -390,7 +388,7 @@ class TestEachTransport:
         """Twisted's own proxy carries sessions on to a TCP server: each direction at the pace of the slower end."""
         target, servers, proxy = await proxied(Stream)
         client = Stream()
-        async with self.talk(kind, proxy, client, httpCompression=False) as (session, between, middle):
+        async with self.talk(kind, proxy, client, httpCompression=False) as (_, between, middle):
             await eventually(lambda: servers, "the server behind")
             (server,) = servers
             for each in (client, server):
@@ -410,7 +408,7 @@ class TestEachTransport:
             )
             assert client.isRight
             assert server.isRight
-            session.loseConnection()
+            client.transport.loseConnection()
             await eventually(lambda: server.lost, "the end behind the proxy")
             assert server.lost.check(ConnectionDone)
         await within(target.stopListening(), "the end of the server behind")
