@@ -12,13 +12,13 @@ from twisted.internet.error import ConnectionDone, NoProtocol
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from ..clock import cancel, steadyClock
 from ..ends import CLOSE_TIMEOUT
 from ..protocol.errors import OptionError
 from ..protocol.packet import excerpt
+from ..transports.engine_opening import ResponseHead, bodyOf, readHead
 from .errors import MAX_BODY, ConnectionFailed, FailureType
 from .failures import failureOfResponse
 
@@ -28,7 +28,6 @@ HEAD_SIZE = 16_384
 _HOST = re.compile(r"[0-9A-Za-z.:_-]+")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: [^\r\n]*)?")
 
 
 def _failed(description: str, type_: FailureType = FailureType.PROXY) -> ConnectionFailed:
@@ -46,12 +45,11 @@ class _Tunnel(Protocol):
     # That protocol, and what waits for the rest of a refusal's body.
     _inner: Any = None
     _patience: IDelayedCall | None = None
-    _refusal: tuple[int, Headers] | None = None
-    _left = 0
+    _refusal: ResponseHead | None = None
 
     def __init__(self, factory: _TunnelFactory) -> None:
         self._factory = factory
-        self._received = b""
+        self._received = bytearray()
         self.opened: Deferred[Any] = Deferred(self._cancelled)
 
     def connectionMade(self) -> None:
@@ -67,45 +65,41 @@ class _Tunnel(Protocol):
         self._received += data
         if self._refusal is None:
             self._readHead()
-        if self._refusal is not None and len(self._received) >= self._left:
+        if self._refusal is not None and (self._body()[1] or len(self._received) > HEAD_SIZE):
             self._refuse()
 
     def _readHead(self) -> None:
         status = 100
         # What is informational is followed by another head.
         while 100 <= status < 200:
-            head, end, rest = self._received.partition(b"\r\n\r\n")
-            if len(head) > HEAD_SIZE:
+            if not self._received.startswith(b"HTTP/"[: len(self._received)]):
+                self._fail(_failed(f"the proxy's response isn't HTTP: {excerpt(bytes(self._received[:40]))}"))
+                return
+            raw, end, rest = self._received.partition(b"\r\n\r\n")
+            if len(raw) > HEAD_SIZE:
                 self._fail(_failed(f"the head of the proxy's response has more than {HEAD_SIZE} bytes"))
                 return
             if not end:
                 return
-            first, *lines = head.split(b"\r\n")
-            match = _STATUS.fullmatch(first)
-            if match is None:
-                self._fail(_failed(f"the proxy's response isn't HTTP: {excerpt(first)}"))
+            head = readHead(bytes(raw))
+            if head is None:
+                self._fail(_failed(f"the proxy's response isn't HTTP: {excerpt(bytes(raw[:40]))}"))
                 return
-            status = int(match[1])
+            status = head.status
             self._received = rest
         if 200 <= status < 300:
             self._open()
             return
-        headers = Headers()
-        for line in lines:
-            name, _, value = line.partition(b":")
-            headers.addRawHeader(name.strip(), value.strip())
-        self._refusal = status, headers
-        lengths = headers.getRawHeaders(b"content-length", [b""])
-        if headers.hasHeader(b"transfer-encoding"):
-            self._received = b""
-        elif lengths[-1].isdigit():
-            self._left = min(int(lengths[-1][:12]), MAX_BODY)
-        else:
-            self._left = MAX_BODY
+        self._refusal = head
         self._patience = self._factory.clock.callLater(CLOSE_TIMEOUT, self._refuse)
 
+    def _body(self) -> tuple[bytes, bool]:
+        """Return what came of the body of a refusal, and whether that is all that is wanted."""
+        assert self._refusal is not None
+        return bodyOf(self._refusal, self._received, MAX_BODY)
+
     def _open(self) -> None:
-        rest, self._received = self._received, b""
+        rest, self._received = bytes(self._received), bytearray()
         inner = self._factory.buildInner()
         if inner is None:
             self._fail(NoProtocol())
@@ -118,8 +112,7 @@ class _Tunnel(Protocol):
 
     def _refuse(self) -> None:
         assert self._refusal is not None
-        status, headers = self._refusal
-        failure = failureOfResponse(status, headers, self._received)
+        failure = failureOfResponse(self._refusal.status, self._refusal.headers, self._body()[0])
         self._fail(ConnectionFailed(FailureType.PROXY, f"the proxy refused: {failure}", None, failure.response))
 
     def _fail(self, error: Exception) -> None:

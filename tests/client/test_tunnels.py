@@ -159,7 +159,7 @@ def test_headInPieces() -> None:
         ),
         (answer(b"x" * 10_000, "403 Forbidden"), 403, b"x" * 4096),
         (answer(b"", "502 Bad Gateway"), 502, b""),
-        (b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\nRetry-After: 7\r\n\r\n1\r\nx\r\n0\r\n\r\n", 503, b""),
+        (b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\nRetry-After: 7\r\n\r\n1\r\nx\r\n0\r\n\r\n", 503, b"x"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://login.test/\r\nContent-Length: 0\r\n\r\n", 302, b""),
     ],
 )
@@ -197,7 +197,7 @@ def test_refusedWithoutLength(isClosed: bool) -> None:
 @pytest.mark.parametrize(
     ("said", "description"),
     [
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "isn't HTTP: b'SSH-2.0-OpenSSH'"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "isn't HTTP: b'SSH-2.0-OpenSSH"),
         (b"HTTP/2 200 OK\r\n\r\n", "isn't HTTP"),
         (b"\r\n\r\n", "isn't HTTP"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000, "more than 16384 bytes"),
