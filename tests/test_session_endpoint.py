@@ -1029,7 +1029,7 @@ async def test_asAService(serve: Any) -> None:
     service.startService()
     assert service._waitingForPort is not None
     port = await within(service._waitingForPort, "the port")
-    session = SessionClient(port.getHost().port, client)
+    session = SessionClient(port.getHost().port, client, "polling")
     await session.start()
     client.sendLine(b"abc")
     await eventually(lambda: client.lines == [b"cba"], "the line")
@@ -1037,7 +1037,7 @@ async def test_asAService(serve: Any) -> None:
     service._waitingForPort = succeed(port)
     built[0].sendLine(b"last")
     await within(service.stopService(), "the end of the service")
-    await eventually(lambda: session.isOver, "the end of the session")
+    await session.end()
     assert client.lines == [b"cba", b"last"]
     assert factory.happened == ["start", "stop"]
 
