@@ -655,6 +655,53 @@ def test_limits(transport: str, action: str, isSuspended: bool) -> None:
     memory.end()
 
 
+@pytest.mark.parametrize("isSuspended", [False, True])
+@pytest.mark.parametrize("isStreaming", [False, True])
+def test_producers(isSuspended: bool, isStreaming: bool) -> None:
+    """One is paused at half of the bound, however small its messages are, and goes on when they are acknowledged."""
+    memory = Memory(**OPTIONS, maxBufferedPackets=20)
+    peer = Peer(memory, "websocket")
+    if isSuspended:
+        peer.connection.lose()
+    written = 0
+
+    class Producer:
+        isPaused = False
+
+        def resumeProducing(self) -> None:
+            nonlocal written
+            self.isPaused = False
+            while not self.isPaused and written < 100:
+                written += 1
+                peer.socket.write("x")
+                if not isStreaming:
+                    break
+
+        def pauseProducing(self) -> None:
+            self.isPaused = True
+
+        def stopProducing(self) -> None:
+            self.isPaused = True
+
+    producer = Producer()
+    peer.socket.registerProducer(producer, isStreaming)
+    if isStreaming:
+        producer.resumeProducing()
+    for _ in range(30):
+        memory.advance(0)
+    assert written == 11
+    if isSuspended:
+        assert peer.comeBack("websocket", 1, 0)[1:] == ["4x"] * 11
+    for number in range(11, 100, 11):
+        peer.say(f"6{number}")
+        for _ in range(30):
+            memory.advance(0)
+        assert written == min(100, number + 11)
+    peer.socket.unregisterProducer()
+    memory.server.close()
+    memory.end()
+
+
 def test_aMessageBeyondTheBoundAlone() -> None:
     """One that is larger than the bound is sent if nothing else is kept, as without resuming."""
     memory = Memory(**OPTIONS, maxBufferedBytes=100)

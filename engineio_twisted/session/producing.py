@@ -34,7 +34,7 @@ class Pace:
         session = self._session
         if self._isPaused:
             self.resume()
-        elif not session.transport.writable and session.bufferedAmount > HIGH_MARK:
+        elif not self._hasRoom:
             self._isPaused = True
             session._callHandler("producer", self.producer.pauseProducing)
 
@@ -53,7 +53,12 @@ class Pace:
 
     @property
     def _hasRoom(self) -> bool:
-        return bool(self._session.transport.writable) or self._session.bufferedAmount <= HIGH_MARK
+        session = self._session
+        if session.transport.writable:
+            return True
+        resumption = session._resumption
+        isFew = resumption is None or resumption.isFew(len(session.writeBuffer))
+        return isFew and bool(session.bufferedAmount <= HIGH_MARK)
 
     def _pull(self) -> None:
         self._call = None

@@ -105,7 +105,15 @@ class Resumption:
     @property
     def isWritable(self) -> bool:
         """Whether no more than half of what may be unacknowledged is."""
-        return len(self._kept) <= self._halfPackets and self.size <= self._halfBytes
+        return self.isFew(0)
+
+    def isFew(self, waiting: int) -> bool:
+        """
+        Return whether no more than half of what may be unacknowledged is, or would be.
+
+        @param waiting: how many further messages count.
+        """
+        return len(self._kept) + waiting <= self._halfPackets and self.size <= self._halfBytes
 
     def exceeds(self, sizes: Sequence[int]) -> bool:
         """
