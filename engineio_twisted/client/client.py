@@ -78,6 +78,7 @@ class Client(ClientEvents, TransportOwner):
 
     # The time, as it goes on while the machine sleeps.
     _standstill: Callable[[], float]
+    _kind = "Client"
     _peer = "server"
     _closedHere = CLOSED_BY_CLIENT
     _events = CLIENT_EVENTS

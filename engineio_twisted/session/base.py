@@ -65,7 +65,8 @@ class BaseSocket(WorkOwner):
     @ivar transport: the transport it is on.
     """
 
-    # What is at the other end, in words; and why a session ends if the application that closes it doesn't say why.
+    # What this is and what is at the other end, in words; and why a session ends if who closes it doesn't say why.
+    _kind: ClassVar[str]
     _peer: ClassVar[str]
     _closedHere: ClassVar[Closing]
     _log = Logger()
@@ -92,7 +93,7 @@ class BaseSocket(WorkOwner):
         transport.owner = self
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.logName} {self._readyState} on {self.transport.name}>"
+        return f"<{self._kind} {self.logName} {self._readyState} on {self.transport.name}>"
 
     @property
     def logName(self) -> str:
@@ -165,7 +166,7 @@ class BaseSocket(WorkOwner):
         self, data: Message, callback: SendCallback | None = None, *, compress: bool = True
     ) -> Self:
         """
-        Send a message. It waits in the buffer until the transport can take it. After L{close} this does nothing.
+        Send a message. It waits in the buffer until the transport can take it. After L{Socket.close} this does nothing.
 
         Causes the events C{packetCreate}, and then or later C{flush} and C{drain}. A message that would have to wait
         with more than C{maxBufferedPackets} and C{maxBufferedBytes} allow isn't sent: by C{bufferLimitAction} the

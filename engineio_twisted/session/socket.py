@@ -32,6 +32,7 @@ class Socket(BaseSocket):
     @ivar transport: the transport it is on.
     """
 
+    _kind = "Socket"
     _peer = "client"
     _closedHere = CLOSED_BY_SERVER
     _events = SOCKET_EVENTS

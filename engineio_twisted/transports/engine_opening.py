@@ -153,7 +153,6 @@ class _Handshake(WebSocketClientProtocol):
     """
     Autobahn's part of an opening handshake: it writes the request, and checks the head of a 101.
 
-    @ivar written: where the request is written to.
     @ivar fault: what is wrong with the 101; None if it is right.
     @ivar compression: what was agreed on, if messages are compressed.
     """

@@ -28,8 +28,9 @@ from ..kit.tools import require
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "engineio_twisted"
-# The Socket.IO layer has events of its own, and no page here.
-MODULES = sorted(each for each in PACKAGE.rglob("*.py") if "socketio" not in each.relative_to(PACKAGE).parts)
+# The Socket.IO layer and the client have events of their own, and pages.
+ELSEWHERE = {"socketio", "client"}
+MODULES = sorted(each for each in PACKAGE.rglob("*.py") if not ELSEWHERE & set(each.relative_to(PACKAGE).parts))
 DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 PYTHON_ENGINEIO = (DOCS / "python-engineio.md").read_text(encoding="utf-8")
@@ -83,7 +84,7 @@ def emitters(function: ast.Attribute, around: Sequence[ast.AST], where: str) -> 
         owner = next(each.name for each in around if isinstance(each, ast.ClassDef))
     owner = owner.removeprefix("self.").lstrip("_")
     # The parts of a session know it as that.
-    owner = "socket" if owner.lower() == "session" else owner
+    owner = "socket" if owner.lower() in ("session", "basesocket", "transportowner") else owner
     found = [each for each in CLASSES if owner in (each.__name__, each.__name__.lower())]
     assert found, f"{where}: this test can't tell what {owner} is, which emits an event"
     return found
@@ -102,10 +103,17 @@ def events(argument: ast.expr, around: Sequence[ast.AST], where: str) -> set[str
 
 def publicNames(subject: type[Any]) -> set[str]:
     """The methods and attributes of a class, those of its instances too."""
-    found = {*dir(subject), *inspect.get_annotations(subject)}
-    for node in ast.walk(ast.parse(inspect.getsource(subject))):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
-            found.add(node.attr)
+    found = {*dir(subject)}
+    for each in subject.__mro__:
+        if each.__module__.startswith("engineio_twisted"):
+            found |= {*inspect.get_annotations(each)}
+            found |= {
+                node.attr
+                for node in ast.walk(ast.parse(inspect.getsource(each)))
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.ctx, ast.Store)
+                and ast.unparse(node.value) == "self"
+            }
     return {each for each in found if not each.startswith("_")}
 
 
