@@ -1037,8 +1037,8 @@ async def test_asAService(serve: Any) -> None:
     service._waitingForPort = succeed(port)
     built[0].sendLine(b"last")
     await within(service.stopService(), "the end of the service")
+    await eventually(lambda: client.lines == [b"cba", b"last"], "the last line")
     await session.end()
-    assert client.lines == [b"cba", b"last"]
     assert factory.happened == ["start", "stop"]
 
 
