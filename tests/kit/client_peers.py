@@ -152,7 +152,7 @@ class Story:
         client: Any = self.client
         client.on("message", self._message)
         client.on("close", self._closed)
-        for event in ("open", "heartbeat"):
+        for event in ("open", "heartbeat", "suspend", "resume"):
             client.on(event, lambda *_, event=event: self._note(event))
         for event in ("upgrading", "upgrade"):
             client.on(event, lambda transport, event=event: self._note(f"{event} to {transport.name}"))

@@ -147,14 +147,28 @@ def makeCertificate(folder: Path, chained: bool = False) -> Certificate:
 class Front(Arena):
     """A proxy as clients see it: over TLS."""
 
-    def __init__(self, port: int, plainPort: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, port: int, plainPort: int, folder: Path, command: Sequence[str]) -> None:
         # The application is elsewhere: behind it.
         super().__init__(EventEmitter(), port, echoes=False)
         self.plainPort = plainPort
         # From which clients come.
         self.address = "127.0.0.1"
         self.folder = folder
-        self.process = process
+        self._command = command
+        self.process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        """Start the proxy, and wait until it listens."""
+        log = self.folder / "output.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
+        waitUntilListening(self.port, self.process, log)
+
+    def stop(self) -> None:
+        """Stop the proxy, which closes all its connections."""
+        # Not killed: the workers of nginx would outlive it.
+        self.process.terminate()
+        self.process.wait(PATIENCE)
 
     @property
     def url(self) -> str:
@@ -330,13 +344,9 @@ def front(
         if isReloadable and PROGRAMS[name] == "haproxy":
             # As a service of systemd: a master, which puts another worker beside the old one.
             command.insert(1, "-W")
-        log = folder / "output.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        here = Front(*listen, folder, command)
         try:
-            waitUntilListening(listen[0], process, log)
-            yield Front(*listen, folder, process)
+            here.start()
+            yield here
         finally:
-            # Not killed: the workers of nginx would outlive it.
-            process.terminate()
-            process.wait(PATIENCE)
+            here.stop()

@@ -160,6 +160,12 @@ async def test_python(
     assertTransport(session, transports)
 
 
+def trusting(certificate: Certificate) -> dict[str, Any]:
+    """The options of our client with which it trusts a proxy, and is sent to the same process again."""
+    trust = trustRootFromCertificates([ssl.Certificate.loadPEM(certificate.chain.read_bytes())])
+    return {"contextFactory": BrowserLikePolicyForHTTPS(trust), "withCredentials": True}
+
+
 @overEveryTransport
 @overEveryProxy
 @pytest_twisted.ensureDeferred
@@ -170,8 +176,7 @@ async def test_ourClient(
     application = Application()
     running = await serve(application, idPrefix="1-")
     here = through(name, [running], isReloadable=True)
-    trust = trustRootFromCertificates([ssl.Certificate.loadPEM(certificate.chain.read_bytes())])
-    options = {"contextFactory": BrowserLikePolicyForHTTPS(trust), "withCredentials": True}
+    options = trusting(certificate)
     story = await Story(here.url, transports, **options).connect()
     session = await application.session()
     await story.echoes(MESSAGES)
@@ -190,6 +195,33 @@ async def test_ourClient(
     assert await session.closed() == "transport close"
     assert session.messages == [*MESSAGES, *MESSAGES]
     assertTransport(session, transports)
+
+
+@overEveryTransport
+@overEveryProxy
+@pytest_twisted.ensureDeferred
+async def test_ourClientComesBack(
+    serve: Any, through: Through, certificate: Certificate, name: str, transports: list[str]
+) -> None:
+    """With `resume` a session outlives its proxy: nothing that either side sent is lost, doubled or out of order."""
+    application = Application()
+    running = await serve(application, idPrefix="1-", resumeTimeout=60_000)
+    here = through(name, [running])
+    story = await Story(here.url, transports, resume=True, **trusting(certificate)).connect()
+    session = await application.session()
+    await story.echoes(MESSAGES)
+    here.stop()
+    for number in range(100):
+        story.client.send(f"client {number}")
+        session.socket.send(f"server {number}")
+    await story.until(lambda: "suspend" in story.happened, "the loss of the connection")
+    here.start()
+    came = (await story.got(len(MESSAGES) + 200))[len(MESSAGES) :]
+    for who in ("client", "server"):
+        assert [each for each in came if str(each).startswith(who)] == [f"{who} {number}" for number in range(100)]
+    assert story.happened.count("resume") >= 1
+    assert await story.close() == "forced close"
+    assert await session.closed() == "transport close"
 
 
 @overEveryProxy
