@@ -42,6 +42,8 @@ server.on("connection", (socket, request) => {
 const { fetch, websocket, ...handler } = server.handler();
 const { port } = Bun.serve({
   ...handler,
+  // As with the usual `pingInterval`: twice that of here is little on a busy machine.
+  idleTimeout: 50,
   port: Number(process.argv[2]),
   hostname: "127.0.0.1",
   websocket: { ...websocket, perMessageDeflate: true },
