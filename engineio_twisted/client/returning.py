@@ -16,7 +16,7 @@ from ..protocol.resume import asking as asked
 from ..session.resumption import ResumableTransport, Resumption
 from ..session.suspension import goOn, suspend
 from .errors import ConnectionFailed, FailureType
-from .handshake import Handshake, readHandshake
+from .handshake import MAX_TIME, Handshake, readHandshake
 from .options import ClientOptions
 
 FIRST_DELAY = 0.5
@@ -60,9 +60,14 @@ def readGrant(handshake: Handshake) -> Grant | None:
     @raise ConnectionFailed: the open packet says nothing that it could.
     """
     try:
-        return granted(handshake.extra)
+        grant = granted(handshake.extra)
     except DecodeError as error:
         raise ConnectionFailed(FailureType.HANDSHAKE, str(error)) from None
+    if grant is not None and grant.timeout > MAX_TIME:
+        raise ConnectionFailed(
+            FailureType.HANDSHAKE, f"open packet with resume, timeout {grant.timeout}: expected up to {MAX_TIME}"
+        )
+    return grant
 
 
 class Returning:
