@@ -14,6 +14,7 @@ from twisted.internet.task import Cooperator
 
 from engineio_twisted.client import FailureType, MessageTooLarge
 
+from ..kit.chaos import Trouble, chaos
 from ..kit.client_peers import Story, named, refusedBy
 from ..kit.clients import (
     BOTH,
@@ -308,6 +309,32 @@ async def test_reconnect(serve: Any, freePort: int, transports: list[str]) -> No
     second = await application.session()
     assert await second.closed() == "transport close"
     assert first.socket.id != second.socket.id == again.client.id
+
+
+@overEveryTransport
+@pytest_twisted.ensureDeferred
+async def test_comesBack(serve: Any, transports: list[str]) -> None:
+    """With `resume`, all connections may be cut again and again, and nothing is lost, doubled or out of order."""
+    application = Application(echo=False)
+    running = await serve(application, resumeTimeout=60_000)
+    async with chaos(running.port, lambda number: Trouble()) as network:
+        story = await Story(f"http://127.0.0.1:{network.port}", transports, resume=True).connect()
+        session = await application.session()
+        sent: dict[str, list[Message]] = {"client": [], "server": []}
+        for cut in range(1, 4):
+            for who, socket in (("client", story.client), ("server", session.socket)):
+                for message in named(who, 30 * cut)[len(sent[who]) :]:
+                    sent[who].append(message)
+                    socket.send(message)
+            for each in network.links:
+                each.abort()
+            await story.until(lambda count=cut: story.happened.count("resume") >= count, f"return {cut}")
+        await story.until(lambda: len(story.messages) >= 90, "all messages of the server")
+        assert await story.close() == "forced close"
+    assert await session.closed() == "transport close"
+    assert firstDifference(story.messages, sent["server"]) is None
+    assert firstDifference(session.messages, sent["client"]) is None
+    assert running.server.clientsCount == 0
 
 
 @overEveryTransport
