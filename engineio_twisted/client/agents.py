@@ -102,6 +102,17 @@ class _Connection(ProtocolWrapper):
     # None until something was sent.
     _received: int | None = None
     _reason: Failure | None = None
+    # None if it has none, or none that can be looked at without waiting.
+    _socket: socket | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        lowest = transport
+        while (lower := getattr(lowest, "transport", None)) is not None:
+            lowest = lower
+        handle = lowest.getHandle() if ISystemHandle.providedBy(lowest) else None
+        if isinstance(handle, socket) and not handle.getblocking():
+            self._socket = handle
+        super().makeConnection(transport)
 
     @property
     def isOver(self) -> bool:
@@ -111,17 +122,11 @@ class _Connection(ProtocolWrapper):
         A proxy that is reloaded does so behind a response that doesn't say it. What a request carries that is sent now
         would be lost.
         """
-        if self._received is None:
-            # It is new: with TLS there may be something to read.
-            return False
-        lowest = self.transport
-        while (lower := getattr(lowest, "transport", None)) is not None:
-            lowest = lower
-        handle = lowest.getHandle() if ISystemHandle.providedBy(lowest) else None
-        if not isinstance(handle, socket) or handle.getblocking():
+        # One that is new is none of them: with TLS there may be something to read.
+        if self._received is None or self._socket is None:
             return False
         try:
-            handle.recv(1, MSG_PEEK)
+            self._socket.recv(1, MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -140,10 +145,9 @@ class _Connection(ProtocolWrapper):
         if self._reason is not None:
             return
         self._received = (self._received or 0) + len(data)
-        if self._received > self.factory.limit:
-            failure = ConnectionFailed(
-                FailureType.TOO_LARGE, f"a response of more than {self.factory.limit} bytes with its head"
-            )
+        limit = self.factory.agent.limit
+        if self._received > limit:
+            failure = ConnectionFailed(FailureType.TOO_LARGE, f"a response of more than {limit} bytes with its head")
             self._reason = Failure(failure)
             self.transport.abortConnection()
         else:
@@ -174,14 +178,13 @@ class _Factory(WrappingFactory[_Connection]):
 
     def __init__(self, factory: IProtocolFactory, agent: SessionAgent) -> None:
         super().__init__(factory)
-        self.limit = agent.limit
-        self._agent = agent
+        self.agent = agent
 
     def registerProtocol(self, p: _Connection) -> None:
-        self._agent.connectionMade(p)
+        self.agent.connectionMade(p)
 
     def unregisterProtocol(self, p: _Connection) -> None:
-        self._agent.connectionLost(p)
+        self.agent.connectionLost(p)
 
 
 @implementer(IStreamClientEndpoint)
@@ -218,6 +221,7 @@ class SessionAgent:
     @ivar headers: what it adds to each request.
     @ivar limit: how many bytes a response may have with its head.
     @ivar connections: those that are there.
+    @ivar written: the one that was written to last.
     @raise ConnectionFailed: the server is to be reached by TLS, and there is none.
     """
 
@@ -225,6 +229,7 @@ class SessionAgent:
         self.headers: dict[str, str] = {"Host": connecting.address.netloc}
         self.limit: int = 2 * connecting.opts.maxHttpBufferSize + HEAD_SIZE
         self.connections: dict[_Connection, None] = {}
+        self.written: _Connection | None = None
         self._clock = connecting.clock
         self._pool = _Pool(connecting.reactor)
         self._pool.retryAutomatically = False
@@ -238,7 +243,10 @@ class SessionAgent:
     def request(self, method: bytes, uri: bytes, headers: Headers, body: bytes | None) -> Deferred[IResponse]:
         """Send a request; the Deferred fires with an C{IResponse} or fails, and may be cancelled."""
         producer = None if body is None else BytesProducer(body)
+        self.written = None
         result: Deferred[IResponse] = self._agent.request(method, uri, headers, producer)
+        if self.written is not None:
+            self.written.flush()
         return result
 
     def connectionMade(self, connection: _Connection) -> None:
