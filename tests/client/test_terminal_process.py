@@ -9,10 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest_twisted
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
+
+from engineio_twisted import listen
 
 from ..kit.clients import pythonPath, within
 
@@ -101,6 +106,62 @@ async def test_inAPipe(serve: Any) -> None:
     assert head.startswith(b"* connecting to http://127.0.0.1:")
     assert b"\n* open on polling" in head
     assert received == lines
+
+
+class ConnectProxy(ProxyServer):
+    """A connection to an HTTP proxy that asks for a password, and then goes on to the server."""
+
+    head = b""
+
+    def connectionMade(self) -> None:
+        pass
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.peer is not None:
+            super().dataReceived(data)
+            return
+        self.head += data
+        if b"\r\n\r\n" not in self.head:
+            return
+        if b"Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n" not in self.head:
+            self.transport.write(b"HTTP/1.1 407 Who asks?\r\nContent-Length: 0\r\n\r\n")
+            return
+        host, _, port = self.head.split()[1].decode().partition(":")
+        self.factory.host, self.factory.port = host, int(port)
+        self.transport.write(b"HTTP/1.1 200 Through\r\n\r\n")
+        super().connectionMade()
+
+
+@pytest_twisted.ensureDeferred
+async def test_behindAProxy(serve: Any, certificate: tuple[Path, Path]) -> None:
+    """The whole session goes through the proxy, with TLS inside; a proxy that refuses has an exit code."""
+    from twisted.internet import reactor
+
+    key, signed = certificate
+    server = listen(f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={signed}")
+    factory = ProxyFactory("", 0)
+    factory.protocol, factory.noisy = ConnectProxy, False
+    port = await within(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory), "the proxy")
+    where = f"127.0.0.1:{port.getHost().port}"
+    url = f"https://localhost:{(await within(server.listening, 'the server')).getHost().port}"
+
+    def run() -> list[tuple[int, list[str]]]:
+        ends = []
+        common = ["--check", "--json", "--ca", str(signed), url]
+        with tool("--proxy", f"ada:secret@{where}", *common) as one, tool("--proxy", where, *common) as other:
+            for each in (one, other):
+                out, err = each.communicate(timeout=SECONDS)
+                assert err == b""
+                ends.append((each.returncode, [json.loads(line)["event"] for line in out.splitlines()]))
+        return ends
+
+    try:
+        through, refused = await within(deferToThread(run), "the tool")
+        assert through == (0, ["connecting", "open", "upgrade", "close"])
+        assert refused == (7, ["connecting", "failed"])
+    finally:
+        await within(server.close(), "the server closing")
+        await within(port.stopListening(), "the proxy closing")
 
 
 def test_nobody(freePort: int) -> None:
