@@ -441,6 +441,7 @@ def chain(server: Server, reasons: list[str], **how: Any) -> None:
 
 @pytest.mark.parametrize("how", [{}, {"discard": True}])
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.no_cover
 @pytest.mark.parametrize("begin", ["one", "server", "lost"])
 def test_deepChains(transport: str, how: dict[str, bool], begin: str) -> None:
     """A thousand sessions whose handlers of close each close the next take one level of the stack."""

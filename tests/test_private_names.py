@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import engineio_twisted
 
 PACKAGE = Path(engineio_twisted.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture" / "private-names.md"
+# Reads sources, and runs nothing of the package.
+pytestmark = pytest.mark.no_cover
+
 # Of Python itself.
 OF_PYTHON = {"_exit", "_getframe", "_replace"}
 
@@ -27,10 +31,16 @@ def rows() -> list[tuple[list[str], str, list[str]]]:
     return [(re.findall(r"`(\w+)`", names), of, re.findall(r"`([\w/.]+)`", used)) for names, of, used, _ in cells]
 
 
+@cache
+def nodesOf(path: Path) -> list[ast.AST]:
+    """Return everything in a module."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def foreign(path: Path, ours: set[str]) -> set[str]:
     """Return the private names in a module that nothing of ours defines."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodesOf(path):
         if isinstance(node, ast.Attribute):
             found.add(node.attr)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -41,7 +51,7 @@ def foreign(path: Path, ours: set[str]) -> set[str]:
 def defined(path: Path) -> set[str]:
     """Return the names that a module's classes give to themselves."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodesOf(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):

@@ -39,23 +39,26 @@ from ..kit.clients import (
 
 pytestmark = pytest.mark.node
 
-MESSAGES: dict[str, Message] = {
-    "text": "hello",
-    "binary": bytes(range(256)),
-    "empty text": "",
-    "empty binary": b"",
-    # Two, three and four bytes of UTF-8, a sequence of code points, and what separates packets elsewhere.
-    "multi-byte": "é € 😀 👩‍👩‍👧‍👦 日本語 \u2028\u2029 \\n \n \x00",
-    **{f"large {name}": message for name, message in LARGE.items()},
+MESSAGES: dict[str, list[Message]] = {
+    "several": [
+        "hello",
+        bytes(range(256)),
+        "",
+        b"",
+        # Two, three and four bytes of UTF-8, a sequence of code points, and what separates packets elsewhere.
+        "é € 😀 👩‍👩‍👧‍👦 日本語 \u2028\u2029 \\n \n \x00",
+    ],
+    # One at a time: together they are more than a request may hold.
+    **{f"large {name}": [message] for name, message in LARGE.items()},
 }
 
 
 @overEveryTransport
-@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+@pytest.mark.parametrize("messages", MESSAGES.values(), ids=MESSAGES)
 @pytest_twisted.ensureDeferred
-async def test_echo(serve: Any, client: Run, transports: list[str], message: Message) -> None:
+async def test_echo(serve: Any, client: Run, transports: list[str], messages: list[Message]) -> None:
     """Whatever a client sends arrives unchanged and of the same kind, and so does what the server sends back."""
-    session, program = await echoed(serve, client, transports, [message])
+    session, program = await echoed(serve, client, transports, messages)
     assertWentWell(program, session, transports)
 
 

@@ -21,15 +21,11 @@ def assertTransport(session: Session, program: Program, transports: list[str]) -
 
 
 MESSAGES: dict[str, list[Message]] = {
-    "text": ["hello"],
-    "binary": [bytes(range(256))],
-    "empty": ["", b""],
-    "multi-byte": ["é € 😀 👩‍👩‍👧‍👦 \u2028"],
+    # Fewer than sixteen: this client refuses a payload with more packets than that.
+    "several": ["one", bytes(range(256)), "", b"", "é € 😀 👩‍👩‍👧‍👦 \u2028", "six", "seven", b"eight", "nine", "ten"],
     # One at a time: this client puts all it has into one request, however much the server takes.
     "large text": ["0123456789abcdé" * 33_333],
     "large binary": [bytes(range(250)) * 2_000],
-    # Fewer than sixteen: this client refuses a payload with more packets than that.
-    "several": ["one", b"two", "three", "four", b"five", "six", "seven", b"eight", "nine", "ten"],
 }
 
 

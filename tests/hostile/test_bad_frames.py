@@ -219,6 +219,7 @@ class TestFrames:
             wire.send(makeFrame("", CONTINUATION))
             await here.records[sid].got("xy" * 10_000)
 
+    @pytest.mark.no_cover
     @pytest_twisted.ensureDeferred
     async def test_emptyFragments(self, hostile: Hostile) -> None:
         """A message in an endless number of empty pieces takes no memory for them."""
@@ -626,6 +627,7 @@ class TestUpgrade:
             here.server.clients[sid].send("on WebSocket")
             assert await wire.text() == "4on WebSocket"
 
+    @pytest.mark.no_cover
     @pytest_twisted.ensureDeferred
     async def test_tenThousand(self, hostile: Hostile) -> None:
         """Ten thousand messages that are sent while the client upgrades arrive all, once, and in order."""

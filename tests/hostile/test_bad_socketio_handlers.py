@@ -413,6 +413,7 @@ def test_fromInside(socketio: Start, place: str, act: str, loggedErrors: list[Lo
     loggedErrors.clear()
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("mayLog")
 def test_aThousandEnds(socketio: Start) -> None:
     """Sockets that end each other come to their ends, however many they are, and in whatever depth of the stack."""

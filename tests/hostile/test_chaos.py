@@ -374,11 +374,13 @@ async def cutAt(here: Arena, places: Iterable[tuple[Stream, int, How]]) -> None:
     assert not wrong, "\n".join(map(str, wrong))
 
 
-@pytest.mark.everySite
-@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize(
+    ("siteClass", "how"),
+    [(FastSite, "fin"), (FastSite, "rst"), (Site, "fin"), pytest.param(Site, "rst", marks=pytest.mark.apart)],
+)
 @pytest.mark.parametrize("way", WAYS)
 @pytest_twisted.ensureDeferred
-async def test_cut(hostile: Hostile, way: str, how: How) -> None:
+async def test_cut(hostile: Hostile, siteClass: type[Site], way: str, how: How) -> None:
     """
     A connection is cut between any two parts of what is said: of a handshake, a poll, a POST, an opening, a probe, an
     upgrade, a message. Before the upgrade is complete, what becomes of the WebSocket is nothing to the session.

@@ -215,6 +215,7 @@ def test_matches(rule: str, allowed: list[str], refused: list[str]) -> None:
 label = st.from_regex(r"[0-9a-z]([0-9a-z-]{0,8}[0-9a-z])?", fullmatch=True)
 
 
+@pytest.mark.no_cover
 @given(st.lists(label, min_size=1, max_size=4), st.integers(1, 65535))
 def test_everySubdomainAndPort(labels: list[str], port: int) -> None:
     """Any labels before the domain, any port behind the host; never the domain itself."""

@@ -767,6 +767,7 @@ def test_boundedProcesses(cluster: Cluster) -> None:
     assert one.adapter.stats().processes == 0
 
 
+@pytest.mark.no_cover
 def test_boundedQuestions(cluster: Cluster) -> None:
     """No more than a thousand questions wait for clients at a time."""
     one = cluster.start()
