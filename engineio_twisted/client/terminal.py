@@ -235,11 +235,15 @@ class Terminal:
         if self._isOpen:
             self._report(event("close", reason=str(reason), description=description))
         failure = self._client.failure
+        if failure is not None and failure.type is FailureType.LOST and description.startswith("close frame"):
+            # That is how most servers close a session on WebSocket.
+            failure = ConnectionFailed(FailureType.CLOSED, failure.description, failure.transport)
         if failure is not None:
             # That of an end that was asked for too: something may not have gone out.
             self._fail(failure)
         elif self._exitCode is None:
-            self._fail(ConnectionFailed(FailureType.CLOSED, description))
+            isSilent = reason is CloseReason.PING_TIMEOUT
+            self._fail(ConnectionFailed(FailureType.TIMEOUT if isSilent else FailureType.CLOSED, description))
         elif reason is CloseReason.FORCED_CLOSE and description != CLOSED_BY_CLIENT.description:
             # The server didn't take all of what was sent.
             self._fail(ConnectionFailed(FailureType.LOST, description))

@@ -19,7 +19,8 @@ from engineio_twisted.client.terminal import Terminal
 from engineio_twisted.testing import MemoryServer as Server
 
 from ..kit.client_memory import InMemory
-from ..kit.client_servers import OPEN, UPGRADABLE, MemoryServer, ScriptedServer, answer, cuts
+from ..kit.client_servers import OPEN, UPGRADABLE, WEBSOCKET, MemoryServer, ScriptedServer, answer, both, cuts, frame
+from ..kit.wire import CLOSE
 
 URL = "http://127.0.0.1"
 
@@ -405,7 +406,7 @@ def test_pingTimeout() -> None:
         for each in list(scene.kit._network.connections):
             each.vanish()
         scene.kit.advance(120)
-        assert run.exitCode == 19 if run.client.failure is None else run.exitCode
+        assert run.exitCode == 6
         assert run.lines[-1].startswith("* closed: ping timeout")
 
 
@@ -447,6 +448,13 @@ HTML = answer(b"<html>", kind="text/html")
         (ScriptedServer([answer(OPEN), answer(b"9")]), "--no-upgrade", None, 15, "parse: "),
         (ScriptedServer([cuts(b"HTTP/1.1 200 OK\r\n")]), "", None, 17, "lost: "),
         (ScriptedServer([answer(OPEN), answer(b"1")]), "", None, 19, "closed: "),
+        (
+            ScriptedServer(webSockets=[both(WEBSOCKET, frame(OPEN.decode()), frame(b"", CLOSE))]),
+            "--transport websocket",
+            None,
+            19,
+            "closed: close frame with code 1005 (",
+        ),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )
