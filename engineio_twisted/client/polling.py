@@ -105,7 +105,9 @@ class PollingTransport(Transport):
     _deadline: IDelayedCall | None = None
     # Whether the server is still to be told that the session is over.
     _owesClose = False
-    _isClosed = _isLeaving = _isGone = False
+    # Whether the owner has closed this, and whether the session goes on on another transport.
+    _isClosed = _isLeft = False
+    _isLeaving = _isGone = False
 
     def __init__(self, codec: Codec, connecting: Connecting, maxPayload: int | None = None) -> None:
         super().__init__(codec, codec.revision == 3 and not connecting.opts.forceBase64, connecting.counters)
@@ -216,7 +218,8 @@ class PollingTransport(Transport):
         self._deadline = clock.callLater(max(CLOSE_TIMEOUT, closing.deadline - clock.seconds()), self._giveUp)
         taken = 0
         # If the session goes on, it gets what is being delivered; and the server ends a GET that waits.
-        if closing.reason is not None or not self._isOpen or self.failure is not None:
+        self._isLeft = closing.reason is None and self._isOpen and self.failure is None
+        if not self._isLeft:
             self._dropDelivery()
             if closing.reason is None or closing.isByClient or not self._mayTell:
                 self._giveUp()
@@ -427,8 +430,9 @@ class PollingTransport(Transport):
         if isinstance(error, HTTPRefusal):
             self.deliveryEnded(delivery)
             return
-        # What failed meanwhile is behind it.
+        # What failed meanwhile is behind it; and a session that has moved to WebSocket ends by this too.
         self.failure = None
+        self._isOver = self._isOver and not self._isLeft
         if isinstance(error, _NoSession):
             self._fail(error.failure)
         else:

@@ -125,7 +125,8 @@ class PollingRequest:
         try:
             inflater = inflaterFor(headers)
         except ValueError as error:
-            if isGood:
+            # What is in the response to a POST doesn't matter, nor in one that has failed.
+            if isGood and not self._isPost:
                 self._end(ConnectionFailed(FailureType.NOT_ENGINEIO, str(error)))
                 return
         if not isGood:

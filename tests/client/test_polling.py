@@ -210,6 +210,13 @@ class TestSending:
         polling.post.answer(body, kind=kind)
         assert polling.transport.writable
 
+    def test_anyCoding(self) -> None:
+        """And however it is compressed."""
+        polling = Polling().opened()
+        polling.send("x")
+        polling.post.answer(b"\x0b\x00\x80ok\x03", Content_Encoding="br")
+        assert polling.transport.writable
+
     def test_bodyWithoutLength(self) -> None:
         """And however it ends."""
         for error in (PotentialDataLoss(), ResponseFailed([Failure(ConnectionLost())])):
@@ -796,6 +803,23 @@ class TestUpgrading:
         turn(polling.clock, 2)
         assert polling.received == ["a", "b"]
         assert polling.owner.deliveries == 1
+        polling.assertGone()
+
+    @pytest.mark.parametrize(
+        ("rest", "reason"), [(b"x", CloseReason.PARSE_ERROR), (b"1", CloseReason.TRANSPORT_CLOSE), (b"", None)]
+    )
+    def test_brokenBehindTheUpgrade(self, rest: bytes, reason: CloseReason | None) -> None:
+        """What comes of the rest of a payload after an upgrade ends the session as well."""
+        polling = Polling().opened()
+        polling.transport.pauseReceiving()
+        polling.get.answer(b"4a\x1e" + (rest or b"4b"))
+        polling.transport.pause(lambda: None)
+        polling.transport.close(LEFT)
+        polling.transport.resumeReceiving()
+        turn(polling.clock)
+        assert polling.received == ["a"] + ["b"] * (reason is None)
+        assert [each.reason for each in polling.owner.closings] == [reason] * (reason is not None)
+        assert polling.posts == []
         polling.assertGone()
 
     def test_heldBack(self) -> None:
