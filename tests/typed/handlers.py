@@ -168,6 +168,14 @@ def events(server: Server, socket: Socket) -> None:
     def upgraded(transport: Transport) -> None:
         assert_type(transport.name, str)
 
+    @socket.on("suspend")
+    def suspended(description: str) -> None:
+        print(description.title())
+
+    @socket.on("resume")
+    def resumed() -> None:
+        print("back")
+
     @socket.on("error")
     def failed(exception: BaseException) -> None:
         print(exception.args)
