@@ -22,6 +22,7 @@ from ..session.heartbeats import Heartbeats
 from ..session.outbox import HEARTBEATS, Message, SendCallback, messageOf, messagesOf, sizeOf
 from ..session.owner import TransportOwner
 from ..session.states import Input, ReadyState, change
+from ..session.suspension import isSuspended
 from .connecting import Connecting
 from .errors import ConnectionFailed, FailureType, MessageTooLarge
 from .events import CLIENT_EVENTS, ClientEvents
@@ -402,6 +403,9 @@ class Client(ClientEvents, TransportOwner):
         elif self._upgrade is not None and transport is self._upgrade.candidate:
             self._upgrade.failed(failure or ConnectionFailed(FailureType.PROBE, closing.description, transport.name))
             return
+        elif self.failure is None and self.isFrom(transport):
+            # What came by polling has failed, behind which the session moves.
+            self.failure = failure
         super().transportClosed(transport, closing)
 
     def resumeReceiving(self) -> None:
@@ -467,6 +471,7 @@ class Client(ClientEvents, TransportOwner):
         handshake = self.handshake
         if (
             self._readyState is _OPEN
+            and not isSuspended(self)
             and self.transport.name == "polling"
             and self.opts.upgrade
             and "websocket" in self.opts.transports

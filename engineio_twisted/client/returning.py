@@ -14,6 +14,7 @@ from ..protocol.packet import Packet, PacketType
 from ..protocol.resume import ASK, Bounds, Grant, granted
 from ..protocol.resume import asking as asked
 from ..session.resumption import ResumableTransport, Resumption
+from ..session.states import ReadyState
 from ..session.suspension import goOn, suspend
 from .errors import ConnectionFailed, FailureType
 from .handshake import MAX_TIME, Handshake, readHandshake
@@ -114,9 +115,11 @@ class Returning:
 
     def hurry(self) -> None:
         """Suspend the session if it isn't, and try now unless that is being done."""
-        if suspend(self._client, LEAVING) and self.candidate is None:
+        client = self._client
+        # A handler may have closed the session.
+        if suspend(client, LEAVING) and client.readyState is ReadyState.OPEN and self.candidate is None:
             cancel(self._call)
-            self._call = self._client._host.clock.callLater(0, self._try)
+            self._call = client._host.clock.callLater(0, self._try)
 
     def stop(self) -> None:
         """Try no more."""
@@ -130,6 +133,8 @@ class Returning:
         delay = 0.0
         if self._tries:
             delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(self._tries - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+        # A handler that the loss was told may have asked for a try.
+        cancel(self._call)
         self._call = self._client._host.clock.callLater(max(delay, least), self._try)
 
     def _try(self) -> None:

@@ -33,9 +33,12 @@ def suspend(session: Any, closing: Closing) -> bool:
     if inbox is not None:
         inbox.leaveEarlier(closing)
     session.transport.lose(closing)
-    host.counters.sessionSuspended(session, closing.description)
-    session.hasLost()
-    session.emit("suspend", closing.description)
+    # A handler may have closed the session, here and below.
+    if session.readyState is ReadyState.OPEN:
+        host.counters.sessionSuspended(session, closing.description)
+    if session.readyState is ReadyState.OPEN:
+        session.hasLost()
+        session.emit("suspend", closing.description)
     return True
 
 
@@ -69,7 +72,8 @@ def goOn(
         transport.pauseReceiving()
     host.counters.sessionResumed(session, before)
     transport.begin(opening())
-    session.emit("resume")
+    if session.readyState is ReadyState.OPEN:
+        session.emit("resume")
     session.transportReady(transport)
 
 

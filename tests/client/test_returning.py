@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.web.http_headers import Headers
 
-from engineio_twisted import PacketType
+from engineio_twisted import PacketType, ServerObserver
 from engineio_twisted.client import ConnectionFailed, FailedResponse, FailureType
 from engineio_twisted.client.returning import MAX_DELAY
 from engineio_twisted.interfaces import Closing
@@ -464,6 +464,78 @@ def test_reconnect(client: Client) -> None:
     assert client.last is not trying
     client.returned(0)
     assert client.heard[-1] == ("resume",)
+
+
+@pytest.mark.parametrize("how", ["lost", "reconnect"])
+@pytest.mark.parametrize("does", ["close", "reconnect"])
+@pytest.mark.parametrize("event", ["suspend", "upgradeError"])
+def test_handlersInALoss(event: str, does: str, how: str) -> None:
+    """What a handler does while the session is being suspended makes no second try, and none of a closed session."""
+    client = Client("polling", "websocket", upgrade=True).granted()
+    client.answerProbe()
+
+    def handler(*_: object) -> None:
+        client.close(discard=True) if does == "close" else client.reconnect()
+
+    client.once(event, handler)  # type: ignore[call-overload]
+    if how == "lost":
+        client.made[0].fail(FailureType.LOST, "lost")
+    else:
+        client.reconnect()
+    made = len(client.made)
+    client.clock.advance(0)
+    client.clock.advance(0)
+    if does == "close":
+        assert len(client.made) == made
+        assert [each[0] for each in client.heard][-1] == "close"
+    else:
+        assert len(client.made) == made + 1
+        client.returned(0)
+        assert [each[0] for each in client.heard] == ["suspend", "resume"]
+        client.close(discard=True)
+    assert client.clock.getDelayedCalls() == []
+
+
+def test_closedByAnObserver(client: Client) -> None:
+    """An observer may close the session that it is told of, and no other event comes behind that."""
+
+    class Closes(ServerObserver):
+        def suspended(self, socket: Any, description: str) -> None:
+            socket.close()
+
+    client._host.counters.add(Closes())
+    client.lose()
+    assert [each[0] for each in client.heard] == ["close"]
+    client.clock.advance(0)
+    assert len(client.made) == 1
+
+
+def test_closedByAnObserverOfReturns(client: Client) -> None:
+    """The same when it has come back."""
+
+    class Closes(ServerObserver):
+        def resumed(self, socket: Any) -> None:
+            socket.close(discard=True)
+
+    client._host.counters.add(Closes())
+    client.lose()
+    client.clock.advance(0)
+    client.returned(0)
+    assert [each[0] for each in client.heard] == ["suspend", "close"]
+
+
+def test_reconnectsWhenResumed() -> None:
+    """A handler of the return may leave that connection too: nothing is tried on it."""
+    client = Client("polling", "websocket", upgrade=True).granted()
+    client.made[0].fail(FailureType.LOST, "lost")
+    client.clock.advance(0)
+    client.once("resume", client.reconnect)
+    client.returned(0)
+    client.clock.advance(0)
+    # The session, what it was to move to, and two returns.
+    assert [each.opened for each in client.made[1:]] == [{}, {"received": "0"}, {"received": "0"}]
+    client.close(discard=True)
+    assert client.clock.getDelayedCalls() == []
 
 
 def test_reconnectWithoutResume() -> None:
