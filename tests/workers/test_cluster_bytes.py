@@ -166,13 +166,14 @@ def test_answersAtTheWrongWorker(name: str, cluster: MemoryCluster) -> None:
     assert travelled == {name not in ON_THE_SPOT}
 
 
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.apart)])
 @pytest.mark.parametrize("name", SMALL)
-def test_cutAtEveryByte(name: str, cluster: MemoryCluster) -> None:
+def test_cut(name: str, cluster: MemoryCluster, step: int) -> None:
     """Wherever what is sent is cut, the answers are the same, and nothing is left."""
     story = SMALL[name]
     longest = max(len(text.replace(SID, b"2-" + b"x" * 24)) for each, text in story if each != "right")
     with onOne(**OPTIONS) as kit:
-        for cut in range(1, longest):
+        for cut in range(1, longest, step):
             expected = play(kit, story, cut=cut)
             assert play(cluster, story, 2, 1, cut=cut) == expected, f"cut at {cut}"
     assertIdle(cluster)
