@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
@@ -42,9 +43,9 @@ def started(program: str, *arguments: str) -> AbstractContextManager[Running]:
 
 
 def said(example: Running, text: str) -> None:
-    """Wait until a program prints a line that has some text in it, perhaps with the line of its address."""
+    """Wait until a program prints a line that has some text in it, behind that of its address or with it."""
     assert example.process.stdout is not None
-    printed = example.printed
+    printed = example.printed.partition("\n")[2]
     while text not in printed:
         line = example.process.stdout.readline()
         assert line, f"ended without {text!r}: {printed}{example.process.communicate()[1]}"
@@ -85,21 +86,24 @@ class Guest:
             self._told += [json.loads(each[1:]) for each in self._fetch().split("\x1e") if each[0] == "4"]
 
 
-def test_bot() -> None:
-    """The bot joins the chat, answers, and leaves on Ctrl-C; without a chat, or with a namesake, it says why."""
+def test_bot(freePort: int) -> None:
+    """The bot joins the chat, answers, comes back to one that was restarted, and leaves on Ctrl-C."""
     require((EXAMPLES / "chat" / "node_modules").is_dir(), "the client for the page (run `npm ci` in examples/chat)")
-    with started("chat/chat.py", LOOPBACK) as chat:
+    endpoint, url = f"tcp:{freePort}:interface=127.0.0.1", f"http://127.0.0.1:{freePort}"
+    assert "connect: " in refusal(command("bot/bot.py", url))
+    with started("chat/chat.py", endpoint) as chat, started("bot/bot.py", url) as bot:
+        assert bot.printed.startswith("Bot: answers in the chat at")
         ada = Guest(chat.url, "Ada")
-        with started("bot/bot.py", chat.url) as bot:
-            assert bot.printed.startswith("Bot: answers in the chat at")
-            ada.hears(type="joined", name="Bot")
-            ada.say(type="say", text="!who")
-            ada.hears(type="said", name="Bot", text="2 here: Ada, Bot")
-            assert "is called Bot already" in refusal(command("bot/bot.py", chat.url))
+        ada.say(type="say", text="!who")
+        ada.hears(type="said", name="Bot", text="2 here: Ada, Bot")
+        assert "is called Bot already" in refusal(command("bot/bot.py", url))
+        chat.kill()
+        with started("chat/chat.py", endpoint) as again:
+            said(bot, "Bot: answers in the chat at")
+            grace = Guest(again.url, "Grace")
             bot.stop()
-        ada.hears(type="left", name="Bot")
-        chat.stop()
-    assert "connect: " in refusal(command("bot/bot.py", chat.url))
+            grace.hears(type="left", name="Bot")
+            again.stop()
 
 
 def test_botsAnswers() -> None:
@@ -128,8 +132,12 @@ def test_amp() -> None:
 
 
 def test_login() -> None:
-    """The session has the cookie that treq got, on both transports; without it there is none."""
+    """The session has the cookie that treq got. Without it there is none, and a wrong name is one line."""
     with started("login/server.py", LOOPBACK) as server:
+        with pytest.raises(HTTPError) as refused:
+            urlopen(urljoin(server.url, "/engine.io/?EIO=4&transport=polling"), timeout=PATIENCE)
+        assert refused.value.code == 403
+        refused.value.close()
         finished = subprocess.run(
             command("login/client.py", server.url.rstrip("/"), "Grace"),
             env=pythonPath(),
@@ -215,3 +223,14 @@ async def test_relayHoldsBack(serve: Any, transport: str) -> None:
     await within(client.close(), "the end")
     await eventually(lambda: ended, "the end behind")
     assert ended == ["transport close"]
+    # And from the other end.
+    client = Client(front.url, transports=[transport])
+    await within(client.connect(), "another session")
+    await eventually(lambda: len(behind) == 2, "another session behind")
+    behind[1].send("goodbye")
+    behind[1].close()
+    messages: list[str | bytes] = []
+    client.on("message", messages.append)
+    assert await within(client.whenClosed(), "the end in front") == "transport close"
+    assert messages == ["goodbye"]
+    await within(client.close(), "the end of its connections")
