@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Unpack
@@ -31,7 +30,7 @@ from .host import ClientHost, Nowhere, clockOfStandstill
 from .options import ClientKeywords, ClientOptions
 from .polling import PollingTransport, postedSize
 from .returning import Returning, asking, isLoss, readGrant
-from .upgrade import ClientUpgrade
+from .upgrade import ClientUpgrade, forget, isRemembered, remember
 from .websocket import ClientWebSocketTransport
 
 _OPEN, _OPENING, _CLOSED = ReadyState.OPEN, ReadyState.OPENING, ReadyState.CLOSED
@@ -50,12 +49,6 @@ MAX_UPGRADE_RETRY = 600.0
 
 STANDSTILL_GRACE = 2.0
 """Seconds in which a ping may be read that came while the machine stood still, before the session ends."""
-
-MAX_REMEMBERED = 1000
-"""Servers of which it is remembered that sessions have moved to WebSocket."""
-
-_upgradedTo: OrderedDict[str, None] = OrderedDict()
-"""Servers to which the last session moved to WebSocket, the latest last."""
 
 
 class Client(ClientEvents, TransportOwner):
@@ -151,7 +144,7 @@ class Client(ClientEvents, TransportOwner):
 
     def _transportsToTry(self) -> list[str]:
         names = list(self.opts.transports)
-        if self.opts.rememberUpgrade and "websocket" in names and self._connecting.address.origin in _upgradedTo:
+        if self.opts.rememberUpgrade and "websocket" in names and isRemembered(self._connecting.address.origin):
             return sorted(names, key=lambda name: name != "websocket")
         return names if self.opts.tryAllTransports else names[:1]
 
@@ -186,7 +179,7 @@ class Client(ClientEvents, TransportOwner):
     def _openingFailed(self, failure: ConnectionFailed) -> None:
         cancel(self._deadline)
         if self.transport.name == "websocket":
-            _upgradedTo.pop(self._connecting.address.origin, None)
+            forget(self._connecting.address.origin)
         if self._untried:
             attempt(self.transport.close, LEFT, session=self)
             self._tryNext()
@@ -216,7 +209,7 @@ class Client(ClientEvents, TransportOwner):
         self.handshake = handshake
         self.id = self._connecting.sid = handshake.sid
         if self.transport.name == "websocket":
-            self._rememberUpgrade()
+            remember(self._connecting.address.origin)
         self._host.heartbeats = Heartbeats(handshake, self._host.clock)
         if self.transport.name == "polling":
             self.transport.maxPayload = handshake.maxPayload
@@ -495,14 +488,7 @@ class Client(ClientEvents, TransportOwner):
     def _hasUpgraded(self) -> None:
         """Called when the session has moved to WebSocket."""
         self._retryInterval = UPGRADE_RETRY
-        self._rememberUpgrade()
-
-    def _rememberUpgrade(self) -> None:
-        origin = self._connecting.address.origin
-        _upgradedTo[origin] = None
-        _upgradedTo.move_to_end(origin)
-        if len(_upgradedTo) > MAX_REMEMBERED:
-            _upgradedTo.popitem(last=False)
+        remember(self._connecting.address.origin)
 
     # The end
 

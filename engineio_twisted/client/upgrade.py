@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from ..interfaces import LEFT, Closing
@@ -9,6 +10,30 @@ from ..protocol.packet import PROBE, Packet, PacketType, excerpt
 from ..session.states import Input, UpgradeState
 from ..session.upgrade import Upgrade
 from .errors import ConnectionFailed, FailureType
+
+MAX_REMEMBERED = 1000
+"""Servers of which it is remembered that sessions have moved to WebSocket."""
+
+_upgradedTo: OrderedDict[str, None] = OrderedDict()
+"""Servers to which the last session moved to WebSocket, the latest last."""
+
+
+def remember(origin: str) -> None:
+    """Remember that a session with a server is on WebSocket."""
+    _upgradedTo[origin] = None
+    _upgradedTo.move_to_end(origin)
+    if len(_upgradedTo) > MAX_REMEMBERED:
+        _upgradedTo.popitem(last=False)
+
+
+def isRemembered(origin: str) -> bool:
+    """Return whether the last session with a server was on WebSocket."""
+    return origin in _upgradedTo
+
+
+def forget(origin: str) -> None:
+    """Forget that, as a WebSocket of that server has failed."""
+    _upgradedTo.pop(origin, None)
 
 
 class ClientUpgrade(Upgrade):

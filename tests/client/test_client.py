@@ -498,10 +498,10 @@ class TestRemembering:
 
     @pytest.fixture(autouse=True)
     def forget(self) -> Any:
-        from engineio_twisted.client import client
+        from engineio_twisted.client import upgrade
 
         yield
-        client._upgradedTo.clear()
+        upgrade._upgradedTo.clear()
 
     def upgraded(self, url: str = URL) -> None:
         client = RiggedClient(url)
