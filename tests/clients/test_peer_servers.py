@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from zope.interface import implementer
 
 from engineio_twisted.client import FailureType
 
@@ -205,11 +209,49 @@ async def test_heartbeats(peer: RunningPeer, transports: list[str]) -> None:
 @everyPeer
 @pytest_twisted.ensureDeferred
 async def test_deflated(peer: RunningPeer, transports: list[str]) -> None:
-    """Messages are compressed both ways, if the client offers it: every server here takes the offer."""
-    story = await peer.session(transports, perMessageDeflate=True).connect()
+    """If the client offers compression, every server takes it, and compresses what it sends, unless it is Bun's."""
+    from twisted.internet import reactor
+
+    endpoint = Counted(TCP4ClientEndpoint(reactor, "127.0.0.1", peer.port))
+    story = await peer.session(transports, perMessageDeflate=True, endpoint=endpoint).connect()
     await story.echoes([*MIXED, *LARGE.values(), "x" * 2000, b"x" * 1023])
     await story.echoes(named("client", 1000))
     assert await story.close() == "forced close"
+    # Of more than a million bytes, each way.
+    assert 10_000 < endpoint.sent < 100_000
+    assert 10_000 < endpoint.received < (100_000 if peer.peer.compresses else 2_000_000)
+
+
+@implementer(IStreamClientEndpoint)
+class Counted:
+    """An endpoint that counts what goes over its connections."""
+
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+        self.sent = self.received = 0
+
+    def connect(self, factory: Any) -> Any:
+        wrapping = WrappingFactory(factory)
+        wrapping.protocol = Counting
+        wrapping.counted = self
+        connected = self._endpoint.connect(wrapping)
+        return connected.addCallback(lambda wrapper: wrapper.wrappedProtocol)
+
+
+class Counting(ProtocolWrapper):
+    """Counts what goes over one connection."""
+
+    def write(self, data: bytes) -> None:
+        self.factory.counted.sent += len(data)
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self.factory.counted.sent += sum(map(len, data))
+        super().writeSequence(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.factory.counted.received += len(data)
+        super().dataReceived(data)
 
 
 @pytest.mark.apart

@@ -76,7 +76,7 @@ class Peer:
     @ivar clientCloses: the reasons it gives when its client closes, on polling and on WebSocket.
     @ivar serverCloses: the same, when it closes itself.
     @ivar closedOnPolling: the reason that its client gives on polling, when it closes.
-    @ivar hasCookieOnWebSocket: whether the response that opens a WebSocket has the cookie.
+    @ivar compresses: whether it compresses messages on WebSocket.
     """
 
     command: Callable[[], tuple[list[Any], dict[str, str]]]
@@ -89,6 +89,7 @@ class Peer:
     clientCloses: tuple[str, str] = ("transport close", "transport close")
     serverCloses: str = "forced close"
     closedOnPolling: str = "transport close"
+    compresses: bool = True
 
 
 _PYTHON: dict[str, Any] = {
@@ -105,7 +106,7 @@ PEERS: dict[str, Peer] = {
     "engine.io 3": Peer(_node("engine.io-3"), 3),
     "aiohttp": Peer(_aiohttp, refusal=((401, None, None), (401, None, None)), **_PYTHON),
     "uvicorn": Peer(_uvicorn, refusal=((401, None, None), (403, None, None)), **_PYTHON),
-    "bun": Peer(_bun, refusal=(_FORBIDDEN, _FORBIDDEN), closedOnPolling="transport error"),
+    "bun": Peer(_bun, refusal=(_FORBIDDEN, _FORBIDDEN), closedOnPolling="transport error", compresses=False),
 }
 
 
