@@ -158,14 +158,15 @@ def scene(
         made.kit.settle()
 
 
-TRANSPORTS = pytest.mark.parametrize("transports", [("polling",), ("websocket",)], ids=lambda each: each[0])
+KINDS = {"polling": {}, "websocket": {"transports": ["websocket"]}, "upgrade": {"upgrade": True}}
+TRANSPORTS = pytest.mark.parametrize("how", KINDS.values(), ids=KINDS)
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("text", [False, True])
-def test_lines(transports: tuple[str, ...], text: bool) -> None:
+def test_lines(how: dict[str, Any], text: bool) -> None:
     """Lines go both ways, whole and in order, however they are written."""
-    with scene(Upside, Lines, text=text, transports=transports) as stage:
+    with scene(Upside, Lines, text=text, **how) as stage:
         ours, theirs = stage.connected()
         smile = "é😀\r\n".encode()
         for each in (b"one\r\nt", b"wo\r", b"\n", smile[:3], smile[3:]):
@@ -174,13 +175,14 @@ def test_lines(transports: tuple[str, ...], text: bool) -> None:
         theirs.sendLine(b"unasked")
         stage.kit.settle()
         assert ours.lines == [b"eno", b"owt", "😀é".encode(), b"unasked"]
+        assert ours.transport.socket.transport.name == ("websocket" if how else "polling")
         ours.transport.loseConnection()
 
 
 @TRANSPORTS
-def test_amp(transports: tuple[str, ...]) -> None:
+def test_amp(how: dict[str, Any]) -> None:
     """Each end calls the other."""
-    with scene(Calculator, Calculator, transports=transports) as stage:
+    with scene(Calculator, Calculator, **how) as stage:
         both = stage.connected()
         answers: list[Any] = []
         for each in both:
@@ -234,9 +236,9 @@ def test_afterTheFirstMessage() -> None:
 
 
 @TRANSPORTS
-def test_loseConnection(transports: tuple[str, ...]) -> None:
+def test_loseConnection(how: dict[str, Any]) -> None:
     """What was written arrives, however much, and both ends are clean."""
-    with scene(transports=transports) as stage:
+    with scene(**how) as stage:
         ours, theirs = stage.connected()
         data = bytes(range(256)) * 1000
         ours.transport.write(data)
@@ -250,9 +252,9 @@ def test_loseConnection(transports: tuple[str, ...]) -> None:
 
 
 @TRANSPORTS
-def test_theServerEnds(transports: tuple[str, ...]) -> None:
+def test_theServerEnds(how: dict[str, Any]) -> None:
     """What the server has written before it ends arrives, and both ends are clean."""
-    with scene(transports=transports) as stage:
+    with scene(**how) as stage:
         ours, theirs = stage.connected()
         data = bytes(range(256)) * 1000
         theirs.transport.write(data)
@@ -264,9 +266,9 @@ def test_theServerEnds(transports: tuple[str, ...]) -> None:
 
 
 @TRANSPORTS
-def test_abortConnection(transports: tuple[str, ...]) -> None:
+def test_abortConnection(how: dict[str, Any]) -> None:
     """The end comes at once, in its own turn."""
-    with scene(transports=transports) as stage:
+    with scene(**how) as stage:
         ours, theirs = stage.connected()
         ours.transport.abortConnection()
         assert ours.ends == []
@@ -276,9 +278,9 @@ def test_abortConnection(transports: tuple[str, ...]) -> None:
 
 
 @TRANSPORTS
-def test_lost(transports: tuple[str, ...]) -> None:
+def test_lost(how: dict[str, Any]) -> None:
     """A connection that is lost is no clean end."""
-    with scene(transports=transports) as stage:
+    with scene(**how) as stage:
         ours, theirs = stage.connected()
         for each in list(stage.kit._network.connections):
             each.abortConnection()
