@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from engineio_twisted import AutobahnEngine, Site
+from engineio_twisted.client import Client, ConnectionFailed, FailureType
 from engineio_twisted.client.connecting import Connecting
 from engineio_twisted.client.errors import MAX_BODY
 from engineio_twisted.client.options import ClientOptions
@@ -40,8 +41,8 @@ from engineio_twisted.protocol.option_parts import Cookie, Cors, PerMessageDefla
 from engineio_twisted.protocol.options import ServerOptions
 from engineio_twisted.protocol.packet import Packet, PacketType, decodeText
 from engineio_twisted.protocol.payload import codecFor
+from engineio_twisted.protocol.proxies import Client as ProxiedClient
 from engineio_twisted.protocol.proxies import (
-    Client,
     ForwardedContradiction,
     addressOf,
     clientOf,
@@ -403,13 +404,13 @@ def proxies(data: bytes) -> None:
     The first byte says who sends it.
     """
     peer = _PEERS[(data[0] if data else 0) % len(_PEERS)]
-    connection = Client(peer, "http", "localhost")
+    connection = ProxiedClient(peer, "http", "localhost")
     said: dict[bytes, list[bytes]] = {name: [] for name in _FORWARDED}
     for name, line in zip(cycle(_FORWARDED), data[1:].split(b"\n"), strict=False):
         if line:
             said[name].append(line)
 
-    def heard(extra: dict[bytes, bytes] | None = None, only: Iterable[bytes] = _FORWARDED) -> Client | None:
+    def heard(extra: dict[bytes, bytes] | None = None, only: Iterable[bytes] = _FORWARDED) -> ProxiedClient | None:
         """Who the client is, with what the last proxy adds on the right; None where that can't be told."""
         values = {
             name: [b", ".join([*said[name], *([extra[name]] if extra and name in extra else [])])] for name in only
@@ -429,13 +430,13 @@ def proxies(data: bytes) -> None:
         assert client == connection
         return
     # What a client says itself changes nothing about what its proxy says.
-    real = Client("203.0.113.9", "https", "real.example")
+    real = ProxiedClient("203.0.113.9", "https", "real.example")
     assert heard({b"forwarded": b'for=203.0.113.9;proto=https;host="real.example"'}, [b"forwarded"]) == real
     added = {b"x-forwarded-for": b"203.0.113.9", b"x-forwarded-proto": b"https", b"x-forwarded-host": b"real.example"}
     assert heard(added, _FORWARDED[:3]) == real
     added[b"x-forwarded-port"] = b"8443"
     apart = heard(added, [*_FORWARDED[:3], b"x-forwarded-port"])
-    assert apart == Client("203.0.113.9", "https", "real.example:8443")
+    assert apart == ProxiedClient("203.0.113.9", "https", "real.example:8443")
 
 
 # Streams
@@ -617,6 +618,127 @@ def client_websocket(data: bytes) -> None:
     for cut in (pieces, [whole] if whole else []):
         others = _ofServer(cut, isDeflated)
         assert others == found, f"\n{found}\n{others}"
+
+
+_CLIENTS: list[dict[str, Any]] = [
+    {},
+    {"transports": ["websocket"]},
+    {"upgrade": False, "withCredentials": True},
+    {"EIO": 3},
+    {"transports": ["websocket"], "perMessageDeflate": True, "resume": True},
+    {"tryAllTransports": True, "rememberUpgrade": True, "resume": True},
+]
+
+
+@implementer(IStreamClientEndpoint)
+class _AnyServer:
+    """
+    The connections of a client to a server that says anything.
+
+    @ivar there: those that aren't over.
+    @ivar count: how many were made.
+    """
+
+    def __init__(self) -> None:
+        self.there: list[Any] = []
+        self.count = 0
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.count += 1
+        connection = PeerConnection()
+        connection.protocol = protocol = factory.buildProtocol(None)
+        self.there.append(connection)
+        # The key of a WebSocket, which is else another each time.
+        with patch("os.urandom", bytes):
+            protocol.makeConnection(connection)
+        return succeed(protocol)
+
+    def say(self, words: bytes) -> None:
+        """Say something on the first connection."""
+        if self.there and not self.there[0].disconnecting:
+            self.there[0].protocol.dataReceived(words)
+
+    def turn(self) -> None:
+        """Let the first connection be the last."""
+        self.there.append(self.there.pop(0))
+
+    def lose(self, connection: Any) -> None:
+        self.there.remove(connection)
+        connection.protocol.connectionLost(Failure(ConnectionDone()))
+
+    def settle(self, clock: Clock, seconds: float = 0) -> None:
+        """Let time pass, and connections be over that the client has closed."""
+        clock.advance(seconds)
+        for _ in range(TURNS + 2):
+            for each in [each for each in self.there if each.disconnecting]:
+                self.lose(each)
+            clock.advance(0)
+
+
+def _saidByServer(name: bytes, behind: bytes) -> bytes:
+    """What is said by an instruction to a client, with the bytes behind it."""
+    if name == b"w":
+        return _SWITCHING + b"\r\n" + behind
+    if name == b"o":
+        opening = {"sid": "sid0", "upgrades": ["websocket"], "pingInterval": 1000, "pingTimeout": 1000}
+        behind = b"0" + json.dumps({**opening, "maxPayload": 500, "resume": _GRANTED}).encode() + behind
+    if name and name in b"ob":
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(behind), behind)
+    return wordsOf(name, behind, isMasked=False) if name in (b"f", b"c", b"|") else b""
+
+
+_GRANTED = {"timeout": 5000, "packets": 10, "bytes": 1000}
+
+
+@fuzzed
+def client(data: bytes) -> None:
+    """
+    What a server says to a whole client, which sends, moves to WebSocket and comes back: nothing but a named failure.
+
+    The first byte says how the client is set up.
+    """
+    clock, server = Clock(), _AnyServer()
+    options = _CLIENTS[(data[0] if data else 0) % len(_CLIENTS)]
+    client = Client("http://h.example", reactor=clock, endpoint=server, maxHttpBufferSize=LIMIT, **options)
+    closes: list[Any] = []
+    errors: list[Any] = []
+    messages: list[Any] = []
+    client.on("close", lambda *args: closes.append(args))
+    client.on("error", errors.append)
+    client.on("message", messages.append)
+    results: list[Any] = []
+    client.connect().addBoth(results.append)
+    for name, behind in stepsOf(data[1:]):
+        if name == b"t":
+            server.settle(clock, 1)
+        elif name == b"s":
+            client.send("sent", lambda _: None)
+        elif name == b"p" and server.there:
+            server.turn()
+        elif name == b"l" and server.there:
+            server.lose(server.there[0])
+        words = _saidByServer(name, behind)
+        if words:
+            server.say(words)
+        server.settle(clock)
+    assert all(len(each) <= LIMIT for each in messages)
+    over: list[None] = []
+    client.close(discard=True).addCallback(over.append)
+    server.settle(clock, 60)
+    assert (len(over), len(closes), len(results)) == (1, 1, 1), (over, closes, results)
+    assert errors == []
+    assert server.there == []
+    assert not clock.getDelayedCalls(), clock.getDelayedCalls()
+    result = results[0]
+    assert result is client or isinstance(result.value, ConnectionFailed)
+    for failure in [client.failure, *([] if result is client else [result.value])]:
+        if failure is not None:
+            assert isinstance(failure.type, FailureType)
+            assert len(failure.description) < 1000
+            assert failure.response is None or len(failure.response.body) <= MAX_BODY
+    count = server.count
+    server.settle(clock, 600)
+    assert server.count == count
 
 
 _WAYS: list[dict[str, Any]] = [

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from engineio_twisted.client import client as own_client
+from engineio_twisted.client import polling as own_polling
 from engineio_twisted.protocol import frame_reader, headers, packet, payload, payload_v3, proxies
 from engineio_twisted.session import socket
 from engineio_twisted.socketio import client, recovery, sender, server
@@ -24,7 +26,14 @@ from ..kit.engines import TwistedEngine
 
 pytestmark = pytest.mark.no_cover
 
-COUNTS = {"websocket": 300, "client_websocket": 300, "channel": 100, "server": 150, "socketio_sessions": 50}
+COUNTS = {
+    "websocket": 300,
+    "client_websocket": 300,
+    "client": 200,
+    "channel": 100,
+    "server": 150,
+    "socketio_sessions": 50,
+}
 """How many inputs are made of a corpus; of others a thousand."""
 
 
@@ -154,6 +163,12 @@ BREAKS: dict[str, list[tuple[Any, str, Any]]] = {
         (frame_reader, "MASKED", 256),
         (engine_client.ClientWebSocket, "connectionEnded", _nothing),
         (engine_opening.Opening, "abort", _nothing),
+    ],
+    "client": [
+        (own_client, "readHandshake", _raise),
+        (own_client.Client, "_tellIfGone", _nothing),
+        (own_polling.PollingTransport, "_giveUp", _nothing),
+        (own_polling.PollingTransport, "_left", _nothing),
     ],
     "channel": [
         (fast_exchange.FastExchange, "respond", _raise),
