@@ -44,6 +44,9 @@ WITHIN = 60
 BASE, IDLE = 100, 1000
 """Sessions whose memory is measured: how many are there before, and how many come."""
 
+LEAST = 8
+"""How often what is in flight together is done at least."""
+
 SETTLING = 1.0
 """Seconds before memory is looked at."""
 
@@ -126,19 +129,21 @@ def problems(client: Server, here: Running) -> list[str]:
     return found
 
 
-def steady(program: Program, command: str, sessions: int, settings: Settings) -> dict[str, float]:
+def steady(program: Program, command: str, together: int, settings: Settings) -> dict[str, float]:
     """
     Measure what a program does as often as it is told.
 
     @param command: with the number left out.
+    @param together: how many operations are in flight at a time. There are several times as many, as those at the
+        beginning and at the end differ: what is in flight together there shares fewer requests.
     """
-    begun, count = time.monotonic(), 2 * sessions
+    begun, count = time.monotonic(), LEAST * together
     while True:
         rate = count / program.ask(command.format(count))
         if time.monotonic() >= begun + settings.warm:
             break
-        count = _multiple(rate * settings.warm / 4, sessions)
-    count = _multiple(rate * settings.duration, sessions)
+        count = _multiple(rate * settings.warm / 4, together)
+    count = _multiple(rate * settings.duration, together)
     before = cpuSeconds(program.pid)
     seconds = program.ask(command.format(count))
     used = cpuSeconds(program.pid) - before
@@ -150,8 +155,8 @@ def steady(program: Program, command: str, sessions: int, settings: Settings) ->
     }
 
 
-def _multiple(count: float, sessions: int) -> int:
-    return max(1, round(count / sessions)) * sessions
+def _multiple(count: float, together: int) -> int:
+    return max(LEAST, round(count / together)) * together
 
 
 def idle(program: Program, transport: str) -> dict[str, float]:
@@ -178,7 +183,7 @@ def measured(job: Job, here: Running, settings: Settings) -> dict[str, float]:
             return steady(program, f"renew {transport} {sessions} {{}}", sessions, settings)
         depth, message, size = rest[1:]
         program.ask(f"open {transport} {sessions}")
-        return steady(program, f"echo {depth} {{}} {message} {size}", sessions, settings)
+        return steady(program, f"echo {depth} {{}} {message} {size}", sessions * int(depth), settings)
 
 
 def verify(chosen: Sequence[Server], here: Running) -> list[Server]:
@@ -207,10 +212,15 @@ def compare(arguments: argparse.Namespace, here: Running) -> int:
             return Measurement(job.server.name, job.mode, repetition, speed, {}, str(error))
         return Measurement(job.server.name, job.mode, repetition, speed, values)
 
-    rounds = [
-        [Job(each, mode.name, mode.arguments) for each in right if each.can(mode.arguments)] for mode in chosenModes
-    ]
-    found = runAll([each for each in rounds if each], settings.repetitions, measure)
+    found = []
+    # Memory is the same each time, and takes the longest.
+    for isIdle, repetitions in ((False, settings.repetitions), (True, 1)):
+        rounds = [
+            [Job(each, mode.name, mode.arguments) for each in right if each.can(mode.arguments)]
+            for mode in chosenModes
+            if mode.isIdle == isIdle
+        ]
+        found += runAll([each for each in rounds if each], repetitions, measure)
     if not found:
         return 1
     report = reportOf(CLIENTS, found, [], settings, 0)
@@ -232,11 +242,11 @@ def publish(report: tables.Report, folder: Path) -> None:
     """Write the numbers, their plot, and their part of the page."""
     numbers = json.dumps(report, indent=1) + "\n"
     (folder / CLIENTS.numbers).write_text(numbers, encoding="utf-8")
+    if (folder / PAGE).exists():
+        document.rewrite(folder / PAGE, {CLIENTS.marker: section(report)})
     from harness import plots
 
     plots.cpu(CLIENTS, report, folder / f"{CLIENTS.name}.svg")
-    if (folder / PAGE).exists():
-        document.rewrite(folder / PAGE, {CLIENTS.marker: section(report)})
 
 
 def main(given: Sequence[str]) -> int:
@@ -246,8 +256,8 @@ def main(given: Sequence[str]) -> int:
             f"--{what}", metavar="NAMES", default=",".join(each.name for each in among), help="%(default)s"
         )
     parser.add_argument("--reps", type=int, metavar="N", default=3, help="how often each is measured: %(default)s")
-    parser.add_argument("--seconds", type=float, metavar="S", default=1.0, help="that are measured: %(default)s")
-    parser.add_argument("--warm", type=float, metavar="S", default=0.8, help="seconds before: %(default)s")
+    parser.add_argument("--seconds", type=float, metavar="S", default=0.8, help="that are measured: %(default)s")
+    parser.add_argument("--warm", type=float, metavar="S", default=0.6, help="seconds before: %(default)s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a folder for numbers and plot, and for the page")
     arguments = parser.parse_args(given)
     try:

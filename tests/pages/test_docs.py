@@ -130,6 +130,7 @@ COMMANDS = {
     r"make run\b.*": "test_docs.py::test_makeRun",
     r"make (bench|bench-socketio|bench-clients|bench-quick)\b.*": BENCHMARK,
     r"python benchmarks/bench\.py .*": "test_docs.py::test_benchmarksAreNamed",
+    r"python benchmarks/clients\.py .*": "test_client_benchmarks.py::test_namesOnThePage",
     r"python benchmarks/extras\.py": BENCHMARK,
     r"python3 -m venv \.venv|\. \.venv/bin/activate|pip install \.": "test_newcomer.py::test_examplesAreSetUp",
     r"pip install pytest|python -m (pytest|twisted\.trial) test_chat\S*": "test_chat_tests.py::test_trial",
