@@ -28,7 +28,8 @@ from .events import CLIENT_EVENTS, ClientEvents
 from .handshake import Handshake, readHandshake
 from .host import ClientHost, Nowhere, clockOfStandstill
 from .options import ClientKeywords, ClientOptions
-from .polling import PollingTransport, postedSize
+from .payloads import postedSize
+from .polling import PollingTransport
 from .returning import Returning, asking, isLoss, readGrant
 from .upgrade import ClientUpgrade, forget, isRemembered, remember
 from .websocket import ClientWebSocketTransport

@@ -6,8 +6,8 @@ docs/protocol.md, "Polling".
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,55 +19,27 @@ from ..clock import cancel
 from ..ends import CLOSE_TIMEOUT, attempt
 from ..interfaces import Closing, ITransport
 from ..protocol.errors import DecodeError, HTTPRefusal
-from ..protocol.packet import Packet, PacketType, decodeText, describe
+from ..protocol.packet import Packet, PacketType
 from ..protocol.payload import Codec
-from ..session.outbox import sizeOf
 from ..transport import Transport
 from ..transports.delivery import Delivery
 from .agents import agentFor
 from .bodies import CODINGS
 from .connecting import Connecting
 from .errors import ConnectionFailed, FailureType
-from .failures import failureOf, failureOfResponse
+from .failures import failureOf
+from .payloads import BINARY, TEXT, NoSession, notEngineIO, openPacketOf, payloadOf, postedSize
 from .requests import NAME, PollingRequest
+
+HELD_PAYLOAD = 100
+"""Bytes that a payload takes beside its own while it waits, counted for the bound of what waits."""
 
 LAST_GET = 0.5
 """Seconds that the last GET has to be answered when the server has been told that the session is over."""
 
 _CLOSE = Packet(PacketType.CLOSE)
-_TEXT, _BINARY = b"text/plain;charset=UTF-8", b"application/octet-stream"
-
-_KINDS = (b"text/plain", _BINARY, b"")
-"""Content types of responses that carry a payload; some servers say none."""
-
 _IN_SPITE_OF = (FailureType.PARSE, FailureType.TOO_LARGE, FailureType.HANDSHAKE)
 """Failures in spite of which a server may still be told that the session is over."""
-
-
-def postedSize(data: str | bytes, codec: Codec, supportsBinary: bool) -> int:
-    """Return how many bytes a packet with some data takes in a POST, at most."""
-    size = sizeOf(data)
-    if isinstance(data, bytes) and (codec.revision != 3 or not supportsBinary):
-        size = (size + 2) // 3 * 4
-    # The type or a mark; in revision 3 both, and a length with what is around it.
-    return size + 1 if codec.revision != 3 else size + 4 + len(str(size + 2))
-
-
-@lru_cache(16)
-def _kindOf(contentType: bytes) -> bytes:
-    return contentType.partition(b";")[0].strip().lower()
-
-
-class _NoSession(DecodeError):
-    """
-    The first response opens no session.
-
-    @ivar failure: what it is instead.
-    """
-
-    def __init__(self, failure: ConnectionFailed) -> None:
-        super().__init__(failure.description)
-        self.failure = failure
 
 
 @implementer(ITransport)
@@ -75,7 +47,9 @@ class PollingTransport(Transport):
     """
     The polling transport of a client.
 
-    It has at most one GET and one POST at a time; the next GET begins when all that the last one brought is delivered.
+    It has at most one GET and one POST at a time. The next GET begins when all that the last one brought is delivered;
+    while receiving is paused at once, or the server would take the client for gone, until as many bytes wait as one
+    response may have.
 
     @param codec: that of the revision.
     @param connecting: how to connect.
@@ -91,7 +65,7 @@ class PollingTransport(Transport):
     failure: ConnectionFailed | None = None
     _get: PollingRequest | None = None
     _post: PollingRequest | None = None
-    # What a GET has brought, while packets of it wait.
+    # What GETs have brought, while packets of it wait.
     _delivery: Delivery | None = None
     _agent: Any = None
     # Whether the open packet was there.
@@ -114,6 +88,8 @@ class PollingTransport(Transport):
         self._connecting = connecting
         self.maxPayload: int | None = maxPayload
         self._waiting: list[Deferred[None]] = []
+        # The payloads that wait, each with its request if it is the first.
+        self._payloads: deque[tuple[str | bytes, PollingRequest | None]] = deque()
 
     # What the session asks
 
@@ -164,7 +140,7 @@ class PollingTransport(Transport):
         for name, value in {**self._agent.headers, **connecting.opts.extraHeaders}.items():
             self._headers.setRawHeaders(name.encode("ascii"), [value.encode("latin-1")])
         self._postHeaders = {}
-        for kind in (_TEXT, _BINARY):
+        for kind in (TEXT, BINARY):
             headers = self._postHeaders[kind] = self._headers.copy()
             headers.setRawHeaders(b"Content-Type", [kind])
         self._poll(**more)
@@ -176,7 +152,7 @@ class PollingTransport(Transport):
             self._send((Packet(PacketType.MESSAGE, data, compress),))
         else:
             counters.packetsSent += 1
-            self._push(payload.encode(), _TEXT)
+            self._push(payload.encode(), TEXT)
 
     def send(self, packets: Sequence[Packet]) -> int:
         batch = self._batchOf(packets)
@@ -205,9 +181,9 @@ class PollingTransport(Transport):
         if counters.trafficObservers:
             counters.tell("packetsSent", self.owner, packets, self)
         if isinstance(payload, str):
-            self._push(payload.encode(), _TEXT)
+            self._push(payload.encode(), TEXT)
         else:
-            self._push(payload, _BINARY)
+            self._push(payload, BINARY)
 
     def close(self, closing: Closing, packets: Sequence[Packet] = ()) -> int:
         if self._isClosed:
@@ -250,6 +226,7 @@ class PollingTransport(Transport):
 
     def pauseReceiving(self) -> None:
         self.isHeldBack = True
+        self._poll()
 
     def resumeReceiving(self, isDelivered: bool = True) -> None:
         self.isHeldBack = False
@@ -289,10 +266,18 @@ class PollingTransport(Transport):
 
     def _poll(self, **more: str) -> None:
         """Begin the next GET, if it may begin."""
-        isFree = self._get is None and self._delivery is None and not self.isHeldBack
-        if isFree and self._mayGoOn and not self._isPaused:
+        if self._get is None and self._mayGoOn and not self._isPaused and self._agent is not None and self._hasRoom:
             self._get = get = PollingRequest(self._connecting, None, self._polled)
             get.send(self._agent, self._headers, **more)
+
+    @property
+    def _hasRoom(self) -> bool:
+        """Whether what another GET brings may wait, or need not."""
+        delivery = self._delivery
+        if delivery is None:
+            return True
+        held = delivery.size + HELD_PAYLOAD * len(self._payloads)
+        return self.isHeldBack and held < self._connecting.opts.maxHttpBufferSize
 
     def _push(self, body: bytes, kind: bytes) -> None:
         """Begin a POST."""
@@ -331,16 +316,17 @@ class PollingTransport(Transport):
         if counters.trafficObservers:
             counters.tell("bytesReceived", self.owner, size)
         try:
-            payload = self._payloadOf(get)
+            payload = payloadOf(get, self.codec)
         except DecodeError as error:
             if self._isOpen:
                 self._fail(ConnectionFailed(FailureType.PARSE, str(error)))
                 return
             payload = None
         if payload is None:
-            self._fail(self._isNone(get))
+            self._fail(notEngineIO(get))
             return
-        isPlain = self._isOpen and not self.isHeldBack and self._mayGoOn and not counters.trafficObservers
+        delivery = self._delivery
+        isPlain = self._isOpen and not self.isHeldBack and delivery is None and not counters.trafficObservers
         message = self.codec.onlyMessage(payload) if isPlain else None
         if message is not None:
             # Nearly always.
@@ -348,71 +334,47 @@ class PollingTransport(Transport):
             self.owner.transportMessage(self, message)
             self._goOn()
             return
-        packets = self._packetsOf(payload, get)
-        self._delivery = delivery = Delivery(self, self._connecting.clock, packets, size)
+        self._payloads.append((payload, None if self._isOpen else get))
         # What reads it holds it.
-        del payload, packets, get
-        delivery.deliver()
-        if self._delivery is delivery:
+        del payload, get
+        if delivery is not None:
+            delivery.size += size
+        else:
+            self._delivery = delivery = Delivery(self, self._connecting.clock, self._packets(), size)
+            delivery.deliver()
+            if self._delivery is not delivery:
+                return
             delivery.isLate = True
+        self._goOn()
 
     def _goOn(self) -> None:
-        """Go on, as all that a GET has brought is delivered."""
+        """Go on when a GET was answered, as far as there is room for more."""
         self._poll()
         self._callPaused()
 
     # What a GET brings
 
-    def _payloadOf(self, get: PollingRequest) -> str | bytes | None:
+    def _packets(self) -> Iterator[Packet]:
         """
-        Return the payload that a response carries; None if it isn't one of Engine.IO's.
-
-        @raise DecodeError: it is, and isn't text.
-        """
-        assert get.responseHeaders is not None
-        types = get.responseHeaders.getRawHeaders(b"content-type")
-        kind = _kindOf(types[-1]) if types else b""
-        if kind == _BINARY and self.codec.revision == 3:
-            return get.answer
-        return decodeText(get.answer) if kind in _KINDS else None
-
-    @staticmethod
-    def _isNone(get: PollingRequest) -> ConnectionFailed:
-        """Return the failure of a response that isn't one of Engine.IO's."""
-        assert get.responseHeaders is not None
-        return failureOfResponse(200, get.responseHeaders, get.answer, NAME)
-
-    def _packetsOf(self, payload: str | bytes, get: PollingRequest) -> Iterator[Packet]:
-        """
-        Read the packets of a payload.
+        Read the packets of all payloads.
 
         @raise DecodeError: on reaching something that isn't a packet.
         """
+        while self._payloads:
+            yield from self._packetsOf(*self._payloads.popleft())
+
+    def _packetsOf(self, payload: str | bytes, get: PollingRequest | None) -> Iterator[Packet]:
         packets = self.codec.decodePayload(payload)
-        if not self._isOpen:
-            yield self._openPacket(packets, get)
+        if get is not None:
+            packet = openPacketOf(packets, get)
+            self._isOpen = True
+            yield packet
         del payload, get
         for packet in packets:
             if packet.type is PacketType.CLOSE:
                 self.failure = ConnectionFailed(FailureType.CLOSED, "close packet", NAME)
                 self._isOver = True
             yield packet
-
-    def _openPacket(self, packets: Iterator[Packet], get: PollingRequest) -> Packet:
-        """
-        Return the packet that opens the session: the first.
-
-        @raise DecodeError: it is none.
-        """
-        try:
-            packet = next(packets)
-        except DecodeError:
-            raise _NoSession(self._isNone(get)) from None
-        if packet.type is not PacketType.OPEN:
-            expected = f"the first packet is {describe(packet)}: expected the open packet"
-            raise _NoSession(ConnectionFailed(FailureType.HANDSHAKE, expected))
-        self._isOpen = True
-        return packet
 
     def deliveryEnded(self, delivery: Delivery) -> None:
         """Called when the owner has all packets of a payload."""
@@ -427,13 +389,14 @@ class PollingTransport(Transport):
     def deliveryStopped(self, delivery: Delivery, error: DecodeError | HTTPRefusal) -> None:
         """Called when nothing more of a payload is delivered, as it holds something else, or isn't taken."""
         self._delivery = None
+        self._payloads.clear()
         if isinstance(error, HTTPRefusal):
             self.deliveryEnded(delivery)
             return
         # What failed meanwhile is behind it; and a session that has moved to WebSocket ends by this too.
         self.failure = None
         self._isOver = self._isOver and not self._isLeft
-        if isinstance(error, _NoSession):
+        if isinstance(error, NoSession):
             self._fail(error.failure)
         else:
             self._fail(ConnectionFailed(FailureType.PARSE, str(error)))
@@ -443,6 +406,7 @@ class PollingTransport(Transport):
         # One that is running finds out by itself.
         if delivery is not None and not delivery.isRunning:
             self._delivery = None
+            self._payloads.clear()
             delivery.isOver = True
 
     # The end

@@ -125,8 +125,7 @@ class PollingRequest:
         try:
             inflater = inflaterFor(headers)
         except ValueError as error:
-            # What is in the response to a POST doesn't matter, nor in one that has failed.
-            if isGood and not self._isPost:
+            if isGood:
                 self._end(ConnectionFailed(FailureType.NOT_ENGINEIO, str(error)))
                 return
         if not isGood:
