@@ -28,6 +28,7 @@ from engineio_twisted.operation.health import ReadyResource
 
 from ..kit.client_peers import Story
 from ..kit.clients import (
+    BOTH,
     INTEROP,
     Application,
     Run,
@@ -504,6 +505,25 @@ async def test_stickyUpgrades(serve: Any, through: Through, client: Run, name: s
         await each.finish()
         assertUneventful(each, ["polling", "websocket"])
     assert len({each.named("open")[0]["sid"][:2] for each in programs}) == 3
+
+
+@overEveryBalancer
+@pytest_twisted.ensureDeferred
+async def test_ourClientSticks(serve: Any, through: Through, certificate: Certificate, name: str) -> None:
+    """So does our client, which also comes back to its process after all connections were lost."""
+    here = through(name, await three(serve, resumeTimeout=60_000))
+    stories = [await Story(here.url, BOTH, resume=True, **trusting(certificate)).connect() for _ in range(4)]
+    for each in stories:
+        await each.echoes([str(number) for number in range(10)])
+    here.stop()
+    for each in stories:
+        each.client.send("back")
+    here.start()
+    for each in stories:
+        await each.until(lambda story=each: story.messages[-1] == "back", "the message after the return")
+        assert await each.close() == "forced close"
+        assert each.happened.count("suspend") == each.happened.count("resume") >= 1
+    assert len({each.client.id[:2] for each in stories}) == 3
 
 
 NOT_STICKY = {
