@@ -21,7 +21,7 @@ _PATH_SAFE = "/-._~!$&'()*+,;=:@%"
 
 
 def _refused(url: object, expected: str) -> OptionError:
-    return OptionError("url", url, f"expected {expected}")
+    return OptionError("url", _withoutSecrets(url), f"expected {expected}")
 
 
 @attrs.frozen
@@ -40,7 +40,7 @@ class Address:
     host: str
     port: int
     path: str
-    query: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
 
     @property
     def netloc(self) -> str:
@@ -95,10 +95,7 @@ def addressOf(url: object, path: str | None, addTrailingSlash: bool, query: Mapp
     if not parts.hostname:
         raise _refused(url, f"a URL with the name of a host, {example}")
     if parts.username is not None or parts.password is not None:
-        raise _refused(
-            _hidden(url),
-            "a URL without a password; write extraHeaders={'Authorization': 'Basic …'} instead",
-        )
+        raise _refused(url, "a URL without a password; write extraHeaders={'Authorization': 'Basic …'} instead")
     if parts.fragment:
         raise _refused(url, "a URL without a fragment, which no server is sent")
     if port == 0:
@@ -108,7 +105,7 @@ def addressOf(url: object, path: str | None, addTrailingSlash: bool, query: Mapp
         raise OptionError("path", path, f"the URL has a path already, {parts.path}: give one of the two")
     known = parse_qsl(parts.query, keep_blank_values=True)
     for name, _ in known:
-        checkParameter(name, url)
+        checkParameter(name)
     own = [(name, value) for name, value in known if name not in query]
     where = quote(given or path or DEFAULT_PATH, safe=_PATH_SAFE)
     return Address(
@@ -120,17 +117,21 @@ def addressOf(url: object, path: str | None, addTrailingSlash: bool, query: Mapp
     )
 
 
-def checkParameter(name: str, given: object) -> None:
+def checkParameter(name: str) -> None:
     """
     Refuse a parameter that is the protocol's own.
 
     @raise OptionError: it is.
     """
     if name in RESERVED:
-        raise OptionError("query", given, f"the parameter {name} is the protocol's own: leave it out")
+        raise OptionError("query", name, f"the parameter {name} is the protocol's own: leave it out")
 
 
-def _hidden(url: str) -> str:
-    """Return a URL without what is before its host."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://…@{rest.rpartition('@')[2]}"
+def _withoutSecrets(url: object) -> object:
+    """Return a URL without what is before its host, and without its query."""
+    if not isinstance(url, str):
+        return url
+    where, mark, _ = url.partition("?")
+    scheme, colon, rest = where.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{colon}{'…@' if at else ''}{host}{'?…' if mark else ''}"

@@ -62,7 +62,8 @@ class ClientSessionEndpoint:
         self._options = options
 
     def __repr__(self) -> str:
-        return f"<ClientSessionEndpoint {self._url}>"
+        # ClientService logs it, and a query may hold a secret.
+        return f"<ClientSessionEndpoint {self._address.origin}{self._address.path}>"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """

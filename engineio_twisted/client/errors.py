@@ -87,7 +87,7 @@ class FailedResponse:
     """
 
     status: int
-    headers: Headers = attrs.field(factory=Headers)
+    headers: Headers = attrs.field(factory=Headers, repr=False)
     body: bytes = b""
 
     @property

@@ -31,7 +31,7 @@ class Handshake:
     @ivar extra: other members of the open packet.
     """
 
-    sid: str
+    sid: str = attrs.field(repr=False)
     upgrades: tuple[str, ...]
     pingInterval: int
     pingTimeout: int

@@ -80,15 +80,15 @@ def _transportNames(_: object, attribute: attrs.Attribute[Any], value: object) -
 
 def _query(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, Mapping):
-        raise refused(attribute, value, "a mapping of the names of parameters to their values")
+        raise refused(attribute, type(value), "a mapping of the names of parameters to their values")
     for name, each in value.items():
         if not isinstance(name, str) or not name or not isinstance(each, str):
-            raise OptionError("query", value, f"expected text as names and values, not {name!r}: {each!r}")
+            raise OptionError("query", name, f"expected text as its name and its value, not {type(each).__name__}")
         try:
             (name + each).encode()
         except UnicodeEncodeError:
-            raise OptionError("query", value, f"{name!r}: expected text that UTF-8 can carry") from None
-        checkParameter(name, value)
+            raise OptionError("query", name, "expected text that UTF-8 can carry") from None
+        checkParameter(name)
 
 
 def _asQuery(value: object) -> object:
@@ -100,7 +100,7 @@ def _asQuery(value: object) -> object:
 
 def _headers(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, Mapping):
-        raise refused(attribute, value, "a mapping of the names of headers to their values")
+        raise refused(attribute, type(value), "a mapping of the names of headers to their values")
     for name, each in value.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise OptionError("extraHeaders", name, "expected the name of a header")
@@ -131,6 +131,11 @@ def _provides(interface: Any, expected: str) -> Any:
             raise refused(attribute, value, expected)
 
     return validate
+
+
+def _withoutSecrets(value: object) -> object:
+    """Return what may be shown of the value of an option that there isn't, such as the headers of another client."""
+    return value if value is None or isinstance(value, int | float) else type(value)
 
 
 class ClientKeywords(TypedDict, total=False):
@@ -183,7 +188,9 @@ class ClientOptions:
         group="request",
     )
     addTrailingSlash: bool = option(True, flag, "Whether a slash is added to the path.", group="request")
-    query: Mapping[str, str] = option({}, _query, "Parameters of each request.", _asQuery, group="request")
+    query: Mapping[str, str] = option(
+        {}, _query, "Parameters of each request.", _asQuery, isSecret=True, group="request"
+    )
     transports: tuple[str, ...] = option(
         TRANSPORTS, _transportNames, "Transports to use: the first one opens the session.", asTuple, group="transports"
     )
@@ -197,9 +204,15 @@ class ClientOptions:
     tryAllTransports: bool = option(
         False, flag, "Whether the next transport is tried if one opens no session.", group="transports"
     )
-    extraHeaders: Mapping[str, str] = option({}, _headers, "Headers of each request.", _asDict, group="request")
+    extraHeaders: Mapping[str, str] = option(
+        {}, _headers, "Headers of each request.", _asDict, isSecret=True, group="request"
+    )
     withCredentials: bool | CookieJar = option(
-        False, _credentials, "Whether cookies are kept and sent back, or the jar that keeps them.", group="request"
+        False,
+        _credentials,
+        "Whether cookies are kept and sent back, or the jar that keeps them.",
+        isSecret=True,
+        group="request",
     )
     requestTimeout: int | None = option(
         None,
@@ -285,10 +298,11 @@ class ClientOptions:
     )
 
     def __init__(self, **options: Unpack[ClientKeywords]) -> None:
-        for name in options:
+        shown = {name: _withoutSecrets(value) for name, value in options.items()}
+        for name, value in shown.items():
             if name in CURES:
-                raise OptionError(name, options.get(name), f"there is no such option; {CURES[name]}")
-        checkNames(options, ClientOptions)
+                raise OptionError(name, value, f"there is no such option; {CURES[name]}")
+        checkNames(shown, ClientOptions)
         # The fields hold what the converters make of what may be given.
         self.__attrs_init__(**options)  # type: ignore[arg-type]
         if self.resume and self.EIO != 4:

@@ -68,8 +68,10 @@ class PollingRequest:
         url = self._url = connecting.url(NAME, **more) if more else connecting.nextUrl()
         cookies = None if connecting.cookies is None else connecting.cookies.header(url)
         if cookies is not None:
+            # A request has one such header (RFC 6265, 5.4).
+            own = headers.getRawHeaders(b"cookie", ())
             headers = headers.copy()
-            headers.addRawHeader(b"Cookie", cookies)
+            headers.setRawHeaders(b"Cookie", [b"; ".join([*filter(None, own), cookies])])
         method = b"GET" if body is None else b"POST"
         # An agent of the application's may raise, and return something else.
         response: Deferred[Any] = maybeDeferred(agent.request, method, url.encode("ascii"), headers, body)

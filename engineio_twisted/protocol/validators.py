@@ -53,15 +53,24 @@ def option(
     validator: Validator | None,
     help: str,  # noqa: A002
     converter: Any = None,
+    *,
+    isSecret: bool = False,
     **metadata: str,
 ) -> Any:
     """
     Return the field of an option.
 
     @param help: one sentence that stands alone: the command line and the tables of the documentation show it.
+    @param isSecret: whether its value is left out of the representation of the options.
     @param metadata: C{group}, the heading under which these show it, and C{metavar}, what stands for its value there.
     """
-    return attrs.field(default=default, validator=validator, converter=converter, metadata={"help": help, **metadata})
+    return attrs.field(
+        default=default,
+        validator=validator,
+        converter=converter,
+        repr=not isSecret,
+        metadata={"help": help, **metadata},
+    )
 
 
 PartT = TypeVar("PartT")

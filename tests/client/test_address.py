@@ -81,6 +81,15 @@ def test_passwords() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://a/?token=secret#b", "http://a/?token=secret&sid=1", "ftp://a/?token=secret"])
+def test_secrets(url: str) -> None:
+    """A query may hold a secret: neither an error nor a representation shows it."""
+    with pytest.raises(OptionError) as caught:
+        addressOf(url, None, True, {})
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(addressOf("http://a/?token=secret", None, True, {"auth": "secret"}))
+
+
 def test_twoPaths() -> None:
     """A path in the URL and another as option is a contradiction."""
     with pytest.raises(OptionError, match="the URL has a path already, /a: give one of the two"):

@@ -8,9 +8,17 @@ from typing import Any
 import attrs
 import pytest
 from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.http_headers import Headers
 
 from engineio_twisted import OptionError
-from engineio_twisted.client import ClientKeywords, ClientOptions
+from engineio_twisted.client import (
+    Client,
+    ClientKeywords,
+    ClientOptions,
+    ClientSessionEndpoint,
+    FailedResponse,
+    Handshake,
+)
 
 
 def test_defaults() -> None:
@@ -118,8 +126,36 @@ def test_refused(given: Any, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_secrets() -> None:
-    """The value of a header may be a secret: an error doesn't show it."""
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"extraHeaders": {"Authorization": "Bearer secret\n"}},
+        {"extraHeaders": ["Authorization: secret"]},
+        {"query": {"token": "secret", "sid": "x"}},
+        {"query": {"token": "secret", "a": None}},
+        {"query": {"token": "secret", "a": "\ud800"}},
+        {"query": "token=secret"},
+        {"headers": {"Authorization": "secret"}},
+        {"passphrase": "secret"},
+        {"cookie": "io=secret"},
+    ],
+)
+def test_secrets(given: Any) -> None:
+    """What a header, a parameter or a cookie says may be a secret: an error doesn't show it."""
     with pytest.raises(OptionError) as caught:
-        ClientOptions(extraHeaders={"Authorization": "Bearer secret\n"})
+        ClientOptions(**given)
     assert "secret" not in str(caught.value)
+
+
+def test_secretsInRepresentations() -> None:
+    """Nor does a representation, which may stand in a log."""
+    headers, query = {"Authorization": "secret"}, {"token": "secret"}
+    options: dict[str, Any] = {"extraHeaders": headers, "query": query}
+    made = ClientOptions(**options)
+    assert "connectTimeout=20000" in repr(made)
+    response = FailedResponse(401, Headers({"Set-Cookie": ["io=secret"]}))
+    handshake = Handshake("secret", (), 1, 1, None, {})
+    endpoint = ClientSessionEndpoint("http://a/?token=secret", **options)
+    assert repr(endpoint) == "<ClientSessionEndpoint http://a/engine.io/>"
+    for each in (made, response, handshake, Client("http://a/?token=secret", **options)):
+        assert "secret" not in repr(each)

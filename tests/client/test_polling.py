@@ -933,6 +933,16 @@ class TestCookies:
         after = Polling(withCredentials=jar, url="http://server.test:3000").opened()
         assert after.gets[0].headers["cookie"] == "node=b; io=1"
 
+    def test_besidesOwn(self) -> None:
+        """A request has one such header: what the application sets, and behind it what is kept."""
+        polling = Polling(withCredentials=True, extraHeaders={"cookie": "own=1"})
+        polling.transport.open()
+        polling.get.answer(OPEN, Set_Cookie="io=1")
+        polling.send("x")
+        for request in (polling.get, polling.post):
+            assert request.headers["cookie"] == "own=1; io=1"
+            assert "own=1" in polling.gets[0].headers["cookie"]
+
     def test_notWithout(self) -> None:
         """They are ignored unless they are wanted."""
         polling = Polling()
