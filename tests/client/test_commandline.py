@@ -88,7 +88,7 @@ def test_proxies(text: str, expected: tuple[str, int, dict[str, str]]) -> None:
         (f"{URL} --eio 3 --resume", "--resume True: revision 3 has no resuming"),
         (f"{URL} --transport quic", "--transport ('quic',): expected a list of one or more of polling, websocket"),
         (f"{URL} --query token", "--query token: expected NAME=VALUE"),
-        (f"{URL} --query sid=1", "--query {'sid': '1'}: the parameter sid is the protocol's own"),
+        (f"{URL} --query sid=1", "--query sid: the parameter sid is the protocol's own"),
         (f"{URL} --header token", "--header token: expected NAME:VALUE"),
         (f"{URL} --header upgrade:x", "--header upgrade: the transports set this header"),
         (f"{URL}/a --path /b", "--path /b: the URL has a path already, /a"),

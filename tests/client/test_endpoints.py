@@ -200,7 +200,7 @@ def test_interfaces() -> None:
         ours, _ = stage.connected()
         for each in (ITransport, IConsumer, IPushProducer):
             verifyObject(each, ours.transport)
-        assert repr(stage.endpoint) == "<ClientSessionEndpoint http://127.0.0.1>"
+        assert repr(stage.endpoint) == "<ClientSessionEndpoint http://127.0.0.1/engine.io/>"
         assert ours.transport.socket.transport.name == "polling"
         ours.transport.loseConnection()
 
