@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from secrets import token_hex
 from typing import Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -273,15 +273,17 @@ class Terminal:
             self._console.pauseProducing()
             if self._connecting is not None:
                 self._connecting.cancel()
-            self._client.close().addCallback(self._over)
+            over = self._client.close().addCallback(self._sayWhy)
+            over.addErrback(lambda failure: _log.failure("The terminal tool failed", failure))
+            over.addCallback(lambda _: self._console.close())
+            over.addBoth(lambda _: self._finished.callback(self._exitCode or OK))
 
-    def _over(self, _: object) -> None:
+    def _sayWhy(self, _: object) -> None:
         if self._failure is not None:
             if self._plan.isJSON:
                 self._report(self._failure)
             else:
                 self.problem = asLine(self._failure)
-        self._console.close().addCallback(lambda _: self._finished.callback(self._exitCode or OK))
 
     def _report(self, happened: dict[str, Any]) -> None:
         self._console.print(asJSON(happened) if self._plan.isJSON else asLine(happened))
@@ -308,12 +310,16 @@ def runIn(reactor: Any, plan: Plan) -> int:
 
     def done(code: int) -> None:
         codes.append(code)
-        reactor.stop()
+
+    def start() -> None:
+        ended = maybeDeferred(terminal.run, console).addCallback(done)
+        ended.addErrback(lambda failure: _log.failure("The terminal tool failed", failure))
+        ended.addBoth(lambda _: reactor.stop())
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: reactor.callFromThread(terminal.interrupt))
     with standardConsole(terminal, reactor, clock) as console:
-        reactor.callWhenRunning(lambda: terminal.run(console).addCallback(done))
+        reactor.callWhenRunning(start)
         reactor.run(installSignalHandlers=False)
     if terminal.problem is not None and sys.stderr is not None:
         sys.stderr.write(f"{PROGRAM}: {terminal.problem}\n")
