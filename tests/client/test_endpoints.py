@@ -417,6 +417,28 @@ def test_reconnecting() -> None:
         stage.kit.advance(60)
 
 
+@TRANSPORTS
+def test_resuming(how: dict[str, Any]) -> None:
+    """A session that survives the loss of its connections is one stream: nothing of it is lost, doubled or moved."""
+    with scene(server={"resumeTimeout": 60000}, resume=True, **how) as stage:
+        ours, theirs = stage.connected()
+        for number in range(20):
+            for each in (ours, theirs):
+                each.transport.write(b"%d " % number)
+            if number % 5 == 2:
+                for connection in list(stage.kit._network.connections):
+                    connection.abortConnection()
+            if number % 5 == 4:
+                stage.kit.advance(10)
+        stage.kit.advance(30)
+        expected = b"".join(b"%d " % number for number in range(20))
+        assert (ours.received, theirs.received) == (expected, expected)
+        assert ours.ends == theirs.ends == []
+        ours.transport.loseConnection()
+        stage.kit.settle()
+        assert [type(each) for each in (*ours.ends, *theirs.ends)] == [ConnectionDone] * 2
+
+
 # Descriptions
 
 ENDPOINT: Any = None
