@@ -44,6 +44,7 @@ class Resumption:
     @ivar received: how many have come.
     @ivar suspended: how the session ends unless the client comes back; None while it has a connection.
     @ivar deadline: while it has none, what ends it.
+    @ivar again: after a return, what is to be sent again before anything else, each with its bytes; None when it was.
     @ivar owed: the packet of a heartbeat that waits to be sent; it gets its number when it is. None if none does.
     """
 
@@ -57,6 +58,7 @@ class Resumption:
         "_quarterPackets",
         "_receivedBytes",
         "acknowledged",
+        "again",
         "attempt",
         "deadline",
         "owed",
@@ -85,6 +87,7 @@ class Resumption:
         self.suspended: Closing | None = None
         self.deadline: Any = None
         self.owed: PacketType | None = None
+        self.again: deque[tuple[Packet, int]] | None = None
 
     def serves(self, attempt: int) -> bool:
         """Return whether a request of an attempt may be served: it is the present one, and there is a connection."""
@@ -215,8 +218,6 @@ class ResumableTransport:
     """
 
     owner: Any = None
-    # After a return, what is to be sent again; None when it was.
-    _again: deque[tuple[Packet, int]] | None = None
     # Whether it is no transport of the session any more, as the connection was lost.
     _isLost = False
     # Whether the session has ended it.
@@ -241,7 +242,7 @@ class ResumableTransport:
         """Whether it takes messages: not while there are some to send again, or half of the bounds is kept."""
         # Asked with each message: no call that can be spared.
         resumption = self._resumption
-        if self._again is None and len(resumption._kept) <= resumption._halfPackets:
+        if resumption.again is None and len(resumption._kept) <= resumption._halfPackets:
             isHeld = resumption.size > resumption._halfBytes
         else:
             isHeld = True
@@ -293,16 +294,13 @@ class ResumableTransport:
         return batch
 
     def _sendOwing(self, batch: list[Packet]) -> int:
-        """Send packets, by polling with what is owed; return how many of them were taken."""
+        """Send packets, by polling behind what is owed; return how many of them were taken."""
         resumption = self._resumption
         owed = resumption.owed
         if owed is None or not self._isBatched:
             return int(self._transport.send(batch))
         resumption.owed = None
-        taken = int(self._transport.send([*batch, self._numbered(owed)]))
-        if taken <= len(batch):
-            resumption.owed = owed
-        return min(taken, len(batch))
+        return int(self._transport.send([self._numbered(owed), *batch])) - 1
 
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         size = sizeOf(data) if utf8 is None else len(utf8)
@@ -379,11 +377,14 @@ class ResumableTransport:
 
         @param opening: what comes first.
         """
-        self._again = deque([*((each, 0) for each in opening), *self._resumption.kept()])
-        self._goOn()
+        self._resumption.again = deque([*((each, 0) for each in opening), *self._resumption.kept()])
+        self.goOn()
 
-    def _goOn(self) -> None:
-        again = self._again
+    def goOn(self) -> None:
+        """Send what is owed, and go on sending again what the other end hasn't got: this is the session's transport."""
+        if not self._isBatched:
+            self.sendOwed()
+        again = self._resumption.again
         while again and self.takesHeartbeats:
             batch: list[Packet] = []
             room = MOST_AT_ONCE
@@ -394,8 +395,9 @@ class ResumableTransport:
                 batch.append(packet)
             for _ in range(self._sendOwing(batch)):
                 again.popleft()
-        if not again:
-            self._again = None
+        # The client may have come back meanwhile.
+        if not again and self._resumption.again is again:
+            self._resumption.again = None
 
     # ITransportOwner
 
@@ -412,10 +414,8 @@ class ResumableTransport:
     def transportReady(self, transport: ITransport) -> None:
         if self.owner is None or self._isLost:
             return
-        if not self._isBatched:
-            self.sendOwed()
-        if self._again is not None:
-            self._goOn()
+        if self.owner.transport is self:
+            self.goOn()
         self.owner.transportReady(self)
         # By polling behind messages, with which it might have gone.
         self.sendOwed()
@@ -452,7 +452,7 @@ class ResumableTransport:
         if number is None:
             return
         resumption = self._resumption
-        if not resumption.mayHave(number, len(self._again or ())):
+        if not resumption.mayHave(number, len(resumption.again or ())):
             raise DecodeError(f"{number} messages acknowledged, of {resumption.sent} sent")
         wasFull = not resumption.isWritable
         resumption.acknowledge(number)

@@ -94,7 +94,7 @@ class Upgrade:
             session.transport.pauseReceiving()
         session._host.counters.sessionUpgraded(session, polling.name)
         if session._resumption is not None:
-            session.transport.sendOwed()
+            session.transport.goOn()
         session.emit("upgrade", session.transport)
         session.transportReady(session.transport)
 

@@ -403,6 +403,32 @@ def test_aPongThatWaitsInAnUpgrade() -> None:
     client.close(discard=True)
 
 
+def test_anUpgradeWhileMuchIsSentAgain() -> None:
+    """What a return hasn't sent again yet goes out on the WebSocket, before anything else; pongs don't wait for it."""
+    client = Client("polling", "websocket", upgrade=True, maxPacketsPerPayload=2).granted()
+    polling = client.last if client.last.name == "polling" else client.made[0]
+    for number in range(6):
+        polling.ready()
+        client.send(str(number))
+    polling.fail(FailureType.LOST, "lost")
+    client.clock.advance(0)
+    returning = client.last
+    returning.room = 2
+    client.returned(1)
+    assert returning.texts() == ["1", "2"]
+    returning.receive(PacketType.PING, "1")
+    client.send("6")
+    returning.ready(2)
+    assert returning.texts() == ["1", "2", "3"]
+    assert returning.sent[2].type is PacketType.PONG
+    client.answerProbe()
+    returning.paused()
+    assert client.transport.name == "websocket"
+    client.last.ready()
+    assert client.last.texts() == ["4", "5", "6"]
+    client.close(discard=True)
+
+
 def test_fromWebSocketToPolling() -> None:
     """A client that moved to WebSocket tries that first, then polling, and moves again."""
     client = Client("polling", "websocket", upgrade=True).granted()

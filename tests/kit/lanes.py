@@ -20,7 +20,7 @@ from engineio_twisted import listen
 from engineio_twisted.client import Client, ConnectionFailed
 
 from .chaos import DOWN, UP, Trouble, chaos
-from .wire import within
+from .wire import pause, within
 
 BURST = 40
 """Messages that an end sends at once, if they go out."""
@@ -88,7 +88,7 @@ class Stream:
     def __init__(self, outcome: Outcome, name: str, count: int, seed: int, changed: Callable[[], None]) -> None:
         self._outcome, self._name, self._count, self._seed = outcome, name, count, seed
         self._changed = changed
-        self._sent = self.arrived = 0
+        self._sent = self._turns = self.arrived = 0
 
     @property
     def isDone(self) -> bool:
@@ -100,7 +100,13 @@ class Stream:
         text = f"{number}:" + "é" * size
         return text if number % 3 else text.encode()
 
-    def send(self, socket: Any) -> None:
+    def turn(self, socket: Any) -> None:
+        """Send some messages; now and then receive nothing until the next turn."""
+        self._turns += 1
+        if self._turns % 16 == 7:
+            socket.pauseReceiving()
+        elif self._turns % 16 == 9:
+            socket.resumeReceiving()
         for _ in range(BURST):
             if self._sent >= self._count or not socket.isDrained:
                 return
@@ -147,6 +153,8 @@ async def run(lanes: Sequence[Lane], isResumed: bool, seed: int, seconds: float)
         await within(gatherResults(running, consumeErrors=True), "all messages", seconds)
     finally:
         await server.close()
+        # What waits for a later turn finds out then that nothing is left to do.
+        await pause(0.01)
     assert server.stats().sessions == {"polling": 0, "websocket": 0}
     outcome.resumed = server.stats().resumed
     return outcome
@@ -194,7 +202,7 @@ async def _session(
             done.callback(None)
 
     def begin(socket: Any, mine: Stream) -> None:
-        loop = LoopingCall(lambda: mine.send(socket))
+        loop = LoopingCall(lambda: mine.turn(socket))
         loops.append(loop)
         loop.start(INTERVAL)
 
