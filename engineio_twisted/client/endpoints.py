@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..protocol.errors import OptionError
-from ..session.streams import StreamTransport
+from ..session.streams import MESSAGE_SIZE, StreamTransport
 from .address import Address, addressOf
 from .client import Client
 from .options import ClientKeywords, ClientOptions
@@ -107,6 +107,10 @@ class ClientSessionTransport(StreamTransport):
 
     def __init__(self, socket: Client, isText: bool, address: Address, factory: IProtocolFactory) -> None:
         super().__init__(socket, isText)
+        handshake = socket.handshake
+        if handshake is not None and handshake.maxPayload is not None:
+            # By polling base64 makes four bytes of three.
+            self._messageSize = min(MESSAGE_SIZE, max(1, handshake.maxPayload // 4 * 3 - 3))
         self._address = address
         self._factory = factory
 

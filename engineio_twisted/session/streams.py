@@ -47,6 +47,7 @@ class StreamTransport(ABC):
 
     connected: bool = True
     disconnecting: bool = False
+    _messageSize = MESSAGE_SIZE
     _isAborted = False
     # There is a producer, which may write after loseConnection; it is one that is asked for more.
     _isProducing = False
@@ -77,7 +78,7 @@ class StreamTransport(ABC):
 
     def write(self, data: bytes) -> None:
         """
-        Send bytes: as one message, or, above 64 KiB, as several.
+        Send bytes: as one message, or, above 64 KiB or what the other end takes at once, as several.
 
         After L{loseConnection}, and when the session has ended, this does nothing.
 
@@ -92,7 +93,7 @@ class StreamTransport(ABC):
             if not self._isProducing:
                 return
             self._closeSoon()
-        size = MESSAGE_SIZE
+        size = self._messageSize
         message: str | bytes = data
         if self._decoder is not None:
             try:
@@ -102,8 +103,8 @@ class StreamTransport(ABC):
                 raise
             if not message.isascii():
                 # No character takes more than four bytes.
-                size //= 4
-        if len(data) <= MESSAGE_SIZE:
+                size = max(1, size // 4)
+        if len(data) <= self._messageSize:
             # An empty message would be one.
             if message:
                 self.socket.send(message)

@@ -180,6 +180,19 @@ def test_lines(how: dict[str, Any], text: bool) -> None:
 
 
 @TRANSPORTS
+@pytest.mark.parametrize("text", [False, True])
+def test_serverThatTakesLittle(how: dict[str, Any], text: bool) -> None:
+    """A stream has no messages: what is larger than the server takes at once goes out as several."""
+    with scene(text=text, server={"maxHttpBufferSize": 1000}, **how) as stage:
+        ours, theirs = stage.connected()
+        sent = "aé😀".encode() * 1000
+        ours.transport.write(sent)
+        stage.kit.settle()
+        assert theirs.received == sent
+        ours.transport.loseConnection()
+
+
+@TRANSPORTS
 def test_amp(how: dict[str, Any]) -> None:
     """Each end calls the other."""
     with scene(Calculator, Calculator, **how) as stage:
