@@ -337,16 +337,23 @@ class Client(ClientEvents, TransportOwner):
         assert self.handshake is not None
         assert self.handshake.maxPayload is not None
         limit = self.handshake.maxPayload
-        for packet in outbox.packets:
-            size = self._sizeInRequest(packet.data)
-            # A callback may have closed the session, which takes or drops what is buffered.
-            if size > limit and self._readyState is not _CLOSED and any(each is packet for each in outbox.packets):
-                error = MessageTooLarge(size, limit)
-                callback = outbox.drop(packet)
-                if callback is None:
-                    self.handlerFailed("send", (), Failure(error))
-                else:
-                    self._callHandler("send callback", callback, error)
+        sizes = [(each, self._sizeInRequest(each.data)) for each in outbox.packets]
+        tooLarge = [(each, size) for each, size in sizes if size > limit]
+        callbacks = outbox.drop([each for each, _ in tooLarge]) if tooLarge else []
+        isLogged = False
+        for (_, size), callback in zip(tooLarge, callbacks, strict=True):
+            error = MessageTooLarge(size, limit)
+            if self._readyState is _CLOSED:
+                # By a callback.
+                return
+            if callback is not None:
+                self._callHandler("send callback", callback, error)
+            elif isLogged:
+                self.emit("error", error)
+            else:
+                # One line: the server could have it filled with as many as there are messages.
+                isLogged = True
+                self.handlerFailed("send", (), Failure(error))
 
     # Receiving
 

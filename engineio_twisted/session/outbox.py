@@ -296,18 +296,19 @@ class Outbox:
         """Call no callback any more: what is buffered isn't sent. It can still be looked at."""
         self._callbacks = []
 
-    def drop(self, packet: Packet) -> SendCallback | None:
+    def drop(self, packets: Sequence[Packet]) -> list[SendCallback | None]:
         """
-        Drop one packet of what is buffered.
+        Drop some packets of what is buffered.
 
-        @return: its callback, which isn't called any more; None if it has none.
+        @return: the callback of each, which isn't called any more; None if it has none.
         """
-        self.packets = [each for each in self.packets if each is not packet]
-        self.size -= sizeOf(packet.data)
-        found = [callback for each, callback in self._callbacks if each is packet]
-        self._callbacks = [each for each in self._callbacks if each[0] is not packet]
+        dropped = {id(each) for each in packets}
+        self.packets = [each for each in self.packets if id(each) not in dropped]
+        self.size -= sum([sizeOf(each.data) for each in packets])
+        callbacks = {id(each): callback for each, callback in self._callbacks}
+        self._callbacks = [each for each in self._callbacks if id(each[0]) not in dropped]
         self._leaveIfEmpty()
-        return found[0] if found else None
+        return [callbacks.get(id(each)) for each in packets]
 
     def clear(self) -> None:
         """Drop what is buffered."""

@@ -245,6 +245,18 @@ class TestSending:
         assert [type(each[1]) for each in client.told if each[0] == "error"] == [MessageTooLarge]
         assert client.bufferedAmount == 0
 
+    def test_allTooLargeBeforeOpening(self, loggedErrors: list[Any], mayLog: None) -> None:
+        """A server that takes nothing fills no log; a callback that closes the session is the last one told."""
+        client = RiggedClient(**POLLING)
+        for _ in range(1000):
+            client.send("x")
+        client.send("y", lambda _: client.close(discard=True)).send("z", lambda _: client.told.append(("z",)))
+        client.connect().addErrback(lambda _: None)
+        client.last.open0(maxPayload=1)
+        assert client.names.count("error") == 1000
+        assert len(loggedErrors) == 1
+        assert client.names[-1] == "close"
+
     def test_revision3HasNoLimit(self) -> None:
         """A server that doesn't say how much it takes is sent everything."""
         client = RiggedClient(EIO=3, **WEBSOCKET).opened(maxPayload=None)
