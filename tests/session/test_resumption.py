@@ -27,18 +27,20 @@ class Wire:
     """
     A transport of one end of a connection.
 
-    @ivar room: how many packets it takes until it is ready again.
+    @param kind: C{socket} takes three packets until it is ready again, C{get} all at once, as an answer to a GET, and
+        C{post} two at once.
     """
 
     bufferedAmount = heldBytes = 0
 
-    def __init__(self, isPolled: bool) -> None:
-        self.name = "polling" if isPolled else "websocket"
-        self.isPolled = isPolled
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.name = "websocket" if kind == "socket" else "polling"
+        self.isPolled = kind == "get"
         self.out: deque[Packet] = deque()
         self.other: Wire | None = None
         self.owner: Any = None
-        self.room = 1 if isPolled else 3
+        self.room = 3
         self.isClosed = False
 
     @property
@@ -47,8 +49,9 @@ class Wire:
 
     def send(self, packets: Sequence[Packet]) -> int:
         assert packets
-        taken = len(packets) if self.isPolled else min(max(1, self.room), len(packets))
-        self.room = 0 if self.isPolled else max(0, self.room - taken)
+        most = {"socket": max(1, self.room), "get": len(packets), "post": 2}[self.kind]
+        taken = min(most, len(packets))
+        self.room = max(0, self.room - taken) if self.kind == "socket" else 0
         self.out.extend(packets[:taken])
         return taken
 
@@ -60,7 +63,7 @@ class Wire:
         return 0
 
     def ready(self) -> None:
-        self.room = 1 if self.isPolled else 3
+        self.room = 3
         if not self.isClosed:
             self.owner.transportReady(self)
 
@@ -162,8 +165,11 @@ class World:
     def ends(self) -> tuple[End, End]:
         return self.server, self.client
 
+    def newWires(self) -> tuple[Wire, Wire]:
+        return (Wire("get"), Wire("post")) if self.isPolled else (Wire("socket"), Wire("socket"))
+
     def connect(self) -> None:
-        self.wires = Wire(self.isPolled), Wire(False)
+        self.wires = self.newWires()
         for end, wire in zip(self.ends, self.wires, strict=True):
             end.begin(wire)
 
@@ -185,7 +191,7 @@ class World:
         client, server = self.client.resumption, self.server.resumption
         client.forget(self.client.held())
         assert server.mayHave(client.received)
-        self.wires = Wire(self.isPolled), Wire(False)
+        self.wires = self.newWires()
         self.server.begin(self.wires[0])
         server.forget(self.server.held())
         server.comeBack(self.attempt, client.received)
@@ -200,6 +206,20 @@ class World:
         self.client.transport.begin([])
         self.client.transportReady(self.client.transport)
 
+    def upgrade(self) -> None:
+        """Move to other transports when all that is on its way has arrived; nothing is lost."""
+        while any(each.out for each in self.wires):
+            for index in (0, 1):
+                self.deliver(index, 10**6)
+        self.isPolled = False
+        self.wires = self.newWires()
+        for end, wire in zip(self.ends, self.wires, strict=True):
+            end.transport = ResumableTransport(wire, end.resumption)
+            end.transport.owner = end
+        for end in self.ends:
+            end.transport.goOn()
+            end.transportReady(end.transport)
+
     def do(self, what: str, index: int, count: int) -> None:
         end = self.ends[index]
         if what == "send":
@@ -213,8 +233,10 @@ class World:
             end.transport.sendHeartbeat((PacketType.PING, PacketType.PONG)[index])
         elif what == "pause":
             end.pause()
-        elif what == "go on":
+        elif what == "go-on":
             end.resume()
+        elif what == "upgrade":
+            self.upgrade()
         else:
             self.comeBack(bool(count % 2))
         self.check()
@@ -242,7 +264,9 @@ class World:
 
 
 WHAT = st.tuples(
-    st.sampled_from(["send", "send", "deliver", "deliver", "ready", "heartbeat", "pause", "go on", "come back"]),
+    st.sampled_from(
+        ["send", "send", "deliver", "deliver", "ready", "heartbeat", "pause", "go on", "come back", "upgrade"]
+    ),
     st.integers(0, 1),
     st.integers(1, 6),
 )
@@ -268,8 +292,8 @@ def test_theModelCanFail() -> None:
         world.check()
 
 
-@pytest.mark.parametrize("isPolled", [False, True])
-def test_aTransportThatFails(isPolled: bool) -> None:
+@pytest.mark.parametrize("kind", ["socket", "get"])
+def test_aTransportThatFails(kind: str) -> None:
     """Whether the message went out isn't known: the connection counts as lost, and the caller hears of the error."""
     closed: list[Closing] = []
 
@@ -282,7 +306,7 @@ def test_aTransportThatFails(isPolled: bool) -> None:
             raise RuntimeError("out of order")
 
     end = Owner(BOUNDS[-1], BOUNDS[-1])
-    end.begin(Broken(isPolled))
+    end.begin(Broken(kind))
     with pytest.raises(RuntimeError):
         end.transport.sendMessage("a", None, True)
     with pytest.raises(RuntimeError):
