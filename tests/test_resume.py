@@ -483,6 +483,19 @@ def test_closedWhileSuspended(memory: Memory, how: str) -> None:
     assert [each[:2] for each in peer.events[1:]] == [("close", reason)]
 
 
+def test_countsWhileSuspended() -> None:
+    """A session that waits takes a place of C{maxSessions}, and needs no other to come back."""
+    memory = Memory(**OPTIONS, maxSessions=1)
+    peer = Peer(memory, "polling")
+    peer.ask(**peer.mine).lose()
+    assert [each[0] for each in peer.events] == ["suspend"]
+    assert status(peer.ask(resume="4.1000")) == 503
+    assert peer.comeBack("polling", 1, 0)[0].startswith("0{")
+    memory.server.close()
+    memory.end()
+    assert memory.clock.getDelayedCalls() == []
+
+
 def test_aHandlerOfSuspendThatCloses(memory: Memory) -> None:
     """A session may end when it would wait, or be replaced: no return is answered then."""
     peer = Peer(memory, "polling")

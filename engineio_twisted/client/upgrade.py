@@ -8,6 +8,7 @@ from typing import Any
 from ..interfaces import LEFT, Closing
 from ..protocol.packet import PROBE, Packet, PacketType, excerpt
 from ..session.states import Input, UpgradeState
+from ..session.suspension import isSuspended
 from ..session.upgrade import Upgrade
 from .errors import ConnectionFailed, FailureType
 
@@ -99,7 +100,12 @@ class ClientUpgrade(Upgrade):
         isPausing = session._upgradeState is UpgradeState.PROBED
         super().abandon(closing)
         if closing is LEFT:
-            milliseconds = session.opts.upgradeTimeout
-            description = f"the upgrade took longer than upgradeTimeout, {milliseconds} ms"
-            failure = self._failure or ConnectionFailed(FailureType.TIMEOUT, description, self.candidate.name)
-            session._upgradeFailed(failure, isPausing)
+            session._upgradeFailed(self._failure or self._whyAbandoned(), isPausing)
+
+    def _whyAbandoned(self) -> ConnectionFailed:
+        session = self._session
+        if isSuspended(session):
+            description = f"polling has failed: {session._resumption.suspended.description}"
+            return ConnectionFailed(FailureType.LOST, description, session.transport.name)
+        description = f"the upgrade took longer than upgradeTimeout, {session.opts.upgradeTimeout} ms"
+        return ConnectionFailed(FailureType.TIMEOUT, description, self.candidate.name)

@@ -522,6 +522,15 @@ def test_handlersInALoss(event: str, does: str, how: str) -> None:
     assert client.clock.getDelayedCalls() == []
 
 
+def test_lostInAnUpgrade() -> None:
+    """What moved is given up, and why is said."""
+    client = Client("polling", "websocket", upgrade=True).granted()
+    client.made[0].fail(FailureType.LOST, "cut")
+    [(_, failure)] = [each for each in client.told if each[0] == "upgradeError"]
+    assert (failure.type, failure.description, failure.transport) == ("lost", "polling has failed: cut", "polling")
+    client.close(discard=True)
+
+
 def test_closedByAnObserver(client: Client) -> None:
     """An observer may close the session that it is told of, and no other event comes behind that."""
 
