@@ -1024,6 +1024,75 @@ class TestProbe:
             assert "upgrade" in story.names()
 
 
+def revision3(*packets: bytes) -> bytes:
+    """A payload of revision 3."""
+    return b"".join(b"%d:%b" % (len(each.decode()), each) for each in packets)
+
+
+OLD_PAYLOADS: dict[str, tuple[bytes, str]] = {
+    "a length too long": (b"4:4one99:4two", "text/plain"),
+    "no length": (b"4:4one:4two", "text/plain"),
+    "a length that is none": (b"4:4onex:4two", "text/plain"),
+    "a length of many digits": (b"4:4one" + b"9" * 5_000 + b":4two", "text/plain"),
+    "a length that is negative": (b"4:4one-1:4two", "text/plain"),
+    "of revision 4": (b"4one\x1e4two", "text/plain"),
+    "binary, cut": (b"\x00\x04\xff4one\x01\x09\xff\x04", "application/octet-stream"),
+    "binary, without a length": (b"\x00\x04\xff4one\x01\xff\x04", "application/octet-stream"),
+    "binary, an endless length": (b"\x00\x04\xff4one\x01" + b"\x09" * 5_000, "application/octet-stream"),
+    "binary, of another kind": (b"\x00\x04\xff4one\x07\x01\xff\x04", "application/octet-stream"),
+}
+"""Payloads of revision 3 that are none, some of them behind a message."""
+
+
+class TestRevision3:
+    """An old server."""
+
+    @pytest.mark.parametrize("row", ids(OLD_PAYLOADS))
+    def test_payload(self, row: tuple[bytes, str]) -> None:
+        """A payload that is none ends the session."""
+        server = ScriptedServer([answer(revision3(OPEN)), answer(row[0], kind=row[1])])
+        with telling(server, EIO=3) as story:
+            story.connect()
+            story.advance(4)
+            assert story.client.readyState == "closed", story.happened
+            assert story.client.failure.type == FailureType.PARSE
+            assert story.messages() in ([], ["one"])
+            assert story.isQuiet, story.left()
+
+    @pytest.mark.parametrize("packet", ids(BAD_OPENINGS))
+    def test_openPacket(self, packet: bytes) -> None:
+        """An open packet that is wrong, as in revision 4."""
+        with telling(ScriptedServer([answer(revision3(packet))]), EIO=3) as story:
+            story.connect()
+            assertRefused(story, FailureType.HANDSHAKE, "open packet|sid|upgrades|ping|maxPayload", "polling")
+
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    def test_noPong(self, transport: str) -> None:
+        """A server that answers no ping is given up."""
+        socket = WEBSOCKET + frame(OPEN.decode())
+        with telling(
+            ScriptedServer([answer(revision3(OPEN))], webSockets=[socket]), transports=[transport], EIO=3
+        ) as story:
+            story.connect()
+            story.advance(GIVES_UP_AFTER - 1)
+            assert story.client.readyState == "open"
+            assert [*story.server.texts(), *story.server.bodies()] in ([b"2"], [b"1:2"])
+            story.advance(10)
+            assert story.all("close")[0][0] == "ping timeout"
+            assert story.client.failure.type == FailureType.TIMEOUT
+
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    def test_pings(self, transport: str) -> None:
+        """It is the client that pings: a server that does is none of that revision."""
+        socket = WEBSOCKET + frame(OPEN.decode()) + frame("2")
+        server = ScriptedServer([answer(revision3(OPEN)), answer(revision3(b"2"))], webSockets=[socket])
+        with telling(server, transports=[transport], EIO=3) as story:
+            story.connect()
+            story.advance(4)
+            assert story.client.readyState == "closed"
+            assert story.all("close")[0] == ("transport error", "invalid heartbeat direction")
+
+
 class TestFloods:
     """A server that sends without end what costs it little."""
 
