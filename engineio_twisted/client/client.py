@@ -51,6 +51,9 @@ MAX_UPGRADE_RETRY = 600.0
 STANDSTILL_GRACE = 2.0
 """Seconds in which a ping may be read that came while the machine stood still, before the session ends."""
 
+_FAILURES = {CloseReason.PING_TIMEOUT: FailureType.TIMEOUT, CloseReason.TRANSPORT_ERROR: FailureType.PARSE}
+"""What has failed if the heartbeat ends a session, by the reason: it didn't come, or not from that end."""
+
 
 class Client(ClientEvents, TransportOwner):
     """
@@ -395,6 +398,9 @@ class Client(ClientEvents, TransportOwner):
                     failure or ConnectionFailed(FailureType.CLOSED, closing.description, self.transport.name)
                 )
                 return
+            if failure is None and closing.reason is CloseReason.PARSE_ERROR:
+                # The packet was one, and what it says can't be.
+                failure = ConnectionFailed(FailureType.PARSE, closing.description, transport.name)
             if self.failure is None:
                 self.failure = failure
             closing = closing._replace(isLoss=isLoss(failure))
@@ -533,9 +539,9 @@ class Client(ClientEvents, TransportOwner):
             self._returning.stop()
         self._untried = []
         ending = self._ending
-        if ending is not None and ending.reason is CloseReason.PING_TIMEOUT and self.failure is None:
+        if ending is not None and ending.reason in _FAILURES and self.failure is None:
             description = ending.closing.description
-            self.failure = ConnectionFailed(FailureType.TIMEOUT, description, self.transport.name)
+            self.failure = ConnectionFailed(_FAILURES[ending.reason], description, self.transport.name)
         self._host.ends.add(self, (Client._tell,))
 
     def _tell(self) -> None:

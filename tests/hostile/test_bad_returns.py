@@ -196,7 +196,8 @@ def test_acknowledgement(packet: str, transport: str) -> None:
         story.advance(4)
         if packet in ACKNOWLEDGEMENTS:
             assert story.client.readyState == "closed", story.happened
-            assert story.all("close")[0][0] in ("parse error", "transport error")
+            assert story.all("close")[0][0] == "parse error"
+            assert story.client.failure.type == FailureType.PARSE
             assert "suspend" not in story.names()
             assert story.isQuiet, story.left()
         else:

@@ -800,6 +800,7 @@ class TestOpenOnPolling:
             story.connect()
             story.advance(4)
             assert story.client.readyState == "closed", story.happened
+            assert story.client.failure.type == FailureType.PARSE
             assert story.messages() == []
             assert story.isQuiet, story.left()
 
@@ -885,6 +886,7 @@ class TestOpenOnWebSocket:
             story.connect()
             story.advance(4)
             assert story.client.readyState == "closed", story.happened
+            assert story.client.failure.type == FailureType.PARSE
             assert story.messages() == []
             assert story.isQuiet, story.left()
 
@@ -1090,7 +1092,8 @@ class TestRevision3:
             story.connect()
             story.advance(4)
             assert story.client.readyState == "closed"
-            assert story.all("close")[0] == ("transport error", "invalid heartbeat direction")
+            assertEnded(story, FailureType.PARSE, "transport error")
+            assert story.all("close")[0][1] == "invalid heartbeat direction"
 
 
 class TestFloods:
