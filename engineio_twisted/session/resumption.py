@@ -452,12 +452,15 @@ class ResumableTransport:
         if number is None:
             return
         resumption = self._resumption
+        if number < resumption.acknowledged and self.owner.transport is not self:
+            # After an upgrade what comes on the WebSocket may overtake what came before it.
+            return
         if not resumption.mayHave(number, len(resumption.again or ())):
             raise DecodeError(f"{number} messages acknowledged, of {resumption.sent} sent")
         wasFull = not resumption.isWritable
         resumption.acknowledge(number)
         if wasFull and resumption.isWritable:
-            self.owner.transportReady(self)
+            self.owner.transportReady(self.owner.transport)
 
     def transportDelivered(self, transport: ITransport) -> None:
         self.owner.transportDelivered(self)

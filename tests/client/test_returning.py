@@ -429,6 +429,25 @@ def test_anUpgradeWhileMuchIsSentAgain() -> None:
     client.close(discard=True)
 
 
+def test_anAcknowledgementThatIsOvertaken() -> None:
+    """What came by polling may wait behind the upgrade; the WebSocket may say more by then."""
+    client = Client("polling", "websocket", upgrade=True).granted()
+    polling = client.made[0]
+    client.send("a")
+    polling.ready()
+    client.send("b")
+    polling.isDelivering = True
+    client.answerProbe()
+    polling.paused()
+    client.last.receive(PacketType.NOOP, "2")
+    polling.receive(PacketType.NOOP, "1")
+    assert (client.heard, client.bufferedAmount) == ([], 0)
+    polling.isDelivering = False
+    polling.owner.transportDelivered(polling)
+    client.last.receive(PacketType.NOOP, "1")
+    assert [each[:2] for each in client.heard] == [("close", "parse error")]
+
+
 def test_fromWebSocketToPolling() -> None:
     """A client that moved to WebSocket tries that first, then polling, and moves again."""
     client = Client("polling", "websocket", upgrade=True).granted()
