@@ -65,20 +65,23 @@ class PollingRequest:
         timeout = connecting.opts.requestTimeout
         if timeout is not None:
             self._timeout = connecting.timeouts.callLater(timeout / 1000, self._tooLate, timeout)
-        url = self._url = connecting.url(NAME, **more) if more else connecting.nextUrl()
-        cookies = None if connecting.cookies is None else connecting.cookies.header(url)
+        self._url = connecting.url(NAME, **more) if more else connecting.nextUrl()
+        # An agent of the application's may raise, and return something else; and so may a jar.
+        response: Deferred[Any] = maybeDeferred(self._request, agent, headers, body)
+        self._response = response
+        response.addCallbacks(self._responded, self._failed)
+        # Its response may be none.
+        response.addErrback(self._failed)
+
+    def _request(self, agent: Any, headers: Headers, body: bytes | None) -> Any:
+        url, jar = self._url, self._connecting.cookies
+        cookies = None if jar is None else jar.header(url)
         if cookies is not None:
             # A request has one such header (RFC 6265, 5.4).
             own = headers.getRawHeaders(b"cookie", ())
             headers = headers.copy()
             headers.setRawHeaders(b"Cookie", [b"; ".join([*filter(None, own), cookies])])
-        method = b"GET" if body is None else b"POST"
-        # An agent of the application's may raise, and return something else.
-        response: Deferred[Any] = maybeDeferred(agent.request, method, url.encode("ascii"), headers, body)
-        self._response = response
-        response.addCallbacks(self._responded, self._failed)
-        # Its response may be none.
-        response.addErrback(self._failed)
+        return agent.request(b"GET" if body is None else b"POST", url.encode("ascii"), headers, body)
 
     @property
     def bodySize(self) -> int:

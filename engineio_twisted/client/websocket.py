@@ -95,9 +95,16 @@ class ClientWebSocketTransport(WebSocketTransport):
         opts = connecting.opts
         self._isGone = False
         self._timer = connecting.timeouts.callLater(opts.connectTimeout / 1000, self._timedOut)
+        try:
+            headers = self._headers()
+        except Exception as error:
+            # A jar of the application's may raise anything.
+            self._fail(failureOf(error, self.name))
+            self.gone()
+            return
         request = OpeningRequest(
             connecting.target(self.name, **parameters),
-            self._headers(),
+            headers,
             opts.protocols,
             opts.perMessageDeflate,
             opts.maxHttpBufferSize,
@@ -168,7 +175,10 @@ class ClientWebSocketTransport(WebSocketTransport):
         cancel(self._timer)
         cookies = self._connecting.cookies
         if cookies is not None:
-            cookies.store(self._connecting.url(self.name), head.headers.getRawHeaders(b"set-cookie", ()))
+            try:
+                cookies.store(self._connecting.url(self.name), head.headers.getRawHeaders(b"set-cookie", ()))
+            except Exception as error:
+                self._fail(failureOf(error, self.name))
 
     def refused(self, head: ResponseHead, body: bytes) -> None:
         self._fail(failureOfResponse(head.status, head.headers, body, self.name))

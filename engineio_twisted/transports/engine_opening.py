@@ -304,12 +304,15 @@ class Opening(protocol.Protocol):
             self._fail(f"it begins with {raw[:40]!r}", None)
         elif head.status == 101:
             self._receiver.responded(head)
-            self._switch(head)
+            # That may give up.
+            if not self._isOver:
+                self._switch(head)
         elif head.status >= 200:
             self._receiver.responded(head)
-            self._head = head
-            self._timer = steadyClock(self._clock).callLater(BODY_TIMEOUT, self._refuse)
-            self._readBody()
+            if not self._isOver:
+                self._head = head
+                self._timer = steadyClock(self._clock).callLater(BODY_TIMEOUT, self._refuse)
+                self._readBody()
         # Otherwise the response is still to come (RFC 9110, 15.2).
 
     def _switch(self, head: ResponseHead) -> None:

@@ -21,7 +21,7 @@ from engineio_twisted.interfaces import LEFT, Closing, ITransport
 from engineio_twisted.protocol.errors import CloseReason, SessionClosing
 from engineio_twisted.protocol.packet import Packet, PacketType
 
-from ..kit.client_agents import FORCED, Polling
+from ..kit.client_agents import FORCED, BrokenJar, Polling
 from ..kit.client_servers import OPEN
 from ..kit.engines import everyMessageTakesATurn
 from ..kit.turns import turn
@@ -942,6 +942,25 @@ class TestCookies:
         for request in (polling.get, polling.post):
             assert request.headers["cookie"] == "own=1; io=1"
             assert "own=1" in polling.gets[0].headers["cookie"]
+
+    @pytest.mark.parametrize("broken", ["add", "extract"])
+    @pytest.mark.parametrize("isOpen", [False, True])
+    def test_brokenJar(self, broken: str, isOpen: bool) -> None:
+        """A jar that raises ends the transport, with what it raised."""
+        jar = BrokenJar()
+        polling = Polling(withCredentials=jar)
+        if isOpen:
+            polling.opened()
+            jar.broken = broken
+            polling.get.begin(Set_Cookie="a=1") if broken == "extract" else polling.send("x")
+        else:
+            jar.broken = broken
+            polling.transport.open()
+            if broken == "extract":
+                polling.get.begin(Set_Cookie="a=1")
+        assert polling.failure.description == "the jar is broken"
+        assert len(polling.owner.closings) == 1
+        polling.assertGone()
 
     def test_notWithout(self) -> None:
         """They are ignored unless they are wanted."""

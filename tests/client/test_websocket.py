@@ -24,6 +24,7 @@ from engineio_twisted.protocol.errors import CloseReason
 from engineio_twisted.transports.engine_client import engineOn
 from engineio_twisted.transports.engine_opening import BODY_TIMEOUT, MAX_HEAD
 
+from ..kit.client_agents import BrokenJar
 from ..kit.client_servers import (
     DEFLATED,
     OPEN,
@@ -192,6 +193,18 @@ def test_cookies() -> None:
         for headers in ({}, {}, {}, {"cookie": "own=1"})
     ]
     assert sent == [None, "node=7", "node=7; a=b; e=\xe9", "own=1; node=7; a=b; e=\xe9"]
+
+
+@pytest.mark.parametrize("response", [SWITCHING, b"HTTP/1.1 503 Busy\r\n"])
+@pytest.mark.parametrize("broken", ["add", "extract"])
+def test_brokenJar(broken: str, response: bytes) -> None:
+    """A jar that raises ends the transport, with what it raised, and nothing is left."""
+    jar = BrokenJar()
+    jar.broken = broken
+    play = Play(response + b"Set-Cookie: a=b\r\n\r\n", withCredentials=jar).open()
+    assert play.failed().description == "the jar is broken"
+    play.transport.close(LEFT)
+    assert play.isGone()
 
 
 # The response

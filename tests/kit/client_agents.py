@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -220,3 +221,23 @@ class Polling:
         assert self.gone == [None]
         assert all(each.deferred.called for each in self.agent.requests)
         assert self.clock.getDelayedCalls() == []
+
+
+class BrokenJar(CookieJar):
+    """
+    A jar of an application's that raises.
+
+    @ivar broken: the method that does.
+    """
+
+    broken = ""
+
+    def add_cookie_header(self, request: Any) -> None:
+        if self.broken == "add":
+            raise RuntimeError("the jar is broken")
+        super().add_cookie_header(request)
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        if self.broken == "extract":
+            raise RuntimeError("the jar is broken")
+        super().extract_cookies(response, request)
