@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -318,6 +318,14 @@ def authority(name: str, days: int = 1) -> tuple[Certificate, PrivateCertificate
 
 class TestTLS:
     """TLS that fails."""
+
+    @pytest.fixture(autouse=True)
+    def turn(self) -> Iterator[None]:
+        """Let what writes to TLS have the turn of the running reactor that it has asked for."""
+        from twisted.internet import reactor
+
+        yield
+        pytest_twisted.blockon(deferLater(reactor, 0))  # type: ignore[arg-type]
 
     def encrypted(self, server: ScriptedServer, certificate: PrivateCertificate) -> Any:
         return TLSMemoryBIOFactory(certificate.options(), False, server, server.clock)
