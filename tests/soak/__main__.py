@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -77,12 +78,24 @@ class Program:
             return self.process.wait()
 
 
+SUMS = ("sessions", "opened", "upgraded", "mostLive", "pings", "sent", "received", "problemCount")
+
+
 def run(port: int, first: int, seconds: float) -> Measured:
-    load = Program("-m", "tests.soak.load", port, SEED, first, seconds, RATE)
+    """Run the clients of both kinds, and return what came of them together."""
+    loads = [Program("-m", f"tests.soak.{each}", port, SEED, first, seconds, RATE) for each in ("load", "clients")]
     try:
-        return load.read()
+        one, other = (each.read() for each in loads)
     finally:
-        load.end()
+        for each in loads:
+            each.end()
+    return {
+        **one,
+        **{name: one[name] + other[name] for name in (*SUMS, "problems")},
+        "ends": Counter(one["ends"]) + Counter(other["ends"]),
+        "ways": one["ways"] | other["ways"],
+        "longest": max(one["longest"], other["longest"]),
+    }
 
 
 COUNTS = (
@@ -142,7 +155,7 @@ def main(*server: str) -> int:
         warm = run(port, 0, WARM_SECONDS)
         before = settled(program, idle)
         print(f"warm: {warm['sessions']} sessions; {before['memory']} KiB", flush=True)
-        load = run(port, warm["sessions"], SECONDS)
+        load = run(port, warm["next"], SECONDS)
         after = settled(program, idle)
     finally:
         status = program.end()

@@ -142,6 +142,14 @@ class Plan:
     isSocketIO: bool
 
     @property
+    def isOurs(self) -> bool:
+        """Whether a client of the package has it: it does nothing wrong, and costs more than one of L{.load}."""
+        # What is sent to a server that closes is refused, and a client whose POST is refused polls no more.
+        isRefused = self.end == "server early" and self.way != "websocket"
+        behaves = self.end in COMPLETE and not self.failures and not isRefused
+        return behaves and not self.isSocketIO and self.serial % 4 == 0
+
+    @property
     def query(self) -> str:
         """What the server has to know of it."""
         end = self.end.replace(" ", "+")

@@ -140,6 +140,7 @@ class WorkerLoad(Load):
     """
 
     sessionType = WorkerSession
+    hasAll = True
 
     def __init__(self, kind: str, port: int, seed: int) -> None:
         super().__init__(port, seed)
