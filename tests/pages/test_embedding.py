@@ -75,43 +75,43 @@ async def echoes(client: Run, url: str, transports: list[str], **options: Any) -
 
 
 @pytest.mark.node
-@overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_tree(example: Start, client: Run, transports: list[str]) -> None:
+async def test_tree(example: Start, client: Run) -> None:
     """In a tree of resources: sessions, and the files beside them."""
     here = example("tree")
-    await echoes(client, here.url, transports)
-    assert "<title>Embedding</title>" in await ask(here.url)
+    for transports in TRANSPORTS.values():
+        await echoes(client, here.url, transports)
+        assert "<title>Embedding</title>" in await ask(here.url)
 
 
 @pytest.mark.node
-@overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_klein(example: Start, client: Run, transports: list[str]) -> None:
+async def test_klein(example: Start, client: Run) -> None:
     """As a route of Klein: sessions, which other routes count, and to which they send."""
     here = example("klein_app", needs="klein")
-    await echoes(client, here.url, transports)
-    listener = client(here.url, "listen", transports, last="from a route")
-    await listener.saw("upgrade" if len(transports) > 1 else "open")
-    assert await ask(here.url) == "1 sessions are open"
-    assert await ask(urljoin(here.url, "/say/from%20a%20route"), b"") == "told 1"
-    await listener.finish()
-    assert listener.messages == ["from a route"]
+    for transports in TRANSPORTS.values():
+        await echoes(client, here.url, transports)
+        listener = client(here.url, "listen", transports, last="from a route")
+        await listener.saw("upgrade" if len(transports) > 1 else "open")
+        assert await ask(here.url) == "1 sessions are open"
+        assert await ask(urljoin(here.url, "/say/from%20a%20route"), b"") == "told 1"
+        await listener.finish()
+        assert listener.messages == ["from a route"]
 
 
 @pytest.mark.node
-@overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_flask(example: Start, client: Run, transports: list[str]) -> None:
+async def test_flask(example: Start, client: Run) -> None:
     """Beside a WSGI application, whose threads ask about sessions, and send to them."""
     here = example("flask_app", needs="flask")
-    await echoes(client, here.url, transports)
-    listener = client(here.url, "listen", transports, last="from a thread")
-    await listener.saw("upgrade" if len(transports) > 1 else "open")
-    assert await ask(urljoin(here.url, "/sessions")) == "1 sessions are open"
-    assert await ask(urljoin(here.url, "/say"), b"from a thread") == "sent"
-    await listener.finish()
-    assert listener.messages == ["from a thread"]
+    for transports in TRANSPORTS.values():
+        await echoes(client, here.url, transports)
+        listener = client(here.url, "listen", transports, last="from a thread")
+        await listener.saw("upgrade" if len(transports) > 1 else "open")
+        assert await ask(urljoin(here.url, "/sessions")) == "1 sessions are open"
+        assert await ask(urljoin(here.url, "/say"), b"from a thread") == "sent"
+        await listener.finish()
+        assert listener.messages == ["from a thread"]
 
 
 def encrypted(certificate: tuple[Path, Path]) -> tuple[str, dict[str, str]]:
@@ -122,15 +122,13 @@ def encrypted(certificate: tuple[Path, Path]) -> tuple[str, dict[str, str]]:
 
 @pytest.mark.node
 @pytest.mark.parametrize("name", ["tls", "http2"])
-@overEveryTransport
 @pytest_twisted.ensureDeferred
-async def test_tls(
-    example: Start, client: Run, certificate: tuple[Path, Path], transports: list[str], name: str
-) -> None:
+async def test_tls(example: Start, client: Run, certificate: tuple[Path, Path], name: str) -> None:
     """Over TLS, for a client that checks the certificate; also where HTTP/2 is offered to those who speak it."""
     endpoint, trusting = encrypted(certificate)
     here = example(name, endpoint)
-    await echoes(client, here.url, transports, **trusting)
+    for transports in TRANSPORTS.values():
+        await echoes(client, here.url, transports, **trusting)
 
 
 @pytest.mark.node
