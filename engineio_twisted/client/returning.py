@@ -61,14 +61,9 @@ def readGrant(handshake: Handshake) -> Grant | None:
     @raise ConnectionFailed: the open packet says nothing that it could.
     """
     try:
-        grant = granted(handshake.extra)
+        return granted(handshake.extra)
     except DecodeError as error:
         raise ConnectionFailed(FailureType.HANDSHAKE, str(error)) from None
-    if grant is not None and grant.timeout > MAX_TIME:
-        raise ConnectionFailed(
-            FailureType.HANDSHAKE, f"open packet with resume, timeout {grant.timeout}: expected up to {MAX_TIME}"
-        )
-    return grant
 
 
 class Returning:
@@ -88,7 +83,7 @@ class Returning:
         opts = client.opts
         self._client = client
         own = Bounds(opts.maxBufferedPackets, opts.maxBufferedBytes)
-        self.resumption: Resumption = Resumption(own, grant.bounds, grant.timeout)
+        self.resumption: Resumption = Resumption(own, grant.bounds, min(grant.timeout, MAX_TIME))
         self.candidate: Any = None
         self._tries = 0
         # What both ends had at the last loss.
