@@ -431,11 +431,8 @@ class Client(ClientEvents, TransportOwner):
         if self._overdue is not None:
             cancel(self._overdue)
             self._overdue = None
-            self._host.clock.callLater(0, self._flushLater)
-
-    def _flushLater(self) -> None:
-        if self._readyState is not _CLOSED:
-            self.flush()
+            # In a later turn, unless the session ends in this one.
+            self.callLater(0, self.flush)
 
     def _stoodStill(self) -> None:
         """Leave the connection, as nothing came from the server while this machine stood still, nor since."""

@@ -381,6 +381,21 @@ class TestStandstill:
         assert client.last.texts() == ["late", "later", "on"]
         assert client.readyState == "open"
 
+    def test_endsWithThePing(self) -> None:
+        """If the session ends in the turn in which the ping is read, nothing of it is left in the reactor."""
+        client = self.stoodStill()
+        client.last.receive(PacketType.PING)
+        client.close(discard=True)
+        client.resumeReceiving()
+        assert client.clock.getDelayedCalls() == []
+
+    def test_endsBeforeThePing(self) -> None:
+        """Nor is anything if it ends before, and the application goes on with it."""
+        client = self.stoodStill()
+        client.close(discard=True)
+        client.resumeReceiving()
+        assert client.clock.getDelayedCalls() == []
+
 
 class TestUpgrade:
     """The move from polling to WebSocket."""
