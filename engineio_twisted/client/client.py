@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.python.failure import Failure
 
 from ..clock import cancel
 from ..ends import attempt
@@ -16,21 +14,19 @@ from ..interfaces import LEFT, Closing, ITransport
 from ..logs import beginningOfId
 from ..protocol.errors import CloseReason, HTTPRefusal
 from ..protocol.packet import Packet, PacketType
-from ..session.base import checkCallback
 from ..session.heartbeats import Heartbeats
-from ..session.outbox import HEARTBEATS, Message, SendCallback, messageOf, messagesOf, sizeOf
-from ..session.owner import TransportOwner
+from ..session.outbox import HEARTBEATS
 from ..session.states import Input, ReadyState, change
 from ..session.suspension import isSuspended
 from .connecting import Connecting
-from .errors import ConnectionFailed, FailureType, MessageTooLarge
-from .events import CLIENT_EVENTS, ClientEvents
+from .errors import ConnectionFailed, FailureType
+from .events import CLIENT_EVENTS
 from .handshake import Handshake, readHandshake
 from .host import ClientHost, Nowhere, clockOfStandstill
 from .options import ClientKeywords, ClientOptions
-from .payloads import postedSize
 from .polling import PollingTransport
 from .returning import Returning, asking, isLoss, readGrant
+from .sending import ClientSender
 from .upgrade import ClientUpgrade, forget, isRemembered, remember
 from .websocket import ClientWebSocketTransport
 
@@ -48,14 +44,11 @@ UPGRADE_RETRY = 30.0
 MAX_UPGRADE_RETRY = 600.0
 """Seconds between two upgrades that are tried at most."""
 
-STANDSTILL_GRACE = 2.0
-"""Seconds in which a ping may be read that came while the machine stood still, before the session ends."""
-
 _FAILURES = {CloseReason.PING_TIMEOUT: FailureType.TIMEOUT, CloseReason.TRANSPORT_ERROR: FailureType.PARSE}
 """What has failed if the heartbeat ends a session, by the reason: it didn't come, or not from that end."""
 
 
-class Client(ClientEvents, TransportOwner):
+class Client(ClientSender):
     """
     One session with a server of Engine.IO, from the end that opens it.
 
@@ -74,8 +67,6 @@ class Client(ClientEvents, TransportOwner):
     @ivar failure: the L{ConnectionFailed} that ended the session, or kept it from opening; None if nothing failed.
     """
 
-    # The time, as it goes on while the machine sleeps.
-    _standstill: Callable[[], float]
     _kind = "Client"
     _peer = "server"
     _closedHere = CLOSED_BY_CLIENT
@@ -83,10 +74,8 @@ class Client(ClientEvents, TransportOwner):
 
     def __init__(self, url: str, *, reactor: Any = None, **options: Unpack[ClientKeywords]) -> None:
         self.opts: ClientOptions = ClientOptions(**options)
-        self._connecting = connecting = Connecting(url, self.opts, reactor)
-        super().__init__("", ClientHost(self, connecting), Nowhere(), self.opts.EIO)
-        self.handshake: Handshake | None = None
-        self.failure: ConnectionFailed | None = None
+        self._connecting = Connecting(url, self.opts, reactor)
+        super().__init__("", ClientHost(self, self._connecting), Nowhere(), self.opts.EIO)
         self._result: Deferred[Client] | None = None
         # The names of the transports that are still to be tried.
         self._untried: list[str] = []
@@ -99,11 +88,6 @@ class Client(ClientEvents, TransportOwner):
         # Connections that aren't gone, and who waits for that.
         self._connections = 0
         self._waitingForEnd: list[Deferred[None]] = []
-        # When a ping is overdue, by that clock; and what ends the session then, while nothing is sent.
-        self._heardUntil = inf
-        self._overdue: IDelayedCall | None = None
-        # Characters of a message that no limit of the server's can refuse.
-        self._surelyTaken = inf
 
     @property
     def isPinging(self) -> bool:
@@ -225,10 +209,7 @@ class Client(ClientEvents, TransportOwner):
         self._host.heartbeats.start(self)
         self._hearPeer()
         self._host.counters.sessionOpened(self)
-        if handshake.maxPayload is not None:
-            # A character has four bytes at most, and base64 makes four of three.
-            self._surelyTaken = max(0, handshake.maxPayload // 4 - 4)
-            self._refuseTooLarge()
+        self._learnLimit(handshake.maxPayload)
         for event, args in (("packet", (packet,)), ("handshake", (handshake,)), ("open", ())):
             # A handler may have closed the session.
             if self._readyState is not _CLOSED:
@@ -238,125 +219,6 @@ class Client(ClientEvents, TransportOwner):
         if self._readyState is not _CLOSED:
             self.flush()
         self._beginUpgrade()
-
-    # Sending
-
-    def send(self, data: Message, callback: SendCallback | None = None, *, compress: bool = True) -> Client:
-        """
-        Send a message, as L{Socket.send} does. Before the session is open it waits in the buffer.
-
-        @param data: as of L{Socket.send}.
-        @param callback: as of L{Socket.send}; or called at once with a L{MessageTooLarge}, if the message is larger
-            than what the server takes.
-        @param compress: whether the message may be compressed.
-        @return: this client.
-        @raise MessageTooLarge: the message is larger than what the server takes, and there is no callback.
-        @raise TypeError: as L{Socket.send} does; C{ValueError} and L{BufferLimitExceeded} too.
-        """
-        message, utf8 = messageOf(data)
-        if self._readyState is _OPEN:
-            transport = self.transport
-            if len(message) > self._surelyTaken and self._isRefused((message,), callback):
-                return self
-            if (
-                self._outbox is None
-                and callback is None
-                and not self._hasSendListeners
-                and transport.writable
-                and self._standstill() < self._heardUntil
-                and self._overdue is None
-            ):
-                transport.sendMessage(message, utf8, compress)
-            else:
-                checkCallback(callback)
-                self._buffer([Packet(_MESSAGE, message, compress)], callback)
-        elif self._readyState is _OPENING:
-            checkCallback(callback)
-            self._buffer([Packet(_MESSAGE, message, compress)], callback)
-        if self._pace is not None:
-            self._pace.wrote()
-        return self
-
-    write = send
-
-    def sendAll(
-        self, messages: Sequence[Message], callback: SendCallback | None = None, *, compress: bool = True
-    ) -> Client:
-        """Send several messages, all of them or none, as L{Socket.sendAll} does; otherwise as L{send}."""
-        made = [message for message, _ in messagesOf(messages)]
-        isOpen = self._readyState is _OPEN
-        if made and (isOpen or self._readyState is _OPENING):
-            checkCallback(callback)
-            if isOpen and max(map(len, made)) > self._surelyTaken and self._isRefused(made, callback):
-                return self
-            self._buffer([Packet(_MESSAGE, each, compress) for each in made], callback)
-        if self._pace is not None:
-            self._pace.wrote()
-        return self
-
-    def _buffer(self, packets: Sequence[Packet], callback: SendCallback | None) -> None:
-        if self._readyState is _OPEN and self._overdue is None and self._mayBeGone:
-            self._overdue = self._host.clock.callLater(STANDSTILL_GRACE, self._stoodStill)
-        self._neededOutbox().send(packets, callback)
-
-    @property
-    def _mayBeGone(self) -> bool:
-        """Whether a ping is overdue that no timer has missed yet."""
-        isReading = self._inbox is None and (self.patience is None or not self.patience.isOverdue)
-        return isReading and self._standstill() >= self._heardUntil
-
-    def flush(self) -> None:
-        # What is sent to nobody would be lost.
-        if self._overdue is None:
-            super().flush()
-
-    def _sizeInRequest(self, message: str | bytes) -> int:
-        """Return how many bytes a message takes in a request, or in a message on WebSocket, at most."""
-        # A session that is resumed may go on by polling.
-        if self.transport.name == "polling" or self.opts.resume:
-            return postedSize(message, self._connecting.codec, not self.opts.forceBase64)
-        if isinstance(message, bytes) and self.opts.forceBase64:
-            return 1 + -(-len(message) // 3) * 4
-        return sizeOf(message) + isinstance(message, str)
-
-    def _isRefused(self, messages: Sequence[str | bytes], callback: SendCallback | None) -> bool:
-        """Refuse messages of which one is larger than what the server takes, and return whether that is so."""
-        limit = self.handshake.maxPayload if self.handshake is not None else None
-        largest = max(map(self._sizeInRequest, messages))
-        if limit is None or largest <= limit:
-            return False
-        error = MessageTooLarge(largest, limit)
-        if callback is None:
-            raise error
-        checkCallback(callback)
-        self._callHandler("send callback", callback, error)
-        return True
-
-    def _refuseTooLarge(self) -> None:
-        """Drop of the buffer what the server doesn't take, which wasn't known as it was sent."""
-        outbox = self._outbox
-        if outbox is None:
-            return
-        assert self.handshake is not None
-        assert self.handshake.maxPayload is not None
-        limit = self.handshake.maxPayload
-        sizes = [(each, self._sizeInRequest(each.data)) for each in outbox.packets]
-        tooLarge = [(each, size) for each, size in sizes if size > limit]
-        callbacks = outbox.drop([each for each, _ in tooLarge]) if tooLarge else []
-        isLogged = False
-        for (_, size), callback in zip(tooLarge, callbacks, strict=True):
-            error = MessageTooLarge(size, limit)
-            if self._readyState is _CLOSED:
-                # By a callback.
-                return
-            if callback is not None:
-                self._callHandler("send callback", callback, error)
-            elif isLogged:
-                self.emit("error", error)
-            else:
-                # One line: the server could have it filled with as many as there are messages.
-                isLogged = True
-                self.handlerFailed("send", (), Failure(error))
 
     # Receiving
 
@@ -414,32 +276,6 @@ class Client(ClientEvents, TransportOwner):
             # What came by polling has failed, behind which the session moves.
             self.failure = failure
         super().transportClosed(transport, closing)
-
-    def resumeReceiving(self) -> None:
-        # What the server has sent meanwhile is yet to be read.
-        self._hearPeer()
-        super().resumeReceiving()
-
-    # Heartbeats
-
-    def _hearPeer(self) -> None:
-        """Note that the server is there, and go on sending if that wasn't sure."""
-        handshake = self.handshake
-        if handshake is None:
-            return
-        self._heardUntil = self._standstill() + (handshake.pingInterval + handshake.pingTimeout) / 1000
-        if self._overdue is not None:
-            cancel(self._overdue)
-            self._overdue = None
-            # In a later turn, unless the session ends in this one.
-            self.callLater(0, self.flush)
-
-    def _stoodStill(self) -> None:
-        """Leave the connection, as nothing came from the server while this machine stood still, nor since."""
-        failure = ConnectionFailed(FailureType.TIMEOUT, "no ping came in time, as this machine stood still")
-        if self.failure is None:
-            self.failure = failure
-        self.silent(Closing(failure.reason, failure.description))
 
     # Returns
 

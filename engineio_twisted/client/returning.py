@@ -149,9 +149,10 @@ class Returning:
 
     def _names(self) -> list[str]:
         """Return the transports that may be tried, the present one first."""
-        client = self._client
-        present: str = client.transport.name
-        return [present, *(each for each in client.opts.transports if each != present)]
+        opts = self._client.opts
+        present: str = self._client.transport.name
+        others = [each for each in opts.transports if each != present and (each != "websocket" or opts.upgrade)]
+        return [present, *others]
 
     def _timedOut(self, name: str, seconds: float) -> None:
         self.failed(ConnectionFailed(FailureType.TIMEOUT, f"no return within {seconds:g} s", name))

@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 from engineio_twisted import BufferLimitExceeded, Packet, PacketType
 from engineio_twisted.client import Client, ConnectionFailed, FailureType, MessageTooLarge
-from engineio_twisted.client.client import MAX_UPGRADE_RETRY, STANDSTILL_GRACE, UPGRADE_RETRY
+from engineio_twisted.client.client import MAX_UPGRADE_RETRY, UPGRADE_RETRY
+from engineio_twisted.client.sending import STANDSTILL_GRACE
 from engineio_twisted.protocol.packet import PROBE
 
 from ..kit.client_rig import RiggedClient
@@ -256,6 +257,19 @@ class TestSending:
         assert client.names.count("error") == 1000
         assert len(loggedErrors) == 1
         assert client.names[-1] == "close"
+
+    def test_togetherBeforeOpening(self, mayLog: None) -> None:
+        """Of messages that belong together none goes out if the server can't take one, and it is told once."""
+        client = RiggedClient(**POLLING)
+        told: list[Any] = []
+        client.send("first").sendAll(["a", "x" * 100, "b", "y" * 200], told.append).sendAll(["c", "d"], told.append)
+        client.sendAll(["e", "z" * 100])
+        client.opened(maxPayload=50)
+        client.last.ready()
+        assert client.last.texts() == ["first", "c", "d"]
+        assert [each if each is client.last else each.size for each in told] == [201, client.last]
+        assert [each[1].size for each in client.told if each[0] == "error"] == [101]
+        assert client.bufferedAmount == 0
 
     def test_revision3HasNoLimit(self) -> None:
         """A server that doesn't say how much it takes is sent everything."""
