@@ -169,6 +169,18 @@ def test_tries() -> None:
     assert client.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize(("upgrade", "expected"), [(True, {"polling", "websocket"}), (False, {"polling"})])
+def test_triesWhatIsWanted(upgrade: bool, expected: set[str]) -> None:
+    """A session that isn't to move to WebSocket doesn't come back there."""
+    client = Client("polling", "websocket", upgrade=upgrade).granted(upgrades=[])
+    client.lose()
+    for _ in range(4):
+        client.pass_(6)
+        client.lose(FailureType.CONNECT)
+    assert {each.name for each in client.made[1:]} == expected
+    client.close(discard=True)
+
+
 def test_jitter(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
     """Clients that were lost together don't come back together."""
     asked: list[tuple[float, float]] = []
