@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engineio_twisted import BufferLimitExceeded, ServerObserver
+from engineio_twisted.session.resumption import SPLIT
 from engineio_twisted.socketio import SocketIO
 
 from .kit.memory import Connection, Memory
@@ -760,6 +761,22 @@ def test_broadcasts(memory: Memory) -> None:
     assert first.comeBack("websocket", 1, 0)[1:] == second.comeBack("websocket", 1, 0)[1:] == [data.decode()]
     assert [each.data for peer in (first, second) for each, _ in peer.socket._resumption.kept()] == [data, data]
     assert all(each.data is data for peer in (first, second) for each, _ in peer.socket._resumption.kept())
+
+
+@pytest.mark.parametrize("isWaiting", [False, True])
+def test_textThatPollingSplits(memory: Memory, isWaiting: bool) -> None:
+    """Text that would arrive as several messages isn't sent: the session ends, and says why. By WebSocket it goes."""
+    peer = Peer(memory, "websocket")
+    peer.socket.send("a\x1e4b")
+    assert peer.frames() == ["4a\x1e4b"]
+    peer = Peer(memory, "polling")
+    waiting = peer.ask(**peer.mine) if isWaiting else None
+    peer.socket.send("a\x1e4b")
+    if waiting is None:
+        peer.socket.send("c")
+        waiting = peer.ask(**peer.mine)
+    assert peer.events == [("close", "parse error", SPLIT)]
+    assert "4a" not in waiting.value().decode()
 
 
 def test_initialPacket() -> None:

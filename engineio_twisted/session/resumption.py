@@ -17,6 +17,7 @@ from ..ends import attempt
 from ..interfaces import Closing, ITransport, ITransportOwner
 from ..protocol.errors import CloseReason, DecodeError, HTTPRefusal
 from ..protocol.packet import PROBE, Packet, PacketType
+from ..protocol.payload import SEPARATOR
 from ..protocol.resume import Bounds, acknowledged, waitsForReturn
 from .outbox import HEARTBEATS, sizeOf
 
@@ -25,8 +26,16 @@ _MESSAGE, _NOOP, _CLOSE = PacketType.MESSAGE, PacketType.NOOP, PacketType.CLOSE
 MOST_AT_ONCE = 1_000_000
 """Bytes of messages that are sent again at once, at most: by polling they are one body."""
 
+SPLIT = r"text with \x1e can't go by polling on a session that can be resumed: send it as bytes"
+"""Why a session ends whose application sends text that polling can't carry (docs/protocol.md, "Payloads")."""
+
 CAME_BACK = "the client came back on another connection"
 """Why a connection is closed that the server took for open when its client came back."""
+
+
+def _isSplit(data: str | bytes) -> bool:
+    """Return whether the data of a packet is text that arrives in pieces by polling."""
+    return isinstance(data, str) and SEPARATOR in data
 
 
 class Resumption:
@@ -297,7 +306,11 @@ class ResumableTransport:
         """Send packets, by polling behind what is owed; return how many of them were taken."""
         resumption = self._resumption
         owed = resumption.owed
-        if owed is None or not self._isBatched:
+        if not self._isBatched:
+            return int(self._transport.send(batch))
+        if any(_isSplit(each.data) for each in batch):
+            return self._refuseSplit()
+        if owed is None:
             return int(self._transport.send(batch))
         resumption.owed = None
         return int(self._transport.send([self._numbered(owed), *batch])) - 1
@@ -305,6 +318,9 @@ class ResumableTransport:
     def sendMessage(self, data: str | bytes, utf8: bytes | None, compress: bool) -> None:
         size = sizeOf(data) if utf8 is None else len(utf8)
         resumption = self._resumption
+        if self._isBatched and _isSplit(data):
+            self._refuseSplit()
+            return
         # As this is writable, no other can.
         if size > resumption._halfBytes and resumption.exceeds((size,)):
             # There it is refused.
@@ -316,6 +332,11 @@ class ResumableTransport:
         except BaseException:
             self._failed()
             raise
+
+    def _refuseSplit(self) -> int:
+        """End the session: the other end would count text that arrives in pieces as several messages."""
+        self.owner.transportClosed(self, Closing(CloseReason.PARSE_ERROR, SPLIT))
+        return 0
 
     def _failed(self) -> None:
         # Whether it has gone out isn't known here. The numbers are right when the client comes back.

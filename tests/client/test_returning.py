@@ -14,6 +14,7 @@ from engineio_twisted import PacketType, ServerObserver
 from engineio_twisted.client import ConnectionFailed, FailedResponse, FailureType
 from engineio_twisted.client.returning import MAX_DELAY
 from engineio_twisted.interfaces import Closing
+from engineio_twisted.session.resumption import SPLIT
 
 from ..kit.client_rig import FakeClientTransport, RiggedClient
 from ..kit.client_servers import OPEN, WEBSOCKET, ScriptedServer, answer, both, cuts, ends, frame
@@ -602,6 +603,15 @@ def test_reconnectsWhenResumed() -> None:
     assert [each.opened for each in client.made[1:]] == [{}, {"received": "0"}, {"received": "0"}]
     client.close(discard=True)
     assert client.clock.getDelayedCalls() == []
+
+
+def test_textThatPollingSplits(client: Client) -> None:
+    """Text that would arrive as several messages isn't sent: the session ends, and says why."""
+    client.send("a\x1e4b")
+    assert client.last.texts() == []
+    assert client.told[-1] == ("close", "parse error", SPLIT)
+    assert client.failure is not None
+    assert client.failure.type is FailureType.PARSE
 
 
 def test_reconnectWithoutResume() -> None:
