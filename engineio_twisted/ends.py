@@ -135,13 +135,14 @@ class Ends:
         self._call: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
 
-    def needRoom(self) -> None:
+    def needRoom(self, more: int = 0) -> None:
         """
         Raise if the stack has no room to begin an end: call this before anything of it has changed.
 
+        @param more: levels that are between the caller and the last end that it begins.
         @raise RecursionError: it has none.
         """
-        needRoom()
+        needRoom(LEAST_ROOM + more)
 
     def add(self, session: Any, steps: Iterable[Callable[[Any], object]]) -> None:
         """

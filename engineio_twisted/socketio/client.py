@@ -34,6 +34,9 @@ INVALID_NAMESPACE = "Invalid namespace"
 CLOSING = "Server is closing"
 TOO_MANY_NAMESPACES = "Too many namespaces"
 
+LEVELS = 10
+"""Levels of the stack from the disconnecting of a client to the end of its session, at most."""
+
 
 class Client:
     """
@@ -287,6 +290,8 @@ class Client:
 
     def disconnect(self) -> None:
         """Disconnect all sockets, and close the session."""
+        # Not that the sockets end, and the session stays.
+        self._io.ends.needRoom(LEVELS)
         for joining in [*(self._joining or {}).values()]:
             joining.refuse(REFUSED)
         for each in [*self.sockets.values()]:

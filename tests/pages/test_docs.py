@@ -418,7 +418,7 @@ def test_description(reactor: Reactor) -> None:
     """The descriptions of endpoints on the page of protocols are such, with the options that they have."""
     block, ours = (each for each in blocksOf(DOCS / "protocols.md") if each.language == "text")
     endpoint: Any = clientFromString(reactor, ours.text.strip())
-    assert repr(endpoint) == "<ClientSessionEndpoint https://example.org/chat>"
+    assert repr(endpoint) == "<ClientSessionEndpoint https://example.org/chat/>"
     assert endpoint._options == {"transports": ["websocket"], "query": {"token": "secret"}}
     ports: list[Any] = []
     serverFromString(reactor, block.text.strip()).listen(Factory()).addCallback(ports.append)
