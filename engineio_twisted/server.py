@@ -15,12 +15,13 @@ from twisted.web import server
 from zope.interface.interface import InterfaceClass
 
 from .clock import steadyClock
+from .debug import debugObservers
 from .ends import Connections
 from .events import ServerEvents
 from .exchange import LocalExchange, RemoteSessions
 from .interfaces import IEngineServer
 from .logs import LogThrottle, SocketIONotice
-from .observer import Counters, IServerObserver, Measure, ServerObserver, ServerStats, debugObservers
+from .observer import Counters, IServerObserver, Measure, ServerObserver, ServerStats
 from .protocol.errors import OptionError
 from .protocol.handshake import upgradesOf
 from .protocol.options import OptionKeywords, ServerOptions

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.no_cover
 
 PACKAGE = Path(engineio_twisted.__file__).parent
 
-COMMON = {"interfaces", "transport", "observer", "logs", "clock", "turns", "ends"}
+COMMON = {"interfaces", "transport", "observer", "debug", "logs", "clock", "turns", "ends"}
 # Each room may import itself and the rooms named here, whether at run time or for types alone.
 FLOORS: dict[str, set[str]] = {
     "protocol": set(),

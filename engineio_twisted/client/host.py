@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from zope.interface import implementer
 
 from ..clock import SteadyClock
+from ..debug import debugObservers
 from ..ends import Ends
 from ..interfaces import ISessionHost
-from ..observer import Counters, debugObservers
+from ..observer import Counters
 from ..session.emitter import EventEmitter
 from ..session.heartbeats import Heartbeats
 from .connecting import Connecting
@@ -26,10 +27,6 @@ NOBODY = EventEmitter()
 """In place of a server: it hears what the sessions of one send."""
 
 
-def _sinceBoot() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def clockOfStandstill(clock: Any) -> Callable[[], float]:
     """
     Return a function that returns the time, in seconds, and goes on while the machine sleeps, which timers don't.
@@ -39,7 +36,8 @@ def clockOfStandstill(clock: Any) -> Callable[[], float]:
     if not isinstance(clock, SteadyClock):
         seconds: Callable[[], float] = clock.seconds
         return seconds
-    return _sinceBoot if hasattr(time, "CLOCK_BOOTTIME") else time.time
+    # Asked for with each message: a partial adds no call in Python.
+    return partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time
 
 
 @implementer(ISessionHost)
