@@ -35,7 +35,7 @@ _FLAGS = {
 @attrs.frozen
 class Proxy:
     """
-    An HTTP proxy, and where it is to connect.
+    An HTTP proxy, and the server that it connects to.
 
     @ivar host: the name or IP address of the proxy.
     @ivar port: its port.

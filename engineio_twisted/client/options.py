@@ -13,7 +13,7 @@ from twisted.web.iweb import IAgent, IPolicyForHTTPS
 
 from ..protocol.errors import OptionError
 from ..protocol.option_parts import PerMessageDeflate
-from ..protocol.options import TRANSPORTS
+from ..protocol.options import TRANSPORTS, transportNames
 from ..protocol.validators import (
     asTuple,
     checkNames,
@@ -70,12 +70,6 @@ CURES: Mapping[str, str] = {
     "resumeTimeout": "the server has it; a client asks for it by resume=True",
 }
 """What to do in place of options of other clients, and of servers."""
-
-
-def _transportNames(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    names = value if isinstance(value, tuple) and all(isinstance(each, str) for each in value) else ()
-    if not names or len(set(names)) != len(names) or not set(names) <= set(TRANSPORTS):
-        raise refused(attribute, value, f"a list of one or more of {', '.join(TRANSPORTS)}, each once")
 
 
 def _query(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -192,7 +186,7 @@ class ClientOptions:
         {}, _query, "Parameters of each request.", _asQuery, isSecret=True, group="request"
     )
     transports: tuple[str, ...] = option(
-        TRANSPORTS, _transportNames, "Transports to use: the first one opens the session.", asTuple, group="transports"
+        TRANSPORTS, transportNames, "Transports to use: the first one opens the session.", asTuple, group="transports"
     )
     upgrade: bool = option(True, flag, "Whether the session moves from polling to WebSocket.", group="transports")
     rememberUpgrade: bool = option(

@@ -33,7 +33,12 @@ TRANSPORTS = ("polling", "websocket")
 """The names of the transports there are."""
 
 
-def _transportNames(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def transportNames(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """
+    Refuse what isn't a tuple of the names of transports.
+
+    @raise OptionError: it isn't.
+    """
     # What is no text may not be hashable.
     names = value if isinstance(value, tuple) and all(isinstance(each, str) for each in value) else ()
     if not names or len(set(names)) != len(names) or not set(names) <= set(TRANSPORTS):
@@ -188,7 +193,7 @@ class ServerOptions:
     )
     transports: tuple[str, ...] = option(
         TRANSPORTS,
-        _transportNames,
+        transportNames,
         "Transports on which clients may connect: polling, websocket or both.",
         asTuple,
         group="listening",

@@ -805,7 +805,7 @@ class TestClosing:
             polling.assertGone()
 
     def test_goneLater(self) -> None:
-        """Who asks when it is gone is told so."""
+        """C{whenGone} fires at once when the transport is gone already."""
         polling = Polling().opened()
         polling.transport.close(FORCED)
         polling.post.answer()

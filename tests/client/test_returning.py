@@ -84,7 +84,7 @@ def test_asks(name: str) -> None:
 
 
 def test_notGranted() -> None:
-    """Of a server that grants nothing the client is a plain one."""
+    """If the server grants nothing, the session isn't resumable."""
     client = Client().opened()
     assert client.transport is client.last
     client.last.fail(FailureType.LOST, "lost")
@@ -564,7 +564,7 @@ def test_lostInAnUpgrade() -> None:
 
 
 def test_closedByAnObserver(client: Client) -> None:
-    """An observer may close the session that it is told of, and no other event comes behind that."""
+    """An observer may close the session that it hears of. No event follows the close."""
 
     class Closes(ServerObserver):
         def suspended(self, socket: Any, description: str) -> None:

@@ -246,7 +246,7 @@ def test_deadlineOfARefusal() -> None:
 
 
 def test_cancelled() -> None:
-    """Who waits for a tunnel may cancel that, whatever it waits for."""
+    """The Deferred of a tunnel can be cancelled in each phase."""
     for isReachable in (True, False):
         tunnel = Tunnel(b"", isReachable=isReachable).connect()
         tunnel.deferred.cancel()

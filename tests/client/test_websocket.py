@@ -86,7 +86,7 @@ class Play:
         self.endpoint.network.advance(seconds)
 
     def say(self, data: bytes, *more: bytes) -> None:
-        """Have the server say something more, each piece to be read on its own."""
+        """Let the server send more pieces, each of which arrives on its own."""
         for each in (data, *more):
             self.server.peer.say(each)
             self.settle()

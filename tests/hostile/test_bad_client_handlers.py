@@ -59,7 +59,7 @@ def transportsOf(first: str) -> list[str]:
 
 
 def tell(story: Story, *packets: str) -> None:
-    """Have the server send packets on what the session is on, as far as it is there."""
+    """Let the server send packets on the transport of the session, if it has one."""
     server = story.server
     peers = [each for each in server.peers if not each.isLost and each.asked is not None]
     webSockets = [each for each in peers if each.isWebSocket]

@@ -72,7 +72,7 @@ class Story:
         self.network.advance(seconds)
 
     def say(self, data: bytes) -> None:
-        """Have the server say something on the last connection that was made."""
+        """Let the server send bytes on the latest connection."""
         self.server.peer.say(data)
         self.network.settle()
 
